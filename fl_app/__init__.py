@@ -1,0 +1,1 @@
+"""Hospitals that may not share images train image models together."""

@@ -1,0 +1,279 @@
+"""Every option of a run, checked at the door; the defaults stand in pyproject.toml and nowhere else."""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from fl_app.errors import OptionError
+
+OptionValue = bool | int | float | str
+
+StrategyName = Literal[
+    "FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg", "Krum"
+]
+SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
+Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential"]
+
+
+def _split(value: object) -> object:
+    """Read a comma-separated option: Flower's options know no lists."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(_split)]
+
+
+class Section(BaseModel):
+    """A group of options: frozen, kebab-case outside, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+S = TypeVar("S", bound=Section)
+
+
+class DataOptions(Section):
+    """Which images, how large, how many."""
+
+    source: str = Field(description="digits, mnist, fashion-mnist, folder, or a flag of MedMNIST such as breastmnist")
+    directory: str = Field(description="where the files lie; empty: $FL_APP_DATA, else a download into the user's cache")
+    image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
+    limit: int = Field(ge=0, description="images taken from the whole training set, the same share of each class; 0: all")
+    validation_share: float = Field(ge=0, lt=1, description="share of a node's images held out; 0 turns it off")
+    class_names: Names = Field(description="source folder only: the agreed class names, comma-separated, in label order")
+    num_channels: Literal[0, 1, 3] = Field(description="source folder only: 1 grey, 3 RGB")
+
+
+class PartitionOptions(Section):
+    """How a simulation shares one data set out among its nodes."""
+
+    scheme: Scheme = Field(description="how images are shared out")
+    alpha: float = Field(gt=0, description="dirichlet: small is skewed, large is even")
+    classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
+    shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
+
+
+class FederationOptions(Section):
+    """Whom to wait for, how long, and when to give up."""
+
+    min_nodes: int = Field(ge=1, description="nodes that must be connected before a round starts")
+    wait_seconds: float = Field(gt=0, description="how long to wait for them before the run stops")
+    nodes_per_round: int = Field(ge=0, description="nodes drawn each round, by seed; 0: all")
+    min_replies: int = Field(ge=1, description="quorum: fit replies with images that a round needs to count")
+    round_deadline_seconds: float = Field(gt=0, description="replies that come later are left out of the round")
+    max_failed_rounds: int = Field(ge=1, description="failed rounds in a row after which the run stops, resumable")
+
+
+class AdmissionOptions(Section):
+    """Which replies are fit to be averaged."""
+
+    max_weight: float = Field(ge=0, description="cap on the images a node may claim; 0: no cap")
+    max_update_norm_ratio: float = Field(
+        ge=0, description="refuse an update longer than this many times the median of recent rounds; 0 turns it off"
+    )
+    norm_window: int = Field(ge=1, description="rounds that count as recent")
+
+
+class StrategyOptions(Section):
+    """Parameters of Flower's strategies; each one says which strategies read it."""
+
+    proximal_mu: float = Field(ge=0, description="FedProx: weight of the proximal term")
+    server_learning_rate: float = Field(gt=0, description="FedAvgM")
+    server_momentum: float = Field(ge=0, lt=1, description="FedAvgM")
+    eta: float = Field(gt=0, description="FedAdam, FedYogi, FedAdagrad: the server's step size")
+    beta_1: float = Field(ge=0, lt=1, description="FedAdam, FedYogi")
+    beta_2: float = Field(ge=0, lt=1, description="FedAdam, FedYogi")
+    tau: float = Field(gt=0, description="FedAdam, FedYogi, FedAdagrad: degree of adaptivity")
+    trim_fraction: float = Field(ge=0, lt=0.5, description="FedTrimmedAvg: share cut off at each end")
+    num_malicious_nodes: int = Field(ge=0, description="Krum: nodes assumed to be malicious")
+
+
+class TrainingOptions(Section):
+    """Local training at a node: what `training.train_local` reads."""
+
+    epochs: int = Field(ge=1, description="passes over a node's images in a round (E in the paper)")
+    batch_size: int = Field(ge=1, description="images a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser")
+    learning_rate: float = Field(gt=0, description="step size in the first round")
+    lr_schedule: Literal["constant", "cosine", "linear"] = Field(
+        description="how the step size falls over the whole run, step by step: to 0 in the last round"
+    )
+    keep_optimizer_state: bool = Field(description="a node keeps its optimiser's state between rounds")
+    gradient_clip: float = Field(ge=0, description="largest gradient norm; 0 turns it off")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(description="auto: bfloat16 autocast on CUDA where it can")
+    compile: bool = Field(description="torch.compile the model: slower start, faster steps on a GPU")
+
+
+class DiffusionOptions(TrainingOptions):
+    """The task `diffusion`: network, noise, averaging of weights."""
+
+    strategy: StrategyName = Field(description="the server's strategy")
+    num_rounds: int = Field(ge=1, description="federated rounds")
+    label_dropout: float = Field(ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off")
+    num_timesteps: int = Field(ge=2, description="noise levels T of the linear schedule")
+    block_channels: Integers = Field(min_length=1, description="channels of the U-Net's levels, comma-separated")
+    layers_per_block: int = Field(ge=1, description="residual layers a level")
+    mid_attention: bool = Field(description="self-attention in the middle of the U-Net")
+    ema_horizon: float = Field(ge=0, le=1, description="averaging time of the server's EMA as a share of the rounds; 0: none")
+    node_ema: bool = Field(description="nodes also average their own steps, and the server averages those averages")
+    node_ema_horizon: float = Field(gt=0, le=1, description="averaging time of the nodes' EMA as a share of the whole training")
+
+    @model_validator(mode="after")
+    def _channels_fit_group_norm(self) -> Self:
+        if any(channels % 4 for channels in self.block_channels):
+            raise ValueError(f"block-channels must be multiples of 4, got {self.block_channels}")
+        return self
+
+
+class SamplingOptions(Section):
+    """How images are drawn from the diffusion model."""
+
+    sampler: SamplerName = Field(description="ddim, dpm-solver++ (few steps) or ancestral (DDPM)")
+    num_steps: int = Field(ge=1, description="denoising steps; the paper's ancestral sampler takes 300")
+    guidance_scale: float = Field(ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more")
+    images_per_class: int = Field(ge=1, le=100, description="columns of the gallery")
+
+
+class RunConfig(Section):
+    """All options of a run, one section per concern."""
+
+    tasks: Names = Field(min_length=1, description="what to train, comma-separated, in order: diffusion")
+    recipe: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="a name for this set of options; part of the run's name")
+    seed: int = Field(ge=0, description="every random number of the run follows from it")
+    output_dir: str = Field(description="where run folders are made; empty: ~/fl-app/runs")
+    run_name: str = Field(pattern=r"^[A-Za-z0-9_.-]*$", description="name of the run folder; empty: <time>-<recipe>-<id>")
+    resume: str = Field(description="a run folder to go on with, or auto: the newest unfinished one of the same options")
+    checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
+    gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
+    data: DataOptions
+    partition: PartitionOptions
+    federation: FederationOptions
+    admission: AdmissionOptions
+    strategy: StrategyOptions
+    diffusion: DiffusionOptions
+    sampling: SamplingOptions
+
+    @model_validator(mode="after")
+    def _tasks_are_known(self) -> Self:
+        for task in self.tasks:
+            if task not in ("diffusion",):
+                raise ValueError(f"tasks must name diffusion, got {task!r}")
+        return self
+
+    @classmethod
+    def from_flat(cls, options: Mapping[str, object]) -> Self:
+        """Read options as Flower hands them over: flat, dotted, kebab-case.
+
+        Raises:
+            OptionError: naming the first option that is unknown, missing, of another type or out of range.
+        """
+        return read_section(cls, options)
+
+    def to_flat(self) -> dict[str, OptionValue]:
+        """Return the options as Flower takes them; the inverse of `from_flat`."""
+        return dict(_flatten(self.model_dump(by_alias=True)))
+
+
+class NodeConfig(Section):
+    """What a node decides for itself; no option of a run overrides it.
+
+    In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`.
+    """
+
+    partition_id: int | None = Field(default=None, ge=0)
+    num_partitions: int | None = Field(default=None, ge=1)
+    data_path: str = ""
+    site: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    state_dir: str = ""
+
+    @classmethod
+    def from_flat(cls, options: Mapping[str, object]) -> Self:
+        """Read Flower's `--node-config`; raises OptionError as `RunConfig.from_flat` does."""
+        return read_section(cls, options)
+
+
+def default_options(pyproject: Path) -> dict[str, OptionValue]:
+    """Read the defaults from a pyproject.toml: {dotted name: value}."""
+    document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    return dict(_flatten(document["tool"]["flwr"]["app"]["config"]))
+
+
+def describe_options(section: type[Section] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, description) of every option."""
+    for field in section.model_fields.values():
+        name = f"{prefix}{field.alias}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from describe_options(field.annotation, f"{name}.")
+        else:
+            yield name, field.description or ""
+
+
+def unknown_option(name: str, known: list[str]) -> OptionError:
+    """Say that an option does not exist and which one is closest."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:  # a forgotten section: batch-size instead of diffusion.batch-size
+        close = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    hint = f" Did you mean '{close[0]}'?" if close else " `fl-app options` lists them all."
+    return OptionError(f"Option '{name}' does not exist.{hint}")
+
+
+def read_section(section: type[S], options: Mapping[str, object]) -> S:
+    """Build a section from flat, dotted options; the first problem becomes an OptionError."""
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        *parents, leaf = name.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise unknown_option(name, [known for known, _ in describe_options(section)])
+        place[leaf] = value
+    try:
+        return section.model_validate(nested)
+    except ValidationError as error:
+        raise _option_error(section, error.errors()[0]) from None
+
+
+_RANGES = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
+    name = ".".join(str(part) for part in problem["loc"])
+    kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_option(name, [known for known, _ in describe_options(section)])
+    if kind == "missing":
+        return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
+    if kind in _RANGES:
+        words, limit = _RANGES[kind]
+        return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")
+    if kind == "literal_error":
+        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
+    if kind == "value_error":
+        return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+    message = problem["msg"].removeprefix("Input should be ")
+    return OptionError(f"Option '{name}' must be {message}, got {found!r}.")
+
+
+def _flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", ",".join(map(str, value)) if isinstance(value, tuple) else value

@@ -1,0 +1,68 @@
+"""Image sets as they lie in memory: bytes, labels and class names."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fl_app.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images.
+
+    Attributes:
+        images: [N, C, H, W] uint8, C is 1 or 3.
+        labels: [N] int64 in [0, K).
+        class_names: K names, in the order of the labels.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
+            raise DataError(
+                f"Images must be uint8 [N, 1 or 3, H, W], got {self.images.dtype} {list(shape)}.",
+                public="the images have an unexpected shape or type",
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != shape[:1]:
+            raise DataError(
+                f"Labels must be int64 [{shape[0]}], got {self.labels.dtype} {list(self.labels.shape)}.",
+                public="the labels have an unexpected shape or type",
+            )
+        if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.class_names):
+            raise DataError(
+                f"Labels must lie in [0, {len(self.class_names)}), "
+                f"got {int(self.labels.min())} to {int(self.labels.max())}.",
+                public="a label lies outside the classes of the run",
+            )
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def select(self, indices: Tensor) -> "ImageSet":
+        """Return the images at the given positions, in that order; `indices`: [M] int64."""
+        return ImageSet(self.images[indices], self.labels[indices], self.class_names)
+
+    def class_counts(self) -> Tensor:
+        """Count the images of each class: [K] int64."""
+        return torch.bincount(self.labels, minlength=len(self.class_names))
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set before any image is read.
+
+    Attributes:
+        class_names: K names, in the order of the labels.
+        num_channels: 1 (grey) or 3 (RGB).
+        image_size: side of the square images in pixels.
+    """
+
+    class_names: tuple[str, ...]
+    num_channels: int
+    image_size: int

@@ -1,0 +1,33 @@
+"""The errors that fl-app raises on purpose, each saying what was found, what was expected and what to do."""
+
+
+class FlAppError(Exception):
+    """A problem that the person at the keyboard can mend; its text is the whole message.
+
+    Attributes:
+        public: what may leave a hospital: the same problem without file names or values. Where a
+            text names nothing private, both are the same.
+    """
+
+    def __init__(self, message: str, *, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = message if public is None else public
+
+
+class OptionError(FlAppError):
+    """An option is unknown, of the wrong type or out of range."""
+
+
+class DataError(FlAppError):
+    """Images are missing, corrupt or not what the options say."""
+
+    def __init__(self, message: str, *, public: str = "the images cannot be read") -> None:
+        super().__init__(message, public=public)
+
+
+class RunFolderError(FlAppError):
+    """A run folder cannot be written, read or resumed."""
+
+
+class FederationError(FlAppError):
+    """The federation cannot go on: too few nodes, or too many failed rounds."""

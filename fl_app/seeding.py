@@ -1,0 +1,25 @@
+"""Random generators that depend on (seed, site, round, purpose) and on nothing else."""
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+
+
+def seed_for(seed: int, *parts: str | int) -> int:
+    """Mix a run's seed with names and numbers into 63 bits that no other parts give."""
+    text = json.dumps([seed, *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator_for(
+    seed: int, site: str, round_number: int, purpose: str, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a fresh torch generator for one use at one site in one round."""
+    return torch.Generator(device).manual_seed(seed_for(seed, site, round_number, purpose))
+
+
+def numpy_generator_for(seed: int, *parts: str | int) -> np.random.Generator:
+    """Return a fresh numpy generator for the named parts."""
+    return np.random.default_rng(seed_for(seed, *parts))
