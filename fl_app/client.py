@@ -138,8 +138,9 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     """Train the model in place and keep the optimiser's state for the next round."""
     device, site, round_number = node.device, node.data.site, instruction.round_number
     options = task.options
-    on_cuda = device.type == "cuda"
-    model.to(device, memory_format=torch.channels_last if on_cuda else torch.contiguous_format)
+    model.to(device)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # convolutions in bfloat16 want the channels last
     state = NodeState(
         state_folder(node.options, instruction.run_folder, instruction.run_name) / task.name,
         keep=node.config.checkpoint_every + 1,

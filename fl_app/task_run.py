@@ -135,13 +135,13 @@ class TaskRun:
         """Save all that a resumed run needs, and the best model where it is a new one."""
         assert self.strategy is not None
         if self.best.models:
-            values = {"loss": self.best.loss, "name": self.best.name}
-            best = Checkpoint(self.best.round_number, self.best.models, {}, values)
+            which = {"loss": self.best.loss, "name": self.best.name}
+            best = Checkpoint(self.best.round_number, self.best.models, {}, which)
             self.folder.save_best(self.task.name, best)
             self.best.models = {}
         arrays, strategy_values = self.strategy.state()
         best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
-        values = {"strategy": strategy_values, "best": best_values}
+        values: dict[str, object] = {"strategy": strategy_values, "best": best_values}
         self.folder.save_checkpoint(self.task.name, Checkpoint(number, self.models, arrays, values))
 
     def draw(self, name: str, losses: dict[str, float | None]) -> None:

@@ -46,7 +46,8 @@ def noise_schedule(num_timesteps: int) -> DDPMScheduler:
 
 def alphas(schedule: DDPMScheduler, device: torch.device | str = "cpu") -> Tensor:
     """Return alpha_t of every timestep: [T] float32 in (0, 1)."""
-    return schedule.alphas_cumprod.to(device).sqrt()
+    alpha: Tensor = schedule.alphas_cumprod.to(device).sqrt()
+    return alpha
 
 
 def draw_noise(batch: Batch, num_timesteps: int, label_dropout: float, generator: torch.Generator) -> Noise:

@@ -56,14 +56,16 @@ def sample(
     for step in sampler.timesteps:
         v = guided_prediction(unet, sampler.scale_model_input(x, step), step, labels, guidance_scale)
         x = sampler.step(v, step, x, **extra, return_dict=False)[0]
-    return x.clamp(-1.0, 1.0)
+    images: Tensor = x.clamp(-1.0, 1.0)
+    return images
 
 
 def guided_prediction(unet: UNet2DModel, x: Tensor, step: Tensor, labels: Tensor, guidance_scale: float) -> Tensor:
     """Return v under classifier-free guidance: [B, C, H, W] float32."""
     if guidance_scale == 1.0:
-        v: Tensor = unet(x, step, class_labels=labels, return_dict=False)[0]
-        return v.float()
+        v: Tensor = unet(x, step, class_labels=labels, return_dict=False)[0].float()
+        return v
     both = torch.cat([labels, torch.full_like(labels, no_class(unet))])
     v_class, v_none = unet(torch.cat([x, x]), step, class_labels=both, return_dict=False)[0].float().chunk(2)
-    return v_none + guidance_scale * (v_class - v_none)
+    guided: Tensor = v_none + guidance_scale * (v_class - v_none)
+    return guided

@@ -49,7 +49,7 @@ STRATEGIES: dict[str, tuple[type[FedAvg], Settings]] = {
 }
 
 
-def build_strategy(name: str, options: StrategyOptions, **ours: Any) -> Resilient:
+def build_strategy(name: str, parameters: StrategyOptions, **ours: Any) -> Resilient:
     """Build the strategy of that name; `ours` goes to `Resilient`."""
     flower, settings = STRATEGIES[name]
     kind = type(f"Resilient{name}", (Resilient, flower), {})
@@ -60,7 +60,7 @@ def build_strategy(name: str, options: StrategyOptions, **ours: Any) -> Resilien
         weighted_by_key=NUM_EXAMPLES,
         arrayrecord_key=WEIGHTS,
         configrecord_key=CONFIG,
-        **settings(options),
+        **settings(parameters),
         **ours,
     )
     return strategy

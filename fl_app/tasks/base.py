@@ -18,13 +18,9 @@ from fl_app.shapes import Batch
 class Task(Protocol):
     """One thing to learn, as nodes and server see it."""
 
-    @property
-    def name(self) -> str:
-        """The name in `tasks`, in messages and in the run folder."""
+    name: str  # in the option `tasks`, in messages and in the run folder
 
-    @property
-    def options(self) -> TrainingOptions:
-        """How nodes train."""
+    options: TrainingOptions  # how nodes train
 
     def build_model(self) -> nn.Module:
         """Build the network; its initial weights come from torch's global generator."""

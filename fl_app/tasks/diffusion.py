@@ -11,7 +11,7 @@ from diffusers import UNet2DModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_app.config import DiffusionOptions, RunConfig, SamplingOptions
+from fl_app.config import DiffusionOptions, RunConfig, SamplingOptions, TrainingOptions
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import iterate
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
@@ -29,10 +29,11 @@ _MEASURE_BATCH = 128
 class DiffusionTask:
     """A class-conditional diffusion model of the images (Ho et al. 2020; Tun et al. 2023)."""
 
-    name = "diffusion"
+    name: str = "diffusion"
 
     def __init__(self, options: DiffusionOptions, sampling: SamplingOptions, info: DatasetInfo, seed: int) -> None:
-        self.options = options
+        self.options: TrainingOptions = options
+        self.diffusion = options
         self.sampling = sampling
         self.info = info
         self.seed = seed
@@ -45,12 +46,12 @@ class DiffusionTask:
 
     def build_model(self) -> UNet2DModel:
         """Build the U-Net."""
-        options = self.options
+        options = self.diffusion
         return build_unet(self.info, options.block_channels, options.layers_per_block, options.mid_attention)
 
     def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the weighted v-loss of each image: [B]."""
-        noise = draw_noise(batch, self.options.num_timesteps, self.options.label_dropout, generator)
+        noise = draw_noise(batch, self.diffusion.num_timesteps, self.diffusion.label_dropout, generator)
         return denoising_losses(cast(UNet2DModel, model), batch, noise, alphas(self.schedule, batch.images.device))
 
     @torch.no_grad()
@@ -71,9 +72,9 @@ class DiffusionTask:
         model.eval()
         for _ in range(math.ceil(_MEASURED_AT_LEAST / len(chosen))):
             for batch in iterate(chosen, _MEASURE_BATCH, device):
-                noise = draw_noise(batch, self.options.num_timesteps, 0.0, generator)
+                noise = draw_noise(batch, self.diffusion.num_timesteps, 0.0, generator)
                 losses = denoising_losses(cast(UNet2DModel, model), batch, noise, alpha_of).double().cpu()
-                bands = band_of(noise.timesteps, self.options.num_timesteps).cpu()
+                bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()
                 sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
                 counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
         return {"loss-sum": sums, "loss-count": counts}
@@ -92,7 +93,7 @@ class DiffusionTask:
         num_classes, columns = len(self.info.class_names), self.sampling.images_per_class
         classes = [label for label in range(num_classes) for _ in range(columns)]
         drawn = {
-            title: self._pipeline(model)(classes, seed=self.seed).unflatten(0, (num_classes, columns))
+            title: (drawn := self._pipeline(model)(classes, seed=self.seed)).reshape(num_classes, columns, *drawn.shape[1:])
             for title, model in models.items()
         }
         save_gallery(drawn, self.info.class_names, path)
