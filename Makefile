@@ -1,0 +1,45 @@
+# fl-app: installation, demonstration and checks. Needs Python 3.11 or newer, git and make.
+#   make PYTHON=python3.12 demo      another interpreter
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUNS ?= $(HOME)/fl-app/runs
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test check clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+demo: install ## Train on five simulated hospitals with the data that comes along, and show where the pictures are
+	@$(BIN)/fl-app run demo --nodes 5 --out "$(RUNS)"
+
+install: $(STAMP) ## Make .venv and install everything into it
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+check: install ## Formatting, lint, types, floors, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest
+
+clean: ## Remove what the targets above made, but no run folder
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "fl-app needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo missing)." >&2; \
+	  echo "Install a newer one and name it: make PYTHON=python3.12 $(or $(MAKECMDGOALS),demo)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: its modules venv and ensurepip are missing." >&2; \
+	  echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv -c constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]" -c constraints.txt
+	@touch $(STAMP)

@@ -1,0 +1,48 @@
+"""The command `fl-app`: its subcommands, and the exit status of errors."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from fl_app.cli.options import show_options
+from fl_app.cli.run import run
+from fl_app.cli.signals import Interrupted
+from fl_app.errors import FlAppError, OptionError
+
+app = typer.Typer(
+    name="fl-app",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hospitals that may not share images train one diffusion model together.",
+)
+app.command("run")(run)
+app.command("options")(show_options)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"fl-app {version('fl-app')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keep the options that stand before a command."""
+
+
+def run_command_line() -> None:
+    """Run one command: status 2 for a wrong option, 1 for what else can go wrong, 128 + n after signal n."""
+    try:
+        app()
+    except FlAppError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(2 if isinstance(error, OptionError) else 1)
+    except Interrupted as error:
+        sys.exit(128 + error.signal_number)

@@ -1,0 +1,173 @@
+"""What a run shall do: the defaults, overridden by a recipe, overridden by `--set`; checked before anything starts."""
+
+import datetime
+import json
+import secrets
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import fl_app
+from fl_app.config import OptionValue, RunConfig, default_options
+from fl_app.errors import OptionError
+
+DEFAULT_OUTPUT = Path("~/fl-app/runs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked choice of options.
+
+    Attributes:
+        config: every option.
+        overrides: the options that differ from the app's defaults, flat and dotted, for `flwr run --run-config`.
+        output: where run folders are made, absolute.
+        folder: the folder of this run, absolute; None where the server looks for one to resume.
+    """
+
+    config: RunConfig
+    overrides: Mapping[str, OptionValue]
+    output: Path
+    folder: Path | None
+
+
+def find_app(named: Path | None = None) -> Path:
+    """Find the folder of the Flower app: the named one, else the current one, else the installed checkout.
+
+    Raises:
+        OptionError: if there is none.
+    """
+    candidates = [named.expanduser()] if named else [Path.cwd(), Path(fl_app.__file__).parents[1]]
+    for folder in candidates:
+        if all((folder / file).is_file() for file in ("pyproject.toml", "server_app.py")):
+            return folder.resolve()
+    searched = " or ".join(f"'{folder}'" for folder in candidates)
+    raise OptionError(f"No Flower app in {searched}: --app needs the folder with pyproject.toml and server_app.py.")
+
+
+def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Path | None, num_nodes: int) -> Plan:
+    """Merge and check the options of a run, and choose its name and folder.
+
+    Args:
+        app: folder of the Flower app; its pyproject.toml holds the defaults.
+        recipe: a name in the app's `recipes/`, or a TOML file.
+        settings: `key=value` each, as given with `--set`.
+        output: where run folders are made; None leaves it to the option `output-dir`.
+        num_nodes: how many nodes will be simulated.
+
+    Raises:
+        OptionError: if anything does not fit.
+    """
+    defaults = default_options(app / "pyproject.toml")
+    overrides = (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
+    config = RunConfig.from_flat(defaults | overrides)
+    _check_enough_nodes(config, num_nodes)
+
+    root = (output or Path(config.output_dir or DEFAULT_OUTPUT)).expanduser().absolute()
+    overrides["output-dir"] = str(root)
+    if config.data.directory:
+        overrides["data.directory"] = str(Path(config.data.directory).expanduser().absolute())
+    if config.resume == "auto":
+        folder = None
+    elif config.resume:
+        folder = _find_run(config.resume, root)
+        overrides["resume"] = str(folder)
+    else:
+        overrides["run-name"] = config.run_name or make_run_name(config.recipe)
+        folder = root / str(overrides["run-name"])
+        if folder.exists():
+            raise OptionError(
+                f"The run folder '{folder}' exists already: choose another run-name, or set resume to it."
+            )
+    return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
+
+
+def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
+    """Read a recipe, flat or in tables; without an option `recipe`, the file's name becomes that option.
+
+    Raises:
+        OptionError: if there is no such file, or it is no TOML.
+    """
+    named = app / "recipes" / f"{recipe}.toml"
+    path = named if named.is_file() else Path(recipe).expanduser()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        known = ", ".join(sorted(file.stem for file in (app / "recipes").glob("*.toml")))
+        raise OptionError(f"No recipe '{recipe}': give a TOML file or one of {known or 'none in this app'}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"The recipe '{path}' is not valid TOML: {error}.") from None
+    return {"recipe": path.stem} | dict(_flatten(document))
+
+
+def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Read `key=value` pairs: values as in TOML, bare words as text, and text where the option is text.
+
+    Raises:
+        OptionError: if a pair has no `=`.
+    """
+    chosen: dict[str, OptionValue] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals or not name:
+            raise OptionError(f"--set takes key=value, got '{setting}'.")
+        value = _parse_value(text)
+        is_text = isinstance(defaults.get(name), str)
+        chosen[name] = text if is_text and not isinstance(value, str) else value
+    return chosen
+
+
+def make_run_name(recipe: str) -> str:
+    """Make a name that sorts by time and is taken by no other run: <time>-<recipe>-<4 hex digits>."""
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{recipe}-{secrets.token_hex(2)}"
+
+
+def to_toml(options: Mapping[str, OptionValue]) -> str:
+    """Write flat options as TOML: JSON's integers, booleans and quoted text are TOML's as well."""
+
+    def write(value: OptionValue) -> str:
+        return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+    return "".join(f"{json.dumps(name)} = {write(value)}\n" for name, value in options.items())
+
+
+def _parse_value(text: str) -> OptionValue:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            yield f"{prefix}{key}", value
+        else:
+            kind = type(value).__name__
+            raise OptionError(f"Option '{prefix}{key}' must be a number, true, false or text, got a {kind}.")
+
+
+def _check_enough_nodes(config: RunConfig, num_nodes: int) -> None:
+    federation = config.federation
+    wishes = {
+        "min-nodes": federation.min_nodes,
+        "nodes-per-round": federation.nodes_per_round,
+        "min-replies": federation.min_replies,
+    }
+    for name, wish in wishes.items():
+        if wish > num_nodes:
+            raise OptionError(
+                f"Option 'federation.{name}' must be at most the number of nodes, {num_nodes}, got {wish}: "
+                f"pass --nodes {wish}, or --set federation.{name}={num_nodes}."
+            )
+
+
+def _find_run(resume: str, root: Path) -> Path:
+    for folder in (Path(resume).expanduser().absolute(), root / resume):
+        if folder.is_dir():
+            return folder
+    raise OptionError(f"Option 'resume' must be a run folder, or auto: there is no '{resume}', nor one in '{root}'.")

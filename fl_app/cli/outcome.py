@@ -1,0 +1,98 @@
+"""What became of a run: the verdict from Flower's word, the run folder and the curve of the loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fl_app.cli.progress import Record
+from fl_app.cli.simulation import FlowerStatus
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run.
+
+    Attributes:
+        state: completed; degraded: finished, but some site did not contribute; or failed.
+        reason: why it is not completed.
+        sites: the sites that did not contribute to some round, each with its last reason.
+        folder: the run folder, absolute; None if the run made none.
+        gallery: the picture to look at first, absolute.
+    """
+
+    state: Literal["completed", "degraded", "failed"]
+    reason: str | None = None
+    sites: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    gallery: Path | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """1 for a failed run, else 0."""
+        return 1 if self.state == "failed" else 0
+
+
+def judge(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record], folder: Path | None) -> Outcome:
+    """Judge a run: it must have ended well for Flower and for the server, and the loss must have fallen.
+
+    Args:
+        flower: what Flower says.
+        status: status.json; None if there is none.
+        rounds: metrics.jsonl.
+        folder: the run folder, if it exists.
+    """
+    known = status or {}
+    gallery = Path(known["gallery"]) if known.get("gallery") else None
+    sites = find_troubled_sites(known)
+    reason = _find_failure(flower, status, rounds)
+    if reason is not None:
+        return Outcome("failed", reason, sites, folder, gallery)
+    is_degraded = known.get("state") == "degraded"
+    return Outcome("degraded" if is_degraded else "completed", known.get("reason"), sites, folder, gallery)
+
+
+def find_troubled_sites(status: Record) -> dict[str, str]:
+    """Name the sites that failed, were refused or came late in any round, each with its last reason."""
+    troubled = {site: str(reason or "failed") for site, reason in (status.get("failed") or {}).items()}
+    for site, node in (status.get("nodes") or {}).items():
+        counts = [f"{node[kind]} {kind}" for kind in ("failed", "refused", "late") if node.get(kind)]
+        if counts:
+            reasons = node.get("reasons") or [troubled.get(site, "")]
+            troubled[site] = ", ".join(counts) + (f": {reasons[-1]}" if reasons[-1] else "")
+    return troubled
+
+
+def has_learned(rounds: Sequence[Record]) -> bool:
+    """Say whether the loss fell from the first to the last round that counts, in every task.
+
+    The validation loss is compared where there is one: it is taken before each round's training. A single round
+    cannot be compared and counts as learned.
+    """
+    for task in {one.get("task") for one in rounds}:
+        counted = [one for one in rounds if one.get("task") == task and one.get("outcome") == "ok"]
+        for loss in ("validation-loss", "train-loss"):
+            curve = [one[loss] for one in counted if one.get(loss) is not None]
+            if len(curve) >= 2:
+                if curve[-1] >= curve[0]:
+                    return False
+                break
+    return True
+
+
+def _find_failure(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record]) -> str | None:
+    """Say why the run failed; None if it did not."""
+    if status is not None and status.get("state") == "failed":
+        return str(status.get("reason") or "the server gave no reason")
+    if not flower.is_completed:
+        details = flower.details if flower.details not in ("", "N/A") else "see the log"
+        return f"Flower says '{flower.status}': {details}"
+    if status is None:
+        return "the server wrote no status.json"
+    if status.get("state") not in ("completed", "degraded"):
+        return f"the server stopped while '{status.get('state')}'"
+    if not any(one.get("outcome") == "ok" for one in rounds):
+        return "no round counted, so nothing was learned"
+    if not has_learned(rounds):
+        return "nothing was learned: the loss did not fall"
+    return None

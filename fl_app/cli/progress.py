@@ -1,0 +1,135 @@
+"""How a run stands, read from its folder: status.json, and metrics.jsonl line by line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run at one moment; None or empty is what the run has not told.
+
+    Attributes:
+        state: starting, waiting, running, finishing, completed, degraded or failed.
+        reason: why it waits or failed.
+        replied: sites that answered in this round.
+        failed: sites that cannot contribute to this round, and why.
+        awaited: sites that are still at work.
+        loss: training loss of the last round that counts.
+        validation_loss: loss on the nodes' held-out images in that round.
+        images_per_second: of all nodes together in that round.
+        seconds_left: estimate for the remaining rounds of the task.
+    """
+
+    state: str
+    reason: str | None = None
+    task: str | None = None
+    round: int = 0
+    num_rounds: int = 0
+    replied: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    awaited: tuple[str, ...] = ()
+    loss: float | None = None
+    validation_loss: float | None = None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+
+
+class RunFolder:
+    """Reads the files of one run; those of an earlier attempt count for nothing.
+
+    Args:
+        folder: the run folder; None to take the folder below `output` that shows life first.
+        output: where run folders are made.
+        since: unix seconds at which this attempt started.
+    """
+
+    def __init__(self, folder: Path | None, output: Path, since: float) -> None:
+        self._folder = folder
+        self._output = output
+        self._since = since
+        self._offset = 0
+        self._rounds: list[Record] = []
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, if it is known and exists."""
+        if self._folder is None:
+            fresh = [path.parent for path in self._output.glob("*/status.json") if self._is_fresh(path)]
+            self._folder = fresh[0] if fresh else None
+        return self._folder if self._folder and self._folder.is_dir() else None
+
+    def read_status(self) -> Record | None:
+        """Read status.json; None if this attempt has not written it yet."""
+        path = self.folder / "status.json" if self.folder else None
+        if path is None or not self._is_fresh(path):
+            return None
+        return _read_object(path.read_text(encoding="utf-8"))
+
+    def read_rounds(self) -> Sequence[Record]:
+        """Return all finished rounds; reads what was added to metrics.jsonl since the last call."""
+        path = self.folder / "metrics.jsonl" if self.folder else None
+        if path is None or not path.is_file():
+            return self._rounds
+        if path.stat().st_size < self._offset:  # cut back to the checkpoint from which the run goes on
+            self._offset, self._rounds = 0, []
+        with path.open("rb") as file:
+            file.seek(self._offset)
+            complete, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(complete) + len(newline)
+        records = (_read_object(line.decode("utf-8", errors="replace")) for line in complete.splitlines())
+        self._rounds = [*self._rounds, *(record for record in records if record is not None)]
+        return self._rounds
+
+    def _is_fresh(self, path: Path) -> bool:
+        # Two seconds for file systems with coarse times.
+        return path.is_file() and path.stat().st_mtime >= self._since - 2
+
+
+def summarise(status: Record | None, rounds: Sequence[Record]) -> Progress:
+    """Bring both files into one view; every field may be missing or null."""
+    if status is None:
+        return Progress("starting")
+    task = status.get("task")
+    done = [one for one in rounds if one.get("task") == task]
+    counted = [one for one in done if one.get("outcome") == "ok"]
+    last = counted[-1] if counted else {}
+    num_rounds = status.get("num-rounds") or 0
+    replied, failed = tuple(status.get("replied") or ()), dict(status.get("failed") or {})
+    is_running = status.get("state") == "running"
+    asked = status.get("asked") or () if is_running else ()
+    return Progress(
+        state=str(status.get("state") or "starting"),
+        reason=status.get("reason"),
+        task=task,
+        round=status.get("round") or 0,
+        num_rounds=num_rounds,
+        replied=replied,
+        failed=failed,
+        awaited=tuple(site for site in asked if site not in replied and site not in failed),
+        loss=last.get("train-loss"),
+        validation_loss=last.get("validation-loss"),
+        images_per_second=last.get("images-per-second"),
+        seconds_left=estimate_seconds(done, num_rounds) if is_running else None,
+    )
+
+
+def estimate_seconds(rounds: Sequence[Record], num_rounds: int) -> float | None:
+    """Estimate the time that the remaining rounds need from the last five; None before the first."""
+    times = [one["seconds"] for one in rounds if one.get("seconds") is not None][-5:]
+    if not times:
+        return None
+    last = max((one.get("round") or 0) for one in rounds)
+    return max(num_rounds - last, 0) * sum(times) / len(times)
+
+
+def _read_object(text: str) -> Record | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,125 @@
+"""The command `fl-app run`: one simulated federation on this machine, from options to pictures."""
+
+import os
+import shlex
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
+from fl_app.cli.outcome import Outcome, judge
+from fl_app.cli.progress import RunFolder, summarise
+from fl_app.cli.signals import Interrupted, interruptible
+from fl_app.cli.simulation import Simulation, read_tail, simulate
+from fl_app.cli.view import open_view
+from fl_app.errors import OptionError
+
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_GPU_SHARE = 0.2
+_POLL_SECONDS = 0.3
+
+
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="A name in recipes/, or a TOML file of run options.")] = None,
+    nodes: Annotated[int, typer.Option(help="Simulated nodes.", min=1)] = 5,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; see `fl-app options`.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where run folders are made; default: ~/fl-app/runs.")] = None,
+    gpu_share: Annotated[
+        float | None, typer.Option(help=f"Part of a GPU for each node; default: {_GPU_SHARE} if there is one.", min=0)
+    ] = None,
+    app: Annotated[
+        Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
+    ] = None,
+) -> None:
+    """Simulate a federation on this machine and train its model."""
+    settings = settings or []
+    app_folder = find_app(app)
+    plan = plan_run(app_folder, recipe, settings, out, nodes)
+    share = choose_gpu_share(gpu_share)
+    console = Console(highlight=False)
+    folder = RunFolder(plan.folder, plan.output, since=time.time())
+    try:
+        with interruptible():
+            outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
+    except Interrupted:
+        _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app)
+        raise
+    report(outcome, log)
+    raise typer.Exit(outcome.exit_status)
+
+
+def choose_gpu_share(wanted: float | None) -> float:
+    """Choose the part of a GPU that each node gets: what is wanted, else some if there is a GPU.
+
+    Raises:
+        OptionError: if a GPU is wanted and there is none.
+    """
+    has_gpu = False
+    if wanted != 0 and any(os.path.exists(device) for device in _GPU_DEVICES):
+        import torch  # takes seconds, so only where a GPU may be
+
+        has_gpu = torch.cuda.is_available()
+    if wanted and not has_gpu:
+        raise OptionError(f"--gpu-share must be 0, got {wanted}: PyTorch finds no GPU on this machine.")
+    return (_GPU_SHARE if wanted is None else wanted) if has_gpu else 0.0
+
+
+def report(outcome: Outcome, log: str) -> None:
+    """Print how a run ended and, last of all, where its results lie."""
+    if outcome.state == "failed":
+        typer.echo(f"{log}\n", err=True)
+        typer.secho(f"The run failed: {outcome.reason}", fg="red", err=True)
+    elif outcome.state == "degraded":
+        names = ", ".join(outcome.sites) or "not named"
+        typer.secho(f"Warning: the run is degraded, sites with trouble: {names}", fg="yellow", err=True)
+    for site, reason in outcome.sites.items():
+        typer.echo(f"  {site}: {reason}", err=True)
+    typer.echo(f"outcome: {outcome.state}")
+    typer.echo(f"run folder: {outcome.folder or 'none'}")
+    typer.echo(f"gallery: {outcome.gallery or 'none'}")
+
+
+def _follow(
+    app: Path, plan: Plan, nodes: int, gpu_share: float, folder: RunFolder, console: Console
+) -> tuple[Outcome, str]:
+    """Run to the end and judge; returns the last lines of the log as well."""
+    with simulate(app, to_toml(plan.overrides), nodes, gpu_share) as simulation:
+        try:
+            with open_view(console) as view:
+                while simulation.is_running():
+                    rounds = folder.read_rounds()
+                    view.show(summarise(folder.read_status(), rounds), tuple(rounds))
+                    time.sleep(_POLL_SECONDS)
+                rounds, status = folder.read_rounds(), folder.read_status()
+                view.show(summarise(status, rounds), tuple(rounds))
+            outcome = judge(simulation.read_status(), status, rounds, folder.folder)
+            return outcome, read_tail(simulation.log)
+        finally:
+            _keep_log(simulation, folder.folder)
+
+
+def _keep_log(simulation: Simulation, folder: Path | None) -> None:
+    """Add the log to the run folder: a resumed run has one already."""
+    if folder is not None:
+        with (folder / "run.log").open("ab") as target, simulation.log.open("rb") as source:
+            shutil.copyfileobj(source, target)
+
+
+def _say_how_to_resume(
+    folder: Path | None, recipe: str | None, nodes: int, settings: list[str], out: Path | None, app: Path | None
+) -> None:
+    if folder is None:
+        typer.echo("Stopped before the run had a folder: there is nothing to resume.", err=True)
+        return
+    kept = [one for one in settings if one.partition("=")[0].strip() not in ("run-name", "resume")]
+    command = ["fl-app", "run", *([recipe] if recipe else []), "--nodes", str(nodes)]
+    for setting in [*kept, f"resume={folder}"]:
+        command += ["--set", setting]
+    command += [*(["--out", str(out)] if out else []), *(["--app", str(app)] if app else [])]
+    typer.echo(f"Stopped. Go on with:\n  {shlex.join(command)}", err=True)

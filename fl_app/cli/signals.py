@@ -1,0 +1,44 @@
+"""Ctrl-C and its relatives as one exception, raised once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(Exception):
+    """Someone asked the program to stop.
+
+    Attributes:
+        signal_number: SIGINT, SIGTERM or SIGHUP.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted at the first signal in the block; later ones cannot disturb the cleaning up."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def stop(signal_number: int, _frame: FrameType | None) -> None:
+        ignore_signals()
+        raise Interrupted(signal_number)
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Let nothing interrupt what follows, until `interruptible` ends."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

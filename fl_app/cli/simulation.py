@@ -1,0 +1,197 @@
+"""One simulated run in a private Flower: its own home, port, SuperLink and processes, all gone at the end."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from fl_app.cli.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
+from fl_app.cli.signals import ignore_signals
+from fl_app.errors import FlAppError
+
+_START_SECONDS = 120.0  # a busy machine needs most of it to import Flower
+_LONGEST_TEMP = 40  # Ray's sockets lie below and may have 107 characters
+
+_CONNECTION = """[superlink]
+default = "simulation"
+[superlink.simulation]
+address = "127.0.0.1:{port}"
+insecure = true
+"""
+
+
+@dataclass(frozen=True)
+class FlowerStatus:
+    """What Flower itself says about a run: `finished:completed`, `finished:failed`, … and why."""
+
+    status: str
+    details: str
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the ServerApp ran to its end."""
+        return self.status == "finished:completed"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A running simulation.
+
+    Attributes:
+        home: private folder, removed at the end.
+        environment: of every process of the run.
+        superlink: the SuperLink.
+        flower_run: `flwr run --stream`.
+    """
+
+    home: Path
+    environment: dict[str, str]
+    superlink: subprocess.Popen[bytes]
+    flower_run: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> Path:
+        """What the ServerApp, the clients and Flower printed."""
+        return self.home / "run.log"
+
+    def is_running(self) -> bool:
+        """Whether there is something to wait for."""
+        return self.flower_run.poll() is None and self.superlink.poll() is None
+
+    def read_status(self) -> FlowerStatus:
+        """Ask the SuperLink how the run stands, because `flwr run --stream` reports success whatever happened."""
+        started = re.search(r"started run (\d+)", read_tail(self.log, num_lines=None))
+        if started is None:
+            return FlowerStatus("not started", "")
+        command = [_program("flwr"), "ls", "--run-id", started[1], "--format", "json"]
+        answer = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        try:
+            run = json.loads(answer.stdout)["runs"][0]
+            return FlowerStatus(run["status"], run["status-details"])
+        except (ValueError, LookupError):
+            return FlowerStatus("unknown", "the SuperLink does not answer")
+
+
+@contextmanager
+def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> Iterator[Simulation]:
+    """Start a run and end all its processes when the block ends, however it ends.
+
+    Args:
+        app: folder of the Flower app.
+        run_config: the options that override the app's defaults, as TOML.
+        num_nodes: simulated nodes.
+        gpu_share: part of a GPU that each node gets; 0 for none.
+
+    Raises:
+        FlAppError: if the SuperLink does not start.
+    """
+    short_enough = len(tempfile.gettempdir()) <= _LONGEST_TEMP
+    home = Path(tempfile.mkdtemp(prefix="fl-app-", dir=None if short_enough else "/tmp"))
+    token = secrets.token_hex(16)
+    guard = start_guard(token, home)
+    try:
+        environment = make_environment(home, token)
+        superlink = _start_superlink(home, environment)
+        (home / "run.toml").write_text(run_config, encoding="utf-8")
+        yield Simulation(home, environment, superlink, _start_run(home, environment, app, num_nodes, gpu_share))
+    finally:
+        ignore_signals()
+        end_processes(token)
+        shutil.rmtree(home, ignore_errors=True)
+        guard.communicate()
+
+
+def make_environment(home: Path, token: str) -> dict[str, str]:
+    """Make the environment of a run's processes: private folders, no telemetry, no installation, one thread each."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLWR_", "RAY_"))}
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+    own = {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_TMPDIR": str(home),
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        TOKEN_VARIABLE: token,
+    }
+    return threads | inherited | own | KEEP_ENVIRONMENT
+
+
+def read_tail(path: Path, num_lines: int | None = 30) -> str:
+    """Read the last lines of a log, without colours; empty if there is none."""
+    if not path.exists():
+        return ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", path.read_text(encoding="utf-8", errors="replace"))
+    return text if num_lines is None else "\n".join(text.splitlines()[-num_lines:])
+
+
+def _start_superlink(home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    for _ in range(3):  # somebody else may take the free port first
+        port = _find_free_port()
+        command = [_program("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
+        superlink = _start(command, home / "superlink.log", environment)
+        if _wait_for_port(superlink, port):
+            (home / "config.toml").write_text(_CONNECTION.format(port=port), encoding="utf-8")
+            return superlink
+    raise FlAppError(f"Flower's SuperLink did not start:\n{read_tail(home / 'superlink.log')}")
+
+
+def _start_run(
+    home: Path, environment: dict[str, str], app: Path, num_nodes: int, gpu_share: float
+) -> subprocess.Popen[bytes]:
+    federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1 client-resources-num-gpus={float(gpu_share)}"
+    command = [_program("flwr"), "run", str(app), "--stream", "--run-config", str(home / "run.toml")]
+    return _start([*command, "--federation-config", federation], home / "run.log", environment)
+
+
+def _start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, so that Ctrl-C reaches fl-app alone."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _wait_for_port(superlink: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until this very process listens on the port; an answer could come from another run's SuperLink."""
+    deadline = time.monotonic() + _START_SECONDS
+    while superlink.poll() is None and time.monotonic() < deadline:
+        try:
+            connections = psutil.Process(superlink.pid).net_connections(kind="tcp")
+        except psutil.NoSuchProcess:
+            break
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
+            return True
+        time.sleep(0.1)
+    superlink.kill()
+    superlink.wait()
+    return False
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).parent / name)

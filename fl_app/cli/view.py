@@ -1,0 +1,141 @@
+"""Progress on the screen: a live picture on a terminal, lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fl_app.cli.progress import Progress, Record
+
+_PHASES = {
+    "starting": "starting Flower",
+    "waiting": "waiting for nodes",
+    "running": "training",
+    "finishing": "drawing pictures, saving the model",
+}
+
+
+class View(Protocol):
+    """Something that shows progress."""
+
+    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+        """Show how the run stands now, with all its finished rounds."""
+
+
+class LineView:
+    """Prints a line when something has changed, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._before: Progress | None = None
+        self._num_shown = 0
+
+    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+        """Print what is new since the last call."""
+        lines = [] if progress.state == getattr(self._before, "state", None) else [describe_phase(progress)]
+        lines = [describe_round(one, progress.num_rounds) for one in rounds[self._num_shown :]] + lines
+        for line in lines:
+            self._console.print(Text(line), soft_wrap=True)
+        self._before, self._num_shown = progress, len(rounds)
+
+
+class LiveView:
+    """Redraws one picture on a terminal."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._start = time.monotonic()
+
+    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+        """Draw the picture anew; the rounds are in the numbers."""
+        del rounds
+        self._live.update(draw(progress, time.monotonic() - self._start))
+
+
+@contextmanager
+def open_view(console: Console) -> Iterator[View]:
+    """Choose the view that fits the console."""
+    if not console.is_terminal:
+        yield LineView(console)
+        return
+    with Live(console=console, refresh_per_second=4) as live:
+        yield LiveView(live)
+
+
+def draw(progress: Progress, elapsed_seconds: float) -> RenderableType:
+    """Draw the live picture."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("phase", Text(describe_phase(progress)))
+    if progress.num_rounds:
+        table.add_row("round", f"{progress.round}/{progress.num_rounds}")
+        table.add_row("", ProgressBar(total=progress.num_rounds, completed=max(progress.round - 1, 0), width=40))
+    if progress.replied or progress.failed or progress.awaited:
+        table.add_row("nodes", Text(describe_nodes(progress)))
+    for site, reason in progress.failed.items():
+        table.add_row("", Text(f"{site}: {reason}", style="red"))
+    if progress.loss is not None:
+        table.add_row("loss", f"{progress.loss:.4f}{_validation(progress.validation_loss)}")
+    if progress.images_per_second is not None:
+        table.add_row("speed", f"{progress.images_per_second:.0f} images/s")
+    left = "" if progress.seconds_left is None else f", about {format_time(progress.seconds_left)} left"
+    table.add_row("time", f"{format_time(elapsed_seconds)}{left}")
+    return Group(table, Text("Ctrl-C stops the run; it can be resumed.", style="dim"))
+
+
+def describe_phase(progress: Progress) -> str:
+    """Say what the run is doing: `training diffusion`."""
+    phase = _PHASES.get(progress.state, progress.state)
+    task = f" {progress.task}" if progress.task and progress.state == "running" else ""
+    return f"{phase}{task}" + (f": {progress.reason}" if progress.reason else "")
+
+
+def describe_nodes(progress: Progress) -> str:
+    """Count the nodes of the round: `3 replied, 1 failed, awaiting site4`."""
+    parts = [f"{len(progress.replied)} replied"]
+    if progress.failed:
+        parts.append(f"{len(progress.failed)} failed")
+    if progress.awaited:
+        parts.append(f"awaiting {', '.join(progress.awaited)}")
+    return ", ".join(parts)
+
+
+def describe_round(record: Record, num_rounds: int) -> str:
+    """Describe a finished round in one line, with the nodes that did not contribute."""
+    line = f"round {record.get('round') or '?'}/{num_rounds or '?'}"
+    if record.get("outcome") != "ok":
+        line += f"  failed: {record.get('reason') or 'no reason given'}"
+    if (loss := record.get("train-loss")) is not None:
+        line += f"  loss {loss:.4f}{_validation(record.get('validation-loss'))}"
+    nodes = record.get("nodes") or {}
+    contributed = [site for site, node in nodes.items() if node.get("outcome") == "contributed"]
+    line += f"  {len(contributed)} of {len(nodes)} nodes"
+    if (speed := record.get("images-per-second")) is not None:
+        line += f"  {speed:.0f} images/s"
+    if (seconds := record.get("seconds")) is not None:
+        line += f"  {format_time(seconds)}"
+    missing = [_explain(site, node) for site, node in nodes.items() if site not in contributed]
+    return line + "".join(f"\n  {one}" for one in missing)
+
+
+def format_time(seconds: float) -> str:
+    """Write a duration as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _validation(loss: float | None) -> str:
+    return "" if loss is None else f" (validation {loss:.4f})"
+
+
+def _explain(site: str, node: Record) -> str:
+    reason = node.get("reason")
+    return f"{site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
