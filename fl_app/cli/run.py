@@ -13,7 +13,7 @@ from rich.console import Console
 from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
 from fl_app.cli.outcome import Outcome, judge
 from fl_app.cli.progress import RunFolder, summarise
-from fl_app.cli.signals import Interrupted, interruptible
+from fl_app.cli.signals import Interrupted
 from fl_app.cli.simulation import Simulation, read_tail, simulate
 from fl_app.cli.view import open_view
 from fl_app.errors import OptionError
@@ -45,8 +45,7 @@ def run(
     console = Console(highlight=False)
     folder = RunFolder(plan.folder, plan.output, since=time.time())
     try:
-        with interruptible():
-            outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
+        outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
     except Interrupted:
         _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app)
         raise
