@@ -170,6 +170,10 @@ class RunConfig(Section):
                 raise ValueError(f"tasks must name diffusion, got {task!r}")
         return self
 
+    def num_rounds(self, task: str) -> int:
+        """Return the rounds of a task."""
+        return {"diffusion": self.diffusion.num_rounds}[task]
+
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
         """Read options as Flower hands them over: flat, dotted, kebab-case.

@@ -1,0 +1,26 @@
+"""Flower's door to `fl_app.client`."""
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fl_app import client
+
+app = ClientApp()
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """Tell what images this node holds, in numbers."""
+    return client.describe(message, context)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train for one round."""
+    return client.train(message, context)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Measure the final models."""
+    return client.evaluate(message, context)

@@ -1,0 +1,182 @@
+"""A node's side: measure what was received, train, answer with weights and sums."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from flwr.app import Context, Error, Message, RecordDict
+from numpy.typing import NDArray
+from torch import nn
+
+from fl_app.config import NodeConfig, RunConfig
+from fl_app.data.images import DatasetInfo
+from fl_app.data.loading import place
+from fl_app.data.local import LocalData, load_local, state_folder
+from fl_app.errors import FlAppError, OptionError
+from fl_app.evaluation import measure
+from fl_app.node_state import NodeState
+from fl_app.records import (
+    Instruction,
+    Reply,
+    SiteDescription,
+    read_instruction,
+    to_numpy,
+    write_description,
+    write_reply,
+    write_statistics,
+)
+from fl_app.seeding import generator_for
+from fl_app.tasks.base import Task
+from fl_app.tasks.registry import build_task
+from fl_app.training import LocalResult, Progress, train_local
+
+log = logging.getLogger(__name__)
+
+_APP_ERROR = 2  # Flower's own code for an exception in a ClientApp
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a message meets at a node: options, images, device."""
+
+    config: RunConfig
+    options: NodeConfig
+    data: LocalData
+    device: torch.device
+
+    @classmethod
+    def from_context(cls, context: Context) -> "Node":
+        """Check all options and read the images."""
+        config = RunConfig.from_flat(context.run_config)
+        options = NodeConfig.from_flat(context.node_config)
+        _use_given_cpus()
+        return cls(config, options, load_local(config, options), _device(options))
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Classes, channels and size of the node's images."""
+        images = self.data.train.images
+        return DatasetInfo(self.data.train.class_names, images.shape[1], images.shape[2])
+
+
+def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Message, Context], Message]:
+    """Turn errors into error replies that tell the server what went wrong, and nothing of the hospital.
+
+    Flower would send the whole text of an exception, which may hold names of files or values.
+    """
+
+    @functools.wraps(handle)
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            return Message(handle(message, Node.from_context(context)), reply_to=message)
+        except FlAppError as error:
+            log.error("%s", error)
+            return Message(Error(_APP_ERROR, error.public), reply_to=message)
+        except Exception as error:  # whatever it is, its text stays here
+            log.exception("This node failed")
+            reason = f"{type(error).__name__} at the node; its log says more"
+            return Message(Error(_APP_ERROR, reason), reply_to=message)
+
+    return answer
+
+
+@_answering
+def describe(message: Message, node: Node) -> RecordDict:
+    """Tell which classes, channels and size the images have, and how many there are of each class."""
+    data = node.data
+    counts = (data.train.class_counts().tolist(), data.validation.class_counts().tolist())
+    return write_description(SiteDescription(data.site, node.info, *counts))
+
+
+@_answering
+def train(message: Message, node: Node) -> RecordDict:
+    """Measure the received weights on held-out images, train them, and answer: one message a round."""
+    instruction = read_instruction(message)
+    task = build_task(instruction.task, node.config, node.info)
+    statistics = _measure(task, node, instruction)
+    model = task.build_model()
+    model.load_state_dict(instruction.weights)
+    if len(node.data.train) == 0:
+        result = LocalResult(0.0, 0, 0, 0.0, {}, instruction.node_ema)
+    else:
+        result = _train(task, node, instruction, model)
+    return write_reply(
+        Reply(
+            site=node.data.site,
+            task=instruction.task,
+            round_number=instruction.round_number,
+            weight=float(len(node.data.train)),
+            weights=to_numpy(model.state_dict()),
+            node_ema=to_numpy(result.ema) if result.ema is not None else None,
+            statistics=statistics,
+            loss_sum=result.loss_sum,
+            num_losses=result.num_losses,
+            seconds=result.seconds,
+        )
+    )
+
+
+@_answering
+def evaluate(message: Message, node: Node) -> RecordDict:
+    """Measure the received models on held-out images."""
+    instruction = read_instruction(message)
+    task = build_task(instruction.task, node.config, node.info)
+    return write_statistics(node.data.site, _measure(task, node, instruction))
+
+
+def _measure(task: Task, node: Node, instruction: Instruction) -> dict[str, NDArray[np.float64]]:
+    models = {"raw": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
+    received = {name: weights for name, weights in models.items() if weights is not None}
+    return measure(task, received, node.data.validation, node.device, node.config.seed, node.data.site)
+
+
+def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -> LocalResult:
+    """Train the model in place and keep the optimiser's state for the next round."""
+    device, site, round_number = node.device, node.data.site, instruction.round_number
+    options = task.options
+    model.to(device)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # convolutions in bfloat16 want the channels last
+    state = NodeState(
+        state_folder(node.options, instruction.run_folder, instruction.run_name) / task.name,
+        keep=node.config.checkpoint_every + 1,
+    )
+    keeps = options.keep_optimizer_state
+    seed = (node.config.seed, site, round_number)
+    result = train_local(
+        model,
+        task.losses,
+        place(node.data.train, device),
+        options,
+        Progress(round_number, node.config.num_rounds(task.name)),
+        device=device,
+        order=generator_for(*seed, f"{task.name}-order"),
+        noise=generator_for(*seed, f"{task.name}-noise", device),
+        proximal_mu=instruction.proximal_mu,
+        optimizer_state=state.load_before(round_number) if keeps else None,
+        ema=instruction.node_ema,
+        ema_horizon=node.config.diffusion.node_ema_horizon,
+    )
+    if keeps:
+        state.save(round_number, result.optimizer_state)
+    return result
+
+
+def _device(options: NodeConfig) -> torch.device:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("Node option 'device' is 'cuda', but torch finds no GPU: mend the driver or set it to 'cpu'.")
+    if options.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(options.device)
+
+
+def _use_given_cpus() -> None:
+    """In a simulation, use as many threads as Ray gave CPUs: more of them on a busy machine are many times slower."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+        torch.set_num_threads(max(1, int(given)))

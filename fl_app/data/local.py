@@ -1,0 +1,105 @@
+"""What a node has on disk: the one place where a simulated node and a hospital differ."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fl_app.config import NodeConfig, RunConfig
+from fl_app.data.images import ImageSet
+from fl_app.data.partition import partition, split_validation
+from fl_app.data.sources import dataset_info, load_split
+from fl_app.errors import OptionError
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """The images of one node.
+
+    Attributes:
+        site: the node's name.
+        train: what it trains on; may be empty.
+        validation: what it holds out; may be empty.
+    """
+
+    site: str
+    train: ImageSet
+    validation: ImageSet
+
+
+def site_name(node: NodeConfig) -> str:
+    """Return a node's name: the hospital's own, or `site-<partition-id>` in a simulation.
+
+    Raises:
+        OptionError: the node is neither a hospital nor a simulated node.
+    """
+    if node.data_path:
+        return _safe_name("Node option 'site'", node.site)
+    if node.partition_id is None or node.num_partitions is None:
+        raise OptionError(
+            "This node has no images: node options 'data-path' and 'site' are missing. "
+            """Start it with: flower-supernode --node-config 'data-path="<folder of images>" site="<name>"'"""
+        )
+    if node.partition_id >= node.num_partitions:
+        raise OptionError(
+            f"Node option 'partition-id' must be less than 'num-partitions', {node.num_partitions}, "
+            f"got {node.partition_id}."
+        )
+    return f"site-{node.partition_id}"
+
+
+def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
+    """Read a node's images and hold some of them out.
+
+    Raises:
+        OptionError: options of the node or the run do not fit.
+        DataError: images are missing or broken.
+    """
+    site = site_name(node)
+    images = _of_hospital(config, node) if node.data_path else _of_simulation(config, node)
+    train, validation = split_validation(images, config.data.validation_share, config.seed, site)
+    return LocalData(site, train, validation)
+
+
+def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
+    """Return where a node keeps its optimiser's state between rounds; makes no folder.
+
+    Args:
+        node: decides; a hospital never writes where the server says.
+        run_folder: the server's run folder, used in a simulation only, where both share a machine.
+        run_name: the run's name as the server tells it.
+
+    Raises:
+        OptionError: the name of the run or of the site is not fit for a folder.
+    """
+    run_name, site = _safe_name("The run's name", run_name), site_name(node)
+    if not node.data_path:
+        return Path(run_folder) / "nodes" / site
+    base = Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
+    return base / run_name / site
+
+
+def _of_hospital(config: RunConfig, node: NodeConfig) -> ImageSet:
+    """Read the hospital's folder; the run's source only says which classes, channels and size are agreed."""
+    info = dataset_info(config.data)
+    agreed = {
+        "class_names": info.class_names,
+        "num_channels": info.num_channels,
+        "image_size": info.image_size,
+    }
+    options = config.data.model_copy(update={"source": "folder", "directory": node.data_path, **agreed})
+    return load_split(options, "train", config.seed)
+
+
+def _of_simulation(config: RunConfig, node: NodeConfig) -> ImageSet:
+    assert node.partition_id is not None and node.num_partitions is not None
+    images = load_split(config.data, "train", config.seed)
+    parts = partition(images.labels.numpy(), node.num_partitions, config.partition, config.seed)
+    return images.select(torch.from_numpy(parts[node.partition_id]))
+
+
+def _safe_name(what: str, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", ".."):
+        raise OptionError(f"{what} must consist of letters, digits, '_', '.' or '-', got '{name}'.")
+    return name

@@ -1,0 +1,73 @@
+"""The 2-D, single-label sets of MedMNIST (Yang et al. 2023), each a source by its flag, such as `breastmnist`."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fl_app.config import DataOptions
+from fl_app.data.files import KnownFile, read_known_files
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.errors import OptionError
+
+_SIDE = 28
+
+
+def flags() -> list[str]:
+    """Return the flags that are sources: one label an image, two dimensions."""
+    return [flag for flag, entry in _entries().items() if not _objection(flag, entry)]
+
+
+def refuse_unfit(flag: str) -> None:
+    """Raise OptionError, with the reason, where a flag exists but is no source."""
+    entry = _entries().get(flag)
+    reason = _objection(flag, entry) if entry else ""
+    if reason:
+        raise OptionError(f"Option 'data.source' must name 2-D images with one label each, got '{flag}', {reason}.")
+
+
+def info(options: DataOptions) -> DatasetInfo:
+    """Return classes, channels and the size before resizing."""
+    entry = _entries()[options.source]
+    names = sorted(entry["label"].items(), key=lambda item: int(item[0]))
+    return DatasetInfo(tuple(name for _, name in names), num_channels=int(entry["n_channels"]), image_size=_SIDE)
+
+
+def load(options: DataOptions, split: str) -> ImageSet:
+    """Read the npz's `train` or `test` part.
+
+    Its `val` part is not used: nodes hold out images of their own, and training sets keep their published size.
+
+    Raises:
+        DataError: as `read_known_files` does.
+    """
+    flag, entry = options.source, _entries()[options.source]
+    place = f"{flag}.npz"
+
+    def download(folder: Path) -> None:
+        import medmnist
+
+        (folder / "medmnist").mkdir()
+        getattr(medmnist, entry["python_class"])(split="train", root=str(folder / "medmnist"), download=True)
+
+    file = KnownFile((f"medmnist/{place}", place), entry["MD5"])
+    (content,) = read_known_files(options, [file], download)
+    with np.load(io.BytesIO(content)) as arrays:
+        pixels, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    images = torch.from_numpy(pixels).reshape(len(pixels), _SIDE, _SIDE, -1).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.from_numpy(labels[:, 0].astype(np.int64)), info(options).class_names)
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    from medmnist.info import INFO  # slow to import, and needed for these sources only
+
+    entries: dict[str, dict[str, Any]] = INFO
+    return entries
+
+
+def _objection(flag: str, entry: dict[str, Any]) -> str:
+    if "multi-label" in entry["task"]:
+        return "whose images have several labels each"
+    return "which holds volumes" if flag.endswith("3d") else ""

@@ -1,0 +1,1 @@
+"""Class-conditional diffusion: network, noise process, sampling, and the pipeline that is exported."""

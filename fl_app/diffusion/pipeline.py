@@ -1,0 +1,115 @@
+"""The exported model: a diffusers pipeline that draws images of a named class."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
+from torch import Tensor
+
+from fl_app.diffusion.sampling import build_sampler, sample
+from fl_app.errors import OptionError
+from fl_app.seeding import generator_for
+
+
+class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """A U-Net, its noise schedule, and what its labels are called.
+
+    `ClassConditionalPipeline.from_pretrained(folder)` opens an exported folder. Its config holds dictionaries only:
+    diffusers takes a list for the name of a module.
+
+    Args:
+        unet: predicts v; K + 1 class embeddings.
+        scheduler: the noise process of training.
+        id2label: class names by number, "0" to "K-1".
+        held: by number, whether any node held an image of the class; a number that is missing counts as held.
+        sampler: default sampler.
+        num_steps: default number of denoising steps.
+        guidance_scale: default guidance.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: DDPMScheduler,
+        id2label: dict[str, str] | None = None,
+        held: dict[str, bool] | None = None,
+        sampler: str = "dpm-solver++",
+        num_steps: int = 25,
+        guidance_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            id2label=id2label or {},
+            held=held or {},
+            sampler=sampler,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+        )
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K class names, in the order of the labels."""
+        return list(self.config.id2label.values())
+
+    def class_index(self, name: str | int) -> int:
+        """Find a class by its name or its number.
+
+        Raises:
+            OptionError: no such class, or one of which no node held an image.
+        """
+        names = self.class_names
+        if str(name) in names:
+            index = names.index(str(name))
+        elif str(name).isdecimal() and int(name) < len(names):
+            index = int(name)
+        else:
+            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.")
+        if not self.config.held.get(str(index), True):
+            raise OptionError(f"No node held an image of class '{names[index]}', so the model cannot draw it.")
+        return index
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        classes: Sequence[str | int],
+        seed: int = 0,
+        first_image: int = 0,
+        batch_size: int = 256,
+        sampler: str | None = None,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> Tensor:
+        """Draw one image per entry of `classes`.
+
+        Args:
+            classes: names or numbers.
+            seed: with the image's position and class it fixes the image, whatever the batch size.
+            first_image: position of the first image, to go on where an earlier call ended.
+            batch_size: images drawn at once.
+            sampler: `ddim`, `dpm-solver++` or `ancestral`; None takes the exported default, as below.
+            num_steps: denoising steps.
+            guidance_scale: 1 turns guidance off.
+
+        Returns:
+            [len(classes), C, H, W] float32 in [-1, 1], on the CPU.
+        """
+        labels = [self.class_index(name) for name in classes]
+        steps = self.config.num_steps if num_steps is None else num_steps
+        if not 1 <= steps <= self.scheduler.config.num_train_timesteps:
+            limit = self.scheduler.config.num_train_timesteps
+            raise OptionError(f"The number of denoising steps must be between 1 and {limit}, got {steps}.")
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        chosen = build_sampler(sampler or self.config.sampler, self.scheduler)
+        self.unet.eval()
+        parts = []
+        for start in range(0, len(labels), batch_size):
+            chunk = labels[start : start + batch_size]
+            generators = [
+                generator_for(seed, "sample", first_image + start + offset, f"class-{label}")
+                for offset, label in enumerate(chunk)
+            ]
+            drawn = sample(self.unet, chosen, torch.tensor(chunk, device=self.device), generators, steps, scale)
+            parts.append(drawn.cpu())
+        shape = (0, self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
+        return torch.cat(parts) if parts else torch.empty(shape)

@@ -1,0 +1,71 @@
+"""Drawing images from the model: samplers by name, classifier-free guidance, one generator per image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from torch import Tensor
+
+from fl_app.diffusion.unet import no_class
+
+SAMPLERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}),
+    "dpm-solver++": (
+        DPMSolverMultistepScheduler,
+        {"algorithm_type": "dpmsolver++", "timestep_spacing": "trailing", "final_sigmas_type": "zero"},
+    ),
+    "ancestral": (DDPMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}),
+}
+
+
+def build_sampler(name: str, schedule: DDPMScheduler) -> Any:
+    """Build the diffusers scheduler of that name for the noise process the model was trained on."""
+    kind, settings = SAMPLERS[name]
+    return kind.from_config(schedule.config, **settings)
+
+
+@torch.no_grad()
+def sample(
+    unet: UNet2DModel,
+    sampler: Any,
+    labels: Tensor,
+    generators: Sequence[torch.Generator],
+    num_steps: int,
+    guidance_scale: float = 1.0,
+) -> Tensor:
+    """Draw one image for each label.
+
+    Args:
+        unet: in eval mode, predicts v.
+        sampler: from `build_sampler`.
+        labels: [B] int64 in [0, K]; K asks for no class.
+        generators: one CPU generator per image, so that image k does not depend on the batch it is drawn in.
+        num_steps: denoising steps, at most the T of training.
+        guidance_scale: s in v_none + s (v_class - v_none), Ho & Salimans 2022 with s = 1 + w; 1 needs no second pass.
+
+    Returns:
+        [B, C, H, W] float32 in [-1, 1], on the labels' device.
+    """
+    device = labels.device
+    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    sampler.set_timesteps(num_steps, device=device)
+    x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+    x = x * sampler.init_noise_sigma
+    extra = {} if isinstance(sampler, DDIMScheduler) else {"generator": list(generators)}
+    for step in sampler.timesteps:
+        v = guided_prediction(unet, sampler.scale_model_input(x, step), step, labels, guidance_scale)
+        x = sampler.step(v, step, x, **extra, return_dict=False)[0]
+    images: Tensor = x.clamp(-1.0, 1.0)
+    return images
+
+
+def guided_prediction(unet: UNet2DModel, x: Tensor, step: Tensor, labels: Tensor, guidance_scale: float) -> Tensor:
+    """Return v under classifier-free guidance: [B, C, H, W] float32."""
+    if guidance_scale == 1.0:
+        v: Tensor = unet(x, step, class_labels=labels, return_dict=False)[0].float()
+        return v
+    both = torch.cat([labels, torch.full_like(labels, no_class(unet))])
+    v_class, v_none = unet(torch.cat([x, x]), step, class_labels=both, return_dict=False)[0].float().chunk(2)
+    guided: Tensor = v_none + guidance_scale * (v_class - v_none)
+    return guided

@@ -1,0 +1,55 @@
+"""What a node keeps between rounds: its optimiser's state, one file for each round."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class NodeState:
+    """States by round, so that a run that is resumed from an earlier round finds the state of that round.
+
+    A state that cannot be read or written is worth a warning and a fresh start, never the round.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def load_before(self, round_number: int) -> dict[str, Tensor] | None:
+        """Read the newest state from before a round; None where there is none."""
+        earlier = [number for number in self._rounds() if number < round_number]
+        if not earlier:
+            return None
+        try:
+            return load_file(self._path(max(earlier)))
+        except (OSError, SafetensorError) as error:
+            log.warning("The optimiser's state of round %d is damaged (%s): starting afresh", max(earlier), error)
+            return None
+
+    def save(self, round_number: int, state: Mapping[str, Tensor]) -> None:
+        """Write the state after a round, and drop those of later rounds and of long ago."""
+        temporary = self.folder / ".partial"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(dict(state), temporary)
+            os.replace(temporary, self._path(round_number))
+        except (OSError, SafetensorError) as error:
+            log.warning("The optimiser's state cannot be kept in %s: %s", self.folder, error)
+            return
+        rounds = self._rounds()
+        earlier = [number for number in rounds if number <= round_number]
+        for number in rounds[len(earlier) :] + earlier[: -self.keep]:
+            self._path(number).unlink(missing_ok=True)
+
+    def _path(self, round_number: int) -> Path:
+        return self.folder / f"optimizer-{round_number:04d}.safetensors"
+
+    def _rounds(self) -> list[int]:
+        return sorted(int(path.stem.removeprefix("optimizer-")) for path in self.folder.glob("optimizer-*.safetensors"))

@@ -1,0 +1,265 @@
+"""Messages to typed values and back: the only place that spells the keys of records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fl_app.data.images import DatasetInfo
+
+WEIGHTS = "weights"
+CONFIG = "config"
+NUM_EXAMPLES = "num-examples"
+DESCRIBE = "query.describe"
+EVALUATE = "evaluate"
+TRAIN = "train"
+
+_EMA = "ema"
+_NODE_EMA = "node-ema"
+_STATISTICS = "statistics"
+_METRICS = "metrics"
+_NODE = "node"
+
+Weights = dict[str, NDArray[np.generic]]
+
+
+class MalformedReply(Exception):
+    """A reply does not hold what it should; the text says what."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the server asks of a node.
+
+    Attributes:
+        task: name of the task.
+        round_number: from 1.
+        run_name: names the run at the node.
+        run_folder: the server's run folder; only a simulated node, on the same machine, may write there.
+        weights: the global model.
+        ema: its EMA, to be measured beside it.
+        node_ema: the average of the nodes' own EMAs, to be continued.
+        proximal_mu: FedProx's weight, 0 without.
+    """
+
+    task: str
+    round_number: int
+    run_name: str
+    run_folder: str
+    weights: dict[str, Tensor]
+    ema: dict[str, Tensor] | None = None
+    node_ema: dict[str, Tensor] | None = None
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a node answers: weights and sums, and nothing of a single image.
+
+    Attributes:
+        site: the node's name.
+        task: name of the task.
+        round_number: the round of the instruction it answers.
+        weight: training images, the weight in the average; 0 of a node without images.
+        weights: after local training.
+        node_ema: the node's own EMA, where asked for.
+        statistics: additive sums over held-out images.
+        loss_sum: sum of training losses.
+        num_losses: images seen in training, each epoch counted.
+        seconds: wall time of local training.
+    """
+
+    site: str
+    task: str
+    round_number: int
+    weight: float
+    weights: Weights
+    node_ema: Weights | None = None
+    statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    loss_sum: float = 0.0
+    num_losses: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SiteDescription:
+    """What a node tells of its images before training.
+
+    Attributes:
+        site: the node's name.
+        info: classes, channels and size of its images.
+        train_counts: training images of each class, K numbers.
+        validation_counts: held-out images of each class, K numbers.
+    """
+
+    site: str
+    info: DatasetInfo
+    train_counts: list[int]
+    validation_counts: list[int]
+
+
+def array_record(weights: Mapping[str, NDArray[np.generic]] | Mapping[str, Tensor]) -> ArrayRecord:
+    """Pack named arrays or tensors."""
+    return ArrayRecord({key: Array(_to_numpy(value)) for key, value in weights.items()})
+
+
+def to_weights(record: ArrayRecord) -> Weights:
+    """Unpack named arrays; each keeps its dtype and its shape, 0-dimensional ones too."""
+    return {key: np.asarray(array.numpy()) for key, array in record.items()}
+
+
+def to_numpy(tensors: Mapping[str, Tensor]) -> Weights:
+    """Turn named tensors into arrays on the host."""
+    return {key: _to_numpy(value) for key, value in tensors.items()}
+
+
+def to_tensors(weights: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
+    """Turn named arrays into tensors of their own memory."""
+    return {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
+
+
+def instruction_config(task: str, round_number: int, run_name: str, run_folder: str) -> ConfigRecord:
+    """Write the part of an instruction that is not weights."""
+    return ConfigRecord({"task": task, "server-round": round_number, "run-name": run_name, "run-folder": run_folder})
+
+
+def add_averages(record: RecordDict, ema: Weights | None, node_ema: Weights | None) -> None:
+    """Put the averaged weights into an instruction, beside the weights."""
+    if ema is not None:
+        record[_EMA] = array_record(ema)
+    if node_ema is not None:
+        record[_NODE_EMA] = array_record(node_ema)
+
+
+def read_instruction(message: Message) -> Instruction:
+    """Read what the server asks of this node."""
+    content = message.content
+    config = content.config_records[CONFIG]
+    ema, node_ema = content.array_records.get(_EMA), content.array_records.get(_NODE_EMA)
+    return Instruction(
+        task=str(config["task"]),
+        round_number=int(cast(int, config["server-round"])),
+        run_name=str(config["run-name"]),
+        run_folder=str(config["run-folder"]),
+        weights=to_tensors(to_weights(content.array_records[WEIGHTS])),
+        ema=to_tensors(to_weights(ema)) if ema is not None else None,
+        node_ema=to_tensors(to_weights(node_ema)) if node_ema is not None else None,
+        proximal_mu=float(cast(float, config.get("proximal-mu", 0.0))),
+    )
+
+
+def write_reply(reply: Reply) -> RecordDict:
+    """Pack a node's answer."""
+    content = RecordDict(
+        {
+            WEIGHTS: array_record(reply.weights),
+            _STATISTICS: array_record(reply.statistics),
+            _METRICS: MetricRecord(
+                {
+                    NUM_EXAMPLES: reply.weight,
+                    "loss-sum": reply.loss_sum,
+                    "loss-count": reply.num_losses,
+                    "seconds": reply.seconds,
+                }
+            ),
+            _NODE: ConfigRecord({"site": reply.site, "task": reply.task, "server-round": reply.round_number}),
+        }
+    )
+    if reply.node_ema is not None:
+        content[_NODE_EMA] = array_record(reply.node_ema)
+    return content
+
+
+def read_reply(message: Message) -> Reply:
+    """Read a node's answer.
+
+    Raises:
+        MalformedReply: a record or a key is missing or of another kind.
+    """
+    content = message.content
+    try:
+        node, metrics = content.config_records[_NODE], content.metric_records[_METRICS]
+        node_ema = content.array_records.get(_NODE_EMA)
+        return Reply(
+            site=str(node["site"]),
+            task=str(node["task"]),
+            round_number=int(cast(int, node["server-round"])),
+            weight=_number(metrics[NUM_EXAMPLES]),
+            weights=to_weights(content.array_records[WEIGHTS]),
+            node_ema=to_weights(node_ema) if node_ema is not None else None,
+            statistics=read_statistics(content),
+            loss_sum=_number(metrics["loss-sum"]),
+            num_losses=_number(metrics["loss-count"]),
+            seconds=_number(metrics["seconds"]),
+        )
+    except KeyError as error:
+        raise MalformedReply(f"it holds no {error}") from None
+    except (TypeError, ValueError) as error:
+        raise MalformedReply(f"it cannot be read ({type(error).__name__})") from None
+
+
+def mean_reply(weights: Weights, weight: float, losses: tuple[float, float]) -> Message:
+    """Wrap averaged weights as if one node had sent them, the way Flower's strategies expect a reply."""
+    metrics = MetricRecord({NUM_EXAMPLES: weight, "loss-sum": losses[0], "loss-count": losses[1]})
+    content = RecordDict({WEIGHTS: array_record(weights), _METRICS: metrics})
+    return Message(content, dst_node_id=0, message_type=TRAIN)
+
+
+def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -> RecordDict:
+    """Pack the answer to an evaluation."""
+    return RecordDict({_STATISTICS: array_record(statistics), _NODE: ConfigRecord({"site": site})})
+
+
+def read_statistics(content: RecordDict) -> dict[str, NDArray[np.float64]]:
+    """Unpack additive sums, as float64."""
+    arrays = to_weights(content.array_records[_STATISTICS])
+    return {key: value.astype(np.float64) for key, value in arrays.items()}
+
+
+def write_description(description: SiteDescription) -> RecordDict:
+    """Pack what a node tells of its images."""
+    info = description.info
+    node = ConfigRecord(
+        {
+            "site": description.site,
+            "class-names": list(info.class_names),
+            "num-channels": info.num_channels,
+            "image-size": info.image_size,
+            "train-counts": description.train_counts,
+            "validation-counts": description.validation_counts,
+        }
+    )
+    return RecordDict({_NODE: node})
+
+
+def read_description(message: Message) -> SiteDescription:
+    """Unpack what a node tells of its images; raises MalformedReply."""
+    try:
+        node = message.content.config_records[_NODE]
+        names = tuple(str(name) for name in cast(list[str], node["class-names"]))
+        info = DatasetInfo(names, int(cast(int, node["num-channels"])), int(cast(int, node["image-size"])))
+        return SiteDescription(
+            site=str(node["site"]),
+            info=info,
+            train_counts=[int(count) for count in cast(list[int], node["train-counts"])],
+            validation_counts=[int(count) for count in cast(list[int], node["validation-counts"])],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    raise TypeError(type(value).__name__)
+
+
+def _to_numpy(value: NDArray[np.generic] | Tensor) -> NDArray[np.generic]:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    return np.asarray(value)

@@ -1,0 +1,40 @@
+"""The losses of a run as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_CURVES = (
+    ("train-loss", "training", "round"),
+    ("validation-loss", "validation, raw weights", "validated-round"),
+    ("validation-loss-ema", "validation, EMA", "validated-round"),
+    ("validation-loss-node-ema", "validation, nodes' EMA", "validated-round"),
+)
+
+
+def draw_history(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the losses over the rounds; failed rounds are marked.
+
+    Args:
+        lines: of metrics.jsonl, one task.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for key, label, number in _CURVES:
+        points = [(line[number], line[key]) for line in lines if line.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    for line in lines:
+        if line["outcome"] == "failed":
+            axes.axvline(line["round"], color="tab:red", alpha=0.3)
+    axes.set_xlabel("round")
+    axes.set_ylabel("loss (log scale)")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.lines:
+        axes.legend()
+    figure.savefig(path, format="png")

@@ -1,0 +1,107 @@
+"""Opening a run: a new folder, or one that is resumed."""
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fl_app.artifacts import RunFolder, new_run_name, read_options, read_status, runs_folder, write_json
+from fl_app.config import RunConfig
+from fl_app.errors import RunFolderError
+
+log = logging.getLogger(__name__)
+
+_FREE_TO_CHANGE = ("output-dir", "run-name", "resume", "recipe", "gallery-every")
+_FREE_SECTION = "federation."
+_PACKAGES = ("fl-app", "flwr", "torch", "diffusers", "numpy", "safetensors")
+
+
+def open_run(config: RunConfig, run_id: int) -> RunFolder:
+    """Make the run's folder with run.json in it, or find the one to resume.
+
+    Raises:
+        RunFolderError: it exists already, cannot be written, or belongs to a run of other options.
+    """
+    runs = runs_folder(config.output_dir)
+    if config.resume == "auto":
+        found = _newest_unfinished(runs, config)
+        if found is not None:
+            return found
+        log.info("Nothing to resume in %s: a new run starts", runs)
+    elif config.resume:
+        folder = RunFolder(Path(config.resume).expanduser().resolve())
+        _check_resumable(folder, config)
+        return folder
+    folder = RunFolder(runs / (config.run_name or new_run_name(config.recipe, f"{run_id % 0x10000:04x}")))
+    if folder.options_file.exists():
+        raise RunFolderError(
+            f"{folder.path} holds a run already. Choose another 'run-name', or go on with it by resume = "
+            f'"{folder.path}".'
+        )
+    document = {
+        "run-name": folder.path.name,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "options": config.to_flat(),
+        "seed": config.seed,
+        "versions": _versions(),
+        "nodes": {},
+    }
+    write_json(folder.options_file, document)
+    return folder
+
+
+def write_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
+    """Add what is known of the nodes to run.json."""
+    document = read_options(folder)
+    if document.get("nodes") != nodes:
+        write_json(folder.options_file, document | {"nodes": nodes})
+
+
+def different_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name the options that differ and that change what a run computes."""
+    names = sorted(found.keys() | wanted.keys())
+    return [
+        name
+        for name in names
+        if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTION) and found.get(name) != wanted.get(name)
+    ]
+
+
+def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
+    found = read_options(folder)["options"]
+    wanted: dict[str, Any] = json.loads(json.dumps(config.to_flat()))
+    different = different_options(found, wanted)
+    if different:
+        pairs = ", ".join(f"{name} (was {found.get(name)!r}, is {wanted.get(name)!r})" for name in different)
+        raise RunFolderError(
+            f"{folder.path} belongs to a run of other options: {pairs}. Resume with the same ones, or start a new run."
+        )
+    if read_status(folder).get("state") in ("completed", "degraded"):
+        raise RunFolderError(f"The run in {folder.path} is finished: there is nothing to resume.")
+
+
+def _newest_unfinished(runs: Path, config: RunConfig) -> RunFolder | None:
+    """Find the newest folder that `_check_resumable` has nothing against."""
+    candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for options_file in candidates:
+        folder = RunFolder(options_file.parent)
+        try:
+            _check_resumable(folder, config)
+        except RunFolderError:
+            continue
+        return folder
+    return None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # the app itself, where Flower runs it from its bundle
+            continue
+    return found

@@ -1,0 +1,110 @@
+"""The server's side: open the run folder, go through the tasks, say what came out."""
+
+import logging
+
+from flwr.app import Context
+from flwr.serverapp import Grid
+
+from fl_app.artifacts import RunFolder
+from fl_app.config import RunConfig
+from fl_app.data.images import DatasetInfo
+from fl_app.data.sources import dataset_info
+from fl_app.errors import FederationError, FlAppError, RunFolderError
+from fl_app.runs import open_run
+from fl_app.status import Status
+from fl_app.strategies.admission import Admission
+from fl_app.strategies.registry import build_strategy
+from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.roster import Roster
+from fl_app.task_run import TaskRun
+from fl_app.tasks.registry import build_task
+
+log = logging.getLogger(__name__)
+
+
+def run(grid: Grid, context: Context) -> None:
+    """Run a federation from the first round to the report.
+
+    Raises:
+        FlAppError: the run could not start or did not end well; status.json says why.
+    """
+    _show_log()
+    config = RunConfig.from_flat(context.run_config)
+    info = dataset_info(config.data)
+    build_task(config.tasks[0], config, info).build_model()  # options that do not fit the images fail before anything
+    folder = open_run(config, context.run_id)
+    log.info("Run folder: %s", folder.path)
+    status = Status(folder)
+    try:
+        status.set("starting")
+        for name in config.tasks:
+            run_task(name, grid, config, info, folder, status)
+        status.end()
+    except BaseException as error:
+        _fail(status, error)
+        raise
+    finally:
+        log.info("Run folder: %s", folder.path)
+
+
+def run_task(
+    name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status
+) -> None:
+    """Train one task, measure the result at the nodes, and export it.
+
+    Raises:
+        FederationError: nothing was learned, or the federation could not go on.
+    """
+    task = build_task(name, config, info)
+    roster = Roster(info, config.federation.round_deadline_seconds)
+    task_run = TaskRun(config, task, folder, status, roster)
+    strategy = build_strategy(
+        config.diffusion.strategy,
+        config.strategy,
+        task=name,
+        seed=config.seed,
+        run_name=folder.path.name,
+        run_folder=str(folder.path),
+        options=config.federation,
+        admission=Admission(config.admission),
+        roster=roster,
+        observer=task_run,
+    )
+    weights, first_round = task_run.begin(strategy, config.diffusion.ema_horizon, config.diffusion.node_ema)
+    strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
+    finish_task(grid, strategy, task_run, status)
+
+
+def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Status) -> None:
+    """Measure the final models at the nodes, export the better one, and make sure that something was learned."""
+    status.set("finishing")
+    if not strategy.roster.sites:  # resumed after the last round
+        strategy.roster.update(grid)
+    statistics, outcomes = strategy.evaluate(grid, task_run.models)
+    status.count({site: node for site, node in outcomes.items() if node.outcome != "contributed"})
+    losses = task_run.finish(statistics, strategy.roster.held_classes())
+    if not task_run.learned(losses):
+        raise FederationError(
+            f"Nothing was learned: the loss of {task_run.task.name} is not below that of the untrained model. "
+            "Look at the nodes' outcomes in metrics.jsonl."
+        )
+
+
+def _fail(status: Status, error: BaseException) -> None:
+    """Write down why the run failed; where even that cannot be written, the log has to do."""
+    reason = str(error) if isinstance(error, FlAppError) else f"{type(error).__name__}: {error}"
+    log.error("The run failed: %s", reason)
+    try:
+        status.set("failed", reason)
+    except RunFolderError as problem:
+        log.error("%s", problem)
+
+
+def _show_log() -> None:
+    """Send this app's log to the stream that `flwr run --stream` shows."""
+    ours = logging.getLogger("fl_app")
+    if not ours.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
+        ours.addHandler(handler)
+    ours.setLevel(logging.INFO)

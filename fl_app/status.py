@@ -1,0 +1,73 @@
+"""status.json: what a run is doing now, and at the end what came of it and of each site."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from fl_app.artifacts import RunFolder, write_json
+from fl_app.strategies.ledger import NodeOutcome, RoundRecord
+
+State = Literal["starting", "waiting", "running", "finishing", "completed", "degraded", "failed"]
+
+_KEPT_REASONS = 5
+_OUTCOMES = ("contributed", "empty")
+_FAULTS = ("refused", "failed", "late")
+
+
+class Status:
+    """Keeps status.json up to date, written whole at every change."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self._document: dict[str, Any] = {
+            "state": "starting",
+            "reason": None,
+            "task": None,
+            "round": 0,
+            "num-rounds": 0,
+            "asked": [],
+            "replied": [],
+            "failed": {},
+            "nodes": self.nodes,
+            "folder": str(folder.path),
+            "gallery": None,
+        }
+
+    def set(self, state: State, reason: str | None = None, **more: object) -> None:
+        """Write a new state."""
+        self._document |= {"state": state, "reason": reason} | more
+        self._document["updated"] = time.time()
+        write_json(self.folder.status_file, self._document)
+
+    def show_round(self, record: RoundRecord, num_rounds: int) -> None:
+        """Write who has answered so far in a round."""
+        good = [site for site, node in record.nodes.items() if node.outcome in ("contributed", "empty")]
+        bad = {site: node.reason for site, node in record.nodes.items() if site not in good}
+        progress = {"asked": record.asked, "replied": sorted(good), "failed": bad}
+        self.set("running", task=record.task, round=record.round_number, **{"num-rounds": num_rounds}, **progress)
+
+    def count(self, outcomes: Mapping[str, NodeOutcome]) -> None:
+        """Count the outcomes of a round against their sites."""
+        for site, node in outcomes.items():
+            counts = self.nodes.setdefault(site, dict.fromkeys((*_OUTCOMES, *_FAULTS), 0) | {"reasons": []})
+            counts[node.outcome] += 1
+            if node.reason and node.outcome in _FAULTS:
+                counts["reasons"] = [*counts["reasons"], node.reason][-_KEPT_REASONS:]
+
+    def end(self) -> None:
+        """Write the final state: completed, or degraded with the sites that were not always there."""
+        faulty = {
+            site: ", ".join(f"{counts[fault]} times {fault}" for fault in _FAULTS if counts[fault])
+            for site, counts in sorted(self.nodes.items())
+            if any(counts[fault] for fault in _FAULTS)
+        }
+        if faulty:
+            self.set("degraded", "; ".join(f"{site} {times}" for site, times in faulty.items()))
+        else:
+            self.set("completed")
+
+    def set_gallery(self, path: Path) -> None:
+        """Remember the newest gallery."""
+        self._document["gallery"] = str(path)

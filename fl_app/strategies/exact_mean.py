@@ -1,0 +1,60 @@
+"""A weighted mean that does not depend on the order of its terms, bit for bit."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_TERM = 2.0**32  # of weight times value; 2,000 such terms fit before a sum overflows
+_HIGH = 2.0**-20  # unit of the coarse sum: 2^63 units hold 2,048 of the largest terms
+_LOW = 2.0**-72  # unit of the fine sum: what a coarse unit leaves over, to far below float32's resolution
+_MAX_TERMS = 2048
+
+
+class ExactMean:
+    """Running sums of `weight * value` in fixed point, of which only the last division rounds.
+
+    Integer addition is associative, so the order of arrival cannot matter; float addition is not. Each term is split
+    into a coarse and a fine integer, which together keep every bit of float32 values times weights below 2^29. One
+    term is held at a time: the sums take 16 bytes a number, however many terms are folded in.
+    """
+
+    def __init__(self, like: Mapping[str, NDArray[np.generic]]) -> None:
+        self._dtypes = {key: value.dtype for key, value in like.items()}
+        self._high = {key: np.zeros(value.shape, np.int64) for key, value in like.items()}
+        self._low = {key: np.zeros(value.shape, np.int64) for key, value in like.items()}
+        self.total_weight = 0.0
+        self.num_terms = 0
+
+    def fits(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> bool:
+        """Tell whether a term is small enough to be added exactly."""
+        largest = max((float(np.abs(value).max()) for value in weights.values() if value.size), default=0.0)
+        return self.num_terms < _MAX_TERMS and weight * largest <= LARGEST_TERM
+
+    def add(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> None:
+        """Fold one term in; the caller has asked `fits` and checked keys and shapes."""
+        for key, value in weights.items():
+            term = np.asarray(value, dtype=np.float64) * weight
+            high = np.rint(term / _HIGH)
+            term -= high * _HIGH
+            self._high[key] += high.astype(np.int64)
+            self._low[key] += np.rint(term / _LOW).astype(np.int64)
+        self.total_weight += weight
+        self.num_terms += 1
+
+    def result(self) -> dict[str, NDArray[np.generic]]:
+        """Return the mean, each array in its own dtype; the sums are used up.
+
+        Raises:
+            ZeroDivisionError: nothing with a weight above 0 was added.
+        """
+        if self.total_weight == 0:
+            raise ZeroDivisionError("a mean needs a weight above 0")
+        return {key: self._finish(key) for key in list(self._high)}
+
+    def _finish(self, key: str) -> NDArray[np.generic]:
+        total = self._high.pop(key) * _HIGH
+        total += self._low.pop(key) * _LOW
+        mean = np.asarray(total / self.total_weight)
+        dtype = self._dtypes[key]
+        return (mean if dtype.kind == "f" else np.rint(mean)).astype(dtype)

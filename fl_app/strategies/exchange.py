@@ -1,0 +1,49 @@
+"""Messages out, replies in one by one as they come, never more than one at a time in memory."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+_POLL_SECONDS = 0.1
+
+
+def exchange(grid: Grid, messages: Iterable[Message], deadline_seconds: float) -> Iterator[Message]:
+    """Send messages and yield replies as they arrive, until all are there or the deadline has passed.
+
+    Flower's own `send_and_receive` returns a list of all replies; asking for each one by its id lets the caller drop
+    one before the next is fetched.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        messages: at most one for each node.
+        deadline_seconds: counted from the call; replies that come later are never fetched.
+    """
+    started = time.monotonic()
+    batch = list(messages)
+    message_ids = list(grid.push_messages(batch))
+    pending = {key: message for key, message in zip(message_ids, batch, strict=True) if key is not None}
+    del batch
+    while pending:
+        for message_id, instruction in list(pending.items()):
+            for reply in grid.pull_messages([message_id]):
+                pending.pop(message_id, None)
+                # Flower makes some errors up at the server, in its own name: name the node instead.
+                yield Message(reply.error, reply_to=instruction) if reply.has_error() else reply
+                del reply
+        if pending and time.monotonic() - started > deadline_seconds:
+            return
+        if pending:
+            time.sleep(_POLL_SECONDS)
+
+
+class ChosenNodes:
+    """A grid that shows only chosen nodes: so Flower's strategies take exactly those, by their own code."""
+
+    def __init__(self, node_ids: list[int]) -> None:
+        self._node_ids = node_ids
+
+    def get_node_ids(self) -> list[int]:
+        """Return the chosen nodes."""
+        return list(self._node_ids)

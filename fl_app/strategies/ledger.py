@@ -1,0 +1,91 @@
+"""Who was asked, who answered, who failed, and why: the record of a round."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from fl_app.metrics.additive import Statistics, add
+from fl_app.records import Weights
+
+Outcome = Literal["contributed", "empty", "refused", "failed", "late"]
+
+
+@dataclass(frozen=True)
+class NodeOutcome:
+    """What became of one node's part in a round.
+
+    Attributes:
+        outcome: `contributed`; `empty`: fit, but without images; `refused`: not fit; `failed`: an error; `late`:
+            no answer before the deadline.
+        reason: why, where it did not contribute.
+        images: its training images.
+        seconds: its time in local training.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    images: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class RoundRecord:
+    """One round as it goes along, and as it is written down.
+
+    Attributes:
+        task: name of the task.
+        round_number: from 1.
+        asked: the sites that were sent an instruction.
+        nodes: outcome of each site, also of those that could not be asked.
+        reason: why the round failed; None of one that counts.
+        seconds: wall time of the whole round.
+    """
+
+    task: str
+    round_number: int
+    asked: list[str] = field(default_factory=list)
+    nodes: dict[str, NodeOutcome] = field(default_factory=dict)
+    reason: str | None = None
+    seconds: float = 0.0
+    _statistics: dict[str, Statistics] = field(default_factory=dict)
+    _losses: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def keep(self, site: str, statistics: Statistics, loss_sum: float, num_losses: float) -> None:
+        """Remember the sums of a fit reply."""
+        self._statistics[site] = statistics
+        self._losses[site] = (loss_sum, num_losses)
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Return each site's sums, by site."""
+        return dict(sorted(self._statistics.items()))
+
+    def total_statistics(self) -> Statistics:
+        """Add the sums of all sites, in the order of their names, so that the order of arrival cannot matter."""
+        return add(self.statistics().values())
+
+    def losses(self) -> tuple[float, float]:
+        """Return the sum of the training losses and their number."""
+        pairs = [pair for _, pair in sorted(self._losses.items())]
+        return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+
+    def count(self, outcome: Outcome) -> int:
+        """Count the nodes with an outcome."""
+        return sum(node.outcome == outcome for node in self.nodes.values())
+
+
+class Observer(Protocol):
+    """Is told what happens in a federation while it happens."""
+
+    def waiting(self, connected: int, needed: int) -> None:
+        """Nodes are awaited before a round can start."""
+
+    def progressed(self, record: RoundRecord) -> None:
+        """A round was started, or a node answered."""
+
+    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
+        """A round is over.
+
+        Args:
+            record: what happened.
+            before: the weights that the nodes received and measured.
+            after: the weights that came out; the same object where the round failed.
+        """

@@ -1,0 +1,222 @@
+"""The rounds of a federation: bounded waits, a deadline, a quorum, and a state to resume from."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fl_app.config import FederationOptions
+from fl_app.errors import FederationError
+from fl_app.metrics.additive import Statistics, add
+from fl_app.records import (
+    CONFIG,
+    EVALUATE,
+    WEIGHTS,
+    Weights,
+    add_averages,
+    array_record,
+    instruction_config,
+    read_statistics,
+    to_weights,
+)
+from fl_app.seeding import numpy_generator_for
+from fl_app.strategies.admission import Admission
+from fl_app.strategies.averages import ServerEma
+from fl_app.strategies.exchange import ChosenNodes, exchange
+from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord
+from fl_app.strategies.roster import Roster
+from fl_app.strategies.streaming import Streaming
+
+log = logging.getLogger(__name__)
+
+_WAIT_POLL_SECONDS = 1.0
+_SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where Flower's strategies keep their server optimiser
+
+
+class Resilient(Streaming):
+    """Left of `Streaming`: runs the rounds, and goes on where a node does not.
+
+    Attributes:
+        roster: who takes part.
+        ema: the server's EMA, or None.
+        failed_in_a_row: rounds without a result since the last one that had one.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str,
+        seed: int,
+        run_name: str,
+        run_folder: str,
+        options: FederationOptions,
+        admission: Admission,
+        roster: Roster,
+        observer: Observer,
+        **flower: Any,
+    ) -> None:
+        super().__init__(admission=admission, min_replies=options.min_replies, **flower)
+        self.task = task
+        self.seed = seed
+        self.run_name = run_name
+        self.run_folder = run_folder
+        self.options = options
+        self.roster = roster
+        self.observer = observer
+        self.ema: ServerEma | None = None
+        self.failed_in_a_row = 0
+
+    def run_rounds(self, grid: Grid, weights: Weights, first_round: int, num_rounds: int) -> Weights:
+        """Train from `first_round` to `num_rounds` and return the last weights.
+
+        Raises:
+            FederationError: too few nodes at the start, or too many failed rounds in a row.
+        """
+        for number in range(first_round, num_rounds + 1):
+            started = time.monotonic()
+            self.record = RoundRecord(self.task, number)
+            after = self._train_round(grid, weights, number)
+            self.record.seconds = time.monotonic() - started
+            self.failed_in_a_row = 0 if self.record.reason is None else self.failed_in_a_row + 1
+            self.observer.round_ended(self.record, weights, after)
+            weights = after
+            if self.failed_in_a_row >= self.options.max_failed_rounds:
+                raise FederationError(
+                    f"{self.failed_in_a_row} rounds in a row failed, the last one because {self.record.reason}. "
+                    f"The run can be resumed with resume = \"{self.run_folder}\"."
+                )
+        return weights
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Let Flower's strategy write the messages, and add the averages that nodes measure or continue."""
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        for message in messages[:1]:  # Flower gives all messages one and the same content
+            add_averages(message.content, self.ema.weights if self.ema else None, self.node_ema)
+        return messages
+
+    def evaluate(self, grid: Grid, models: dict[str, Weights]) -> tuple[Statistics, dict[str, NodeOutcome]]:
+        """Let all known nodes measure models on their held-out images.
+
+        Returns:
+            The added statistics and the outcome of each site.
+        """
+        sites = {node: site for site, node in self.roster.names().items()}
+        connected = set(grid.get_node_ids())
+        config = instruction_config(self.task, 0, self.run_name, self.run_folder)
+        content = RecordDict({CONFIG: config, WEIGHTS: array_record(models["raw"])})
+        add_averages(content, models.get("ema"), models.get("node-ema"))
+        asked = [node for node in sites if node in connected]
+        messages = [Message(content, dst_node_id=node, message_type=EVALUATE) for node in asked]
+        outcomes = {site: NodeOutcome("late", "it did not answer the final evaluation") for site in sites.values()}
+        parts: dict[str, Statistics] = {}
+        for reply in exchange(grid, messages, self.options.round_deadline_seconds):
+            site = sites[reply.metadata.src_node_id]
+            if reply.has_error():
+                outcomes[site] = NodeOutcome("failed", reply.error.reason)
+                continue
+            try:
+                statistics = read_statistics(reply.content)
+            except (KeyError, ValueError, TypeError) as error:
+                outcomes[site] = NodeOutcome("refused", f"its statistics cannot be read ({type(error).__name__})")
+                continue
+            if all(np.isfinite(value).all() for value in statistics.values()):
+                parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
+            else:
+                outcomes[site] = NodeOutcome("refused", "its statistics are not finite")
+        return add(part for _, part in sorted(parts.items())), outcomes
+
+    def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
+        """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name in _SERVER_STATE:
+            value = getattr(self, name, None)
+            entries = value.items() if isinstance(value, dict) else enumerate(value or [])
+            arrays.update({f"{name}/{key}": np.asarray(entry) for key, entry in entries})
+        values = {
+            "recent-norms": [list(norms) for norms in self.admission.recent_norms],
+            "failed-in-a-row": self.failed_in_a_row,
+            "ema-updates": self.ema.num_updates if self.ema else 0,
+        }
+        return arrays, dict(values)
+
+    def restore(self, arrays: dict[str, NDArray[np.generic]], values: dict[str, Any]) -> None:
+        """Take up a state that `state` returned; the EMA's weights are restored by the caller."""
+        for name in _SERVER_STATE:
+            found = {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
+            if found:
+                as_list = name == "momentum_vector"
+                setattr(self, name, [found[str(i)] for i in range(len(found))] if as_list else found)
+        self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in values["recent-norms"])
+        self.failed_in_a_row = 0  # whoever resumes has mended something: it gets all its tries again
+        if self.ema:
+            self.ema.num_updates = int(values["ema-updates"])
+
+    def _train_round(self, grid: Grid, weights: Weights, number: int) -> Weights:
+        self.current = weights
+        try:
+            self._wait_for_nodes(grid)
+        except FederationError as error:
+            if not self.roster.sites:
+                raise  # nothing has begun
+            self.record.reason = str(error)
+            return weights
+        self.roster.update(grid)
+        chosen = self._choose_nodes(grid, number)
+        self.record.nodes.update(self.roster.unfit)
+        if not chosen:
+            self.record.reason = "no node could be asked"
+            return weights
+        self.sites = {node: site for site, node in chosen.items()}
+        self.record.asked = list(chosen)
+        self.observer.progressed(self.record)
+        config = instruction_config(self.task, number, self.run_name, self.run_folder)
+        messages = self.configure_train(number, array_record(weights), config, ChosenNodes(list(chosen.values())))
+        arrays, _ = self.aggregate_train(number, self._replies(grid, messages))
+        if arrays is None:
+            return weights
+        after = to_weights(arrays)
+        if self.ema:
+            self.ema.update(after)
+        return after
+
+    def _replies(self, grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
+        """Yield replies as they come; who has not answered by the deadline is late."""
+        for reply in exchange(grid, messages, self.options.round_deadline_seconds):
+            yield reply
+            del reply
+            self.observer.progressed(self.record)
+        for site in self.record.asked:
+            if site not in self.record.nodes:
+                limit = self.options.round_deadline_seconds
+                self._note(site, NodeOutcome("late", f"no reply within {limit:g} s"))
+
+    def _wait_for_nodes(self, grid: Grid) -> None:
+        needed, started = self.options.min_nodes, time.monotonic()
+        while True:
+            connected = len(list(grid.get_node_ids()))
+            if connected >= needed:
+                return
+            self.observer.waiting(connected, needed)
+            if time.monotonic() - started > self.options.wait_seconds:
+                raise FederationError(
+                    f"{connected} of {needed} nodes connected within {self.options.wait_seconds:g} s. Start the "
+                    "missing nodes, or lower 'federation.min-nodes'."
+                )
+            time.sleep(_WAIT_POLL_SECONDS)
+
+    def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
+        """Return node ids by site: the connected ones, or a seeded draw of them."""
+        connected = set(grid.get_node_ids())
+        names = {site: node for site, node in self.roster.names().items() if node in connected}
+        wanted = self.options.nodes_per_round
+        if wanted == 0 or wanted >= len(names):
+            return names
+        drawn = numpy_generator_for(self.seed, "server", number, "nodes").choice(sorted(names), wanted, replace=False)
+        return {site: names[site] for site in sorted(map(str, drawn))}

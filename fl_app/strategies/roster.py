@@ -1,0 +1,99 @@
+"""The sites of a federation: which node is which, and what images it says it holds."""
+
+import logging
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fl_app.data.images import DatasetInfo
+from fl_app.errors import FederationError
+from fl_app.records import CONFIG, DESCRIBE, MalformedReply, SiteDescription, read_description
+from fl_app.strategies.exchange import exchange
+from fl_app.strategies.ledger import NodeOutcome
+
+log = logging.getLogger(__name__)
+
+
+class Roster:
+    """Asks each node once who it is, and knows it from then on.
+
+    Attributes:
+        expected: classes, channels and image size that every site must have.
+        sites: descriptions by node id.
+        unfit: outcome of nodes that could not be described, by the name they go by.
+    """
+
+    def __init__(self, expected: DatasetInfo, deadline_seconds: float) -> None:
+        self.expected = expected
+        self.deadline_seconds = deadline_seconds
+        self.sites: dict[int, SiteDescription] = {}
+        self.unfit: dict[str, NodeOutcome] = {}
+
+    def update(self, grid: Grid) -> None:
+        """Ask the nodes that are connected and not known yet.
+
+        Raises:
+            FederationError: before any training, where two nodes call themselves alike or a site's images are not
+                those of the run. A node that joins later and does not fit is left out instead.
+        """
+        self.unfit = {}
+        first = not self.sites
+        new = [node for node in grid.get_node_ids() if node not in self.sites]
+        if not new:
+            return
+        record = RecordDict({CONFIG: ConfigRecord()})
+        messages = [Message(record, dst_node_id=node, message_type=DESCRIBE) for node in new]
+        silent = set(new)
+        for reply in exchange(grid, messages, self.deadline_seconds):
+            node = reply.metadata.src_node_id
+            silent.discard(node)
+            try:
+                self._add(node, reply)
+            except FederationError as error:
+                if first:
+                    raise
+                self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+        for node in sorted(silent):
+            self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
+
+    def names(self) -> dict[str, int]:
+        """Return node ids by site, in the order of the sites' names."""
+        return dict(sorted((description.site, node) for node, description in self.sites.items()))
+
+    def held_classes(self) -> list[bool]:
+        """Tell of each class whether any known site holds a training image."""
+        counts = [description.train_counts for description in self.sites.values()]
+        return [any(column) for column in zip(*counts, strict=True)]
+
+    def _add(self, node: int, reply: Message) -> None:
+        if reply.has_error():
+            self.unfit[f"node-{node}"] = NodeOutcome("failed", reply.error.reason)
+            return
+        try:
+            description = read_description(reply)
+        except MalformedReply as error:
+            self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+            return
+        self._check(node, description)
+        self.sites[node] = description
+        log.info("Site %s: %d training images", description.site, sum(description.train_counts))
+
+    def _check(self, node: int, description: SiteDescription) -> None:
+        site, expected, found = description.site, self.expected, description.info
+        for other, known in list(self.sites.items()):
+            if known.site == site and other != node:
+                raise FederationError(
+                    f"Two nodes call themselves '{site}'. Each hospital needs a name of its own: "
+                    "set site=\"…\" in its --node-config."
+                )
+        pairs = {
+            "classes": (list(found.class_names), list(expected.class_names)),
+            "channels": (found.num_channels, expected.num_channels),
+            "image size": (found.image_size, expected.image_size),
+        }
+        for what, (has, wanted) in pairs.items():
+            if has != wanted:
+                raise FederationError(f"Site '{site}' has other {what} than the run: found {has}, expected {wanted}.")
+        for counts in (description.train_counts, description.validation_counts):
+            if len(counts) != len(expected.class_names) or min(counts) < 0:
+                raise FederationError(f"Site '{site}' sent counts that do not fit its classes: {counts}.")

@@ -1,0 +1,266 @@
+"""One task of a run: what is written down and saved while its rounds go on."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
+from fl_app.config import RunConfig
+from fl_app.metrics.additive import Statistics
+from fl_app.data.split_picture import draw_split, split_table
+from fl_app.records import Weights, to_numpy, to_tensors
+from fl_app.report.history import draw_history
+from fl_app.runs import write_nodes
+from fl_app.seeding import seed_for
+from fl_app.status import Status
+from fl_app.strategies.averages import ServerEma
+from fl_app.strategies.ledger import NodeOutcome, RoundRecord
+from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.roster import Roster
+from fl_app.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+MODEL_NAMES = ("raw", "ema", "node-ema")
+
+
+@dataclass
+class Best:
+    """The model with the lowest validation loss so far.
+
+    Attributes:
+        loss: its loss; None before anything was measured.
+        round_number: after which round; 0 is the start.
+        models: its weights by name, while they are not on disk.
+        name: which of them had that loss.
+    """
+
+    loss: float | None = None
+    round_number: int = 0
+    name: str = "raw"
+    models: dict[str, Weights] = field(default_factory=dict)
+
+
+class TaskRun:
+    """Watches the rounds of a task: figures, galleries, checkpoints, and the best model."""
+
+    def __init__(self, config: RunConfig, task: Task, folder: RunFolder, status: Status, roster: Roster) -> None:
+        self.config = config
+        self.task = task
+        self.folder = folder
+        self.status = status
+        self.roster = roster
+        self.num_rounds = config.num_rounds(task.name)
+        self.strategy: Resilient | None = None
+        self.models: dict[str, Weights] = {}
+        self.best = Best()
+        self.history: list[dict[str, Any]] = []
+        self._num_noted = 0
+
+    def begin(self, strategy: Resilient, ema_horizon: float, with_node_ema: bool) -> tuple[Weights, int]:
+        """Set the strategy up from the newest checkpoint, or afresh.
+
+        Returns:
+            The weights to start from and the number of the first round.
+        """
+        self.strategy = strategy
+        checkpoint = self.folder.last_checkpoint(self.task.name)
+        if checkpoint is None:
+            weights = to_numpy(initial_weights(self.task, self.config.seed))
+            models = {"raw": weights, "ema": weights, "node-ema": weights}
+        else:
+            models = checkpoint.models
+        if ema_horizon > 0:
+            strategy.ema = ServerEma(models["ema"], ema_horizon * self.num_rounds)
+        if with_node_ema:
+            strategy.node_ema = models["node-ema"]
+        done = 0
+        if checkpoint is not None:
+            strategy.restore(checkpoint.state, checkpoint.values["strategy"])
+            self.best = Best(**checkpoint.values["best"])
+            done = checkpoint.round_number
+            log.info("Resumed after round %d of %s", done, self.task.name)
+        self.history = self.folder.cut_metrics(self.task.name, done)
+        for line in self.history:
+            self.status.count({site: NodeOutcome(**node) for site, node in line["nodes"].items()})
+        self.models = self._current_models(models["raw"])
+        return models["raw"], done + 1
+
+    def waiting(self, connected: int, needed: int) -> None:
+        """Say how many nodes are awaited."""
+        self.status.set("waiting", f"{connected} of {needed} nodes are connected")
+
+    def progressed(self, record: RoundRecord) -> None:
+        """Show who takes part and who has answered."""
+        self._note_sites()
+        self.status.show_round(record, self.num_rounds)
+
+    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
+        """Write the round down; save and draw what is due."""
+        losses = self.losses(record.total_statistics())
+        self._remember_best(record.round_number - 1, losses)
+        self.models = self._current_models(after)
+        line = self._line(record, losses)
+        self.history.append(line)
+        self.folder.append_metrics(line)
+        self.status.count(record.nodes)
+        self.status.show_round(record, self.num_rounds)
+        _log_round(line, self.num_rounds)
+        number = record.round_number
+        if self.config.gallery_every and number % self.config.gallery_every == 0 and number < self.num_rounds:
+            self.draw(f"round-{number:04d}", losses)
+        if number % self.config.checkpoint_every == 0 or number == self.num_rounds:
+            self.checkpoint(number)
+
+    def finish(self, statistics: Statistics, held: list[bool]) -> dict[str, float | None]:
+        """Choose the better of raw and averaged weights by the final measurement, draw and export it.
+
+        Returns:
+            The validation loss of each set of weights.
+        """
+        losses = self.losses(statistics)
+        self._remember_best(self.num_rounds, losses)
+        name = better(losses) or ("ema" if "ema" in self.models else "raw")
+        self.draw("final", losses)
+        self.checkpoint(self.num_rounds)
+        model = self._module(self.models[name])
+        replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
+        log.info("Exported the %s weights of round %d", name, self.num_rounds)
+        return losses
+
+    def checkpoint(self, number: int) -> None:
+        """Save all that a resumed run needs, and the best model where it is a new one."""
+        assert self.strategy is not None
+        if self.best.models:
+            which = {"loss": self.best.loss, "name": self.best.name}
+            best = Checkpoint(self.best.round_number, self.best.models, {}, which)
+            self.folder.save_best(self.task.name, best)
+            self.best.models = {}
+        arrays, strategy_values = self.strategy.state()
+        best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
+        values: dict[str, object] = {"strategy": strategy_values, "best": best_values}
+        self.folder.save_checkpoint(self.task.name, Checkpoint(number, self.models, arrays, values))
+
+    def draw(self, name: str, losses: dict[str, float | None]) -> None:
+        """Draw a gallery of all sets of weights side by side, the better one marked, and the history."""
+        used = better(losses)
+        shown = {f"{key} (used)" if key == used else key: self._module(weights) for key, weights in self.models.items()}
+        path = self.folder.task(self.task.name) / "samples" / f"{name}.png"
+        with replacing(path) as temporary:
+            self.task.show(shown, temporary)
+        self.status.set_gallery(path)
+        with replacing(self.folder.task(self.task.name) / "history.png") as temporary:
+            draw_history(self.history, temporary)
+
+    def losses(self, statistics: Statistics) -> dict[str, float | None]:
+        """Finish statistics to the validation loss of each set of weights."""
+        return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
+
+    def learned(self, final: dict[str, float | None]) -> bool:
+        """Tell whether the final loss is below that of the untrained model; training losses where none was held out."""
+        firsts = [line["validation-loss"] for line in self.history if line["validation-loss"] is not None]
+        lasts = [loss for loss in final.values() if loss is not None]
+        if not firsts or not lasts:
+            firsts = [line["train-loss"] for line in self.history if line["train-loss"] is not None]
+            lasts = firsts[-1:] if len(firsts) > 1 else []
+        return bool(firsts and lasts) and min(lasts) < firsts[0]
+
+    def _remember_best(self, number: int, losses: dict[str, float | None]) -> None:
+        name = better(losses)
+        loss = losses[name] if name else None
+        if name and loss is not None and (self.best.loss is None or loss < self.best.loss):
+            self.best = Best(loss, number, name, self.models)
+
+    def _note_sites(self) -> None:
+        """Write down, once they are known, which sites hold which images."""
+        known = {site.site: site for site in self.roster.sites.values()}
+        if len(known) == self._num_noted:
+            return
+        self._num_noted = len(known)
+        sites = [known[name] for name in sorted(known)]
+        write_nodes(
+            self.folder,
+            {site.site: {"train": site.train_counts, "validation": site.validation_counts} for site in sites},
+        )
+        counts = {site.site: site.train_counts for site in sites}
+        names = self.roster.expected.class_names
+        log.info("Training images of each site and class:\n%s", split_table(counts, names))
+        draw_split(counts, names, self.folder.path / "split.png")
+
+    def _current_models(self, raw: Weights) -> dict[str, Weights]:
+        assert self.strategy is not None
+        models = {"raw": raw}
+        if self.strategy.ema is not None:
+            models["ema"] = dict(self.strategy.ema.weights)
+        if self.strategy.node_ema is not None:
+            models["node-ema"] = self.strategy.node_ema
+        return models
+
+    def _module(self, weights: Weights) -> nn.Module:
+        model = self.task.build_model()
+        model.load_state_dict(to_tensors(weights))
+        return model
+
+    def _line(self, record: RoundRecord, losses: dict[str, float | None]) -> dict[str, Any]:
+        """Return the line of metrics.jsonl; validation figures are of the weights that the round began with."""
+        loss_sum, num_losses = record.losses()
+        raw = only(record.total_statistics(), "raw")
+        return {
+            "task": record.task,
+            "round": record.round_number,
+            "outcome": "ok" if record.reason is None else "failed",
+            "reason": record.reason,
+            "train-loss": loss_sum / num_losses if num_losses else None,
+            "validated-round": record.round_number - 1,
+            "validation-loss": losses.get("raw"),
+            "validation-loss-ema": losses.get("ema"),
+            "validation-loss-node-ema": losses.get("node-ema"),
+            "figures": self.task.figures(raw) if raw else {},
+            "images": int(num_losses),
+            "seconds": record.seconds,
+            "images-per-second": num_losses / record.seconds if record.seconds > 0 else None,
+            "asked": record.asked,
+            "nodes": {site: vars(node) for site, node in sorted(record.nodes.items())},
+        }
+
+
+def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
+    """Return a task's weights before training, which depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, task.name, "initial weights"))
+        return {key: value.detach() for key, value in task.build_model().state_dict().items()}
+
+
+def better(losses: dict[str, float | None]) -> str | None:
+    """Return the name with the lowest loss; None where nothing was measured."""
+    measured = {name: loss for name, loss in losses.items() if loss is not None}
+    return min(measured, key=lambda name: measured[name]) if measured else None
+
+
+def only(statistics: Statistics, name: str) -> Statistics:
+    """Return the statistics of one set of weights, their prefix taken off."""
+    return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
+
+
+def _log_round(line: dict[str, Any], num_rounds: int) -> None:
+    losses = [
+        f"{name} {line[key]:.4f}"
+        for name, key in (("training", "train-loss"), ("validation", "validation-loss"), ("EMA", "validation-loss-ema"))
+        if line[key] is not None
+    ]
+    contributed = sum(node["outcome"] == "contributed" for node in line["nodes"].values())
+    tail = f" FAILED: {line['reason']}" if line["reason"] else ""
+    message = "%s round %d/%d: %d of %d nodes contributed; loss %s%s"
+    log.info(
+        message,
+        line["task"],
+        line["round"],
+        num_rounds,
+        contributed,
+        len(line["asked"]),
+        ", ".join(losses) or "not measured",
+        tail,
+    )

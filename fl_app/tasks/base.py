@@ -1,0 +1,46 @@
+"""The protocol that a task answers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fl_app.config import TrainingOptions
+from fl_app.data.images import ImageSet
+from fl_app.metrics.additive import Statistics
+from fl_app.shapes import Batch
+
+
+class Task(Protocol):
+    """One thing to learn, as nodes and server see it."""
+
+    name: str  # in the option `tasks`, in messages and in the run folder
+
+    options: TrainingOptions  # how nodes train
+
+    def build_model(self) -> nn.Module:
+        """Build the network; its initial weights come from torch's global generator."""
+
+    def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the training loss of each image: [B]."""
+
+    def statistics(
+        self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure a model on held-out images as sums that add up over nodes; no image gives sums of 0."""
+
+    def loss_of(self, statistics: Statistics) -> float | None:
+        """Finish added statistics to the loss that models are compared by; None where nothing was measured."""
+
+    def figures(self, statistics: Statistics) -> dict[str, float | None]:
+        """Finish added statistics to named figures."""
+
+    def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
+        """Draw what the models can do, side by side, into a picture."""
+
+    def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
+        """Write the model for others to use; `held` tells of each class whether any node had an image."""

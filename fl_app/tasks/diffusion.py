@@ -1,0 +1,114 @@
+"""The task `diffusion`: learn to draw images of each class."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fl_app.config import DiffusionOptions, RunConfig, SamplingOptions, TrainingOptions
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.loading import iterate
+from fl_app.diffusion.pipeline import ClassConditionalPipeline
+from fl_app.diffusion.process import NUM_BANDS, alphas, band_of, denoising_losses, draw_noise, noise_schedule
+from fl_app.diffusion.unet import build_unet
+from fl_app.metrics.additive import Statistics, mean
+from fl_app.shapes import Batch
+from fl_app.tasks.pictures import save_gallery
+
+_MEASURED_AT_LEAST = 128  # draws of noise a node's measurement rests on, where it has any image
+_MEASURED_AT_MOST = 1024
+_MEASURE_BATCH = 128
+
+
+class DiffusionTask:
+    """A class-conditional diffusion model of the images (Ho et al. 2020; Tun et al. 2023)."""
+
+    name: str = "diffusion"
+
+    def __init__(self, options: DiffusionOptions, sampling: SamplingOptions, info: DatasetInfo, seed: int) -> None:
+        self.options: TrainingOptions = options
+        self.diffusion = options
+        self.sampling = sampling
+        self.info = info
+        self.seed = seed
+        self.schedule = noise_schedule(options.num_timesteps)
+
+    @classmethod
+    def from_config(cls, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
+        """Build the task of a run."""
+        return cls(config.diffusion, config.sampling, info, config.seed)
+
+    def build_model(self) -> UNet2DModel:
+        """Build the U-Net."""
+        options = self.diffusion
+        return build_unet(self.info, options.block_channels, options.layers_per_block, options.mid_attention)
+
+    def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the weighted v-loss of each image: [B]."""
+        noise = draw_noise(batch, self.diffusion.num_timesteps, self.diffusion.label_dropout, generator)
+        return denoising_losses(cast(UNet2DModel, model), batch, noise, alphas(self.schedule, batch.images.device))
+
+    @torch.no_grad()
+    def statistics(
+        self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Sum up the denoising loss of held-out images per noise band.
+
+        Returns:
+            `loss-sum` and `loss-count`, [NUM_BANDS] float64. Few images are measured under several draws of noise,
+            so that one node's figure is no matter of luck; of many, the first `_MEASURED_AT_MOST` are measured.
+        """
+        sums, counts = np.zeros(NUM_BANDS), np.zeros(NUM_BANDS)
+        if len(images) == 0:
+            return {"loss-sum": sums, "loss-count": counts}
+        chosen = images.select(torch.arange(min(len(images), _MEASURED_AT_MOST)))
+        alpha_of = alphas(self.schedule, device)
+        model.eval()
+        for _ in range(math.ceil(_MEASURED_AT_LEAST / len(chosen))):
+            for batch in iterate(chosen, _MEASURE_BATCH, device):
+                noise = draw_noise(batch, self.diffusion.num_timesteps, 0.0, generator)
+                losses = denoising_losses(cast(UNet2DModel, model), batch, noise, alpha_of).double().cpu()
+                bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()
+                sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
+                counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
+        return {"loss-sum": sums, "loss-count": counts}
+
+    def loss_of(self, statistics: Statistics) -> float | None:
+        """Return the mean denoising loss over all images and noise levels."""
+        return mean(float(statistics["loss-sum"].sum()), float(statistics["loss-count"].sum()))
+
+    def figures(self, statistics: Statistics) -> dict[str, float | None]:
+        """Return the mean denoising loss per noise band, band 0 with the least noise."""
+        pairs = zip(statistics["loss-sum"], statistics["loss-count"], strict=True)
+        return {f"loss-band-{band}": mean(total, count) for band, (total, count) in enumerate(pairs)}
+
+    def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
+        """Draw `images-per-class` images of every class from each model: rows are classes, models side by side."""
+        num_classes, columns = len(self.info.class_names), self.sampling.images_per_class
+        classes = [label for label in range(num_classes) for _ in range(columns)]
+        drawn = {
+            title: (drawn := self._pipeline(model)(classes, seed=self.seed)).reshape(num_classes, columns, *drawn.shape[1:])
+            for title, model in models.items()
+        }
+        save_gallery(drawn, self.info.class_names, path)
+
+    def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
+        """Write a diffusers folder that `ClassConditionalPipeline.from_pretrained` opens."""
+        self._pipeline(model, held).save_pretrained(folder, safe_serialization=True)
+
+    def _pipeline(self, model: nn.Module, held: list[bool] | None = None) -> ClassConditionalPipeline:
+        return ClassConditionalPipeline(
+            unet=cast(UNet2DModel, model),
+            scheduler=self.schedule,
+            id2label={str(number): name for number, name in enumerate(self.info.class_names)},
+            held={str(number): flag for number, flag in enumerate(held)} if held else None,
+            sampler=self.sampling.sampler,
+            num_steps=self.sampling.num_steps,
+            guidance_scale=self.sampling.guidance_scale,
+        )

@@ -1,0 +1,63 @@
+"""Pictures of generated images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from fl_app.data.loading import to_bytes
+
+_CELL = 48  # smallest side of an image in a picture, in pixels
+
+
+def save_gallery(images: Mapping[str, Tensor], class_names: Sequence[str], path: Path) -> None:
+    """Draw galleries side by side: a row for each class, a block of columns for each title.
+
+    Args:
+        images: {title: [K, M, C, H, W] float32 in [-1, 1]}.
+        class_names: K names.
+        path: the PNG to write.
+    """
+    first = next(iter(images.values()))
+    num_classes, columns = first.shape[:2]
+    width = sum(block.shape[1] for block in images.values()) * 0.5 + 1.2
+    figure = Figure(figsize=(max(width, 3.0), num_classes * 0.5 + 0.5), dpi=100, layout="compressed")
+    for axes, (title, block) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
+        axes.imshow(_mosaic(block), interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+        axes.set_xticks([])
+        height = _scale(first) * first.shape[-2]
+        axes.set_yticks([(row + 0.5) * height for row in range(num_classes)], class_names, fontsize=8)
+        axes.tick_params(length=0)
+    figure.savefig(path, format="png")
+
+
+def save_grid(images: Tensor, columns: int, path: Path) -> None:
+    """Write images as one plain picture; `images`: [M, C, H, W] float32 in [-1, 1]."""
+    rows = math.ceil(len(images) / columns)
+    padded = images.new_full((rows * columns, *images.shape[1:]), -1.0)
+    padded[: len(images)] = images
+    Image.fromarray(_mosaic(padded.unflatten(0, (rows, columns)))).save(path, format="png")
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Turn one image, [C, H, W] float32 in [-1, 1], into a grey or RGB picture of its own size."""
+    array = to_bytes(image).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def _scale(block: Tensor) -> int:
+    return max(1, math.ceil(_CELL / int(block.shape[-1])))
+
+
+def _mosaic(block: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Lay [rows, columns, C, H, W] out as RGB bytes [rows H, columns W, 3], small images enlarged."""
+    scale = _scale(block)
+    rows, columns, channels, height, width = block.shape
+    picture = to_bytes(block).permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    array = picture.cpu().numpy().repeat(scale, axis=0).repeat(scale, axis=1)
+    return array.repeat(3, axis=2) if channels == 1 else array

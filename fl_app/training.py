@@ -1,0 +1,196 @@
+"""The only optimiser loop: local training at a node."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fl_app.config import TrainingOptions
+from fl_app.data.images import ImageSet
+from fl_app.data.loading import iterate, num_batches
+from fl_app.errors import FlAppError
+from fl_app.shapes import Batch
+
+Losses = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a round stands in the whole training.
+
+    Attributes:
+        round_number: from 1.
+        num_rounds: R.
+    """
+
+    round_number: int
+    num_rounds: int
+
+    def share_done(self, step: int, num_steps: int) -> float:
+        """Return the share of the training done before a step of this round, in [0, 1)."""
+        return (self.round_number - 1 + step / num_steps) / self.num_rounds
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """What a node learned in a round; the model itself was trained in place.
+
+    Attributes:
+        loss_sum: sum of the training losses over all images seen.
+        num_losses: images seen, each epoch counted.
+        num_steps: optimiser steps.
+        seconds: wall time of the loop.
+        optimizer_state: flat tensors, as `optimizer_state` of the next round takes them.
+        ema: the averaged weights, where an EMA was asked for.
+    """
+
+    loss_sum: float
+    num_losses: int
+    num_steps: int
+    seconds: float
+    optimizer_state: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+
+
+def train_local(
+    model: nn.Module,
+    losses: Losses,
+    images: ImageSet,
+    options: TrainingOptions,
+    progress: Progress,
+    *,
+    device: torch.device,
+    order: torch.Generator,
+    noise: torch.Generator,
+    proximal_mu: float = 0.0,
+    optimizer_state: Mapping[str, Tensor] | None = None,
+    ema: Mapping[str, Tensor] | None = None,
+    ema_horizon: float = 0.0,
+) -> LocalResult:
+    """Train a model in place for `options.epochs` epochs.
+
+    Args:
+        model: on the device.
+        losses: (model, batch, generator) -> [B], the loss of each image.
+        images: the node's training images; an empty set trains nothing.
+        options: epochs, batch size, optimiser.
+        progress: sets the step size within the schedule of the whole training.
+        device: where the batches go.
+        order: CPU generator that shuffles the images.
+        noise: generator on the device, handed to `losses`.
+        proximal_mu: weight of FedProx's term mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2); 0 turns it off.
+        optimizer_state: state kept from an earlier round; None starts fresh.
+        ema: weights to go on averaging over steps; None turns that off.
+        ema_horizon: averaging time as a share of the whole training.
+
+    Raises:
+        FlAppError: the loss is no longer finite.
+    """
+    model.train()
+    optimizer = _build_optimizer(model, options, device)
+    if optimizer_state:
+        _load_optimizer_state(optimizer, optimizer_state)
+    runner = torch.compile(model) if options.compile else model
+    anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu > 0 else []
+    average = {key: value.to(device, copy=True) for key, value in ema.items()} if ema is not None else None
+    num_steps = options.epochs * num_batches(len(images), options.batch_size)
+    loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+    started, step = time.perf_counter(), 0
+    for _ in range(options.epochs):
+        for batch in iterate(images, options.batch_size, device, order):
+            share_done = progress.share_done(step, num_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * schedule(options.lr_schedule, share_done)
+            with _autocast(options, device):
+                batch_losses = losses(runner, batch, noise)
+            loss = batch_losses.mean()
+            if anchor:
+                loss = loss + proximal_mu / 2 * _squared_distance(model, anchor)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if options.gradient_clip > 0:
+                nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
+            optimizer.step()
+            loss_sum += batch_losses.detach().sum()
+            if average is not None:
+                _average(average, model, share_done, num_steps * progress.num_rounds, ema_horizon)
+            step += 1
+    total = float(loss_sum)  # the only point where the device has to catch up
+    if not math.isfinite(total):
+        raise FlAppError("Local training diverged: the loss is no longer finite. Lower the learning rate.")
+    seconds = time.perf_counter() - started
+    state = _flat_optimizer_state(optimizer)
+    return LocalResult(total, options.epochs * len(images), step, seconds, state, average)
+
+
+def schedule(name: str, share_done: float) -> float:
+    """Return the factor of the step size after a share of the whole training, 1 at 0 and, unless constant, 0 at 1."""
+    if name == "constant":
+        return 1.0
+    if name == "linear":
+        return 1.0 - share_done
+    return 0.5 * (1.0 + math.cos(math.pi * share_done))
+
+
+def ema_decay(num_updates: float, horizon: float) -> float:
+    """Return an EMA's decay after some updates, with a warm-up so that it never lags behind its own history.
+
+    Args:
+        num_updates: updates done before this one.
+        horizon: averaging time in updates; 0 follows the weights at once.
+    """
+    longest = math.exp(-1.0 / horizon) if horizon > 0 else 0.0
+    return min(longest, (1.0 + num_updates) / (10.0 + num_updates))
+
+
+def _build_optimizer(model: nn.Module, options: TrainingOptions, device: torch.device) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if options.optimizer == "adam":
+        return torch.optim.Adam(parameters, options.learning_rate, fused=True)
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, options.learning_rate, fused=True)
+    return torch.optim.SGD(parameters, options.learning_rate, momentum=0.9, fused=True)
+
+
+def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Spell an optimiser's state as flat tensors: `<parameter's number>.<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().cpu().clone()
+        for index, entries in state.items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_optimizer_state(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _autocast(options: TrainingOptions, device: torch.device) -> AbstractContextManager[object]:
+    wanted = options.precision == "bfloat16"
+    if options.precision == "auto":
+        wanted = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def _squared_distance(model: nn.Module, anchor: list[Tensor]) -> Tensor:
+    pairs = zip(model.parameters(), anchor, strict=True)
+    return torch.stack([(parameter - start).square().sum() for parameter, start in pairs]).sum()
+
+
+@torch.no_grad()
+def _average(
+    average: dict[str, Tensor], model: nn.Module, share_done: float, num_steps_in_all: int, horizon: float
+) -> None:
+    decay = ema_decay(share_done * num_steps_in_all, horizon * num_steps_in_all)
+    for key, value in model.state_dict().items():
+        average[key].lerp_(value, 1.0 - decay)
