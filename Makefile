@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNS ?= $(HOME)/fl-app/runs
 
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo install test check clean
 
@@ -17,6 +20,9 @@ demo: install ## Train on five simulated hospitals with the data that comes alon
 	@$(BIN)/fl-app run demo --nodes 5 --out "$(RUNS)"
 
 install: $(STAMP) ## Make .venv and install everything into it
+
+# On a busy machine two threads are several times slower than one.
+test check: export OMP_NUM_THREADS := 1
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
@@ -40,6 +46,6 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "'$(PYTHON)' cannot make virtual environments: its modules venv and ensurepip are missing." >&2; \
 	  echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]" -c constraints.txt
 	@touch $(STAMP)

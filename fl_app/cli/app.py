@@ -8,7 +8,7 @@ import typer
 
 from fl_app.cli.options import show_options
 from fl_app.cli.run import run
-from fl_app.cli.signals import Interrupted
+from fl_app.cli.signals import Interrupted, interruptible
 from fl_app.errors import FlAppError, OptionError
 
 app = typer.Typer(
@@ -40,7 +40,8 @@ def _common(
 def run_command_line() -> None:
     """Run one command: status 2 for a wrong option, 1 for what else can go wrong, 128 + n after signal n."""
     try:
-        app()
+        with interruptible():
+            app()
     except FlAppError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, OptionError) else 1)

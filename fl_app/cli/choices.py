@@ -38,7 +38,7 @@ def find_app(named: Path | None = None) -> Path:
     Raises:
         OptionError: if there is none.
     """
-    candidates = [named.expanduser()] if named else [Path.cwd(), Path(fl_app.__file__).parents[1]]
+    candidates = {named.expanduser()} if named else dict.fromkeys([Path.cwd(), Path(fl_app.__file__).parents[1]])
     for folder in candidates:
         if all((folder / file).is_file() for file in ("pyproject.toml", "server_app.py")):
             return folder.resolve()

@@ -120,10 +120,10 @@ def summarise(status: Record | None, rounds: Sequence[Record]) -> Progress:
 
 def estimate_seconds(rounds: Sequence[Record], num_rounds: int) -> float | None:
     """Estimate the time that the remaining rounds need from the last five; None before the first."""
-    times = [one["seconds"] for one in rounds if one.get("seconds") is not None][-5:]
+    times = [float(one["seconds"]) for one in rounds if one.get("seconds") is not None][-5:]
     if not times:
         return None
-    last = max((one.get("round") or 0) for one in rounds)
+    last = max(int(one.get("round") or 0) for one in rounds)
     return max(num_rounds - last, 0) * sum(times) / len(times)
 
 

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
 from fl_app.cli.outcome import Outcome, judge
-from fl_app.cli.progress import RunFolder, summarise
-from fl_app.cli.signals import Interrupted, interruptible
+from fl_app.cli.progress import Progress, RunFolder, summarise
+from fl_app.cli.signals import Interrupted
 from fl_app.cli.simulation import Simulation, read_tail, simulate
-from fl_app.cli.view import open_view
+from fl_app.cli.view import View, open_view
 from fl_app.errors import OptionError
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -45,8 +45,7 @@ def run(
     console = Console(highlight=False)
     folder = RunFolder(plan.folder, plan.output, since=time.time())
     try:
-        with interruptible():
-            outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
+        outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
     except Interrupted:
         _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app)
         raise
@@ -89,19 +88,27 @@ def _follow(
     app: Path, plan: Plan, nodes: int, gpu_share: float, folder: RunFolder, console: Console
 ) -> tuple[Outcome, str]:
     """Run to the end and judge; returns the last lines of the log as well."""
-    with simulate(app, to_toml(plan.overrides), nodes, gpu_share) as simulation:
-        try:
-            with open_view(console) as view:
-                while simulation.is_running():
-                    rounds = folder.read_rounds()
-                    view.show(summarise(folder.read_status(), rounds), tuple(rounds))
-                    time.sleep(_POLL_SECONDS)
-                rounds, status = folder.read_rounds(), folder.read_status()
-                view.show(summarise(status, rounds), tuple(rounds))
-            outcome = judge(simulation.read_status(), status, rounds, folder.folder)
-            return outcome, read_tail(simulation.log)
-        finally:
-            _keep_log(simulation, folder.folder)
+    with open_view(console) as view:
+        view.show(Progress("starting"), ())
+        with simulate(app, to_toml(plan.overrides), nodes, gpu_share) as simulation:
+            try:
+                return _wait(simulation, folder, view), read_tail(simulation.log)
+            except Interrupted:
+                view.show(Progress("stopping"), ())
+                raise
+            finally:
+                _keep_log(simulation, folder.folder)
+
+
+def _wait(simulation: Simulation, folder: RunFolder, view: View) -> Outcome:
+    """Show progress until the run has ended, then judge it."""
+    is_running = True
+    while is_running:
+        is_running = simulation.is_running()  # asked first, so that the last look sees the last files
+        rounds, status = folder.read_rounds(), folder.read_status()
+        view.show(summarise(status, rounds), tuple(rounds))
+        time.sleep(_POLL_SECONDS)
+    return judge(simulation.read_status(), status, rounds, folder.folder)
 
 
 def _keep_log(simulation: Simulation, folder: Path | None) -> None:

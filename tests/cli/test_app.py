@@ -1,0 +1,65 @@
+"""The command as it is typed: help, version, exit status of wrong options."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fl_app.cli.options import make_table
+from fl_app.cli.run import choose_gpu_share
+from fl_app.config import RunConfig, default_options, describe_options
+from fl_app.errors import OptionError
+from tests.cli.fakes import make_fake_app
+
+ROOT = Path(__file__).parents[2]
+_HEAVY = ("torch", "flwr", "ray", "diffusers", "sklearn", "scipy", "matplotlib", "numpy")
+
+
+def run_fl_app(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from fl_app.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_names_the_commands_and_the_version_is_known() -> None:
+    shown = run_fl_app("--help")
+    assert shown.returncode == 0
+    assert all(command in shown.stdout for command in ("run", "options"))
+    assert run_fl_app("--version").stdout.startswith("fl-app ")
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    program = f"import sys, fl_app.cli.app; print([name for name in {_HEAVY} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
+
+
+def test_a_wrong_option_of_a_run_exits_with_2_and_starts_nothing(tmp_path: Path) -> None:
+    app = make_fake_app(tmp_path / "app", "complete")
+    answer = run_fl_app("run", "--app", str(app), "--out", str(tmp_path / "runs"), "--set", "sede=1")
+    assert answer.returncode == 2
+    assert answer.stderr == "Error: Option 'sede' does not exist. Did you mean 'seed'?\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_flag_exits_with_2() -> None:
+    assert run_fl_app("run", "--bogus").returncode == 2
+
+
+def test_every_option_is_listed_with_its_default() -> None:
+    table = make_table(ROOT / "pyproject.toml")
+    names = [str(cell) for cell in table.columns[0].cells]
+    assert names == [name for name, _ in describe_options()]
+    assert set(names) == set(default_options(ROOT / "pyproject.toml"))
+    assert "" not in [str(cell) for cell in table.columns[1].cells]
+
+
+def test_the_defaults_are_valid() -> None:
+    RunConfig.from_flat(default_options(ROOT / "pyproject.toml"))
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fl_app.cli.run._GPU_DEVICES", ())
+    assert choose_gpu_share(None) == 0
+    assert choose_gpu_share(0.0) == 0
+    with pytest.raises(OptionError, match=r"--gpu-share must be 0, got 0\.5"):
+        choose_gpu_share(0.5)

@@ -1,0 +1,171 @@
+"""Which options a run gets, and what wrong ones are told."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fl_app.cli.choices import find_app, make_run_name, parse_settings, plan_run, read_recipe, to_toml
+from fl_app.config import OptionValue
+from fl_app.errors import OptionError
+from tests.cli.fakes import make_fake_app
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    folder = make_fake_app(tmp_path / "app", "complete")
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "small.toml").write_text('seed = 3\n[diffusion]\nnum-rounds = 2\nstrategy = "FedAvgM"\n')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "diffusion.batch-sise=3",
+            "Option 'diffusion.batch-sise' does not exist. Did you mean 'diffusion.batch-size'?",
+        ),
+        ("batch-size=3", "Option 'batch-size' does not exist. Did you mean 'diffusion.batch-size'?"),
+        ("diffusion.batch-size=0", "Option 'diffusion.batch-size' must be at least 1, got 0."),
+        ("diffusion.batch-size=1.5", "Option 'diffusion.batch-size' must be a valid integer, got 1.5."),
+        ("diffusion.learning-rate=fast", "Option 'diffusion.learning-rate' must be a valid number, got 'fast'."),
+        ("seed", "--set takes key=value, got 'seed'."),
+        ("=3", "--set takes key=value, got '=3'."),
+        ("federation.min-nodes=9", "Option 'federation.min-nodes' must be at most the number of nodes, 4, got 9: "),
+        ("federation.min-replies=5", "Option 'federation.min-replies' must be at most the number of nodes, 4, got 5: "),
+        ("federation.nodes-per-round=6", "'federation.nodes-per-round' must be at most the number of nodes, 4, got 6"),
+        ("resume=nowhere", "Option 'resume' must be a run folder, or auto: there is no 'nowhere'"),
+    ],
+)
+def test_a_wrong_setting_is_told_what_is_wrong(app: Path, tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        plan_run(app, None, [setting], tmp_path, num_nodes=4)
+
+
+def test_a_setting_wins_over_the_recipe_and_the_recipe_over_the_default(app: Path, tmp_path: Path) -> None:
+    plan = plan_run(app, "small", ["diffusion.num-rounds=7"], tmp_path, num_nodes=5)
+    assert plan.config.diffusion.num_rounds == 7
+    assert plan.config.diffusion.strategy == "FedAvgM"
+    assert plan.config.seed == 3
+    assert plan.config.diffusion.num_timesteps == 1000
+
+
+def test_only_what_differs_from_the_defaults_is_passed_on(app: Path, tmp_path: Path) -> None:
+    plan = plan_run(app, None, ["seed=1"], tmp_path, num_nodes=5)
+    assert set(plan.overrides) == {"seed", "output-dir", "run-name"}
+    assert plan.overrides["output-dir"] == str(tmp_path)
+    assert plan.folder == tmp_path / str(plan.overrides["run-name"])
+
+
+def test_the_last_setting_of_an_option_counts(app: Path, tmp_path: Path) -> None:
+    assert plan_run(app, None, ["seed=1", "seed=2"], tmp_path, num_nodes=5).config.seed == 2
+
+
+def test_values_are_read_as_toml_and_bare_words_as_text() -> None:
+    defaults: dict[str, OptionValue] = {"run-name": "", "count": 1, "rate": 0.5, "flag": False, "names": ""}
+    settings = ["run-name=20250101", "count=1_000", "rate=1e-3", "flag=true", "names=1,2", "new=a=b"]
+    assert parse_settings(settings, defaults) == {
+        "run-name": "20250101",
+        "count": 1000,
+        "rate": 0.001,
+        "flag": True,
+        "names": "1,2",
+        "new": "a=b",
+    }
+
+
+@pytest.mark.parametrize("setting", ['run-name="quoted"', "run-name='quoted'", "run-name=quoted"])
+def test_quotes_around_text_are_optional(setting: str) -> None:
+    assert parse_settings([setting], {"run-name": ""}) == {"run-name": "quoted"}
+
+
+def test_options_survive_the_way_through_toml() -> None:
+    options: dict[str, OptionValue] = {
+        "a.b": 1,
+        "c": True,
+        "d": 0.5,
+        "e": 'a "quoted" \\ path\n',
+        "f": "größe",
+        "g": float("inf"),
+        "h": 1e-5,
+    }
+    assert tomllib.loads(to_toml(options)) == options
+
+
+def test_a_recipe_may_be_a_file_and_names_itself(app: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('diffusion.num-rounds = 2\n"data.limit" = 10\n')
+    assert read_recipe(str(path), app) == {"recipe": "mine", "diffusion.num-rounds": 2, "data.limit": 10}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed = ", "is not valid TOML"),
+        (
+            "diffusion.block-channels = [32, 64]",
+            "Option 'diffusion.block-channels' must be a number, true, false or text",
+        ),
+    ],
+)
+def test_a_broken_recipe_is_told_what_is_wrong(app: Path, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(text)
+    with pytest.raises(OptionError, match=message):
+        read_recipe(str(path), app)
+
+
+def test_an_unknown_recipe_is_told_the_known_ones(app: Path) -> None:
+    with pytest.raises(OptionError, match="No recipe 'nope': give a TOML file or one of small"):
+        read_recipe("nope", app)
+
+
+def test_an_option_in_a_recipe_that_does_not_exist_is_refused(app: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text("[diffusion]\nround = 3\n")
+    with pytest.raises(
+        OptionError, match=r"Option 'diffusion.round' does not exist. Did you mean 'diffusion.num-rounds'"
+    ):
+        plan_run(app, str(path), [], tmp_path, num_nodes=5)
+
+
+def test_a_run_name_holds_time_recipe_and_four_hex_digits() -> None:
+    assert re.fullmatch(r"\d{8}-\d{6}-demo-[0-9a-f]{4}", make_run_name("demo"))
+
+
+def test_a_taken_run_name_is_refused(app: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OptionError, match="exists already"):
+        plan_run(app, None, ["run-name=taken"], tmp_path, num_nodes=5)
+
+
+def test_a_run_is_resumed_by_its_name_or_its_path(app: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for resume in ("old", str(tmp_path / "old")):
+        plan = plan_run(app, None, [f"resume={resume}"], tmp_path, num_nodes=5)
+        assert plan.folder == tmp_path / "old"
+        assert plan.overrides["resume"] == str(tmp_path / "old")
+        assert "run-name" not in plan.overrides
+
+
+def test_the_folder_of_an_automatic_resume_is_left_to_the_server(app: Path, tmp_path: Path) -> None:
+    assert plan_run(app, None, ["resume=auto"], tmp_path, num_nodes=5).folder is None
+
+
+def test_relative_folders_become_absolute(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = plan_run(app, None, ["data.directory=images", "output-dir=runs"], None, num_nodes=5)
+    assert plan.overrides["data.directory"] == str(tmp_path / "images")
+    assert plan.overrides["output-dir"] == str(tmp_path / "runs")
+
+
+def test_the_app_is_the_current_folder_if_it_is_one(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(app)
+    assert find_app() == app
+
+
+def test_a_folder_that_is_no_app_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="No Flower app in"):
+        find_app(tmp_path)

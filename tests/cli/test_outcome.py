@@ -1,0 +1,98 @@
+"""When a run counts as a success."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_app.cli.outcome import Outcome, has_learned, judge
+from fl_app.cli.run import report
+from fl_app.cli.simulation import FlowerStatus
+
+COMPLETED = FlowerStatus("finished:completed", "N/A")
+FAILED = FlowerStatus("finished:failed", "Simulation failed with exception: boom")
+FOLDER = Path("/runs/one")
+
+
+def make_rounds(*losses: float | None, kind: str = "train-loss", task: str = "diffusion") -> list[dict[str, Any]]:
+    return [{"task": task, "outcome": "ok", kind: loss} for loss in losses]
+
+
+def test_completed_for_flower_and_the_server_is_a_success() -> None:
+    status = {"state": "completed", "gallery": "/runs/one/gallery.png"}
+    outcome = judge(COMPLETED, status, make_rounds(1.0, 0.5), FOLDER)
+    assert outcome == Outcome("completed", None, {}, FOLDER, Path("/runs/one/gallery.png"))
+    assert outcome.exit_status == 0
+
+
+def test_a_degraded_run_is_a_success_that_names_the_sites() -> None:
+    nodes = {
+        "site0": {"contributed": 2, "failed": 0, "refused": 0, "late": 0, "reasons": []},
+        "site1": {"contributed": 0, "failed": 1, "refused": 1, "late": 0, "reasons": ["crash", "not finite"]},
+        "site2": {"contributed": 1, "late": 1},
+    }
+    outcome = judge(COMPLETED, {"state": "degraded", "nodes": nodes}, make_rounds(1.0, 0.5), FOLDER)
+    assert outcome.state == "degraded"
+    assert outcome.exit_status == 0
+    assert outcome.sites == {"site1": "1 failed, 1 refused: not finite", "site2": "1 late"}
+
+
+@pytest.mark.parametrize(
+    ("flower", "status", "losses", "reason"),
+    [
+        (FAILED, {"state": "failed", "reason": "no nodes came"}, [], "no nodes came"),
+        (COMPLETED, {"state": "failed", "reason": None}, [1.0, 0.5], "the server gave no reason"),
+        (
+            FAILED,
+            {"state": "running"},
+            [1.0, 0.5],
+            "Flower says 'finished:failed': Simulation failed with exception: boom",
+        ),
+        (FAILED, None, [], "Flower says 'finished:failed': Simulation failed with exception: boom"),
+        (FlowerStatus("not started", ""), None, [], "Flower says 'not started': see the log"),
+        (COMPLETED, None, [], "the server wrote no status.json"),
+        (COMPLETED, {"state": "running"}, [1.0, 0.5], "the server stopped while 'running'"),
+        (COMPLETED, {"state": "completed"}, [], "no round counted, so nothing was learned"),
+        (COMPLETED, {"state": "completed"}, [0.5, 0.5], "nothing was learned: the loss did not fall"),
+    ],
+)
+def test_anything_else_is_a_failure_with_its_reason(
+    flower: FlowerStatus, status: dict[str, Any] | None, losses: list[float], reason: str
+) -> None:
+    outcome = judge(flower, status, make_rounds(*losses), None)
+    assert outcome.state == "failed"
+    assert outcome.reason == reason
+    assert outcome.exit_status == 1
+
+
+def test_a_single_round_counts_as_learned() -> None:
+    assert has_learned(make_rounds(1.0))
+    assert has_learned(make_rounds(None, None))
+
+
+def test_the_validation_loss_goes_before_the_training_loss() -> None:
+    curve = [{"task": "t", "outcome": "ok", "train-loss": a, "validation-loss": b} for a, b in [(1.0, 0.5), (0.5, 0.6)]]
+    assert not has_learned(curve)
+
+
+def test_every_task_has_to_learn() -> None:
+    assert not has_learned(make_rounds(1.0, 0.5) + make_rounds(0.5, 1.0, task="classification"))
+
+
+def test_the_last_lines_name_outcome_folder_and_gallery(capsys: pytest.CaptureFixture[str]) -> None:
+    report(Outcome("completed", None, {}, FOLDER, FOLDER / "gallery.png"), "the log")
+    captured = capsys.readouterr()
+    assert captured.out == "outcome: completed\nrun folder: /runs/one\ngallery: /runs/one/gallery.png\n"
+    assert captured.err == ""
+
+
+def test_a_failure_is_reported_with_the_end_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    report(Outcome("failed", "boom", {"site1": "1 failed"}), "the log")
+    captured = capsys.readouterr()
+    assert captured.err == "the log\n\nThe run failed: boom\n  site1: 1 failed\n"
+    assert captured.out == "outcome: failed\nrun folder: none\ngallery: none\n"
+
+
+def test_a_degraded_run_is_reported_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    report(Outcome("degraded", None, {"site1": "1 late"}, FOLDER), "the log")
+    assert "Warning: the run is degraded, sites with trouble: site1\n  site1: 1 late\n" in capsys.readouterr().err

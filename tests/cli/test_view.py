@@ -1,0 +1,111 @@
+"""What the progress view shows."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from fl_app.cli.progress import Progress
+from fl_app.cli.view import LineView, describe_round, draw, format_time, open_view
+
+RUNNING = Progress(
+    state="running",
+    task="diffusion",
+    round=3,
+    num_rounds=15,
+    replied=("site0", "site1"),
+    failed={"site2": "[red]out of memory"},
+    awaited=("site3",),
+    loss=0.1234,
+    validation_loss=0.2,
+    images_per_second=120.4,
+    seconds_left=100,
+)
+
+ROUND = {
+    "task": "diffusion",
+    "round": 3,
+    "outcome": "ok",
+    "train-loss": 0.1234,
+    "validation-loss": 0.2,
+    "images-per-second": 120.4,
+    "seconds": 75.0,
+    "nodes": {"site0": {"outcome": "contributed"}, "site1": {"outcome": "refused", "reason": "[b]not finite"}},
+}
+
+
+def print_text(progress: Progress) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(draw(progress, elapsed_seconds=65))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "training diffusion",
+        "3/15",
+        "2 replied, 1 failed, awaiting site3",
+        "site2: [red]out of memory",
+        "0.1234 (validation 0.2000)",
+        "120 images/s",
+        "1:05, about 1:40 left",
+    ],
+)
+def test_the_live_picture_shows(expected: str) -> None:
+    assert expected in print_text(RUNNING)
+
+
+def test_the_live_picture_of_a_start_is_short() -> None:
+    text = print_text(Progress("starting"))
+    assert "starting Flower" in text
+    assert "round" not in text
+    assert "loss" not in text
+
+
+def test_a_round_is_one_line_and_one_for_each_node_that_is_missing() -> None:
+    assert describe_round(ROUND, 15) == (
+        "round 3/15  loss 0.1234 (validation 0.2000)  1 of 2 nodes  120 images/s  1:15\n  site1 refused: [b]not finite"
+    )
+
+
+def test_a_failed_round_says_why() -> None:
+    assert describe_round({"round": 2, "outcome": "failed", "reason": "no quorum"}, 5) == (
+        "round 2/5  failed: no quorum  0 of 0 nodes"
+    )
+
+
+def test_a_round_without_any_field_is_no_error() -> None:
+    assert describe_round({}, 0).startswith("round ?/?")
+
+
+def test_without_a_terminal_each_change_is_printed_once() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    view = LineView(console)
+    for progress, rounds in [
+        (Progress("starting"), ()),
+        (Progress("starting"), ()),
+        (RUNNING, ()),
+        (RUNNING, (ROUND,)),
+    ]:
+        view.show(progress, rounds)
+        view.show(progress, rounds)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[:2] == ["starting Flower", "training diffusion"]
+    assert lines[2].startswith("round 3/15")
+    assert lines[3:] == ["  site1 refused: [b]not finite"]
+
+
+def test_a_terminal_gets_the_live_picture() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with open_view(console) as view:
+        view.show(RUNNING, ())
+    assert isinstance(console.file, io.StringIO)
+    assert "training diffusion" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])
+def test_durations(seconds: float, text: str) -> None:
+    assert format_time(seconds) == text

@@ -1,0 +1,80 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fl_app.data.images import DatasetInfo
+from fl_app.diffusion.pipeline import ClassConditionalPipeline
+from fl_app.diffusion.process import noise_schedule
+from fl_app.diffusion.unet import build_unet
+from fl_app.errors import OptionError
+
+OPEN_AND_DRAW = """
+import sys
+from fl_app.diffusion.pipeline import ClassConditionalPipeline
+pipeline = ClassConditionalPipeline.from_pretrained(sys.argv[1])
+images = pipeline(["cat", 1], seed=3)
+print("class names", pipeline.class_names, "shape", list(images.shape))
+"""
+
+
+@pytest.fixture
+def pipeline() -> ClassConditionalPipeline:
+    torch.manual_seed(0)
+    unet = build_unet(DatasetInfo(("cat", "dog"), 1, 8), (8, 8), 1, False)
+    labels = {"0": "cat", "1": "dog", "2": "yak"}
+    return ClassConditionalPipeline(unet, noise_schedule(1000), labels, {"2": False}, num_steps=3)
+
+
+def test_a_new_process_opens_the_folder_with_one_call_and_draws_by_class(
+    pipeline: ClassConditionalPipeline, tmp_path: Path
+) -> None:
+    pipeline.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-c", OPEN_AND_DRAW, str(tmp_path / "model")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert "class names ['cat', 'dog', 'yak'] shape [2, 1, 8, 8]" in result.stdout
+    assert not list(tmp_path.rglob("*.bin"))
+    assert load_file(tmp_path / "model/unet/diffusion_pytorch_model.safetensors").keys() == pipeline.unet.state_dict().keys()
+
+
+def test_an_opened_pipeline_draws_the_same_images(pipeline: ClassConditionalPipeline, tmp_path: Path) -> None:
+    pipeline.save_pretrained(tmp_path)
+    opened = ClassConditionalPipeline.from_pretrained(tmp_path)
+    torch.testing.assert_close(opened(["cat", "dog"], seed=1), pipeline(["cat", "dog"], seed=1), rtol=0, atol=1e-4)
+
+
+def test_images_go_on_where_an_earlier_call_ended(pipeline: ClassConditionalPipeline) -> None:
+    whole = pipeline(["dog"] * 4, seed=1)
+    rest = pipeline(["dog"] * 2, seed=1, first_image=2, batch_size=1)
+    torch.testing.assert_close(rest, whole[2:], rtol=0, atol=1e-4)
+
+
+def test_nothing_asked_gives_nothing(pipeline: ClassConditionalPipeline) -> None:
+    assert pipeline([]).shape == (0, 1, 8, 8)
+
+
+def test_two_classes_start_from_different_noise(pipeline: ClassConditionalPipeline) -> None:
+    assert not torch.equal(pipeline(["cat"], num_steps=1)[0], pipeline(["dog"], num_steps=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cow", "no class 'cow'. The model knows: cat, dog, yak"),
+        ("3", "no class '3'"),
+        ("yak", "No node held an image of class 'yak'"),
+    ],
+)
+def test_a_class_that_cannot_be_drawn_is_refused_by_name(
+    pipeline: ClassConditionalPipeline, name: str, words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        pipeline([name])
+
+
+def test_more_steps_than_there_are_noise_levels_are_refused(pipeline: ClassConditionalPipeline) -> None:
+    with pytest.raises(OptionError, match="between 1 and 1000, got 1001"):
+        pipeline(["cat"], num_steps=1001)

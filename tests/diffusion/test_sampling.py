@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fl_app.data.images import DatasetInfo
+from fl_app.diffusion.process import alphas, noise_schedule
+from fl_app.diffusion.sampling import SAMPLERS, build_sampler, sample
+from fl_app.diffusion.unet import build_unet
+from fl_app.seeding import generator_for
+
+INFO = DatasetInfo(("a", "b", "c"), 1, 8)
+
+
+class KnowsTheImage(nn.Module):
+    """The perfect model of a set that holds one image for each class: it predicts v exactly."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self.images = images
+        self.alpha_of = alphas(noise_schedule(1000))
+        self.config = type(
+            "Config", (), {"num_class_embeds": len(images), "in_channels": 1, "sample_size": images.shape[-1]}
+        )()
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, return_dict: bool) -> tuple[Tensor]:
+        alpha = self.alpha_of[t]
+        sigma = (1 - alpha**2).sqrt()
+        x0 = self.images[class_labels]
+        eps = (x - alpha * x0) / sigma
+        return (alpha * eps - sigma * x0,)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_every_sampler_finds_the_image_that_a_perfect_model_knows(name: str, guidance: float) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 1, 8, 8).mul(1.6).sub(0.8).repeat(3, 1, 1, 1)
+    model = KnowsTheImage(images)
+    generators = [generator_for(0, "sample", k, "x") for k in range(2)]
+    drawn = sample(model, build_sampler(name, noise_schedule(1000)), torch.tensor([0, 1]), generators, 20, guidance)
+    assert (drawn - images[:2]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(name: str) -> None:
+    torch.manual_seed(0)
+    unet = build_unet(INFO, (8, 8), 1, False).eval()
+    labels = torch.tensor([0, 1, 2])
+    together = sample(unet, build_sampler(name, noise_schedule(1000)), labels, draws(3), 4, 2.0)
+    for k, generator in enumerate(draws(3)):
+        alone = sample(unet, build_sampler(name, noise_schedule(1000)), labels[k : k + 1], [generator], 4, 2.0)
+        torch.testing.assert_close(alone[0], together[k], rtol=1e-4, atol=1e-4)
+
+
+def draws(count: int) -> list[torch.Generator]:
+    return [generator_for(0, "sample", k, "x") for k in range(count)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_images_of_two_generators_differ_and_lie_in_range(name: str) -> None:
+    torch.manual_seed(0)
+    unet = build_unet(INFO, (8, 8), 1, False).eval()
+    drawn = sample(unet, build_sampler(name, noise_schedule(1000)), torch.tensor([0, 0]), draws(2), 3, 1.0)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert drawn.min() >= -1 and drawn.max() <= 1

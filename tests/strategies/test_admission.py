@@ -1,0 +1,124 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_app.config import AdmissionOptions
+from fl_app.records import Reply, Weights
+from fl_app.strategies.admission import Admission, Refusal, update_norm
+from tests.options import run_config
+
+CURRENT: Weights = {"w": np.zeros((2, 3), np.float32), "steps": np.zeros((), np.int64)}
+
+
+def admission(**changes: float) -> Admission:
+    defaults = run_config().admission.model_dump()
+    return Admission(AdmissionOptions(**{key.replace("_", "-"): value for key, value in (defaults | changes).items()}))
+
+
+def reply(**changes: object) -> Reply:
+    weights = {"w": np.ones((2, 3), np.float32), "steps": np.ones((), np.int64)}
+    fields: dict[str, object] = {"site": "a", "task": "diffusion", "round_number": 3, "weight": 5.0, "weights": weights}
+    return Reply(**(fields | changes))  # type: ignore[arg-type]
+
+
+def check(judge: Admission, answer: Reply) -> None:
+    judge.check(answer, "diffusion", 3, "a", CURRENT)
+
+
+def test_a_fit_reply_is_admitted() -> None:
+    check(admission(), reply())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"round_number": 2}, "answers diffusion round 2, not diffusion round 3"),
+        ({"task": "classification"}, "answers classification round 3"),
+        ({"site": "b"}, "calls itself 'b', but was described as 'a'"),
+        ({"weights": {"w": np.ones((2, 3), np.float32)}}, "1 missing, 0 unknown"),
+        ({"weights": CURRENT | {"x": np.ones(1, np.float32)}}, "0 missing, 1 unknown"),
+        ({"weights": CURRENT | {"w": np.ones((3, 2), np.float32)}}, r"'w' must be float32 \[2, 3\], got float32 \[3, 2\]"),
+        ({"weights": CURRENT | {"w": np.ones((2, 3), np.float64)}}, "got float64"),
+        ({"weights": CURRENT | {"w": np.full((2, 3), np.nan, np.float32)}}, "'w' holds a number that is not finite"),
+        ({"weights": CURRENT | {"w": np.full((2, 3), np.inf, np.float32)}}, "not finite"),
+        ({"node_ema": CURRENT | {"w": np.full((2, 3), np.nan, np.float32)}}, "not finite"),
+        ({"weight": -1.0}, "at least 0, got -1.0"),
+        ({"weight": math.nan}, "at least 0, got nan"),
+        ({"weight": math.inf}, "at least 0, got inf"),
+        ({"loss_sum": math.nan}, "a figure of its training is not finite"),
+        ({"statistics": {"raw/loss-sum": np.array([math.inf])}}, "its statistics are not finite"),
+    ],
+)
+def test_an_unfit_reply_is_refused_with_its_reason(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(Refusal, match=words):
+        check(admission(), reply(**changes))
+
+
+def test_a_weight_beyond_the_cap_is_refused() -> None:
+    check(admission(max_weight=5.0), reply(weight=5.0))
+    with pytest.raises(Refusal, match="beyond 'admission.max-weight' = 5"):
+        check(admission(max_weight=5.0), reply(weight=5.5))
+
+
+def updated(length: float, weight: float = 5.0) -> Reply:
+    w = np.zeros((2, 3), np.float32)
+    w[0, 0] = length
+    return reply(weights=CURRENT | {"w": w}, weight=weight)
+
+
+def test_an_update_far_longer_than_those_of_recent_rounds_is_refused() -> None:
+    judge = admission(max_update_norm_ratio=4.0)
+    check(judge, updated(100.0))  # nothing to compare with yet
+    judge.end_round()
+    judge.recent_norms.clear()
+    for length in (1.0, 2.0, 3.0):
+        check(judge, updated(length))
+    judge.end_round()
+    check(judge, updated(8.0))
+    with pytest.raises(Refusal, match="its update is 4.1 times as long as the median"):
+        check(judge, updated(8.2))
+
+
+def test_a_refused_update_does_not_shift_the_median() -> None:
+    judge = admission(max_update_norm_ratio=2.0)
+    check(judge, updated(1.0))
+    judge.end_round()
+    for _ in range(5):
+        with pytest.raises(Refusal):
+            check(judge, updated(50.0))
+    judge.end_round()
+    assert list(judge.recent_norms) == [[1.0]]
+
+
+def test_norms_of_long_ago_are_forgotten() -> None:
+    judge = admission(max_update_norm_ratio=2.0, norm_window=2)
+    for length in (1.0, 2.0, 4.0, 8.0):
+        check(judge, updated(length))
+        judge.end_round()
+    assert list(judge.recent_norms) == [[4.0], [8.0]]
+
+
+def test_a_node_without_images_is_not_measured_by_its_update() -> None:
+    judge = admission()
+    check(judge, updated(0.0, weight=0.0))
+    judge.end_round()
+    assert not judge.recent_norms
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True, width=32), st.floats(allow_nan=True, allow_infinity=True))
+def test_only_finite_numbers_get_in(value: float, weight: float) -> None:
+    answer = reply(weights=CURRENT | {"w": np.full((2, 3), value, np.float32)}, weight=weight)
+    fit = math.isfinite(value) and math.isfinite(weight) and weight >= 0
+    if fit:
+        check(admission(), answer)
+    else:
+        with pytest.raises(Refusal):
+            check(admission(), answer)
+
+
+def test_the_length_of_an_update_counts_all_arrays() -> None:
+    new = {"w": np.full((2, 3), 2.0, np.float32), "steps": np.array(5)}
+    assert update_norm(new, CURRENT) == pytest.approx(math.sqrt(6 * 4 + 25))

@@ -1,0 +1,332 @@
+"""Whole federations in one process: the laws, and what bad nodes can and cannot do."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_tensors
+
+from fl_app.artifacts import RunFolder
+from fl_app.config import NodeConfig, OptionValue
+from fl_app.data.local import load_local
+from fl_app.data.sources import dataset_info
+from fl_app.errors import FederationError
+from fl_app.seeding import generator_for
+from fl_app.strategies.registry import STRATEGIES
+from fl_app.task_run import initial_weights
+from fl_app.tasks.registry import build_task
+from fl_app.training import Progress, train_local
+from tests.federation import run_federation
+from tests.tiny import tiny_run
+
+ROOT = Path(__file__).parents[1]
+
+
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def weights(tmp_path: Path, name: str = "raw") -> dict[str, np.ndarray[Any, Any]]:
+    checkpoint = folder(tmp_path).last_checkpoint("diffusion")
+    assert checkpoint is not None
+    return checkpoint.models[name]
+
+
+def status(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "run/status.json").read_text())
+    return found
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def site_of(message: Message) -> str:
+    return f"site-{message.metadata.dst_node_id - 1000}"
+
+
+def meddling(site: str, change: Callable[[Message], Message | None]) -> Callable[[Message, Message], Message | None]:
+    """Change the training replies of one site."""
+
+    def meddle(instruction: Message, reply: Message) -> Message | None:
+        if instruction.metadata.message_type == "train" and site_of(instruction) == site:
+            return change(reply)
+        return reply
+
+    return meddle
+
+
+def test_one_node_and_one_round_is_local_training_bit_for_bit(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, {"diffusion.num-rounds": 1, "federation.min-nodes": 1, "diffusion.ema-horizon": 0.0})
+    run_federation(config, 1)
+    data = load_local(config, NodeConfig.from_flat({"partition-id": 0, "num-partitions": 1}))
+    task = build_task("diffusion", config, dataset_info(config.data))
+    model = task.build_model()
+    model.load_state_dict(initial_weights(task, config.seed))
+    train_local(
+        model,
+        task.losses,
+        data.train,
+        config.diffusion,
+        Progress(1, 1),
+        device=torch.device("cpu"),
+        order=generator_for(0, "site-0", 1, "diffusion-order"),
+        noise=generator_for(0, "site-0", 1, "diffusion-noise"),
+    )
+    assert same(weights(tmp_path), {key: value.numpy() for key, value in model.state_dict().items()})
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_order_of_arrival(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path / "a"), 3)
+    run_federation(tiny_run(tmp_path / "b"), 3, order=lambda node: -node)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert same(weights(tmp_path / "a", "ema"), weights(tmp_path / "b", "ema"))
+    lines = [[drop_times(line) for line in folder(tmp_path / part).read_metrics()] for part in "ab"]
+    assert lines[0] == lines[1]
+
+
+def drop_times(line: dict[str, Any]) -> dict[str, Any]:
+    nodes = {site: {**node, "seconds": 0} for site, node in line["nodes"].items()}
+    timed = ("seconds", "images-per-second", "started", "ended")
+    return {key: value for key, value in line.items() if key not in timed} | {"nodes": nodes}
+
+
+def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path / "a"), 2)
+    run_federation(tiny_run(tmp_path / "b", {"seed": 1}), 2)
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path, {"gallery-every": 1, "diffusion.node-ema": True}), 2)
+    run = tmp_path / "run"
+    assert status(tmp_path)["state"] == "completed"
+    document = json.loads((run / "run.json").read_text())
+    assert document["options"]["diffusion.num-rounds"] == 2 and document["versions"]["flwr"]
+    assert sorted(document["nodes"]) == ["site-0", "site-1"]
+    assert [line["round"] for line in folder(tmp_path).read_metrics()] == [1, 2]
+    for name in ("split.png", "diffusion/history.png", "diffusion/samples/round-0001.png", "diffusion/samples/final.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    assert status(tmp_path)["gallery"] == str(run / "diffusion/samples/final.png")
+    assert sorted(path.name for path in (run / "diffusion/checkpoints").iterdir()) == ["best", "round-0001", "round-0002"]
+    assert {path.stem for path in (run / "diffusion/checkpoints/best").glob("*.safetensors")} >= {"raw", "ema", "node-ema"}
+    exported = load_tensors(run / "diffusion/model/unet/diffusion_pytorch_model.safetensors")
+    assert any(same(weights(tmp_path, name), {k: v.numpy() for k, v in exported.items()}) for name in ("raw", "ema", "node-ema"))
+    assert not list(run.rglob("*.partial*")) and not list(run.rglob("*.pkl")) and not list(run.rglob("*.pt"))
+
+
+def test_one_message_a_round_goes_to_a_node(tmp_path: Path) -> None:
+    grid = run_federation(tiny_run(tmp_path), 2)
+    types = [message.metadata.message_type for message in grid.sent if message.metadata.dst_node_id == 1000]
+    assert types == ["query.describe", "train", "train", "evaluate"]
+
+
+def test_a_node_without_an_image_takes_part_with_weight_zero(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path, {"data.limit": 10, "partition.scheme": "dirichlet", "partition.alpha": 0.05}), 12)
+    outcomes = {site: node["outcome"] for site, node in folder(tmp_path).read_metrics()[0]["nodes"].items()}
+    assert "empty" in outcomes.values() and set(outcomes.values()) == {"contributed", "empty"}
+    assert status(tmp_path)["state"] == "completed"
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_by_name_runs_and_keeps_the_models_dtypes(name: str, tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, {"diffusion.strategy": name, "strategy.server-momentum": 0.5, "strategy.eta": 0.001})
+    run_federation(config, 3)
+    task = build_task("diffusion", config, dataset_info(config.data))
+    start = initial_weights(task, config.seed)
+    found = weights(tmp_path)
+    assert {key: value.dtype for key, value in found.items()} == {key: v.numpy().dtype for key, v in start.items()}
+    assert not same(found, {key: value.numpy() for key, value in start.items()})
+
+
+def with_weights(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> Callable[[Message], Message]:
+    def changed(reply: Message) -> Message:
+        record = reply.content.array_records["weights"]
+        key = next(iter(record))
+        reply.content["weights"] = ArrayRecord({**dict(record), key: Array(change(record[key].numpy()))})
+        return reply
+
+    return changed
+
+
+def with_metric(name: str, value: float) -> Callable[[Message], Message]:
+    def changed(reply: Message) -> Message:
+        reply.content["metrics"] = MetricRecord({**dict(reply.content.metric_records["metrics"]), name: value})
+        return reply
+
+    return changed
+
+
+def without(key: str) -> Callable[[Message], Message]:
+    def changed(reply: Message) -> Message:
+        del reply.content[key]
+        return reply
+
+    return changed
+
+
+def raising(reply: Message) -> Message:
+    return Message(Error(2, "ValueError at the node"), reply_to=reply)
+
+
+BAD = {
+    "nan": (with_weights(lambda w: w * np.nan), "refused", "not finite"),
+    "other shape": (with_weights(lambda w: w[..., None]), "refused", "must be float32"),
+    "other dtype": (with_weights(lambda w: w.astype(np.float64)), "refused", "got float64"),
+    "negative weight": (with_metric("num-examples", -3.0), "refused", "at least 0"),
+    "huge weight": (with_metric("num-examples", 1e30), "refused", "too large to be averaged"),
+    "nan loss": (with_metric("loss-sum", math.nan), "refused", "not finite"),
+    "no weights": (without("weights"), "refused", "holds no 'weights'"),
+    "no metrics": (without("metrics"), "refused", "holds no 'metrics'"),
+    "no statistics": (without("statistics"), "refused", "holds no 'statistics'"),
+    "an error": (lambda reply: Message(Error(2, "it broke"), reply_to=reply), "failed", "it broke"),
+    "silence": (lambda reply: None, "late", "no reply within"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_reply_changes_nothing_but_its_own_outcome(name: str, tmp_path: Path) -> None:
+    change, outcome, words = BAD[name]
+    overrides: dict[str, OptionValue] = {"federation.round-deadline-seconds": 0.5, "diffusion.num-rounds": 1}
+    config = tiny_run(tmp_path / "bad", overrides)
+    run_federation(config, 3, meddle=meddling("site-1", change))
+    line = folder(tmp_path / "bad").read_metrics()[0]
+    assert line["nodes"]["site-1"]["outcome"] == outcome
+    assert words in line["nodes"]["site-1"]["reason"]
+    assert line["outcome"] == "ok"
+    assert status(tmp_path / "bad")["state"] == "degraded"
+    assert f"site-1 1 times {outcome}" in status(tmp_path / "bad")["reason"]
+    run_federation(tiny_run(tmp_path / "silent", overrides), 3, meddle=meddling("site-1", lambda reply: None))
+    assert same(weights(tmp_path / "bad"), weights(tmp_path / "silent"))
+
+
+def test_an_error_at_a_node_travels_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("/data/patients/mueller.png pixel 17")
+
+    monkeypatch.setattr("fl_app.client.train_local", explode)
+    with pytest.raises(FederationError, match="0 of 2 nodes contributed"):
+        run_federation(tiny_run(tmp_path, {"federation.max-failed-rounds": 1}), 2)
+    written = "".join(path.read_text() for path in (tmp_path / "run").glob("*.json*"))
+    assert "RuntimeError at the node" in written
+    assert "mueller" not in written and "pixel" not in written
+
+
+def test_below_the_quorum_a_round_fails_and_leaves_the_model(tmp_path: Path) -> None:
+    first_only = [True]
+
+    def fail_once(reply: Message) -> Message | None:
+        return Message(Error(2, "down"), reply_to=reply) if first_only and first_only.pop() else reply
+
+    config = tiny_run(tmp_path, {"federation.min-replies": 2, "diffusion.num-rounds": 3})
+    run_federation(config, 2, meddle=meddling("site-0", fail_once))
+    lines = folder(tmp_path).read_metrics()
+    assert [line["outcome"] for line in lines] == ["failed", "ok", "ok"]
+    assert "1 of 2 nodes contributed, 'federation.min-replies' asks for 2" in lines[0]["reason"]
+    assert lines[0]["validation-loss"] != lines[2]["validation-loss"]
+    only_site_1 = lines[0]["nodes"]["site-1"]["outcome"]
+    assert only_site_1 == "contributed" and status(tmp_path)["state"] == "degraded"
+
+
+def test_too_many_failed_rounds_in_a_row_stop_the_run_and_say_how_to_resume(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, {"diffusion.num-rounds": 9, "federation.max-failed-rounds": 2})
+    with pytest.raises(FederationError, match=r"2 rounds in a row failed.*resume = "):
+        run_federation(config, 2, meddle=lambda i, r: raising(r) if i.metadata.message_type == "train" else r)
+    assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["failed", "failed"]
+    assert status(tmp_path)["state"] == "failed"
+    resumed = tiny_run(tmp_path, {"diffusion.num-rounds": 9, "resume": str(tmp_path / "run")})
+    run_federation(resumed, 2)
+    assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["ok"] * 9
+    assert status(tmp_path)["state"] == "completed"
+
+
+def test_fewer_nodes_than_required_end_the_wait_with_a_clear_message(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, {"federation.min-nodes": 3, "federation.wait-seconds": 0.1})
+    with pytest.raises(FederationError, match=r"2 of 3 nodes connected within 0.1 s. Start the missing nodes, or lower"):
+        run_federation(config, 2)
+    assert status(tmp_path)["state"] == "failed" and "2 of 3 nodes" in status(tmp_path)["reason"]
+
+
+def test_the_nodes_of_a_round_are_drawn_by_the_seed(tmp_path: Path) -> None:
+    overrides: dict[str, OptionValue] = {"federation.nodes-per-round": 2, "diffusion.num-rounds": 4}
+    for part in "ab":
+        run_federation(tiny_run(tmp_path / part, overrides), 5)
+    asked = [[line["asked"] for line in folder(tmp_path / part).read_metrics()] for part in "ab"]
+    assert asked[0] == asked[1]
+    assert all(len(sites) == 2 for sites in asked[0]) and len({tuple(sites) for sites in asked[0]}) > 1
+
+
+def test_a_site_with_other_classes_stops_the_run_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fl_app import client
+
+    real = client.load_local
+
+    def other(config: Any, node: Any) -> Any:
+        data = real(config, node)
+        if data.site != "site-1":
+            return data
+        names = tuple(reversed(data.train.class_names))
+        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
+        return type(data)(data.site, *parts)
+
+    monkeypatch.setattr(client, "load_local", other)
+    with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):
+        run_federation(tiny_run(tmp_path), 2)
+    assert folder(tmp_path).read_metrics() == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.federation import run_federation
+from tests.tiny import tiny_run
+
+def meddle(instruction, reply):
+    config = instruction.content.config_records["config"]
+    is_second = instruction.metadata.dst_node_id == 1001
+    if instruction.metadata.message_type == "train" and config["server-round"] == 4 and is_second:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return reply
+
+run_federation(tiny_run(Path(sys.argv[1]), OVERRIDES), 3, meddle=meddle)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["FedAvg", "FedAdam", "FedAvgM"])
+def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(strategy: str, tmp_path: Path) -> None:
+    overrides: dict[str, OptionValue] = {
+        "diffusion.strategy": strategy,
+        "strategy.server-momentum": 0.5,
+        "strategy.eta": 0.001,
+        "diffusion.num-rounds": 5,
+        "checkpoint-every": 2,
+        "diffusion.node-ema": strategy == "FedAvg",
+    }
+    run_federation(tiny_run(tmp_path / "never", overrides), 3)
+    script = KILLED.replace("OVERRIDES", repr(overrides))
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [line["round"] for line in folder(tmp_path / "killed").read_metrics()] == [1, 2, 3]
+    run_federation(tiny_run(tmp_path / "killed", overrides | {"resume": "auto"}), 3)
+    for name in ("raw", "ema"):
+        assert same(weights(tmp_path / "never", name), weights(tmp_path / "killed", name))
+    lines = [[drop_times(line) for line in folder(tmp_path / part).read_metrics()] for part in ("never", "killed")]
+    assert lines[0] == lines[1]
+    best = [load_file(tmp_path / part / "run/diffusion/checkpoints/best/raw.safetensors") for part in ("never", "killed")]
+    assert same(*best)
+    assert os.listdir(tmp_path / "killed") == ["run"]

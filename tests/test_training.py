@@ -1,0 +1,146 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fl_app.config import TrainingOptions
+from fl_app.data.images import ImageSet
+from fl_app.errors import FlAppError
+from fl_app.records import to_numpy
+from fl_app.shapes import Batch
+from fl_app.strategies.admission import update_norm
+from fl_app.training import LocalResult, Progress, ema_decay, schedule, train_local
+from tests.options import run_config
+
+CPU = torch.device("cpu")
+
+
+def options(**changes: object) -> TrainingOptions:
+    names = {f"diffusion.{key.replace('_', '-')}": value for key, value in changes.items()}
+    return run_config(names).diffusion  # type: ignore[arg-type]
+
+
+def images(count: int = 10) -> ImageSet:
+    pixels = torch.randint(0, 256, (count, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels, torch.arange(count) % 2, ("a", "b"))
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+
+
+def losses(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    return nn.functional.cross_entropy(model(batch.images), batch.labels, reduction="none")
+
+
+def trained(net: nn.Module, data: ImageSet | None = None, seed: int = 1, **changes: Any) -> LocalResult:
+    given = {key: changes.pop(key) for key in ("proximal_mu", "optimizer_state", "ema", "ema_horizon") if key in changes}
+    progress = changes.pop("progress", Progress(1, 1))
+    order, noise = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(2)
+    return train_local(
+        net, losses, data or images(), options(**changes), progress, device=CPU, order=order, noise=noise, **given
+    )
+
+
+def test_it_takes_the_steps_of_a_plain_loop_bit_for_bit() -> None:
+    ours, plain = model(), model()
+    result = trained(ours, epochs=2, batch_size=4, lr_schedule="constant", gradient_clip=0.0, learning_rate=0.01)
+    optimizer = torch.optim.Adam(plain.parameters(), 0.01, fused=True)
+    generator, data, total = torch.Generator().manual_seed(1), images(), 0.0
+    for _ in range(2):
+        for indices in torch.randperm(10, generator=generator).split(4):
+            x = data.images[indices].float() / 127.5 - 1
+            loss = nn.functional.cross_entropy(plain(x), data.labels[indices])
+            total += loss.item() * len(indices)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), plain.parameters(), strict=True))
+    assert result.loss_sum == pytest.approx(total, rel=1e-5)
+    assert (result.num_losses, result.num_steps) == (20, 6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer: str) -> None:
+    kept_going, stopped = model(), model()
+    settings = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
+    trained(kept_going, epochs=2, **settings)
+    order = torch.Generator().manual_seed(1)
+    state: dict[str, Tensor] | None = None
+    for _ in range(2):
+        noise = torch.Generator().manual_seed(2)
+        chosen = options(epochs=1, **settings)
+        result = train_local(
+            stopped, losses, images(), chosen, Progress(1, 1), device=CPU, order=order, noise=noise, optimizer_state=state
+        )
+        state = result.optimizer_state
+    assert all(torch.equal(a, b) for a, b in zip(kept_going.parameters(), stopped.parameters(), strict=True))
+
+
+def test_a_strong_proximal_term_keeps_the_weights_near_the_start() -> None:
+    start = model()
+    free, held = copy.deepcopy(start), copy.deepcopy(start)
+    trained(free, epochs=20, learning_rate=0.01, optimizer="sgd")
+    trained(held, epochs=20, learning_rate=0.01, proximal_mu=10.0, optimizer="sgd")
+    assert update_norm(to_numpy(held.state_dict()), to_numpy(start.state_dict())) < 0.3 * update_norm(
+        to_numpy(free.state_dict()), to_numpy(start.state_dict())
+    )
+
+
+def test_a_proximal_term_of_zero_changes_nothing() -> None:
+    plain, proximal = model(), model()
+    trained(plain)
+    trained(proximal, proximal_mu=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), proximal.parameters(), strict=True))
+
+
+def test_an_average_without_memory_is_the_last_weights() -> None:
+    net = model()
+    start = {key: value.clone() for key, value in net.state_dict().items()}
+    result = trained(net, ema=start, ema_horizon=0.0)
+    assert result.ema is not None
+    assert all(torch.equal(result.ema[key], value) for key, value in net.state_dict().items())
+
+
+def test_an_average_lies_between_start_and_end_and_leaves_what_it_was_given() -> None:
+    net = model()
+    start = {key: value.clone() for key, value in net.state_dict().items()}
+    given = {key: value.clone() for key, value in start.items()}
+    result = trained(net, epochs=8, ema=given, ema_horizon=1.0, lr_schedule="constant")
+    assert result.ema is not None
+    key = "1.bias"
+    assert torch.equal(given[key], start[key])
+    moved, averaged = net.state_dict()[key] - start[key], result.ema[key] - start[key]
+    assert (averaged.abs() < moved.abs()).all() and (averaged * moved > 0).all()
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_not_a_reply() -> None:
+    def bad(net: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        return losses(net, batch, generator) * float("nan")
+
+    order = noise = torch.Generator()
+    with pytest.raises(FlAppError, match="no longer finite"):
+        train_local(model(), bad, images(), options(), Progress(1, 1), device=CPU, order=order, noise=noise)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_the_last_smaller_batch_is_trained_on_too(count: int) -> None:
+    assert trained(model(), images(count), epochs=1, batch_size=4).num_losses == count
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_the_step_size_falls_from_one_to_zero_over_the_whole_training(name: str) -> None:
+    factors = [schedule(name, Progress(round_, 5).share_done(step, 4)) for round_ in range(1, 6) for step in range(4)]
+    assert factors[0] == 1.0 and 0 < factors[-1] < 0.1
+    assert factors == sorted(factors, reverse=True)
+    assert schedule("constant", 0.9) == 1.0
+
+
+def test_an_average_warms_up_before_it_remembers_long() -> None:
+    decays = [ema_decay(updates, 1000.0) for updates in (0, 10, 100, 10**6)]
+    assert decays == sorted(decays)
+    assert decays[0] == pytest.approx(0.1) and decays[-1] == pytest.approx(0.999, abs=1e-4)
+    assert ema_decay(50, 0.0) == 0.0

@@ -1,0 +1,28 @@
+"""Options so small that a federation takes a second."""
+
+from pathlib import Path
+
+from fl_app.config import OptionValue, RunConfig
+from tests.options import run_config
+
+
+def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) -> RunConfig:
+    """Return a run of two rounds on 60 digits with a U-Net of a few thousand weights."""
+    return run_config(
+        {
+            "output-dir": str(output_dir),
+            "run-name": "run",
+            "data.limit": 60,
+            "data.validation-share": 0.2,
+            "partition.scheme": "iid",
+            "diffusion.num-rounds": 2,
+            "diffusion.epochs": 1,
+            "diffusion.block-channels": "8,8",
+            "diffusion.mid-attention": False,
+            "sampling.num-steps": 2,
+            "sampling.images-per-class": 1,
+            "gallery-every": 0,
+            "checkpoint-every": 1,
+            **(overrides or {}),
+        }
+    )
