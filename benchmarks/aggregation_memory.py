@@ -133,7 +133,8 @@ def _reply(weights: Weights, number: int, round_number: int) -> Reply:
     generator = np.random.default_rng(number)
     trained: Weights = {}
     for key, value in weights.items():
-        trained[key] = value + 0.01 * generator.standard_normal(value.shape, dtype=np.float32)
+        change = np.float32(0.01) * generator.standard_normal(value.shape, dtype=np.float32)
+        trained[key] = value.astype(np.float32) + change
     return Reply(_site(number), "diffusion", round_number, 100.0 + number, trained, loss_sum=1.0, num_losses=1.0)
 
 

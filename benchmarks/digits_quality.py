@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 from torch import Tensor
 
-from benchmarks.models import balanced_labels, draw, open_exported, read_config
+from benchmarks.models import balanced_labels, open_exported, read_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.loading import to_bytes
 from fl_app.data.sources import load_split
@@ -38,7 +38,7 @@ def measure_run(folder: Path, num_images: int, seed: int) -> Row:
             f"{config.data.source} of {train.images.shape[-1]} px."
         )
     labels = balanced_labels(train.labels.unique(), num_images)
-    samples = _pixels(to_bytes(draw(open_exported(folder), labels, seed=seed)))
+    samples = _pixels(to_bytes(open_exported(folder)(labels, seed=seed)))
     judge = _svm().fit(_pixels(train.images), train.labels.numpy())
     learner = _svm().fit(samples, labels)
     real, truth = _pixels(test.images), test.labels.numpy()

@@ -120,7 +120,7 @@ def _train(network: FeatureNetwork, images: ImageSet, num_epochs: int, seed: int
     for _ in range(num_epochs):
         for batch in iterate(images, _BATCH_SIZE, _CPU, order):
             optimizer.zero_grad(set_to_none=True)
-            functional.cross_entropy(network(batch.images), batch.labels).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(network(batch.images), batch.labels).backward()
             optimizer.step()
             schedule.step()
     network.eval()
@@ -133,7 +133,7 @@ def _accuracy(network: FeatureNetwork, images: ImageSet) -> float:
 
 
 def _read(cache: Path, key: dict[str, str], network: FeatureNetwork) -> Features:
-    with safe_open(cache, "pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(cache, "pt") as file:
         found: dict[str, str] = file.metadata() or {}
     for name, wanted in key.items():
         if found.get(name) != wanted:

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.features import Features, load_features
-from benchmarks.models import CHECKPOINTED, EXPORTED, balanced_labels, draw, open_models, read_config
+from benchmarks.models import CHECKPOINTED, EXPORTED, balanced_labels, open_models, read_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.sources import load_split
 from fl_app.data.stratified import stratified_choice
@@ -38,8 +39,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         labels = balanced_labels(real.labels, arguments.num_images)
         for name, round_number, pipeline in open_models(folder, arguments.weights):
             started = time.perf_counter()
-            samples = draw(
-                pipeline.to(arguments.device),
+            samples: Tensor = pipeline.to(arguments.device)(
                 labels,
                 seed=arguments.seed,
                 batch_size=arguments.batch_size,

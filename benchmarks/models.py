@@ -97,17 +97,6 @@ def balanced_labels(labels: Tensor, count: int) -> list[int]:
     return [int(label) for label in np.repeat(classes, quotas)]
 
 
-def draw(pipeline: ClassConditionalPipeline, labels: list[int], **options: int | float | str | None) -> Tensor:
-    """Draw an image for each label; `options` as the pipeline takes them, None its own default.
-
-    Returns:
-        [N, C, H, W] float32 in [-1, 1].
-    """
-    pipeline.set_progress_bar_config(disable=True)
-    drawn: Tensor = pipeline(labels, **options)
-    return drawn
-
-
 def _pipeline(config: RunConfig, weights: dict[str, Tensor]) -> ClassConditionalPipeline:
     task = DiffusionTask.from_config(config, dataset_info(config.data))
     unet: UNet2DModel = task.build_model()

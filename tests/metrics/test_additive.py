@@ -54,7 +54,7 @@ def test_adding_leaves_the_parts_as_they_were() -> None:
 
 
 def test_a_single_float32_part_comes_back_as_float64() -> None:
-    assert add([{"n": np.array([0.5]).astype(np.float32)}])["n"].dtype == np.float64  # type: ignore[dict-item]
+    assert add([{"n": np.array([0.5]).astype(np.float32)}])["n"].dtype == np.float64
 
 
 @pytest.mark.parametrize("other", [{"sum": np.zeros(3)}, {"sum": np.zeros(2), "count": np.zeros(())}])

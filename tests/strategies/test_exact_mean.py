@@ -32,7 +32,9 @@ def mean_of(given_terms: list[Term]) -> Float32s:
 
 @laws
 @given(terms, st.data())
-def test_the_mean_does_not_depend_on_the_order_of_arrival_bit_for_bit(given_terms: list[Term], data: st.DataObject) -> None:
+def test_the_mean_does_not_depend_on_the_order_of_arrival_bit_for_bit(
+    given_terms: list[Term], data: st.DataObject
+) -> None:
     order = data.draw(st.permutations(range(len(given_terms))))
     assert mean_of([given_terms[i] for i in order]).tobytes() == mean_of(given_terms).tobytes()
 
