@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 from diffusers import UNet2DModel
+from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
 from fl_app.artifacts import RunFolder, read_options
@@ -47,6 +48,7 @@ def open_exported(run: Path) -> ClassConditionalPipeline:
     folder = run / "diffusion" / "model"
     if not folder.is_dir():
         raise RunFolderError(f"{run} holds no exported model: the run has not ended well yet.")
+    disable_progress_bar()
     return cast(ClassConditionalPipeline, ClassConditionalPipeline.from_pretrained(folder))
 
 

@@ -3,7 +3,9 @@
 The bare loop has what every training has, written by hand: noising, forward, backward, Adam's fused step, over batches
 that lie ready. Both train the same model on the same batches under the same noise and end in the same weights, bit for
 bit, which is checked. They take turns, so that a busy machine slows both; the ratio is the median of the ratios of
-neighbours. Seconds are those of the CPU, which other processes disturb less than wall time.
+neighbours. Seconds are those of the CPU, which other processes disturb less than wall time; where the machine is busy
+all the same, the ratio of the fastest turns is the steadier figure. `clipped` is our default, gradient-clip 1; the bare
+loop does not clip.
 """
 
 import argparse
@@ -39,9 +41,9 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("digits 8 px", {"diffusion.gradient-clip": 0.0}, 18),
+    Case("digits 8 px", {"diffusion.gradient-clip": 0.0}, 9),
     Case("digits 28 px", {"diffusion.gradient-clip": 0.0, "data.image-size": 28}, 3),
-    Case("digits 8 px, clipped", {}, 18),
+    Case("digits 8 px, clipped", {}, 9),
     Case("digits 28 px, clipped", {"data.image-size": 28}, 3),
 ]
 
@@ -72,6 +74,7 @@ def measure_case(case: Case, repeats: int) -> Row:
         "ms a step": 1000 * statistics.median(ours for ours, _ in pairs),
         "ms bare": 1000 * statistics.median(bare for _, bare in pairs),
         "ratio": statistics.median(ours / bare for ours, bare in pairs),
+        "ratio of fastest": min(ours for ours, _ in pairs) / min(bare for _, bare in pairs),
         "target": _TARGET,
     }
 
@@ -125,7 +128,7 @@ def _generators() -> tuple[torch.Generator, torch.Generator]:
 def main() -> None:
     """Read the arguments and measure."""
     arguments = parser(__doc__)
-    arguments.add_argument("--repeats", type=int, default=9, help="turns of each loop (default: 9)")
+    arguments.add_argument("--repeats", type=int, default=21, help="turns of each loop (default: 21)")
     arguments.add_argument("--only", default="", metavar="TEXT", help="only cases whose name holds this")
     run(measure, arguments.parse_args())
 
