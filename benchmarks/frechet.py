@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.features import Features, load_features
 from benchmarks.models import CHECKPOINTED, EXPORTED, balanced_labels, open_models, read_config
-from benchmarks.output import Row, parser, run
+from benchmarks.output import Row, cell, parser, run
 from fl_app.data.sources import load_split
 from fl_app.data.stratified import stratified_choice
 from fl_app.diffusion.sampling import SAMPLERS
@@ -62,7 +62,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
                 "seconds": time.perf_counter() - started,
             }
             rows.append(row)
-            print(f"{row['run']} {name} round {round_number}: {row['distance']:.3f} (floor {floor:.3f})", flush=True)
+            print(f"{folder.name} {name} round {round_number}: {cell(row['distance'])}, floor {cell(floor)}", flush=True)
     return rows
 
 

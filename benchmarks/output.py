@@ -37,7 +37,7 @@ def table(rows: Sequence[Row]) -> str:
     """Lay rows of the same keys out in columns, numbers to the right; None reads `not defined`."""
     if not rows:
         return "nothing was measured"
-    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     to_right = [not isinstance(value, str) for value in rows[0].values()]
     return "\n".join(
@@ -49,7 +49,8 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Write a value as the table shows it."""
     if value is None:
         return "not defined"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
