@@ -62,7 +62,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
                 "seconds": time.perf_counter() - started,
             }
             rows.append(row)
-            print(f"{folder.name} {name} round {round_number}: {cell(row['distance'])}, floor {cell(floor)}", flush=True)
+            print(folder.name, name, f"round {round_number}:", cell(row["distance"]), "floor", cell(floor), flush=True)
     return rows
 
 
