@@ -66,7 +66,7 @@ def test_it_takes_the_steps_of_a_plain_loop_bit_for_bit() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer: str) -> None:
     kept_going, stopped = model(), model()
-    settings = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
+    settings: dict[str, Any] = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
     trained(kept_going, epochs=2, **settings)
     order = torch.Generator().manual_seed(1)
     state: dict[str, Tensor] | None = None
