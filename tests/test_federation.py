@@ -270,9 +270,7 @@ def test_the_nodes_of_a_round_are_drawn_by_the_seed(tmp_path: Path) -> None:
 def test_a_site_with_other_classes_stops_the_run_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fl_app import client
-
-    real = client.load_local
+    real = load_local
 
     def other(config: Any, node: Any) -> Any:
         data = real(config, node)
@@ -282,7 +280,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
         return type(data)(data.site, *parts)
 
-    monkeypatch.setattr(client, "load_local", other)
+    monkeypatch.setattr("fl_app.client.load_local", other)
     with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):
         run_federation(tiny_run(tmp_path), 2)
     assert folder(tmp_path).read_metrics() == []

@@ -21,7 +21,8 @@ def load(options: DataOptions, split: str) -> ImageSet:
     """Read one part; the parts, 80 to 20 in each class, are the same for every seed of a run."""
     from sklearn.datasets import load_digits  # slow to import, and needed for this source only
 
-    images, labels = load_digits().images, load_digits().target.astype(np.int64)
+    published = load_digits()
+    images, labels = published.images, published.target.astype(np.int64)
     is_test = np.zeros(len(labels), dtype=bool)
     is_test[stratified_choice(labels, round(_TEST_SHARE * len(labels)), numpy_generator_for(0, "digits", "test"))] = (
         True

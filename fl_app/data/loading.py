@@ -48,6 +48,6 @@ def iterate(
         generator: a CPU generator that draws the order; None keeps the order of the set.
     """
     order = torch.arange(len(images)) if generator is None else torch.randperm(len(images), generator=generator)
-    for indices in order.to(images.images.device).split(batch_size):
+    for indices in torch.split(order.to(images.images.device), batch_size):
         chosen, labels = images.images[indices], images.labels[indices]
         yield Batch(to_float(chosen.to(device, non_blocking=True)), labels.to(device, non_blocking=True))

@@ -54,7 +54,7 @@ def draw_split(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], 
     for row, total in enumerate(table.sum(axis=1)):
         axes.text(total, row, f" {total}", va="center", fontsize="small")
     axes.invert_yaxis()  # the first node on top
-    axes.margins(x=0.08)
+    axes.margins(x=0.08, y=0.01)
     axes.set_xlabel("images")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="class", loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", frameon=False)

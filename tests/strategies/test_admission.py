@@ -94,7 +94,7 @@ def test_a_refused_update_does_not_shift_the_median() -> None:
 
 
 def test_norms_of_long_ago_are_forgotten() -> None:
-    judge = admission(max_update_norm_ratio=2.0, norm_window=2)
+    judge = admission(max_update_norm_ratio=3.0, norm_window=2)
     for length in (1.0, 2.0, 4.0, 8.0):
         check(judge, updated(length))
         judge.end_round()

@@ -1,0 +1,194 @@
+"""A hospital's own folder: what it may hold, and what is refused."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fl_app.config import DataOptions, OptionValue
+from fl_app.data import folder
+from fl_app.errors import DataError, OptionError
+from tests.data.conftest import write_images
+from tests.options import run_config
+
+
+def _options(directory: Path | str = "", **changes: OptionValue) -> DataOptions:
+    options: dict[str, OptionValue] = {
+        "source": "folder",
+        "directory": str(directory),
+        "class-names": "benign,malignant,normal",
+        "num-channels": 1,
+        "image-size": 8,
+    }
+    options |= {name.replace("_", "-"): value for name, value in changes.items()}
+    return run_config({f"data.{name}": value for name, value in options.items()}).data
+
+
+def _refusal(directory: Path, **changes: OptionValue) -> DataError:
+    """Return the error that reading raises, having checked that nothing of the file's name leaves."""
+    with pytest.raises(DataError) as caught:
+        folder.load(_options(directory, **changes), "train")
+    for part in (str(directory), "patient", "png", "secret"):
+        assert part not in caught.value.public
+    return caught.value
+
+
+def test_labels_follow_the_agreed_names_and_a_missing_class_is_fine(tmp_path: Path) -> None:
+    images = folder.load(_options(write_images(tmp_path, {"normal": 2, "benign": 1})), "train")
+    assert images.labels.tolist() == [0, 2, 2]
+    assert images.class_names == ("benign", "malignant", "normal")
+    assert images.class_counts().tolist() == [1, 0, 2]
+
+
+def test_pixels_are_read_as_they_are(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1}, size=(8, 8))
+    with Image.open(tmp_path / "benign" / "patient-0.png") as image:
+        expected = torch.from_numpy(np.array(image))
+    assert torch.equal(folder.load(_options(tmp_path), "train").images[0, 0], expected)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (20, 5), (1, 1)])
+def test_every_shape_becomes_a_square(tmp_path: Path, size: tuple[int, int]) -> None:
+    images = folder.load(_options(write_images(tmp_path, {"benign": 2}, size=size)), "train")
+    assert images.images.shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_the_option_says_how_many_channels(tmp_path: Path, mode: str, num_channels: int) -> None:
+    write_images(tmp_path, {"benign": 1}, mode=mode)
+    assert folder.load(_options(tmp_path, num_channels=num_channels), "train").images.shape == (1, num_channels, 8, 8)
+
+
+def test_jpeg_files_are_read_by_either_suffix_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    for name in ("a.jpg", "b.JPEG"):
+        Image.new("L", (8, 8), 128).save(tmp_path / "benign" / name, format="JPEG")
+    assert len(folder.load(_options(tmp_path), "train")) == 2
+
+
+def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    photo = Image.fromarray(np.repeat([[0, 255]], [4, 4], axis=1).repeat(8, axis=0).astype(np.uint8))  # bright right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    photo.save(tmp_path / "benign" / "a.png", exif=exif)
+    image = folder.load(_options(tmp_path), "train").images[0, 0]
+    assert (int(image[0, 4]), int(image[-1, 4])) == (0, 255)  # bright below
+
+
+def test_parts_may_lie_in_folders_of_their_own(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"benign": 2})
+    write_images(tmp_path / "test", {"normal": 1})
+    assert folder.load(_options(tmp_path), "train").labels.tolist() == [0, 0]
+    assert folder.load(_options(tmp_path), "test").labels.tolist() == [2]
+
+
+def test_what_file_managers_leave_is_passed_over(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1, ".thumbnails": 1})
+    (tmp_path / "benign" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "benign" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "README.txt").write_text("where the images come from")
+    assert len(folder.load(_options(tmp_path), "train")) == 1
+
+
+def test_a_foreign_folder_is_refused_with_the_closest_class(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1, "secret-malignent": 1})
+    error = _refusal(tmp_path)
+    assert "secret-malignent is not a class of this run" in str(error)
+    assert "Did you mean 'malignant'?" in str(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_broken_image_is_named(tmp_path: Path, content: bytes) -> None:
+    write_images(tmp_path, {"benign": 1})
+    (tmp_path / "benign" / "secret.png").write_bytes(content)
+    assert "secret.png cannot be read as an image" in str(_refusal(tmp_path))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 400), place=st.integers(0, 400), byte=st.integers(0, 255))
+def test_damage_to_a_file_gives_an_image_or_our_error_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory, image_format: str, cut: int, place: int, byte: int
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(buffer, image_format)
+    content = bytearray(buffer.getvalue())
+    content[place % len(content)] = byte
+    directory = tmp_path_factory.mktemp("damaged")
+    (directory / "benign").mkdir()
+    (directory / "benign" / "a.png").write_bytes(content[: max(len(content) - cut, 0)])
+    try:
+        images = folder.load(_options(directory), "train")
+    except DataError:
+        return
+    assert images.images.shape == (1, 1, 8, 8)
+
+
+def test_more_than_8_bits_a_pixel_are_refused_rather_than_clipped(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "benign" / "secret.png")
+    assert "secret.png has more than 8 bits a pixel" in str(_refusal(tmp_path))
+
+
+def test_a_file_of_another_kind_in_a_class_folder_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1})
+    (tmp_path / "benign" / "secret.dcm").write_bytes(b"x")
+    assert "secret.dcm is no PNG or JPEG file" in str(_refusal(tmp_path))
+
+
+def test_a_folder_in_a_class_folder_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1, "benign/secret": 1})
+    assert "secret is no PNG or JPEG file" in str(_refusal(tmp_path))
+
+
+def test_an_image_outside_the_class_folders_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1})
+    (tmp_path / "benign" / "patient-0.png").rename(tmp_path / "secret.png")
+    assert "secret.png lies outside the class folders" in str(_refusal(tmp_path))
+
+
+@pytest.mark.parametrize("counts", [{}, {"benign": 0}])
+def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path, counts: dict[str, int]) -> None:
+    error = _refusal(write_images(tmp_path, counts))
+    assert "holds no image. Expected PNG or JPEG files in subfolders named benign, malignant, normal." in str(error)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert "nowhere does not exist" in str(_refusal(tmp_path / "nowhere"))
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    assert "cannot be listed" in str(_refusal(tmp_path))
+
+
+def test_without_a_test_part_there_is_nothing_to_test_on(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 1})
+    with pytest.raises(DataError, match="holds no folder 'test'"):
+        folder.load(_options(tmp_path), "test")
+
+
+def test_without_a_directory_the_option_is_asked_for() -> None:
+    with pytest.raises(OptionError, match=r"set option 'data.directory'"):
+        folder.load(_options(), "train")
+
+
+@pytest.mark.parametrize(("name", "value"), [("class-names", ""), ("num-channels", 0), ("image-size", 0)])
+def test_each_option_that_a_folder_needs_is_asked_for(name: str, value: OptionValue) -> None:
+    with pytest.raises(OptionError, match=rf"needs a value for option 'data.{name}'\."):
+        folder.info(_options("", **{name: value}))
+
+
+def test_a_class_named_twice_is_refused() -> None:
+    with pytest.raises(OptionError, match="must name each class once, got a, b, a"):
+        folder.info(_options(class_names="a,b,a"))

@@ -1,0 +1,73 @@
+"""Batches: every image once, bytes back and forth, order by generator."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_app.data.loading import iterate, num_batches, place, to_bytes, to_float
+from tests.data.test_images import image_set
+
+_CPU = torch.device("cpu")
+
+
+def _brightness(images: torch.Tensor) -> list[int]:
+    return [int(value) for value in to_bytes(images)[:, 0, 0, 0]]
+
+
+def test_bytes_survive_the_way_to_floats_and_back() -> None:
+    every_byte = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    assert torch.equal(to_bytes(to_float(every_byte)), every_byte)
+
+
+def test_floats_reach_from_minus_one_to_one() -> None:
+    assert to_float(torch.tensor([[0, 255]], dtype=torch.uint8)).tolist() == [[-1.0, 1.0]]
+
+
+def test_floats_outside_the_range_are_clipped() -> None:
+    assert to_bytes(torch.tensor([[-3.0, 3.0]])).tolist() == [[0, 255]]
+
+
+@given(num_images=st.integers(0, 20), batch_size=st.integers(1, 8), seed=st.none() | st.integers(0, 2**40))
+def test_an_epoch_yields_every_image_once(num_images: int, batch_size: int, seed: int | None) -> None:
+    images = image_set([position % 3 for position in range(num_images)])
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    batches = list(iterate(images, batch_size, _CPU, generator))
+    found = [value for batch in batches for value in _brightness(batch.images)]
+    assert sorted(found) == list(range(num_images))
+    assert [int(label) for batch in batches for label in batch.labels] == [position % 3 for position in found]
+
+
+@given(num_images=st.integers(0, 20), batch_size=st.integers(1, 8))
+def test_as_many_batches_come_as_are_counted(num_images: int, batch_size: int) -> None:
+    batches = [batch for batch in iterate(image_set([0] * num_images), batch_size, _CPU) if len(batch)]
+    assert len(batches) == num_batches(num_images, batch_size)
+
+
+def test_the_last_batch_is_the_smaller_one() -> None:
+    assert [len(batch) for batch in iterate(image_set([0] * 5), 4, _CPU)] == [4, 1]
+
+
+def test_without_a_generator_the_order_stays() -> None:
+    (batch,) = iterate(image_set([0, 1, 2]), 3, _CPU)
+    assert _brightness(batch.images) == [0, 1, 2]
+
+
+def test_the_same_generator_gives_the_same_order() -> None:
+    first, second = (
+        next(iterate(image_set([0] * 20), 20, _CPU, torch.Generator().manual_seed(3))).images for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    assert _brightness(first) != list(range(20))
+
+
+def test_placing_on_the_cpu_changes_nothing() -> None:
+    images = image_set([0, 2])
+    placed = place(images, _CPU)
+    assert torch.equal(placed.images, images.images)
+    assert torch.equal(placed.labels, images.labels)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_small_set_is_placed_on_the_gpu() -> None:
+    assert place(image_set([0, 1]), torch.device("cuda")).images.is_cuda
