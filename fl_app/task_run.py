@@ -9,8 +9,8 @@ from torch import nn
 
 from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
 from fl_app.config import RunConfig
-from fl_app.metrics.additive import Statistics
 from fl_app.data.split_picture import draw_split, split_table
+from fl_app.metrics.additive import Statistics
 from fl_app.records import Weights, to_numpy, to_tensors
 from fl_app.report.history import draw_history
 from fl_app.runs import write_nodes

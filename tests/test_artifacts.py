@@ -116,7 +116,12 @@ def test_a_number_that_is_not_finite_never_reaches_a_file(tmp_path: Path) -> Non
 def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     target = tmp_path / "picture.png"
     target.write_text("old")
-    with pytest.raises(RunFolderError, match="could not be written"), replacing(target) as temporary:
-        temporary.write_text("half")
-        disk_full()
+
+    def write_half() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            disk_full()
+
+    with pytest.raises(RunFolderError, match="could not be written"):
+        write_half()
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

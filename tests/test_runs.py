@@ -63,7 +63,7 @@ def test_a_folder_without_a_run_is_not_resumed(tmp_path: Path) -> None:
 def test_a_half_written_run_json_is_refused(text: str, tmp_path: Path) -> None:
     folder = open_tiny(tmp_path)
     folder.options_file.write_text(text)
-    with pytest.raises(RunFolderError, match="run.json is damaged"):
+    with pytest.raises(RunFolderError, match=r"run\.json is damaged"):
         open_tiny(tmp_path, resume=str(folder.path))
 
 

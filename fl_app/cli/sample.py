@@ -22,7 +22,9 @@ def sample(
         list[str] | None, typer.Option("--class", help="Name or number of a class; several times for several.")
     ] = None,
     number: Annotated[int, typer.Option("-n", "--number", help="Images of each class.", min=1)] = 8,
-    grid: Annotated[bool, typer.Option("--grid", help="One picture of all images instead of one file for each.")] = False,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="One picture of all images instead of one file for each.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="With class and position it fixes each image.", min=0)] = 0,
     sampler: Annotated[str | None, typer.Option(help="ddim, dpm-solver++ or ancestral; default: the run's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the run's.", min=1)] = None,

@@ -115,7 +115,8 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
 
 def make_environment(home: Path, token: str) -> dict[str, str]:
     """Make the environment of a run's processes: private folders, no telemetry, no installation, one thread each."""
-    foreign = ("FLWR_", "RAY_ADDRESS")  # would lead to another run's Flower or Ray
+    # The first two would lead to another run's Flower or Ray; without bytecode every process compiles torch anew.
+    foreign = ("FLWR_", "RAY_ADDRESS", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
     own = {

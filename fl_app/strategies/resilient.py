@@ -88,7 +88,7 @@ class Resilient(Streaming):
             if self.failed_in_a_row >= self.options.max_failed_rounds:
                 raise FederationError(
                     f"{self.failed_in_a_row} rounds in a row failed, the last one because {self.record.reason}. "
-                    f"The run can be resumed with resume = \"{self.run_folder}\"."
+                    f'The run can be resumed with resume = "{self.run_folder}".'
                 )
         return weights
 

@@ -93,7 +93,9 @@ class DiffusionTask:
         num_classes, columns = len(self.info.class_names), self.sampling.images_per_class
         classes = [label for label in range(num_classes) for _ in range(columns)]
         drawn = {
-            title: (drawn := self._pipeline(model)(classes, seed=self.seed)).reshape(num_classes, columns, *drawn.shape[1:])
+            title: (drawn := self._pipeline(model)(classes, seed=self.seed)).reshape(
+                num_classes, columns, *drawn.shape[1:]
+            )
             for title, model in models.items()
         }
         save_gallery(drawn, self.info.class_names, path)
