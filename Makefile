@@ -10,6 +10,9 @@ RUNS ?= $(HOME)/fl-app/runs
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
+# without bytecode every process compiles torch anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo install test check clean
 

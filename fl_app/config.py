@@ -46,11 +46,17 @@ class DataOptions(Section):
     """Which images, how large, how many."""
 
     source: str = Field(description="digits, mnist, fashion-mnist, folder, or a flag of MedMNIST such as breastmnist")
-    directory: str = Field(description="where the files lie; empty: $FL_APP_DATA, else a download into the user's cache")
+    directory: str = Field(
+        description="where the files lie; empty: $FL_APP_DATA, else a download into the user's cache"
+    )
     image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
-    limit: int = Field(ge=0, description="images taken from the whole training set, the same share of each class; 0: all")
+    limit: int = Field(
+        ge=0, description="images taken from the whole training set, the same share of each class; 0: all"
+    )
     validation_share: float = Field(ge=0, lt=1, description="share of a node's images held out; 0 turns it off")
-    class_names: Names = Field(description="source folder only: the agreed class names, comma-separated, in label order")
+    class_names: Names = Field(
+        description="source folder only: the agreed class names, comma-separated, in label order"
+    )
     num_channels: Literal[0, 1, 3] = Field(description="source folder only: 1 grey, 3 RGB")
 
 
@@ -110,7 +116,9 @@ class TrainingOptions(Section):
     )
     keep_optimizer_state: bool = Field(description="a node keeps its optimiser's state between rounds")
     gradient_clip: float = Field(ge=0, description="largest gradient norm; 0 turns it off")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(description="auto: bfloat16 autocast on CUDA where it can")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="auto: bfloat16 autocast on CUDA where it can"
+    )
     compile: bool = Field(description="torch.compile the model: slower start, faster steps on a GPU")
 
 
@@ -119,14 +127,20 @@ class DiffusionOptions(TrainingOptions):
 
     strategy: StrategyName = Field(description="the server's strategy")
     num_rounds: int = Field(ge=1, description="federated rounds")
-    label_dropout: float = Field(ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off")
+    label_dropout: float = Field(
+        ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off"
+    )
     num_timesteps: int = Field(ge=2, description="noise levels T of the linear schedule")
     block_channels: Integers = Field(min_length=1, description="channels of the U-Net's levels, comma-separated")
     layers_per_block: int = Field(ge=1, description="residual layers a level")
     mid_attention: bool = Field(description="self-attention in the middle of the U-Net")
-    ema_horizon: float = Field(ge=0, le=1, description="averaging time of the server's EMA as a share of the rounds; 0: none")
+    ema_horizon: float = Field(
+        ge=0, le=1, description="averaging time of the server's EMA as a share of the rounds; 0: none"
+    )
     node_ema: bool = Field(description="nodes also average their own steps, and the server averages those averages")
-    node_ema_horizon: float = Field(gt=0, le=1, description="averaging time of the nodes' EMA as a share of the whole training")
+    node_ema_horizon: float = Field(
+        gt=0, le=1, description="averaging time of the nodes' EMA as a share of the whole training"
+    )
 
     @model_validator(mode="after")
     def _channels_fit_group_norm(self) -> Self:
@@ -140,7 +154,9 @@ class SamplingOptions(Section):
 
     sampler: SamplerName = Field(description="ddim, dpm-solver++ (few steps) or ancestral (DDPM)")
     num_steps: int = Field(ge=1, description="denoising steps; the paper's ancestral sampler takes 300")
-    guidance_scale: float = Field(ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more")
+    guidance_scale: float = Field(
+        ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more"
+    )
     images_per_class: int = Field(ge=1, le=100, description="columns of the gallery")
 
 
@@ -148,11 +164,17 @@ class RunConfig(Section):
     """All options of a run, one section per concern."""
 
     tasks: Names = Field(min_length=1, description="what to train, comma-separated, in order: diffusion")
-    recipe: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="a name for this set of options; part of the run's name")
+    recipe: str = Field(
+        pattern=r"^[A-Za-z0-9_.-]+$", description="a name for this set of options; part of the run's name"
+    )
     seed: int = Field(ge=0, description="every random number of the run follows from it")
     output_dir: str = Field(description="where run folders are made; empty: ~/fl-app/runs")
-    run_name: str = Field(pattern=r"^[A-Za-z0-9_.-]*$", description="name of the run folder; empty: <time>-<recipe>-<id>")
-    resume: str = Field(description="a run folder to go on with, or auto: the newest unfinished one of the same options")
+    run_name: str = Field(
+        pattern=r"^[A-Za-z0-9_.-]*$", description="name of the run folder; empty: <time>-<recipe>-<id>"
+    )
+    resume: str = Field(
+        description="a run folder to go on with, or auto: the newest unfinished one of the same options"
+    )
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
     data: DataOptions

@@ -47,9 +47,7 @@ def run(grid: Grid, context: Context) -> None:
         log.info("Run folder: %s", folder.path)
 
 
-def run_task(
-    name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status
-) -> None:
+def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:
     """Train one task, measure the result at the nodes, and export it.
 
     Raises:

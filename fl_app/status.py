@@ -35,9 +35,9 @@ class Status:
             "gallery": None,
         }
 
-    def set(self, state: State, reason: str | None = None, **more: object) -> None:
+    def set(self, state: State, reason: str | None = None, more: Mapping[str, object] | None = None) -> None:
         """Write a new state."""
-        self._document |= {"state": state, "reason": reason} | more
+        self._document |= {"state": state, "reason": reason, **(more or {})}
         self._document["updated"] = time.time()
         write_json(self.folder.status_file, self._document)
 
@@ -45,8 +45,8 @@ class Status:
         """Write who has answered so far in a round."""
         good = [site for site, node in record.nodes.items() if node.outcome in ("contributed", "empty")]
         bad = {site: node.reason for site, node in record.nodes.items() if site not in good}
-        progress = {"asked": record.asked, "replied": sorted(good), "failed": bad}
-        self.set("running", task=record.task, round=record.round_number, **{"num-rounds": num_rounds}, **progress)
+        progress = {"task": record.task, "round": record.round_number, "num-rounds": num_rounds}
+        self.set("running", None, progress | {"asked": record.asked, "replied": sorted(good), "failed": bad})
 
     def count(self, outcomes: Mapping[str, NodeOutcome]) -> None:
         """Count the outcomes of a round against their sites."""

@@ -69,11 +69,10 @@ class TaskRun:
         """
         self.strategy = strategy
         checkpoint = self.folder.last_checkpoint(self.task.name)
-        if checkpoint is None:
-            weights = to_numpy(initial_weights(self.task, self.config.seed))
-            models = {"raw": weights, "ema": weights, "node-ema": weights}
-        else:
-            models = checkpoint.models
+        weights = to_numpy(initial_weights(self.task, self.config.seed))
+        models = dict.fromkeys(MODEL_NAMES, weights)
+        if checkpoint is not None:  # safetensors sorts names; sums over arrays, and FedAvgM, go by the model's order
+            models = {name: {key: saved[key] for key in weights} for name, saved in checkpoint.models.items()}
         if ema_horizon > 0:
             strategy.ema = ServerEma(models["ema"], ema_horizon * self.num_rounds)
         if with_node_ema:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ def train_local(
     optimizer = _build_optimizer(model, options, device)
     if optimizer_state:
         _load_optimizer_state(optimizer, optimizer_state)
-    runner = torch.compile(model) if options.compile else model
+    runner = cast(nn.Module, torch.compile(model)) if options.compile else model
     anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu > 0 else []
     average = {key: value.to(device, copy=True) for key, value in ema.items()} if ema is not None else None
     num_steps = options.epochs * num_batches(len(images), options.batch_size)
@@ -111,7 +112,7 @@ def train_local(
             if anchor:
                 loss = loss + proximal_mu / 2 * _squared_distance(model, anchor)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if options.gradient_clip > 0:
                 nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
             optimizer.step()

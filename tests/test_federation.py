@@ -116,13 +116,29 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     assert document["options"]["diffusion.num-rounds"] == 2 and document["versions"]["flwr"]
     assert sorted(document["nodes"]) == ["site-0", "site-1"]
     assert [line["round"] for line in folder(tmp_path).read_metrics()] == [1, 2]
-    for name in ("split.png", "diffusion/history.png", "diffusion/samples/round-0001.png", "diffusion/samples/final.png"):
+    for name in (
+        "split.png",
+        "diffusion/history.png",
+        "diffusion/samples/round-0001.png",
+        "diffusion/samples/final.png",
+    ):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     assert status(tmp_path)["gallery"] == str(run / "diffusion/samples/final.png")
-    assert sorted(path.name for path in (run / "diffusion/checkpoints").iterdir()) == ["best", "round-0001", "round-0002"]
-    assert {path.stem for path in (run / "diffusion/checkpoints/best").glob("*.safetensors")} >= {"raw", "ema", "node-ema"}
+    assert sorted(path.name for path in (run / "diffusion/checkpoints").iterdir()) == [
+        "best",
+        "round-0001",
+        "round-0002",
+    ]
+    assert {path.stem for path in (run / "diffusion/checkpoints/best").glob("*.safetensors")} >= {
+        "raw",
+        "ema",
+        "node-ema",
+    }
     exported = load_tensors(run / "diffusion/model/unet/diffusion_pytorch_model.safetensors")
-    assert any(same(weights(tmp_path, name), {k: v.numpy() for k, v in exported.items()}) for name in ("raw", "ema", "node-ema"))
+    assert any(
+        same(weights(tmp_path, name), {k: v.numpy() for k, v in exported.items()})
+        for name in ("raw", "ema", "node-ema")
+    )
     assert not list(run.rglob("*.partial*")) and not list(run.rglob("*.pkl")) and not list(run.rglob("*.pt"))
 
 
@@ -253,7 +269,9 @@ def test_too_many_failed_rounds_in_a_row_stop_the_run_and_say_how_to_resume(tmp_
 
 def test_fewer_nodes_than_required_end_the_wait_with_a_clear_message(tmp_path: Path) -> None:
     config = tiny_run(tmp_path, {"federation.min-nodes": 3, "federation.wait-seconds": 0.1})
-    with pytest.raises(FederationError, match=r"2 of 3 nodes connected within 0.1 s. Start the missing nodes, or lower"):
+    with pytest.raises(
+        FederationError, match=r"2 of 3 nodes connected within 0.1 s. Start the missing nodes, or lower"
+    ):
         run_federation(config, 2)
     assert status(tmp_path)["state"] == "failed" and "2 of 3 nodes" in status(tmp_path)["reason"]
 
@@ -270,9 +288,7 @@ def test_the_nodes_of_a_round_are_drawn_by_the_seed(tmp_path: Path) -> None:
 def test_a_site_with_other_classes_stops_the_run_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fl_app import client
-
-    real = client.load_local
+    real = load_local
 
     def other(config: Any, node: Any) -> Any:
         data = real(config, node)
@@ -282,7 +298,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
         return type(data)(data.site, *parts)
 
-    monkeypatch.setattr(client, "load_local", other)
+    monkeypatch.setattr("fl_app.client.load_local", other)
     with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):
         run_federation(tiny_run(tmp_path), 2)
     assert folder(tmp_path).read_metrics() == []
@@ -327,6 +343,8 @@ def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(strategy: s
         assert same(weights(tmp_path / "never", name), weights(tmp_path / "killed", name))
     lines = [[drop_times(line) for line in folder(tmp_path / part).read_metrics()] for part in ("never", "killed")]
     assert lines[0] == lines[1]
-    best = [load_file(tmp_path / part / "run/diffusion/checkpoints/best/raw.safetensors") for part in ("never", "killed")]
+    best = [
+        load_file(tmp_path / part / "run/diffusion/checkpoints/best/raw.safetensors") for part in ("never", "killed")
+    ]
     assert same(*best)
     assert os.listdir(tmp_path / "killed") == ["run"]

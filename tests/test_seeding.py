@@ -7,7 +7,7 @@ from fl_app.seeding import generator_for, numpy_generator_for, seed_for
 
 def test_no_two_uses_share_a_seed() -> None:
     uses = list(product((0, 1), ("site-1", "site-11"), (1, 2), ("noise", "order")))
-    assert len({seed_for(seed, *parts) for seed, *parts in uses}) == len(uses)
+    assert len({seed_for(seed, site, number, use) for seed, site, number, use in uses}) == len(uses)
 
 
 def test_names_and_numbers_are_not_glued_together() -> None:

@@ -37,7 +37,9 @@ def losses(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor
 
 
 def trained(net: nn.Module, data: ImageSet | None = None, seed: int = 1, **changes: Any) -> LocalResult:
-    given = {key: changes.pop(key) for key in ("proximal_mu", "optimizer_state", "ema", "ema_horizon") if key in changes}
+    given = {
+        key: changes.pop(key) for key in ("proximal_mu", "optimizer_state", "ema", "ema_horizon") if key in changes
+    }
     progress = changes.pop("progress", Progress(1, 1))
     order, noise = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(2)
     return train_local(
@@ -66,7 +68,7 @@ def test_it_takes_the_steps_of_a_plain_loop_bit_for_bit() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer: str) -> None:
     kept_going, stopped = model(), model()
-    settings = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
+    settings: dict[str, Any] = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
     trained(kept_going, epochs=2, **settings)
     order = torch.Generator().manual_seed(1)
     state: dict[str, Tensor] | None = None
@@ -74,7 +76,15 @@ def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer:
         noise = torch.Generator().manual_seed(2)
         chosen = options(epochs=1, **settings)
         result = train_local(
-            stopped, losses, images(), chosen, Progress(1, 1), device=CPU, order=order, noise=noise, optimizer_state=state
+            stopped,
+            losses,
+            images(),
+            chosen,
+            Progress(1, 1),
+            device=CPU,
+            order=order,
+            noise=noise,
+            optimizer_state=state,
         )
         state = result.optimizer_state
     assert all(torch.equal(a, b) for a, b in zip(kept_going.parameters(), stopped.parameters(), strict=True))

@@ -8,6 +8,7 @@ import typer
 
 from fl_app.cli.options import show_options
 from fl_app.cli.run import run
+from fl_app.cli.sample import sample
 from fl_app.cli.signals import Interrupted, interruptible
 from fl_app.errors import FlAppError, OptionError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Hospitals that may not share images train one diffusion model together.",
 )
 app.command("run")(run)
+app.command("sample")(sample)
 app.command("options")(show_options)
 
 

@@ -59,7 +59,7 @@ def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Pat
     Raises:
         OptionError: if anything does not fit.
     """
-    defaults = default_options(app / "pyproject.toml")
+    defaults = read_defaults(app)
     overrides = (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
     config = RunConfig.from_flat(defaults | overrides)
     _check_enough_nodes(config, num_nodes)
@@ -81,6 +81,18 @@ def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Pat
                 f"The run folder '{folder}' exists already: choose another run-name, or set resume to it."
             )
     return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
+
+
+def read_defaults(app: Path) -> dict[str, OptionValue]:
+    """Read the defaults of all options from the app's pyproject.toml.
+
+    Raises:
+        OptionError: if it holds none.
+    """
+    try:
+        return default_options(app / "pyproject.toml")
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise OptionError(f"'{app / 'pyproject.toml'}' has no valid [tool.flwr.app.config]: {error}.") from None
 
 
 def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:

@@ -1,5 +1,6 @@
 """The command `fl-app options`: every option of a run with its default."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.choices import find_app
-from fl_app.config import default_options, describe_options
+from fl_app.cli.choices import find_app, read_defaults
+from fl_app.config import OptionValue, describe_options
 
 
 def show_options(
@@ -21,12 +22,11 @@ def show_options(
     console = Console()
     if not console.is_terminal:
         console.width = 200
-    console.print(make_table(find_app(app) / "pyproject.toml"))
+    console.print(make_table(read_defaults(find_app(app))))
 
 
-def make_table(pyproject: Path) -> Table:
-    """Make the table of all options, with the defaults that a pyproject.toml holds."""
-    defaults = default_options(pyproject)
+def make_table(defaults: Mapping[str, OptionValue]) -> Table:
+    """Make the table of all options with their defaults."""
     table = Table("option", "default", "meaning", box=None, pad_edge=False)
     for name, description in describe_options():
         default = defaults.get(name)

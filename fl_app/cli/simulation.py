@@ -115,7 +115,9 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
 
 def make_environment(home: Path, token: str) -> dict[str, str]:
     """Make the environment of a run's processes: private folders, no telemetry, no installation, one thread each."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLWR_", "RAY_"))}
+    # The first two would lead to another run's Flower or Ray; without bytecode every process compiles torch anew.
+    foreign = ("FLWR_", "RAY_ADDRESS", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
     own = {
         "FLWR_HOME": str(home),
@@ -127,7 +129,8 @@ def make_environment(home: Path, token: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         TOKEN_VARIABLE: token,
     }
-    return threads | inherited | own | KEEP_ENVIRONMENT
+    paths = {name: os.path.abspath(inherited[name]) for name in ("FL_APP_DATA",) if inherited.get(name)}
+    return threads | inherited | own | paths | KEEP_ENVIRONMENT
 
 
 def read_tail(path: Path, num_lines: int | None = 30) -> str:
@@ -159,10 +162,14 @@ def _start_run(
 
 
 def _start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, so that Ctrl-C reaches fl-app alone."""
+    """Start a process in a session of its own, so that Ctrl-C reaches fl-app alone.
+
+    Its working folder is private: Ray's workers import from it before they look into the bundle.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
+            cwd=log.parent,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,14 +1,24 @@
 """The exported model: a diffusers pipeline that draws images of a named class."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers.utils import logging
 from torch import Tensor
 
 from fl_app.diffusion.sampling import build_sampler, sample
 from fl_app.errors import OptionError
 from fl_app.seeding import generator_for
+
+
+def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
+    """Open an exported folder without progress bars and advice on the terminal."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    opened: ClassConditionalPipeline = ClassConditionalPipeline.from_pretrained(folder)
+    return opened
 
 
 class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -88,7 +88,7 @@ class Resilient(Streaming):
             if self.failed_in_a_row >= self.options.max_failed_rounds:
                 raise FederationError(
                     f"{self.failed_in_a_row} rounds in a row failed, the last one because {self.record.reason}. "
-                    f"The run can be resumed with resume = \"{self.run_folder}\"."
+                    f'The run can be resumed with resume = "{self.run_folder}".'
                 )
         return weights
 
@@ -177,7 +177,8 @@ class Resilient(Streaming):
         self.record.asked = list(chosen)
         self.observer.progressed(self.record)
         config = instruction_config(self.task, number, self.run_name, self.run_folder)
-        messages = self.configure_train(number, array_record(weights), config, ChosenNodes(list(chosen.values())))
+        only_chosen = cast(Grid, ChosenNodes(list(chosen.values())))
+        messages = self.configure_train(number, array_record(weights), config, only_chosen)
         arrays, _ = self.aggregate_train(number, self._replies(grid, messages))
         if arrays is None:
             return weights

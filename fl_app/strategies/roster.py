@@ -84,7 +84,7 @@ class Roster:
             if known.site == site and other != node:
                 raise FederationError(
                     f"Two nodes call themselves '{site}'. Each hospital needs a name of its own: "
-                    "set site=\"…\" in its --node-config."
+                    'set site="…" in its --node-config.'
                 )
         pairs = {
             "classes": (list(found.class_names), list(expected.class_names)),

@@ -67,16 +67,16 @@ class DiffusionTask:
         sums, counts = np.zeros(NUM_BANDS), np.zeros(NUM_BANDS)
         if len(images) == 0:
             return {"loss-sum": sums, "loss-count": counts}
-        chosen = images.select(torch.arange(min(len(images), _MEASURED_AT_MOST)))
+        positions = torch.arange(min(len(images), _MEASURED_AT_MOST))
+        chosen = images.select(positions.repeat(math.ceil(_MEASURED_AT_LEAST / len(positions))))
         alpha_of = alphas(self.schedule, device)
         model.eval()
-        for _ in range(math.ceil(_MEASURED_AT_LEAST / len(chosen))):
-            for batch in iterate(chosen, _MEASURE_BATCH, device):
-                noise = draw_noise(batch, self.diffusion.num_timesteps, 0.0, generator)
-                losses = denoising_losses(cast(UNet2DModel, model), batch, noise, alpha_of).double().cpu()
-                bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()
-                sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
-                counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
+        for batch in iterate(chosen, _MEASURE_BATCH, device):
+            noise = draw_noise(batch, self.diffusion.num_timesteps, 0.0, generator)
+            losses = denoising_losses(cast(UNet2DModel, model), batch, noise, alpha_of).double().cpu()
+            bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()
+            sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
+            counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
         return {"loss-sum": sums, "loss-count": counts}
 
     def loss_of(self, statistics: Statistics) -> float | None:
@@ -93,7 +93,9 @@ class DiffusionTask:
         num_classes, columns = len(self.info.class_names), self.sampling.images_per_class
         classes = [label for label in range(num_classes) for _ in range(columns)]
         drawn = {
-            title: (drawn := self._pipeline(model)(classes, seed=self.seed)).reshape(num_classes, columns, *drawn.shape[1:])
+            title: (drawn := self._pipeline(model)(classes, seed=self.seed)).reshape(
+                num_classes, columns, *drawn.shape[1:]
+            )
             for title, model in models.items()
         }
         save_gallery(drawn, self.info.class_names, path)

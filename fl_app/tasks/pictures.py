@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +23,7 @@ def save_gallery(images: Mapping[str, Tensor], class_names: Sequence[str], path:
         path: the PNG to write.
     """
     first = next(iter(images.values()))
-    num_classes, columns = first.shape[:2]
+    num_classes = int(first.shape[0])
     width = sum(block.shape[1] for block in images.values()) * 0.5 + 1.2
     figure = Figure(figsize=(max(width, 3.0), num_classes * 0.5 + 0.5), dpi=100, layout="compressed")
     for axes, (title, block) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):

@@ -56,6 +56,8 @@ def main(grid, context):
         time.sleep(0.1)
     content = RecordDict({{"x": MetricRecord({{"a": 1.0}})}})
     replies = list(grid.send_and_receive([Message(content, dst_node_id=node, message_type="train") for node in nodes]))
+    if any(reply.has_error() for reply in replies):
+        raise RuntimeError("a client fell over")
     if BEHAVIOUR == "raise":
         raise RuntimeError("the server fell over")
     if BEHAVIOUR == "wait":

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fl_app.cli.choices import read_defaults
 from fl_app.cli.options import make_table
 from fl_app.cli.run import choose_gpu_share
-from fl_app.config import RunConfig, default_options, describe_options
+from fl_app.config import RunConfig, describe_options
 from fl_app.errors import OptionError
 from tests.cli.fakes import make_fake_app
 
@@ -46,15 +47,15 @@ def test_a_wrong_flag_exits_with_2() -> None:
 
 
 def test_every_option_is_listed_with_its_default() -> None:
-    table = make_table(ROOT / "pyproject.toml")
+    table = make_table(read_defaults(ROOT))
     names = [str(cell) for cell in table.columns[0].cells]
     assert names == [name for name, _ in describe_options()]
-    assert set(names) == set(default_options(ROOT / "pyproject.toml"))
+    assert set(names) == set(read_defaults(ROOT))
     assert "" not in [str(cell) for cell in table.columns[1].cells]
 
 
 def test_the_defaults_are_valid() -> None:
-    RunConfig.from_flat(default_options(ROOT / "pyproject.toml"))
+    RunConfig.from_flat(read_defaults(ROOT))
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,3 +169,9 @@ def test_the_app_is_the_current_folder_if_it_is_one(app: Path, monkeypatch: pyte
 def test_a_folder_that_is_no_app_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="No Flower app in"):
         find_app(tmp_path)
+
+
+def test_an_app_without_options_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    with pytest.raises(OptionError, match="has no valid"):
+        plan_run(tmp_path, None, [], None, num_nodes=5)

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tests.cli.fakes import make_fake_app
 
 _MARK = "FL_APP_TEST_MARK"
+_SECONDS = 300  # a minute on an idle machine
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,9 @@ def find_marked(mark: str) -> list[list[str]]:
     return found
 
 
-def wait_for(path: Path, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} did not come"
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
@@ -68,19 +69,19 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]
     tmp = tmp_path_factory.mktemp("real")
     (tmp / "private").mkdir()
     mark = uuid.uuid4().hex
-    running = {behaviour: start(behaviour, tmp, mark) for behaviour in ("complete", "raise", "wait")}
-    try:
-        wait_for(tmp / "runs" / "wait" / "replied", seconds=120)
+    with ExitStack() as stack:
+        running = {}
+        for behaviour in ("complete", "raise", "wait"):
+            running[behaviour] = stack.enter_context(start(behaviour, tmp, mark))
+            stack.callback(running[behaviour].terminate)
+        wait_for(tmp / "runs" / "wait" / "replied", running["wait"])
         running["wait"].send_signal(signal.SIGINT)
         results = {}
         for behaviour, process in running.items():
-            output, errors = process.communicate(timeout=120)
+            output, errors = process.communicate(timeout=_SECONDS)
             survivors = find_marked(mark + behaviour)
             results[behaviour] = Ended(process.returncode, output, errors, tmp / "runs" / behaviour, survivors)
         yield results
-    finally:
-        for process in running.values():
-            process.kill()
 
 
 def test_a_completed_run_exits_with_0_and_ends_with_its_paths(ended: dict[str, Ended]) -> None:

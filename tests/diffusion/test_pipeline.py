@@ -37,7 +37,10 @@ def test_a_new_process_opens_the_folder_with_one_call_and_draws_by_class(
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert "class names ['cat', 'dog', 'yak'] shape [2, 1, 8, 8]" in result.stdout
     assert not list(tmp_path.rglob("*.bin"))
-    assert load_file(tmp_path / "model/unet/diffusion_pytorch_model.safetensors").keys() == pipeline.unet.state_dict().keys()
+    assert (
+        load_file(tmp_path / "model/unet/diffusion_pytorch_model.safetensors").keys()
+        == pipeline.unet.state_dict().keys()
+    )
 
 
 def test_an_opened_pipeline_draws_the_same_images(pipeline: ClassConditionalPipeline, tmp_path: Path) -> None:

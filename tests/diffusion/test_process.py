@@ -62,7 +62,9 @@ def test_the_schedule_is_the_papers_log_snr() -> None:
     log_snr = (alpha**2 / (1 - alpha**2)).log()
     t = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
     expected = -torch.log(torch.expm1(1e-4 + 10 * t**2))
-    assert (log_snr - expected).abs()[20:].max() < 0.35  # of a range of 19; the rest is the step from 1000 betas to a limit
+    assert (log_snr - expected).abs()[
+        20:
+    ].max() < 0.35  # of a range of 19; the rest is the step from 1000 betas to a limit
 
 
 @pytest.mark.parametrize("num_timesteps", [50, 1000])

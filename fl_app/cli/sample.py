@@ -1,0 +1,96 @@
+"""The command `fl-app sample`: draw images from a finished run."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fl_app.config import SamplerName
+from fl_app.errors import OptionError, RunFolderError
+
+if TYPE_CHECKING:
+    from fl_app.diffusion.pipeline import ClassConditionalPipeline
+
+_GRID_COLUMNS = 10
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the exported folder `diffusion/model` in it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files; made where it is missing.")],
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Name or number of a class; several times for several.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", "--number", help="Images of each class.", min=1)] = 8,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="One picture of all images instead of one file for each.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="With class and position it fixes each image.", min=0)] = 0,
+    sampler: Annotated[str | None, typer.Option(help="ddim, dpm-solver++ or ancestral; default: the run's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the run's.", min=1)] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance, 1 for none; default: the run's.", min=0)] = None,
+    weights: Annotated[
+        str, typer.Option(help="exported (the better ones), or raw, ema, node-ema of the last or the best checkpoint.")
+    ] = "exported",
+    checkpoint: Annotated[str, typer.Option(help="last or best; with --weights raw, ema or node-ema.")] = "last",
+) -> None:
+    """Draw images of named classes from the model of a finished run."""
+    samplers: tuple[str, ...] = SamplerName.__args__  # type: ignore[attr-defined]
+    if sampler is not None and sampler not in samplers:
+        raise OptionError(f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.")
+    pipeline = open_model(run, weights, checkpoint)
+    names = classes or [name for i, name in enumerate(pipeline.class_names) if pipeline.config.held.get(str(i), True)]
+    labels = [pipeline.class_index(name) for name in names]
+    wanted = [label for label in labels for _ in range(number)]
+    images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
+    paths = _write(images, [pipeline.class_names[label] for label in wanted], number, out, grid)
+    typer.echo(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {out.resolve()}")
+
+
+def open_model(run: Path, weights: str, checkpoint: str) -> "ClassConditionalPipeline":
+    """Open the exported pipeline of a run, with other weights of the run where they are asked for.
+
+    Raises:
+        RunFolderError: there is no exported model, or no such checkpoint.
+        OptionError: no such weights.
+    """
+    model = next((path for path in (run / "diffusion" / "model", run) if (path / "model_index.json").is_file()), None)
+    if model is None:
+        found = "no finished diffusion model" if run.is_dir() else "no such folder"
+        raise RunFolderError(f"{run}: {found}. Give the folder of a run that has completed.")
+    from fl_app.artifacts import RunFolder
+    from fl_app.diffusion.pipeline import open_pipeline
+    from fl_app.records import to_tensors
+
+    pipeline = open_pipeline(model)
+    if weights == "exported":
+        return pipeline
+    folder = RunFolder(run)
+    if checkpoint not in ("last", "best"):
+        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.")
+    saved = folder.best_checkpoint("diffusion") if checkpoint == "best" else folder.last_checkpoint("diffusion")
+    if saved is None:
+        raise RunFolderError(f"{run} holds no {checkpoint} checkpoint.")
+    if weights not in saved.models:
+        known = ", ".join(["exported", *sorted(saved.models)])
+        raise OptionError(f"--weights must be one of {known}, got '{weights}'.")
+    pipeline.unet.load_state_dict(to_tensors(saved.models[weights]))
+    return pipeline
+
+
+def _write(images: Any, names: list[str], columns: int, out: Path, grid: bool) -> list[Path]:
+    """Write one file for each image, or one for all, and return the paths."""
+    from fl_app.tasks.pictures import save_grid, to_picture
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if grid:
+            save_grid(images, min(columns, _GRID_COLUMNS) if columns > 1 else _GRID_COLUMNS, out / "grid.png")
+            return [out / "grid.png"]
+        paths = []
+        for number, (image, name) in enumerate(zip(images, names, strict=True)):
+            paths.append(out / f"{number % columns:05d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.png")
+            to_picture(image).save(paths[-1])
+        return paths
+    except OSError as error:
+        raise RunFolderError(f"The images cannot be written to {out}: {error}.") from error

@@ -1,0 +1,127 @@
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fl_app import artifacts
+from fl_app.artifacts import Checkpoint, RunFolder, read_checkpoint, replacing, write_checkpoint, write_json
+from fl_app.errors import RunFolderError
+
+
+def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
+    models = {"raw": {"w": np.full((2, 2), value, np.float32)}, "ema": {"w": np.zeros((2, 2), np.float32)}}
+    return Checkpoint(number, models, {"m_t/w": np.ones(3), "momentum_vector/0": np.array(2.0)}, {"best": None})
+
+
+def disk_full(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_checkpoint_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "round-0003", checkpoint(3))
+    found = read_checkpoint(tmp_path / "round-0003")
+    assert found.round_number == 3 and found.values == {"best": None}
+    assert np.array_equal(found.models["raw"]["w"], np.ones((2, 2))) and found.models["raw"]["w"].dtype == np.float32
+    assert found.state["momentum_vector/0"].shape == ()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint("diffusion", checkpoint(1))
+    written: list[object] = []
+
+    def full_at_second_file(arrays: object, path: Path) -> None:
+        if written:
+            disk_full()
+        written.append(path)
+        path.write_bytes(b"half")
+
+    monkeypatch.setattr(artifacts, "save_file", full_at_second_file)
+    with pytest.raises(RunFolderError, match=r"round 2 could not be written.*No space left.*make room and resume"):
+        folder.save_checkpoint("diffusion", checkpoint(2))
+    found = folder.last_checkpoint("diffusion")
+    assert found is not None and found.round_number == 1
+    assert [path.name for path in (tmp_path / "diffusion/checkpoints").iterdir()] == ["round-0001"]
+
+
+def test_the_best_model_survives_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_best("diffusion", checkpoint(1, 1.0))
+    monkeypatch.setattr(artifacts, "save_file", disk_full)
+    with pytest.raises(RunFolderError):
+        folder.save_best("diffusion", checkpoint(2, 2.0))
+    best = folder.best_checkpoint("diffusion")
+    assert best is not None and best.models["raw"]["w"][0, 0] == 1.0
+
+
+def test_only_the_newest_two_checkpoints_are_kept_and_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (9, 10, 9998, 10000):
+        folder.save_checkpoint("diffusion", checkpoint(number))
+    assert sorted(path.name for path in (tmp_path / "diffusion/checkpoints").iterdir()) == ["round-10000", "round-9998"]
+    found = folder.last_checkpoint("diffusion")
+    assert found is not None and found.round_number == 10000
+
+
+def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint("diffusion", checkpoint(1))
+    partial = tmp_path / "diffusion/checkpoints/.round-0002.partial"
+    partial.mkdir()
+    (partial / "raw.safetensors").write_bytes(b"half")
+    found = folder.last_checkpoint("diffusion")
+    assert found is not None and found.round_number == 1
+    folder.save_checkpoint("diffusion", checkpoint(2))
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("victim", ["raw.safetensors", "state.json", "server-optimizer.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_checkpoint_is_refused_by_name(victim: str, damage: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "round-0001", checkpoint(1))
+    file = tmp_path / "round-0001" / victim
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(RunFolderError, match="round-0001 is damaged"):
+        read_checkpoint(tmp_path / "round-0001")
+
+
+def test_a_line_of_metrics_that_a_crash_cut_off_does_not_count(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append_metrics({"task": "diffusion", "round": 1})
+    with folder.metrics_file.open("a") as file:
+        file.write('{"task": "diff')
+    assert [line["round"] for line in folder.read_metrics()] == [1]
+
+
+def test_rounds_that_will_be_done_again_lose_their_lines(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (1, 2, 3):
+        folder.append_metrics({"task": "diffusion", "round": number})
+    assert [line["round"] for line in folder.cut_metrics("diffusion", 2)] == [1, 2]
+    assert [line["round"] for line in folder.read_metrics()] == [1, 2]
+
+
+def test_a_number_that_is_not_finite_never_reaches_a_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    target = tmp_path / "picture.png"
+    target.write_text("old")
+
+    def write_half() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            disk_full()
+
+    with pytest.raises(RunFolderError, match="could not be written"):
+        write_half()
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

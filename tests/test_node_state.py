@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from fl_app.node_state import NodeState
+
+
+def state(value: float) -> dict[str, torch.Tensor]:
+    return {"0.exp_avg": torch.full((2,), value), "0.step": torch.tensor(value)}
+
+
+def test_a_round_finds_the_newest_state_from_before_it(tmp_path: Path) -> None:
+    kept = NodeState(tmp_path, keep=3)
+    for number in (1, 2, 4):
+        kept.save(number, state(number))
+    found = kept.load_before(4)
+    assert found is not None and float(found["0.step"]) == 2.0
+    assert kept.load_before(1) is None
+
+
+def test_a_round_done_again_forgets_the_states_after_it(tmp_path: Path) -> None:
+    kept = NodeState(tmp_path, keep=9)
+    for number in (1, 2, 3):
+        kept.save(number, state(number))
+    kept.save(2, state(20.0))
+    found = kept.load_before(9)
+    assert found is not None and float(found["0.step"]) == 20.0
+
+
+def test_states_of_long_ago_are_dropped(tmp_path: Path) -> None:
+    kept = NodeState(tmp_path, keep=2)
+    for number in range(1, 6):
+        kept.save(number, state(number))
+    assert len(list(tmp_path.iterdir())) == 2 and kept.load_before(5) is not None and kept.load_before(4) is None
+
+
+def test_a_damaged_state_means_a_fresh_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = NodeState(tmp_path, keep=2)
+    kept.save(1, state(1))
+    next(tmp_path.iterdir()).write_bytes(b"x")
+    assert kept.load_before(2) is None
+    assert "starting afresh" in caplog.text
+
+
+def test_a_state_that_cannot_be_written_is_a_warning_and_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    NodeState(tmp_path / "file" / "state", keep=2).save(1, state(1))
+    assert "cannot be kept" in caplog.text
