@@ -49,7 +49,7 @@ def open_exported(run: Path) -> ClassConditionalPipeline:
     if not folder.is_dir():
         raise RunFolderError(f"{run} holds no exported model: the run has not ended well yet.")
     disable_progress_bar()
-    return cast(ClassConditionalPipeline, ClassConditionalPipeline.from_pretrained(folder))
+    return cast(ClassConditionalPipeline, ClassConditionalPipeline.from_pretrained(folder, low_cpu_mem_usage=False))
 
 
 def open_models(run: Path, wanted: str) -> Iterator[tuple[str, int, ClassConditionalPipeline]]:
