@@ -1,6 +1,7 @@
 """One task of a run: what is written down and saved while its rounds go on."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,6 +208,7 @@ class TaskRun:
         """Return the line of metrics.jsonl; validation figures are of the weights that the round began with."""
         loss_sum, num_losses = record.losses()
         raw = only(record.total_statistics(), "raw")
+        ended = time.time()
         return {
             "task": record.task,
             "round": record.round_number,
@@ -219,6 +221,8 @@ class TaskRun:
             "validation-loss-node-ema": losses.get("node-ema"),
             "figures": self.task.figures(raw) if raw else {},
             "images": int(num_losses),
+            "started": ended - record.seconds,
+            "ended": ended,
             "seconds": record.seconds,
             "images-per-second": num_losses / record.seconds if record.seconds > 0 else None,
             "asked": record.asked,

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_TERM = 2.0**32  # of weight times value; 2,000 such terms fit before a sum overflows
-_HIGH = 2.0**-20  # unit of the coarse sum: 2^63 units hold 2,048 of the largest terms
+_HIGH = 2.0**-20  # unit of the coarse sum: 2,048 of the largest terms make 2^63 units, one more than an int64 holds
 _LOW = 2.0**-72  # unit of the fine sum: what a coarse unit leaves over, to far below float32's resolution
-_MAX_TERMS = 2048
+_MAX_TERMS = 2047
 
 
 class ExactMean:

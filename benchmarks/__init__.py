@@ -1,0 +1,1 @@
+"""Programs that measure the figures of docs/results.md: `python -m benchmarks.<name> --help`."""

@@ -1,0 +1,56 @@
+"""What every benchmark prints: a small table, and the same rows as JSON where asked for."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fl_app.errors import FlAppError
+
+Row = dict[str, Any]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks share."""
+    built = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    built.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
+    built.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
+    return built
+
+
+def run(measure: Callable[[argparse.Namespace], list[Row]], arguments: argparse.Namespace) -> None:
+    """Measure, print the table, write the JSON; a known error ends the program with its text alone."""
+    torch.set_num_threads(arguments.threads)
+    try:
+        rows = measure(arguments)
+    except FlAppError as error:
+        raise SystemExit(f"{error}") from None
+    print(table(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Lay rows of the same keys out in columns, numbers to the right; None reads `not defined`."""
+    if not rows:
+        return "nothing was measured"
+    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    to_right = [not isinstance(value, str) for value in rows[0].values()]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, to_right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def cell(value: object) -> str:
+    """Write a value as the table shows it."""
+    if value is None:
+        return "not defined"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
