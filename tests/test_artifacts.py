@@ -11,7 +11,10 @@ from fl_app.errors import RunFolderError
 
 
 def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
-    models: dict[str, Arrays] = {"raw": {"w": np.full((2, 2), value, np.float32)}, "ema": {"w": np.zeros((2, 2), np.float32)}}
+    models: dict[str, Arrays] = {
+        "raw": {"w": np.full((2, 2), value, np.float32)},
+        "ema": {"w": np.zeros((2, 2), np.float32)},
+    }
     return Checkpoint(number, models, {"m_t/w": np.ones(3), "momentum_vector/0": np.array(2.0)}, {"best": None})
 
 
