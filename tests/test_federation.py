@@ -18,10 +18,11 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from fl_app.artifacts import RunFolder
-from fl_app.config import NodeConfig, OptionValue
+from fl_app.config import NodeConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError
+from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
 from fl_app.strategies.registry import STRATEGIES
 from fl_app.task_run import initial_weights
