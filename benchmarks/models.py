@@ -11,11 +11,12 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
 from fl_app.artifacts import RunFolder, read_options
-from fl_app.config import OptionValue, RunConfig, default_options
+from fl_app.config import RunConfig, default_options
 from fl_app.data.sources import dataset_info
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.errors import RunFolderError
 from fl_app.records import to_tensors
+from fl_app.sections import OptionValue
 from fl_app.tasks.diffusion import DiffusionTask
 
 CHECKPOINTED = ("raw", "ema", "node-ema")

@@ -1,17 +1,13 @@
 """Every option of a run, checked at the door; the defaults stand in pyproject.toml and nowhere else."""
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BeforeValidator, Field, model_validator
 
-from fl_app.errors import OptionError
-
-OptionValue = bool | int | float | str
+from fl_app.sections import OptionValue, Section, describe_section, flatten, read_section
 
 StrategyName = Literal[
     "FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg", "Krum"
@@ -29,17 +25,6 @@ def _split(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(_split)]
-
-
-class Section(BaseModel):
-    """A group of options: frozen, kebab-case outside, unknown keys refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, alias_generator=lambda name: name.replace("_", "-")
-    )
-
-
-S = TypeVar("S", bound=Section)
 
 
 class DataOptions(Section):
@@ -207,7 +192,7 @@ class RunConfig(Section):
 
     def to_flat(self) -> dict[str, OptionValue]:
         """Return the options as Flower takes them; the inverse of `from_flat`."""
-        return dict(_flatten(self.model_dump(by_alias=True)))
+        return dict(flatten(self.model_dump(by_alias=True)))
 
 
 class NodeConfig(Section):
@@ -232,74 +217,9 @@ class NodeConfig(Section):
 def default_options(pyproject: Path) -> dict[str, OptionValue]:
     """Read the defaults from a pyproject.toml: {dotted name: value}."""
     document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    return dict(_flatten(document["tool"]["flwr"]["app"]["config"]))
+    return dict(flatten(document["tool"]["flwr"]["app"]["config"]))
 
 
-def describe_options(section: type[Section] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted name, description) of every option."""
-    for field in section.model_fields.values():
-        name = f"{prefix}{field.alias}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from describe_options(field.annotation, f"{name}.")
-        else:
-            yield name, field.description or ""
-
-
-def unknown_option(name: str, known: list[str]) -> OptionError:
-    """Say that an option does not exist and which one is closest."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # a forgotten section: batch-size instead of diffusion.batch-size
-        close = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    hint = f" Did you mean '{close[0]}'?" if close else " `fl-app options` lists them all."
-    return OptionError(f"Option '{name}' does not exist.{hint}")
-
-
-def read_section(section: type[S], options: Mapping[str, object]) -> S:
-    """Build a section from flat, dotted options; the first problem becomes an OptionError."""
-    nested: dict[str, Any] = {}
-    for name, value in options.items():
-        *parents, leaf = name.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise unknown_option(name, [known for known, _ in describe_options(section)])
-        place[leaf] = value
-    try:
-        return section.model_validate(nested)
-    except ValidationError as error:
-        raise _option_error(section, error.errors()[0]) from None
-
-
-_RANGES = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("more than", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"),
-}
-
-
-def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
-    name = ".".join(str(part) for part in problem["loc"])
-    kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        return unknown_option(name, [known for known, _ in describe_options(section)])
-    if kind == "missing":
-        return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
-    if kind in _RANGES:
-        words, limit = _RANGES[kind]
-        return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")
-    if kind == "literal_error":
-        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
-    if kind == "value_error":
-        return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
-    message = problem["msg"].removeprefix("Input should be ")
-    return OptionError(f"Option '{name}' must be {message}, got {found!r}.")
-
-
-def _flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", ",".join(map(str, value)) if isinstance(value, tuple) else value
+def describe_options() -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, description) of every option of a run."""
+    yield from describe_section(RunConfig)

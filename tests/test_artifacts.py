@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from fl_app import artifacts
-from fl_app.artifacts import Checkpoint, RunFolder, read_checkpoint, replacing, write_checkpoint, write_json
+from fl_app.artifacts import Arrays, Checkpoint, RunFolder, read_checkpoint, replacing, write_checkpoint, write_json
 from fl_app.errors import RunFolderError
 
 
 def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
-    models = {"raw": {"w": np.full((2, 2), value, np.float32)}, "ema": {"w": np.zeros((2, 2), np.float32)}}
+    models: dict[str, Arrays] = {
+        "raw": {"w": np.full((2, 2), value, np.float32)},
+        "ema": {"w": np.zeros((2, 2), np.float32)},
+    }
     return Checkpoint(number, models, {"m_t/w": np.ones(3), "momentum_vector/0": np.array(2.0)}, {"best": None})
 
 

@@ -18,10 +18,11 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from fl_app.artifacts import RunFolder
-from fl_app.config import NodeConfig, OptionValue
+from fl_app.config import NodeConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError
+from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
 from fl_app.strategies.registry import STRATEGIES
 from fl_app.task_run import initial_weights
@@ -31,6 +32,19 @@ from tests.federation import run_federation
 from tests.tiny import tiny_run
 
 ROOT = Path(__file__).parents[1]
+
+
+class Clock:
+    """Stands still while nodes work, and goes on while the server waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def folder(tmp_path: Path) -> RunFolder:
@@ -212,7 +226,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_reply_changes_nothing_but_its_own_outcome(name: str, tmp_path: Path) -> None:
+def test_a_bad_reply_changes_nothing_but_its_own_outcome(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fl_app.strategies.exchange.time", Clock())
     change, outcome, words = BAD[name]
     overrides: dict[str, OptionValue] = {"federation.round-deadline-seconds": 0.5, "diffusion.num-rounds": 1}
     config = tiny_run(tmp_path / "bad", overrides)
@@ -256,15 +273,15 @@ def test_below_the_quorum_a_round_fails_and_leaves_the_model(tmp_path: Path) -> 
 
 
 def test_too_many_failed_rounds_in_a_row_stop_the_run_and_say_how_to_resume(tmp_path: Path) -> None:
-    config = tiny_run(tmp_path, {"diffusion.num-rounds": 9, "federation.max-failed-rounds": 2})
+    config = tiny_run(tmp_path, {"diffusion.num-rounds": 4, "federation.max-failed-rounds": 2})
     with pytest.raises(FederationError, match=r"2 rounds in a row failed.*resume = "):
         run_federation(config, 2, meddle=lambda i, r: raising(r) if i.metadata.message_type == "train" else r)
     assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["failed", "failed"]
     assert status(tmp_path)["state"] == "failed"
-    resumed = tiny_run(tmp_path, {"diffusion.num-rounds": 9, "resume": str(tmp_path / "run")})
+    resumed = tiny_run(tmp_path, {"diffusion.num-rounds": 4, "resume": str(tmp_path / "run")})
     run_federation(resumed, 2)
-    assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["ok"] * 9
-    assert status(tmp_path)["state"] == "completed"
+    assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["failed", "failed", "ok", "ok"]
+    assert status(tmp_path)["state"] == "degraded"  # what happened before is not forgotten
 
 
 def test_fewer_nodes_than_required_end_the_wait_with_a_clear_message(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from fl_app.runs import open_run
 from tests.tiny import tiny_run
 
 
-def open_tiny(output: Path, run_id: int = 0xABCD, **overrides: str | int | float) -> RunFolder:
-    return open_run(tiny_run(output, {key.replace("_", "-"): value for key, value in overrides.items()}), run_id)
+def open_tiny(output: Path, **overrides: str | int | float) -> RunFolder:
+    return open_run(tiny_run(output, {key.replace("_", "-"): value for key, value in overrides.items()}), 0xABCD)
 
 
 def set_state(folder: RunFolder, state: str) -> None:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_app.cli.choices import find_app, read_defaults
-from fl_app.config import OptionValue, describe_options
+from fl_app.config import describe_options
+from fl_app.sections import OptionValue
 
 
 def show_options(

@@ -1,12 +1,14 @@
 """What a node has on disk: the one place where a simulated node and a hospital differ."""
 
+import functools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from fl_app.config import NodeConfig, RunConfig
+from fl_app.config import DataOptions, NodeConfig, PartitionOptions, RunConfig
 from fl_app.data.images import ImageSet
 from fl_app.data.partition import partition, split_validation
 from fl_app.data.sources import dataset_info, load_split
@@ -94,9 +96,24 @@ def _of_hospital(config: RunConfig, node: NodeConfig) -> ImageSet:
 
 def _of_simulation(config: RunConfig, node: NodeConfig) -> ImageSet:
     assert node.partition_id is not None and node.num_partitions is not None
-    images = load_split(config.data, "train", config.seed)
-    parts = partition(images.labels.numpy(), node.num_partitions, config.partition, config.seed)
-    return images.select(torch.from_numpy(parts[node.partition_id]))
+    given = os.environ.get("FL_APP_DATA", "")
+    parts = _share_out(config.data, config.partition, config.seed, node.num_partitions, given)
+    return parts[node.partition_id]
+
+
+@functools.lru_cache(maxsize=1)
+def _share_out(
+    data: DataOptions, scheme: PartitionOptions, seed: int, num_nodes: int, given: str
+) -> tuple[ImageSet, ...]:
+    """Return the images of every simulated node.
+
+    A simulation's worker serves all nodes, one after the other. Reading and sharing out 60,000 images again for each
+    message took a second and more; so the worker remembers the last split. `given` is the folder that the environment
+    names: another one holds other images.
+    """
+    images = load_split(data, "train", seed)
+    parts = partition(images.labels.numpy(), num_nodes, scheme, seed)
+    return tuple(images.select(torch.from_numpy(part)) for part in parts)
 
 
 def _safe_name(what: str, name: str) -> str:

@@ -1,12 +1,15 @@
 """Who was asked, who answered, who failed, and why: the record of a round."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from fl_app.metrics.additive import Statistics, add
 from fl_app.records import Weights
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late"]
+
+
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class RoundRecord:
     seconds: float = 0.0
     _statistics: dict[str, Statistics] = field(default_factory=dict)
     _losses: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def note(self, site: str, outcome: NodeOutcome) -> None:
+        """Write down what became of a site, a long reason cut to its beginning."""
+        reason = " ".join(outcome.reason.split()) if outcome.reason else None
+        if reason and len(reason) > _LONGEST_REASON:
+            reason = f"{reason[:_LONGEST_REASON]}…"
+        self.nodes[site] = replace(outcome, reason=reason)
 
     def keep(self, site: str, statistics: Statistics, loss_sum: float, num_losses: float) -> None:
         """Remember the sums of a fit reply."""

@@ -169,7 +169,8 @@ class Resilient(Streaming):
             return weights
         self.roster.update(grid)
         chosen = self._choose_nodes(grid, number)
-        self.record.nodes.update(self.roster.unfit)
+        for site, outcome in self.roster.unfit.items():
+            self._note(site, outcome)
         if not chosen:
             self.record.reason = "no node could be asked"
             return weights

@@ -104,7 +104,7 @@ class Streaming(FedAvg):
         return reply
 
     def _note(self, site: str, outcome: NodeOutcome) -> None:
-        self.record.nodes[site] = outcome
+        self.record.note(site, outcome)
 
     def _in_own_dtypes(self, arrays: ArrayRecord | None) -> ArrayRecord | None:
         """Cast what a strategy computed back to the dtypes of the model: some promote float32 to float64."""

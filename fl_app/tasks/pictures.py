@@ -12,6 +12,8 @@ from torch import Tensor
 from fl_app.data.loading import to_bytes
 
 _CELL = 48  # smallest side of an image in a picture, in pixels
+_GAP = 4  # between two images, in pixels
+_GAP_GREY = 110
 
 
 def save_gallery(images: Mapping[str, Tensor], class_names: Sequence[str], path: Path) -> None:
@@ -30,7 +32,7 @@ def save_gallery(images: Mapping[str, Tensor], class_names: Sequence[str], path:
         axes.imshow(_mosaic(block), interpolation="nearest")
         axes.set_title(title, fontsize=9)
         axes.set_xticks([])
-        height = _scale(first) * first.shape[-2]
+        height = _scale(first) * first.shape[-2] + _GAP
         axes.set_yticks([(row + 0.5) * height for row in range(num_classes)], class_names, fontsize=8)
         axes.tick_params(length=0)
     figure.savefig(path, format="png")
@@ -55,9 +57,11 @@ def _scale(block: Tensor) -> int:
 
 
 def _mosaic(block: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Lay [rows, columns, C, H, W] out as RGB bytes [rows H, columns W, 3], small images enlarged."""
+    """Lay [rows, columns, C, H, W] out as RGB bytes [height, width, 3], small images enlarged, with gaps."""
     scale = _scale(block)
-    rows, columns, channels, height, width = block.shape
-    picture = to_bytes(block).permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    array = picture.cpu().numpy().repeat(scale, axis=0).repeat(scale, axis=1)
+    rows, columns, channels = block.shape[:3]
+    cells = to_bytes(block).cpu().numpy().repeat(scale, axis=3).repeat(scale, axis=4)
+    cells = np.pad(cells, ((0, 0), (0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=_GAP_GREY)
+    height, width = cells.shape[3:]
+    array = cells.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     return array.repeat(3, axis=2) if channels == 1 else array

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fl_app.config import DataOptions, OptionValue
+from fl_app.config import DataOptions
 from fl_app.data import folder
 from fl_app.errors import DataError, OptionError
+from fl_app.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.options import run_config
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fl_app.config import NodeConfig, OptionValue, RunConfig
+from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, site_name, state_folder
 from fl_app.data.sources import load_split
 from fl_app.errors import DataError, OptionError
+from fl_app.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.options import run_config
 

@@ -1,0 +1,94 @@
+"""Options in sections: how they are read from flat, dotted names, and what is said of a wrong one."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from fl_app.errors import OptionError
+
+OptionValue = bool | int | float | str
+
+
+class Section(BaseModel):
+    """A group of options: frozen, kebab-case outside, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+S = TypeVar("S", bound=Section)
+
+
+def describe_section(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, description) of every option."""
+    for field in section.model_fields.values():
+        name = f"{prefix}{field.alias}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from describe_section(field.annotation, f"{name}.")
+        else:
+            yield name, field.description or ""
+
+
+def unknown_option(name: str, known: list[str]) -> OptionError:
+    """Say that an option does not exist and which one is closest."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:  # a forgotten section: batch-size instead of diffusion.batch-size
+        close = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    hint = f" Did you mean '{close[0]}'?" if close else " `fl-app options` lists them all."
+    return OptionError(f"Option '{name}' does not exist.{hint}")
+
+
+def read_section(section: type[S], options: Mapping[str, object]) -> S:
+    """Build a section from flat, dotted options; the first problem becomes an OptionError."""
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        *parents, leaf = name.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise unknown_option(name, [known for known, _ in describe_section(section)])
+        place[leaf] = value
+    try:
+        return section.model_validate(nested)
+    except ValidationError as error:
+        raise _option_error(section, error.errors()[0]) from None
+
+
+_RANGES = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
+    name = ".".join(str(part) for part in problem["loc"])
+    kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_option(name, [known for known, _ in describe_section(section)])
+    if kind == "missing":
+        return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
+    if kind in _RANGES:
+        words, limit = _RANGES[kind]
+        return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")
+    if kind == "literal_error":
+        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
+    if kind == "value_error":
+        return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+    message = problem["msg"].removeprefix("Input should be ")
+    return OptionError(f"Option '{name}' must be {message}, got {found!r}.")
+
+
+def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
+    """Yield (dotted name, value) of nested options; a tuple becomes comma-separated text."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", ",".join(map(str, value)) if isinstance(value, tuple) else value
