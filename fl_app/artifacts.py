@@ -105,6 +105,7 @@ class RunFolder:
     def best_checkpoint(self, task: str) -> Checkpoint | None:
         """Read the best model of a task, or None."""
         path = self.task(task) / "checkpoints" / "best"
+        _recover(path)
         return read_checkpoint(path) if path.is_dir() else None
 
 
@@ -128,7 +129,7 @@ def read_status(folder: RunFolder) -> dict[str, Any]:
     """Read status.json; an empty dictionary where there is none."""
     try:
         found: dict[str, Any] = json.loads(folder.status_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # written whole or not at all: damaged by somebody else
         return {}
     return found
 
@@ -237,13 +238,21 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 def _replace_folder(temporary: Path, target: Path) -> None:
     """Rename a finished folder; an old one of that name steps aside first, since folders cannot be replaced."""
-    aside = target.with_name(f".{target.name}.old")
+    aside = _recover(target)
     shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
         target.rename(aside)
     temporary.rename(target)
     _sync(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(target: Path) -> Path:
+    """Put a folder back that was killed between stepping aside and being replaced; return where it steps to."""
+    aside = target.with_name(f".{target.name}.old")
+    if aside.exists() and not target.exists():
+        aside.rename(target)
+    return aside
 
 
 def _sync(path: Path) -> None:

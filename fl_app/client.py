@@ -130,6 +130,7 @@ def evaluate(message: Message, node: Node) -> RecordDict:
 
 def _measure(task: Task, node: Node, instruction: Instruction) -> dict[str, NDArray[np.float64]]:
     models = {"raw": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
+    models["initial"] = instruction.initial
     received = {name: weights for name, weights in models.items() if weights is not None}
     return measure(task, received, node.data.validation, node.device, node.config.seed, node.data.site)
 
@@ -143,7 +144,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
         model.to(memory_format=torch.channels_last)  # convolutions in bfloat16 want the channels last
     state = NodeState(
         state_folder(node.options, instruction.run_folder, instruction.run_name) / task.name,
-        keep=node.config.checkpoint_every + 1,
+        keep=2 * node.config.checkpoint_every + 1,  # so that a run can go on from the older of two checkpoints
     )
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from fl_app.errors import OptionError
 from fl_app.sections import OptionValue, Section, describe_section, flatten, read_section
 
 StrategyName = Literal[
@@ -63,6 +64,12 @@ class FederationOptions(Section):
     min_replies: int = Field(ge=1, description="quorum: fit replies with images that a round needs to count")
     round_deadline_seconds: float = Field(gt=0, description="replies that come later are left out of the round")
     max_failed_rounds: int = Field(ge=1, description="failed rounds in a row after which the run stops, resumable")
+
+    @model_validator(mode="after")
+    def _quorum_can_be_reached(self) -> Self:
+        if 0 < self.nodes_per_round < self.min_replies:
+            raise ValueError(f"min-replies is {self.min_replies}, but nodes-per-round asks {self.nodes_per_round} only")
+        return self
 
 
 class AdmissionOptions(Section):
@@ -128,9 +135,14 @@ class DiffusionOptions(TrainingOptions):
     )
 
     @model_validator(mode="after")
-    def _channels_fit_group_norm(self) -> Self:
-        if any(channels % 4 for channels in self.block_channels):
-            raise ValueError(f"block-channels must be multiples of 4, got {self.block_channels}")
+    def _options_fit_together(self) -> Self:
+        first = min(self.block_channels)
+        if first % 4 or any(channels % (first // 4) for channels in self.block_channels):
+            raise ValueError(
+                f"block-channels must be multiples of 4, and of a quarter of the smallest, got {self.block_channels}"
+            )
+        if self.node_ema and self.strategy in ("FedMedian", "FedTrimmedAvg", "Krum"):
+            raise ValueError(f"node-ema is a mean over all nodes, which strategy {self.strategy} is there to avoid")
         return self
 
 
@@ -169,6 +181,15 @@ class RunConfig(Section):
     strategy: StrategyOptions
     diffusion: DiffusionOptions
     sampling: SamplingOptions
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> Self:
+        if self.sampling.num_steps > self.diffusion.num_timesteps:
+            raise ValueError(
+                f"sampling.num-steps must be at most diffusion.num-timesteps, {self.diffusion.num_timesteps}, "
+                f"got {self.sampling.num_steps}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Self:
@@ -211,7 +232,10 @@ class NodeConfig(Section):
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
         """Read Flower's `--node-config`; raises OptionError as `RunConfig.from_flat` does."""
-        return read_section(cls, options)
+        try:
+            return read_section(cls, options)
+        except OptionError as error:
+            raise OptionError(str(error), public="a node option is wrong; the node's log says which") from None
 
 
 def default_options(pyproject: Path) -> dict[str, OptionValue]:

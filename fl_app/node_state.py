@@ -40,7 +40,7 @@ class NodeState:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(dict(state), temporary)
             os.replace(temporary, self._path(round_number))
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             log.warning("The optimiser's state cannot be kept in %s: %s", self.folder, error)
             return
         rounds = self._rounds()

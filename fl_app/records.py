@@ -21,6 +21,7 @@ TRAIN = "train"
 
 _EMA = "ema"
 _NODE_EMA = "node-ema"
+_INITIAL = "initial"
 _STATISTICS = "statistics"
 _METRICS = "metrics"
 _NODE = "node"
@@ -44,6 +45,7 @@ class Instruction:
         weights: the global model.
         ema: its EMA, to be measured beside it.
         node_ema: the average of the nodes' own EMAs, to be continued.
+        initial: the weights before training, to be measured once at the end.
         proximal_mu: FedProx's weight, 0 without.
     """
 
@@ -54,6 +56,7 @@ class Instruction:
     weights: dict[str, Tensor]
     ema: dict[str, Tensor] | None = None
     node_ema: dict[str, Tensor] | None = None
+    initial: dict[str, Tensor] | None = None
     proximal_mu: float = 0.0
 
 
@@ -128,12 +131,16 @@ def instruction_config(task: str, round_number: int, run_name: str, run_folder: 
     return ConfigRecord({"task": task, "server-round": round_number, "run-name": run_name, "run-folder": run_folder})
 
 
-def add_averages(record: RecordDict, ema: Weights | None, node_ema: Weights | None) -> None:
-    """Put the averaged weights into an instruction, beside the weights."""
+def add_models(
+    record: RecordDict, ema: Weights | None, node_ema: Weights | None, initial: Weights | None = None
+) -> None:
+    """Put further weights into an instruction, beside the weights: averages, and the untrained ones."""
     if ema is not None:
         record[_EMA] = array_record(ema)
     if node_ema is not None:
         record[_NODE_EMA] = array_record(node_ema)
+    if initial is not None:
+        record[_INITIAL] = array_record(initial)
 
 
 def read_instruction(message: Message) -> Instruction:
@@ -141,6 +148,7 @@ def read_instruction(message: Message) -> Instruction:
     content = message.content
     config = content.config_records[CONFIG]
     ema, node_ema = content.array_records.get(_EMA), content.array_records.get(_NODE_EMA)
+    initial = content.array_records.get(_INITIAL)
     return Instruction(
         task=str(config["task"]),
         round_number=int(cast(int, config["server-round"])),
@@ -149,6 +157,7 @@ def read_instruction(message: Message) -> Instruction:
         weights=to_tensors(to_weights(content.array_records[WEIGHTS])),
         ema=to_tensors(to_weights(ema)) if ema is not None else None,
         node_ema=to_tensors(to_weights(node_ema)) if node_ema is not None else None,
+        initial=to_tensors(to_weights(initial)) if initial is not None else None,
         proximal_mu=float(cast(float, config.get("proximal-mu", 0.0))),
     )
 
@@ -197,9 +206,11 @@ def read_reply(message: Message) -> Reply:
             num_losses=_number(metrics["loss-count"]),
             seconds=_number(metrics["seconds"]),
         )
+    except MalformedReply:
+        raise
     except KeyError as error:
         raise MalformedReply(f"it holds no {error}") from None
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # it comes from outside: numpy alone has half a dozen ways to choke on bytes
         raise MalformedReply(f"it cannot be read ({type(error).__name__})") from None
 
 
@@ -216,9 +227,14 @@ def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -
 
 
 def read_statistics(content: RecordDict) -> dict[str, NDArray[np.float64]]:
-    """Unpack additive sums, as float64."""
-    arrays = to_weights(content.array_records[_STATISTICS])
-    return {key: value.astype(np.float64) for key, value in arrays.items()}
+    """Unpack additive sums, as float64; raises MalformedReply."""
+    try:
+        arrays = to_weights(content.array_records[_STATISTICS])
+        return {key: value.astype(np.float64) for key, value in arrays.items()}
+    except KeyError as error:
+        raise MalformedReply(f"it holds no {error}") from None
+    except Exception as error:  # as above
+        raise MalformedReply(f"its statistics cannot be read ({type(error).__name__})") from None
 
 
 def write_description(description: SiteDescription) -> RecordDict:
@@ -249,7 +265,7 @@ def read_description(message: Message) -> SiteDescription:
             train_counts=[int(count) for count in cast(list[int], node["train-counts"])],
             validation_counts=[int(count) for count in cast(list[int], node["validation-counts"])],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # as above
         raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None
 
 

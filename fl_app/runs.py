@@ -16,7 +16,7 @@ from fl_app.errors import RunFolderError
 log = logging.getLogger(__name__)
 
 _FREE_TO_CHANGE = ("output-dir", "run-name", "resume", "recipe", "gallery-every")
-_FREE_SECTION = "federation."
+_FREE_SECTIONS = ("federation.", "sampling.")
 _PACKAGES = ("fl-app", "flwr", "torch", "diffusers", "numpy", "safetensors")
 
 
@@ -54,11 +54,28 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     return folder
 
 
-def write_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
-    """Add what is known of the nodes to run.json."""
+def add_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
+    """Add what the nodes say of their images to run.json.
+
+    Raises:
+        RunFolderError: a node had other images when the run began: its held-out images would be trained on.
+    """
     document = read_options(folder)
-    if document.get("nodes") != nodes:
-        write_json(folder.options_file, document | {"nodes": nodes})
+    known = document.get("nodes", {})
+    changed = [site for site, counts in nodes.items() if known.get(site, counts) != counts]
+    if changed:
+        raise RunFolderError(
+            f"{', '.join(changed)} had other images when this run began. A simulation must be resumed with the same "
+            "number of nodes, a hospital with the same images; else start a new run."
+        )
+    if nodes.keys() - known.keys():
+        write_json(folder.options_file, document | {"nodes": dict(sorted({**known, **nodes}.items()))})
+
+
+def held_classes(folder: RunFolder) -> list[bool]:
+    """Tell of each class whether any node of the run ever held a training image."""
+    counts = [node["train"] for node in read_options(folder)["nodes"].values()]
+    return [any(column) for column in zip(*counts, strict=True)]
 
 
 def different_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -67,7 +84,7 @@ def different_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
     return [
         name
         for name in names
-        if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTION) and found.get(name) != wanted.get(name)
+        if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTIONS) and found.get(name) != wanted.get(name)
     ]
 
 

@@ -1,6 +1,7 @@
 """The server's side: open the run folder, go through the tasks, say what came out."""
 
 import logging
+import shutil
 
 from flwr.app import Context
 from flwr.serverapp import Grid
@@ -10,13 +11,14 @@ from fl_app.config import RunConfig
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
-from fl_app.runs import open_run
+from fl_app.records import to_numpy
+from fl_app.runs import held_classes, open_run
 from fl_app.status import Status
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
-from fl_app.task_run import TaskRun
+from fl_app.task_run import TaskRun, initial_weights
 from fl_app.tasks.registry import build_task
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ def run(grid: Grid, context: Context) -> None:
         for name in config.tasks:
             run_task(name, grid, config, info, folder, status)
         status.end()
+        shutil.rmtree(folder.path / "nodes", ignore_errors=True)  # a simulation's optimiser states, of no use any more
     except BaseException as error:
         _fail(status, error)
         raise
@@ -54,7 +57,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         FederationError: nothing was learned, or the federation could not go on.
     """
     task = build_task(name, config, info)
-    roster = Roster(info, config.federation.round_deadline_seconds)
+    roster = Roster(info, min(config.federation.round_deadline_seconds, config.federation.wait_seconds))
     task_run = TaskRun(config, task, folder, status, roster)
     strategy = build_strategy(
         config.diffusion.strategy,
@@ -67,6 +70,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         admission=Admission(config.admission),
         roster=roster,
         observer=task_run,
+        blank_sums=task.blank_sums(),
     )
     weights, first_round = task_run.begin(strategy, config.diffusion.ema_horizon, config.diffusion.node_ema)
     strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
@@ -77,13 +81,16 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     """Measure the final models at the nodes, export the better one, and make sure that something was learned."""
     status.set("finishing")
     if not strategy.roster.sites:  # resumed after the last round
+        strategy.wait_for_nodes(grid)
         strategy.roster.update(grid)
-    statistics, outcomes = strategy.evaluate(grid, task_run.models)
+    initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
+    statistics, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
     status.count({site: node for site, node in outcomes.items() if node.outcome != "contributed"})
-    losses = task_run.finish(statistics, strategy.roster.held_classes())
+    losses = task_run.finish(statistics, held_classes(task_run.folder))
     if not task_run.learned(losses):
         raise FederationError(
-            f"Nothing was learned: the loss of {task_run.task.name} is not below that of the untrained model. "
+            f"Nothing was learned: no round counted, or the loss of {task_run.task.name} is not below that of the "
+            "untrained model. "
             "Look at the nodes' outcomes in metrics.jsonl."
         )
 

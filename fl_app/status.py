@@ -21,6 +21,7 @@ class Status:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.nodes: dict[str, dict[str, Any]] = {}
+        self.num_failed_rounds = 0
         self._document: dict[str, Any] = {
             "state": "starting",
             "reason": None,
@@ -57,14 +58,17 @@ class Status:
                 counts["reasons"] = [*counts["reasons"], node.reason][-_KEPT_REASONS:]
 
     def end(self) -> None:
-        """Write the final state: completed, or degraded with the sites that were not always there."""
+        """Write the final state: completed, or degraded with what was not always there."""
         faulty = {
             site: ", ".join(f"{counts[fault]} times {fault}" for fault in _FAULTS if counts[fault])
             for site, counts in sorted(self.nodes.items())
             if any(counts[fault] for fault in _FAULTS)
         }
-        if faulty:
-            self.set("degraded", "; ".join(f"{site} {times}" for site, times in faulty.items()))
+        reasons = [f"{site} {times}" for site, times in faulty.items()]
+        if self.num_failed_rounds:
+            reasons.insert(0, f"{self.num_failed_rounds} rounds failed")
+        if reasons:
+            self.set("degraded", "; ".join(reasons))
         else:
             self.set("completed")
 

@@ -11,10 +11,11 @@ from torch import nn
 from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
 from fl_app.config import RunConfig
 from fl_app.data.split_picture import draw_split, split_table
+from fl_app.errors import RunFolderError
 from fl_app.metrics.additive import Statistics
 from fl_app.records import Weights, to_numpy, to_tensors
 from fl_app.report.history import draw_history
-from fl_app.runs import write_nodes
+from fl_app.runs import add_nodes
 from fl_app.seeding import seed_for
 from fl_app.status import Status
 from fl_app.strategies.averages import ServerEma
@@ -72,7 +73,7 @@ class TaskRun:
         weights = to_numpy(initial_weights(self.task, self.config.seed))
         models = dict.fromkeys(MODEL_NAMES, weights)
         if checkpoint is not None:  # safetensors sorts names; sums over arrays, and FedAvgM, go by the model's order
-            models = {name: {key: saved[key] for key in weights} for name, saved in checkpoint.models.items()}
+            models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
         if ema_horizon > 0:
             strategy.ema = ServerEma(models["ema"], ema_horizon * self.num_rounds)
         if with_node_ema:
@@ -85,6 +86,7 @@ class TaskRun:
             log.info("Resumed after round %d of %s", done, self.task.name)
         self.history = self.folder.cut_metrics(self.task.name, done)
         for line in self.history:
+            self.status.num_failed_rounds += line["outcome"] == "failed"
             self.status.count({site: NodeOutcome(**node) for site, node in line["nodes"].items()})
         self.models = self._current_models(models["raw"])
         return models["raw"], done + 1
@@ -107,6 +109,7 @@ class TaskRun:
         self.history.append(line)
         self.folder.append_metrics(line)
         self.status.count(record.nodes)
+        self.status.num_failed_rounds += line["outcome"] == "failed"
         self.status.show_round(record, self.num_rounds)
         _log_round(line, self.num_rounds)
         number = record.round_number
@@ -119,17 +122,19 @@ class TaskRun:
         """Choose the better of raw and averaged weights by the final measurement, draw and export it.
 
         Returns:
-            The validation loss of each set of weights.
+            The validation loss of each set of weights, the untrained ones too.
         """
-        losses = self.losses(statistics)
+        all_losses = self.losses(statistics)
+        losses = {name: loss for name, loss in all_losses.items() if name in MODEL_NAMES}
         self._remember_best(self.num_rounds, losses)
-        name = better(losses) or ("ema" if "ema" in self.models else "raw")
+        name = better(losses) or "raw"
         self.draw("final", losses)
-        self.checkpoint(self.num_rounds)
+        if self.best.models:
+            self.checkpoint(self.num_rounds)
         model = self._module(self.models[name])
         replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
-        return losses
+        return all_losses
 
     def checkpoint(self, number: int) -> None:
         """Save all that a resumed run needs, and the best model where it is a new one."""
@@ -157,16 +162,23 @@ class TaskRun:
 
     def losses(self, statistics: Statistics) -> dict[str, float | None]:
         """Finish statistics to the validation loss of each set of weights."""
-        return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
+        names = (*MODEL_NAMES, "initial")
+        return {name: self.task.loss_of(part) for name in names if (part := only(statistics, name))}
 
     def learned(self, final: dict[str, float | None]) -> bool:
-        """Tell whether the final loss is below that of the untrained model; training losses where none was held out."""
-        firsts = [line["validation-loss"] for line in self.history if line["validation-loss"] is not None]
-        lasts = [loss for loss in final.values() if loss is not None]
-        if not firsts or not lasts:
-            firsts = [line["train-loss"] for line in self.history if line["train-loss"] is not None]
-            lasts = firsts[-1:] if len(firsts) > 1 else []
-        return bool(firsts and lasts) and min(lasts) < firsts[0]
+        """Tell whether the final loss is below that of the untrained model, on the same images of the same sites.
+
+        Where nothing was held out, the training losses of the first and the last round are compared; where there is
+        one round only, or none whose loss is known, nothing can be said against it. No round that counts: no.
+        """
+        counted = [line for line in self.history if line["outcome"] == "ok"]
+        if not counted:
+            return False
+        start, end = final.get("initial"), better({name: final.get(name) for name in MODEL_NAMES})
+        if start is not None and end is not None:
+            return (final[end] or 0.0) < start
+        curve = [line["train-loss"] for line in counted if line["train-loss"] is not None]
+        return len(curve) < 2 or curve[-1] < curve[0]
 
     def _remember_best(self, number: int, losses: dict[str, float | None]) -> None:
         name = better(losses)
@@ -181,7 +193,7 @@ class TaskRun:
             return
         self._num_noted = len(known)
         sites = [known[name] for name in sorted(known)]
-        write_nodes(
+        add_nodes(
             self.folder,
             {site.site: {"train": site.train_counts, "validation": site.validation_counts} for site in sites},
         )
@@ -235,6 +247,13 @@ def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, task.name, "initial weights"))
         return {key: value.detach() for key, value in task.build_model().state_dict().items()}
+
+
+def in_order_of(weights: Weights, saved: Weights) -> Weights:
+    """Return saved arrays in the model's own order; raises RunFolderError where they are not this model's."""
+    if saved.keys() != weights.keys():
+        raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
+    return {key: saved[key] for key in weights}
 
 
 def better(losses: dict[str, float | None]) -> str | None:

@@ -161,7 +161,7 @@ def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]
     """Spell an optimiser's state as flat tensors: `<parameter's number>.<name>`."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": value.detach().cpu().clone()
+        f"{index}.{name}": value.detach().cpu().contiguous().clone()
         for index, entries in state.items()
         for name, value in entries.items()
         if isinstance(value, Tensor)

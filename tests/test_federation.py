@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
@@ -21,7 +21,7 @@ from fl_app.artifacts import RunFolder
 from fl_app.config import NodeConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
-from fl_app.errors import FederationError
+from fl_app.errors import FederationError, RunFolderError
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
 from fl_app.strategies.registry import STRATEGIES
@@ -210,7 +210,36 @@ def raising(reply: Message) -> Message:
     return Message(Error(2, "ValueError at the node"), reply_to=reply)
 
 
+def with_statistics(name: str, value: np.ndarray[Any, Any]) -> Callable[[Message], Message]:
+    def changed(reply: Message) -> Message:
+        reply.content["statistics"] = ArrayRecord(
+            {**dict(reply.content.array_records["statistics"]), name: Array(value)}
+        )
+        return reply
+
+    return changed
+
+
+def with_broken_bytes(reply: Message) -> Message:
+    record = reply.content.array_records["weights"]
+    key = next(iter(record))
+    broken = Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"")
+    reply.content["weights"] = ArrayRecord({**dict(record), key: broken})
+    return reply
+
+
+def with_infinite_round(reply: Message) -> Message:
+    node = reply.content.config_records["node"]
+    reply.content["node"] = ConfigRecord({**dict(node), "server-round": math.inf})
+    return reply
+
+
 BAD = {
+    "huge statistics": (with_statistics("raw/loss-sum", np.full(4, 1e308)), "refused", "absurdly large"),
+    "other statistics": (with_statistics("raw/loss-sum", np.zeros(7)), "refused", "other names or shapes"),
+    "unknown statistics": (with_statistics("raw/secret", np.zeros(4)), "refused", "other names or shapes"),
+    "broken bytes": (with_broken_bytes, "refused", "cannot be read"),
+    "infinite round": (with_infinite_round, "refused", "cannot be read"),
     "nan": (with_weights(lambda w: w * np.nan), "refused", "not finite"),
     "other shape": (with_weights(lambda w: w[..., None]), "refused", "must be float32"),
     "other dtype": (with_weights(lambda w: w.astype(np.float64)), "refused", "got float64"),
@@ -268,8 +297,48 @@ def test_below_the_quorum_a_round_fails_and_leaves_the_model(tmp_path: Path) -> 
     assert [line["outcome"] for line in lines] == ["failed", "ok", "ok"]
     assert "1 of 2 nodes contributed, 'federation.min-replies' asks for 2" in lines[0]["reason"]
     assert lines[0]["validation-loss"] != lines[2]["validation-loss"]
-    only_site_1 = lines[0]["nodes"]["site-1"]["outcome"]
-    assert only_site_1 == "contributed" and status(tmp_path)["state"] == "degraded"
+    assert lines[0]["nodes"]["site-1"]["outcome"] == "contributed"
+    assert status(tmp_path)["state"] == "degraded" and "1 rounds failed" in status(tmp_path)["reason"]
+
+
+def test_a_failed_round_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, {"diffusion.num-rounds": 1, "federation.max-failed-rounds": 1})
+    with pytest.raises(FederationError, match="rounds in a row failed"):
+        run_federation(config, 2, meddle=lambda i, r: raising(r) if i.metadata.message_type == "train" else r)
+    start = initial_weights(build_task("diffusion", config, dataset_info(config.data)), config.seed)
+    assert same(weights(tmp_path), {key: value.numpy() for key, value in start.items()})
+
+
+def test_a_run_in_which_no_round_counted_has_failed(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, {"diffusion.num-rounds": 2, "federation.max-failed-rounds": 9})
+    with pytest.raises(FederationError, match="Nothing was learned"):
+        run_federation(config, 2, meddle=lambda i, r: raising(r) if i.metadata.message_type == "train" else r)
+    assert status(tmp_path)["state"] == "failed"
+
+
+def test_an_ema_of_a_node_is_judged_like_its_weights(tmp_path: Path) -> None:
+    def huge(reply: Message) -> Message:
+        ema = reply.content.array_records["node-ema"]
+        key = next(iter(ema))
+        reply.content["node-ema"] = ArrayRecord({**dict(ema), key: Array(ema[key].numpy() * 0 + np.float32(1e30))})
+        return reply
+
+    run_federation(tiny_run(tmp_path, {"diffusion.node-ema": True}), 2, meddle=meddling("site-1", huge))
+    assert folder(tmp_path).read_metrics()[0]["nodes"]["site-1"]["outcome"] == "refused"
+    assert max(float(np.abs(value).max()) for value in weights(tmp_path, "node-ema").values()) < 100
+
+
+def test_a_simulation_is_not_resumed_with_another_number_of_nodes(tmp_path: Path) -> None:
+    overrides: dict[str, OptionValue] = {"diffusion.num-rounds": 4, "federation.max-failed-rounds": 1}
+
+    def go_down(instruction: Message, reply: Message) -> Message:
+        is_second = instruction.content.config_records["config"].get("server-round") == 2
+        return raising(reply) if is_second else reply
+
+    with pytest.raises(FederationError, match="rounds in a row failed"):
+        run_federation(tiny_run(tmp_path, overrides), 2, meddle=go_down)
+    with pytest.raises(RunFolderError, match="site-0, site-1 had other images when this run began"):
+        run_federation(tiny_run(tmp_path, {**overrides, "resume": "auto"}), 4)
 
 
 def test_too_many_failed_rounds_in_a_row_stop_the_run_and_say_how_to_resume(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from fl_app.config import TrainingOptions
 from fl_app.data.images import ImageSet
 from fl_app.errors import FlAppError
+from fl_app.node_state import NodeState
 from fl_app.records import to_numpy
 from fl_app.shapes import Batch
 from fl_app.strategies.admission import update_norm
@@ -154,3 +156,17 @@ def test_an_average_warms_up_before_it_remembers_long() -> None:
     assert decays == sorted(decays)
     assert decays[0] == pytest.approx(0.1) and decays[-1] == pytest.approx(0.999, abs=1e-4)
     assert ema_decay(50, 0.0) == 0.0
+
+
+def test_the_kept_state_of_a_model_with_channels_last_can_be_written(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2)).to(memory_format=torch.channels_last)
+    state = NodeState(tmp_path, keep=2)
+    state.save(1, trained(net).optimizer_state)
+    assert state.load_before(2) is not None
+
+
+def test_bfloat16_autocast_trains_and_keeps_float32_weights() -> None:
+    net = model()
+    result = trained(net, precision="bfloat16")
+    assert result.num_steps > 0 and {p.dtype for p in net.parameters()} == {torch.float32}

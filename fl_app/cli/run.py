@@ -44,10 +44,13 @@ def run(
     share = choose_gpu_share(gpu_share)
     console = Console(highlight=False)
     folder = RunFolder(plan.folder, plan.output, since=time.time())
+    if plan.folder is not None:
+        typer.echo(f"run folder: {plan.folder}")
     try:
         outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
     except Interrupted:
-        _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app)
+        write_stopped(folder.folder)
+        _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app, gpu_share)
         raise
     report(outcome, log)
     raise typer.Exit(outcome.exit_status)
@@ -118,8 +121,24 @@ def _keep_log(simulation: Simulation, folder: Path | None) -> None:
             shutil.copyfileobj(source, target)
 
 
+def write_stopped(folder: Path | None) -> None:
+    """Write into status.json that the run was stopped: the server that keeps it is gone."""
+    if folder is not None and (folder / "status.json").is_file():
+        from fl_app.artifacts import RunFolder, read_status, write_json
+
+        status = read_status(RunFolder(folder))
+        if status.get("state") not in ("completed", "degraded", "failed"):
+            write_json(folder / "status.json", {**status, "state": "failed", "reason": "stopped; it can be resumed"})
+
+
 def _say_how_to_resume(
-    folder: Path | None, recipe: str | None, nodes: int, settings: list[str], out: Path | None, app: Path | None
+    folder: Path | None,
+    recipe: str | None,
+    nodes: int,
+    settings: list[str],
+    out: Path | None,
+    app: Path | None,
+    gpu_share: float | None,
 ) -> None:
     if folder is None:
         typer.echo("Stopped before the run had a folder: there is nothing to resume.", err=True)
@@ -129,4 +148,5 @@ def _say_how_to_resume(
     for setting in [*kept, f"resume={folder}"]:
         command += ["--set", setting]
     command += [*(["--out", str(out)] if out else []), *(["--app", str(app)] if app else [])]
+    command += ["--gpu-share", str(gpu_share)] if gpu_share is not None else []
     typer.echo(f"Stopped. Go on with:\n  {shlex.join(command)}", err=True)

@@ -40,10 +40,10 @@ def sample(
         raise OptionError(f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.")
     pipeline = open_model(run, weights, checkpoint)
     names = classes or [name for i, name in enumerate(pipeline.class_names) if pipeline.config.held.get(str(i), True)]
-    labels = [pipeline.class_index(name) for name in names]
+    labels = list(dict.fromkeys(pipeline.class_index(name) for name in names))
     wanted = [label for label in labels for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
-    paths = _write(images, [pipeline.class_names[label] for label in wanted], number, out, grid)
+    paths = _write(images, [f"{label}-{pipeline.class_names[label]}" for label in wanted], number, out, grid)
     typer.echo(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {out.resolve()}")
 
 

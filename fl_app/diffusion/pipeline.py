@@ -18,7 +18,12 @@ def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     opened: ClassConditionalPipeline = ClassConditionalPipeline.from_pretrained(folder)
-    return opened
+    return on_best_device(opened)
+
+
+def on_best_device(pipeline: "ClassConditionalPipeline") -> "ClassConditionalPipeline":
+    """Move a pipeline to the GPU where there is one; its images start from the same noise there."""
+    return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
 
 
 class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -63,14 +68,14 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         return list(self.config.id2label.values())
 
     def class_index(self, name: str | int) -> int:
-        """Find a class by its name or its number.
+        """Find a class: text by its name, else by its number; an integer by its number.
 
         Raises:
             OptionError: no such class, or one of which no node held an image.
         """
         names = self.class_names
-        if str(name) in names:
-            index = names.index(str(name))
+        if isinstance(name, str) and name in names:  # a name first: grades may be called "1", "2", "3"
+            index = names.index(name)
         elif str(name).isdecimal() and int(name) < len(names):
             index = int(name)
         else:

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.config import AdmissionOptions
+from fl_app.metrics.additive import Statistics
 from fl_app.records import Reply, Weights
+
+_LARGEST_SUM = 1e15
 
 
 class Refusal(Exception):
@@ -28,8 +31,12 @@ class Admission:
         self.recent_norms: deque[list[float]] = deque(maxlen=options.norm_window)
         self._norms_of_round: list[float] = []
 
-    def check(self, reply: Reply, task: str, round_number: int, site: str, current: Weights) -> None:
-        """Judge one reply against the weights that were sent.
+    def check(
+        self, reply: Reply, task: str, round_number: int, site: str, current: Weights, expected: Statistics
+    ) -> None:
+        """Judge one reply against the weights that were sent and the sums that were asked for.
+
+        The first round has no earlier updates to compare with, so there the length of an update is not judged.
 
         Raises:
             Refusal: with the reason.
@@ -43,12 +50,16 @@ class Admission:
         if reply.node_ema is not None:
             check_arrays(reply.node_ema, current)
         for value in (reply.loss_sum, reply.num_losses, reply.seconds):
-            if not math.isfinite(value):
-                raise Refusal("a figure of its training is not finite")
-        if not all(np.isfinite(value).all() for value in reply.statistics.values()):
-            raise Refusal("its statistics are not finite")
+            if not (math.isfinite(value) and abs(value) < _LARGEST_SUM):
+                raise Refusal("a figure of its training is not finite, or absurdly large")
+        check_statistics(reply.statistics, expected)
         if reply.weight > 0:
             self._check_norm(update_norm(reply.weights, current))
+
+    def remember(self, reply: Reply, current: Weights) -> None:
+        """Count an admitted reply among those that later ones are compared with."""
+        if reply.weight > 0:
+            self._norms_of_round.append(update_norm(reply.weights, current))
 
     def end_round(self) -> None:
         """Remember the norms of this round's admitted replies."""
@@ -71,7 +82,6 @@ class Admission:
                 f"its update is {norm / typical:.1f} times as long as the median of recent rounds, "
                 f"'admission.max-update-norm-ratio' allows {ratio:g}"
             )
-        self._norms_of_round.append(norm)
 
 
 def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str, NDArray[np.generic]]) -> None:
@@ -85,6 +95,15 @@ def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str
             raise Refusal(f"array {key!r} must be {wanted}, got {value.dtype} {list(value.shape)}")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise Refusal(f"array {key!r} holds a number that is not finite")
+
+
+def check_statistics(found: Statistics, expected: Statistics) -> None:
+    """Raise Refusal unless names and shapes agree and every sum is a number of a sane size."""
+    if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in expected.items()}:
+        raise Refusal("its statistics have other names or shapes than those asked for")
+    for value in found.values():
+        if not (np.isfinite(value).all() and (np.abs(value) < _LARGEST_SUM).all()):
+            raise Refusal("its statistics are not finite, or absurdly large")
 
 
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:

@@ -1,11 +1,13 @@
 """A weighted mean that does not depend on the order of its terms, bit for bit."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_TERM = 2.0**32  # of weight times value; 2,000 such terms fit before a sum overflows
+SMALLEST_WEIGHT = 2.0**-20  # below it the fine unit would round float32 values away
 _HIGH = 2.0**-20  # unit of the coarse sum: 2,048 of the largest terms make 2^63 units, one more than an int64 holds
 _LOW = 2.0**-72  # unit of the fine sum: what a coarse unit leaves over, to far below float32's resolution
 _MAX_TERMS = 2047
@@ -23,13 +25,17 @@ class ExactMean:
         self._dtypes = {key: value.dtype for key, value in like.items()}
         self._high = {key: np.zeros(value.shape, np.int64) for key, value in like.items()}
         self._low = {key: np.zeros(value.shape, np.int64) for key, value in like.items()}
-        self.total_weight = 0.0
-        self.num_terms = 0
+        self._weights: list[float] = []
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights, rounded once, so that it does not depend on their order either."""
+        return math.fsum(self._weights)
 
     def fits(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> bool:
         """Tell whether a term is small enough to be added exactly."""
         largest = max((float(np.abs(value).max()) for value in weights.values() if value.size), default=0.0)
-        return self.num_terms < _MAX_TERMS and weight * largest <= LARGEST_TERM
+        return len(self._weights) < _MAX_TERMS and weight * largest <= LARGEST_TERM and not 0 < weight < SMALLEST_WEIGHT
 
     def add(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> None:
         """Fold one term in; the caller has asked `fits` and checked keys and shapes."""
@@ -39,8 +45,7 @@ class ExactMean:
             term -= high * _HIGH
             self._high[key] += high.astype(np.int64)
             self._low[key] += np.rint(term / _LOW).astype(np.int64)
-        self.total_weight += weight
-        self.num_terms += 1
+        self._weights.append(weight)
 
     def result(self) -> dict[str, NDArray[np.generic]]:
         """Return the mean, each array in its own dtype; the sums are used up.
@@ -48,13 +53,14 @@ class ExactMean:
         Raises:
             ZeroDivisionError: nothing with a weight above 0 was added.
         """
-        if self.total_weight == 0:
+        total_weight = self.total_weight
+        if total_weight == 0:
             raise ZeroDivisionError("a mean needs a weight above 0")
-        return {key: self._finish(key) for key in list(self._high)}
+        return {key: self._finish(key, total_weight) for key in list(self._high)}
 
-    def _finish(self, key: str) -> NDArray[np.generic]:
+    def _finish(self, key: str, total_weight: float) -> NDArray[np.generic]:
         total = self._high.pop(key) * _HIGH
         total += self._low.pop(key) * _LOW
-        mean = np.asarray(total / self.total_weight)
+        mean = np.asarray(total / total_weight)
         dtype = self._dtypes[key]
         return (mean if dtype.kind == "f" else np.rint(mean)).astype(dtype)

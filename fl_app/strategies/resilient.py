@@ -17,20 +17,21 @@ from fl_app.records import (
     CONFIG,
     EVALUATE,
     WEIGHTS,
+    MalformedReply,
     Weights,
-    add_averages,
+    add_models,
     array_record,
     instruction_config,
     read_statistics,
     to_weights,
 )
 from fl_app.seeding import numpy_generator_for
-from fl_app.strategies.admission import Admission
+from fl_app.strategies.admission import Admission, Refusal, check_statistics
 from fl_app.strategies.averages import ServerEma
 from fl_app.strategies.exchange import ChosenNodes, exchange
 from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord
 from fl_app.strategies.roster import Roster
-from fl_app.strategies.streaming import Streaming
+from fl_app.strategies.streaming import Streaming, prefixed
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,10 @@ class Resilient(Streaming):
         admission: Admission,
         roster: Roster,
         observer: Observer,
+        blank_sums: Statistics,
         **flower: Any,
     ) -> None:
-        super().__init__(admission=admission, min_replies=options.min_replies, **flower)
+        super().__init__(admission=admission, min_replies=options.min_replies, blank_sums=blank_sums, **flower)
         self.task = task
         self.seed = seed
         self.run_name = run_name
@@ -98,7 +100,7 @@ class Resilient(Streaming):
         """Let Flower's strategy write the messages, and add the averages that nodes measure or continue."""
         messages = list(super().configure_train(server_round, arrays, config, grid))
         for message in messages[:1]:  # Flower gives all messages one and the same content
-            add_averages(message.content, self.ema.weights if self.ema else None, self.node_ema)
+            add_models(message.content, self.ema.weights if self.ema else None, self.node_ema)
         return messages
 
     def evaluate(self, grid: Grid, models: dict[str, Weights]) -> tuple[Statistics, dict[str, NodeOutcome]]:
@@ -111,7 +113,8 @@ class Resilient(Streaming):
         connected = set(grid.get_node_ids())
         config = instruction_config(self.task, 0, self.run_name, self.run_folder)
         content = RecordDict({CONFIG: config, WEIGHTS: array_record(models["raw"])})
-        add_averages(content, models.get("ema"), models.get("node-ema"))
+        add_models(content, models.get("ema"), models.get("node-ema"), models.get("initial"))
+        expected = prefixed(self.blank_sums, models)
         asked = [node for node in sites if node in connected]
         messages = [Message(content, dst_node_id=node, message_type=EVALUATE) for node in asked]
         outcomes = {site: NodeOutcome("late", "it did not answer the final evaluation") for site in sites.values()}
@@ -123,14 +126,17 @@ class Resilient(Streaming):
                 continue
             try:
                 statistics = read_statistics(reply.content)
-            except (KeyError, ValueError, TypeError) as error:
-                outcomes[site] = NodeOutcome("refused", f"its statistics cannot be read ({type(error).__name__})")
+                check_statistics(statistics, expected)
+            except (MalformedReply, Refusal) as error:
+                outcomes[site] = NodeOutcome("refused", str(error))
                 continue
-            if all(np.isfinite(value).all() for value in statistics.values()):
-                parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
-            else:
-                outcomes[site] = NodeOutcome("refused", "its statistics are not finite")
+            parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
         return add(part for _, part in sorted(parts.items())), outcomes
+
+    def expected_sums(self) -> Statistics:
+        """Return sums of 0 with the names and shapes that a reply's statistics must have: the EMA's, too."""
+        ours = prefixed(self.blank_sums, ["ema"] if self.ema is not None else [])
+        return {**super().expected_sums(), **ours}
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
@@ -161,7 +167,7 @@ class Resilient(Streaming):
     def _train_round(self, grid: Grid, weights: Weights, number: int) -> Weights:
         self.current = weights
         try:
-            self._wait_for_nodes(grid)
+            self.wait_for_nodes(grid)
         except FederationError as error:
             if not self.roster.sites:
                 raise  # nothing has begun
@@ -172,7 +178,8 @@ class Resilient(Streaming):
         for site, outcome in self.roster.unfit.items():
             self._note(site, outcome)
         if not chosen:
-            self.record.reason = "no node could be asked"
+            why = {outcome.reason for outcome in self.roster.unfit.values()}
+            self.record.reason = f"no node could be asked{': ' if why else ''}{'; '.join(sorted(map(str, why)))}"
             return weights
         self.sites = {node: site for site, node in chosen.items()}
         self.record.asked = list(chosen)
@@ -199,7 +206,8 @@ class Resilient(Streaming):
                 limit = self.options.round_deadline_seconds
                 self._note(site, NodeOutcome("late", f"no reply within {limit:g} s"))
 
-    def _wait_for_nodes(self, grid: Grid) -> None:
+    def wait_for_nodes(self, grid: Grid) -> None:
+        """Wait until enough nodes are connected; raises FederationError when that takes too long."""
         needed, started = self.options.min_nodes, time.monotonic()
         while True:
             connected = len(list(grid.get_node_ids()))

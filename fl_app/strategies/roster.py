@@ -13,6 +13,8 @@ from fl_app.strategies.ledger import NodeOutcome
 
 log = logging.getLogger(__name__)
 
+_ROUNDS_LEFT_ALONE = 5  # a silent node costs the others a deadline: it is asked again after that many rounds
+
 
 class Roster:
     """Asks each node once who it is, and knows it from then on.
@@ -28,6 +30,7 @@ class Roster:
         self.deadline_seconds = deadline_seconds
         self.sites: dict[int, SiteDescription] = {}
         self.unfit: dict[str, NodeOutcome] = {}
+        self._skip: dict[int, int] = {}
 
     def update(self, grid: Grid) -> None:
         """Ask the nodes that are connected and not known yet.
@@ -38,7 +41,8 @@ class Roster:
         """
         self.unfit = {}
         first = not self.sites
-        new = [node for node in grid.get_node_ids() if node not in self.sites]
+        self._skip = {node: rounds - 1 for node, rounds in self._skip.items() if rounds > 1}
+        new = [node for node in grid.get_node_ids() if node not in self.sites and node not in self._skip]
         if not new:
             return
         record = RecordDict({CONFIG: ConfigRecord()})
@@ -53,17 +57,13 @@ class Roster:
                 if first:
                     raise
                 self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+        self._skip |= dict.fromkeys(silent, _ROUNDS_LEFT_ALONE)
         for node in sorted(silent):
             self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
 
     def names(self) -> dict[str, int]:
         """Return node ids by site, in the order of the sites' names."""
         return dict(sorted((description.site, node) for node, description in self.sites.items()))
-
-    def held_classes(self) -> list[bool]:
-        """Tell of each class whether any known site holds a training image."""
-        counts = [description.train_counts for description in self.sites.values()]
-        return [any(column) for column in zip(*counts, strict=True)]
 
     def _add(self, node: int, reply: Message) -> None:
         if reply.has_error():

@@ -6,12 +6,18 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
+from fl_app.metrics.additive import Statistics
 from fl_app.records import MalformedReply, Reply, Weights, array_record, mean_reply, read_reply, to_weights
 from fl_app.strategies.admission import Admission, Refusal
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.ledger import NodeOutcome, RoundRecord
 
 KEEPS_ALL = (FedMedian, FedTrimmedAvg, Krum)
+
+
+def prefixed(sums: Statistics, names: Iterable[str]) -> Statistics:
+    """Return the same sums once for each set of weights, as nodes name them."""
+    return {f"{name}/{key}": value for name in names for key, value in sums.items()}
 
 
 class Streaming(FedAvg):
@@ -26,10 +32,11 @@ class Streaming(FedAvg):
         node_ema: the mean of the nodes' own EMAs, where they send them.
     """
 
-    def __init__(self, *, admission: Admission, min_replies: int, **flower: Any) -> None:
+    def __init__(self, *, admission: Admission, min_replies: int, blank_sums: Statistics, **flower: Any) -> None:
         super().__init__(**flower)
         self.admission = admission
         self.min_replies = min_replies
+        self.blank_sums = blank_sums
         self.record = RoundRecord(task="", round_number=0)
         self.current: Weights = {}
         self.node_ema: Weights | None = None
@@ -58,7 +65,6 @@ class Streaming(FedAvg):
                 continue
             if self.keeps_all:
                 kept.append((reply.site, reply.weights, reply.weight))
-                mean.total_weight += reply.weight
             else:
                 mean.add(reply.weights, reply.weight)
             if ema_mean is not None and reply.node_ema is not None:
@@ -82,6 +88,11 @@ class Streaming(FedAvg):
         arrays, metrics = super().aggregate_train(server_round, fit)
         return self._in_own_dtypes(arrays), metrics
 
+    def expected_sums(self) -> Statistics:
+        """Return sums of 0 with the names and shapes that a reply's statistics must have."""
+        names = ["raw", *(["node-ema"] if self.node_ema is not None else [])]
+        return prefixed(self.blank_sums, names)
+
     def _admit(self, message: Message, mean: ExactMean) -> Reply | None:
         """Judge one reply and write down what became of it; return it where it carries weight."""
         site = self.sites[message.metadata.src_node_id]
@@ -90,9 +101,12 @@ class Streaming(FedAvg):
             return None
         try:
             reply = read_reply(message)
-            self.admission.check(reply, self.record.task, self.record.round_number, site, self.current)
-            if not mean.fits(reply.weights, reply.weight):
-                raise Refusal("its weights are too large to be averaged exactly")
+            record = self.record
+            self.admission.check(reply, record.task, record.round_number, site, self.current, self.expected_sums())
+            if (reply.node_ema is None) != (self.node_ema is None):
+                raise Refusal("it sent no EMA of its own, or one that was not asked for")
+            if not mean.fits(reply.weights, reply.weight) or not mean.fits(reply.node_ema or {}, reply.weight):
+                raise Refusal("its weights are too large, or its weight too small, to be averaged exactly")
         except (MalformedReply, Refusal) as error:
             self._note(site, NodeOutcome("refused", str(error)))
             return None
@@ -100,6 +114,7 @@ class Streaming(FedAvg):
         if reply.weight == 0:
             self._note(site, NodeOutcome("empty", "it holds no training image", seconds=reply.seconds))
             return None
+        self.admission.remember(reply, self.current)
         self._note(site, NodeOutcome("contributed", None, reply.weight, reply.seconds))
         return reply
 

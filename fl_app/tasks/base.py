@@ -33,6 +33,9 @@ class Task(Protocol):
     ) -> dict[str, NDArray[np.float64]]:
         """Measure a model on held-out images as sums that add up over nodes; no image gives sums of 0."""
 
+    def blank_sums(self) -> dict[str, NDArray[np.float64]]:
+        """Return statistics of no image: sums of 0, with the names and shapes that all statistics have."""
+
     def loss_of(self, statistics: Statistics) -> float | None:
         """Finish added statistics to the loss that models are compared by; None where nothing was measured."""
 

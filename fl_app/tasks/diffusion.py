@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fl_app.config import DiffusionOptions, RunConfig, SamplingOptions, TrainingOptions
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import iterate
-from fl_app.diffusion.pipeline import ClassConditionalPipeline
+from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
 from fl_app.diffusion.process import NUM_BANDS, alphas, band_of, denoising_losses, draw_noise, noise_schedule
 from fl_app.diffusion.unet import build_unet
 from fl_app.metrics.additive import Statistics, mean
@@ -62,12 +62,13 @@ class DiffusionTask:
 
         Returns:
             `loss-sum` and `loss-count`, [NUM_BANDS] float64. Few images are measured under several draws of noise,
-            so that one node's figure is no matter of luck; of many, the first `_MEASURED_AT_MOST` are measured.
+            so that one node's figure is no matter of luck; of many, `_MEASURED_AT_MOST` evenly spaced ones.
         """
-        sums, counts = np.zeros(NUM_BANDS), np.zeros(NUM_BANDS)
+        blank = self.blank_sums()
         if len(images) == 0:
-            return {"loss-sum": sums, "loss-count": counts}
-        positions = torch.arange(min(len(images), _MEASURED_AT_MOST))
+            return blank
+        sums, counts = blank["loss-sum"], blank["loss-count"]
+        positions = torch.linspace(0, len(images) - 1, min(len(images), _MEASURED_AT_MOST)).long()
         chosen = images.select(positions.repeat(math.ceil(_MEASURED_AT_LEAST / len(positions))))
         alpha_of = alphas(self.schedule, device)
         model.eval()
@@ -78,6 +79,10 @@ class DiffusionTask:
             sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
             counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
         return {"loss-sum": sums, "loss-count": counts}
+
+    def blank_sums(self) -> dict[str, NDArray[np.float64]]:
+        """Return the statistics of no image."""
+        return {"loss-sum": np.zeros(NUM_BANDS), "loss-count": np.zeros(NUM_BANDS)}
 
     def loss_of(self, statistics: Statistics) -> float | None:
         """Return the mean denoising loss over all images and noise levels."""
@@ -105,7 +110,7 @@ class DiffusionTask:
         self._pipeline(model, held).save_pretrained(folder, safe_serialization=True)
 
     def _pipeline(self, model: nn.Module, held: list[bool] | None = None) -> ClassConditionalPipeline:
-        return ClassConditionalPipeline(
+        pipeline = ClassConditionalPipeline(
             unet=cast(UNet2DModel, model),
             scheduler=self.schedule,
             id2label={str(number): name for number, name in enumerate(self.info.class_names)},
@@ -114,3 +119,4 @@ class DiffusionTask:
             num_steps=self.sampling.num_steps,
             guidance_scale=self.sampling.guidance_scale,
         )
+        return on_best_device(pipeline)

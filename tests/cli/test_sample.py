@@ -27,9 +27,9 @@ def sample(*arguments: str) -> str:
 def test_it_writes_one_grey_png_of_the_images_own_size_for_each(run: Path, tmp_path: Path) -> None:
     output = sample(str(run), "--class", "3", "--class", "7", "-n", "2", "--out", str(tmp_path / "new"))
     files = sorted(path.name for path in (tmp_path / "new").iterdir())
-    assert files == ["00000-3.png", "00000-7.png", "00001-3.png", "00001-7.png"]
+    assert files == ["00000-3-3.png", "00000-7-7.png", "00001-3-3.png", "00001-7-7.png"]
     assert "4 images in 4 files" in output
-    with Image.open(tmp_path / "new/00000-3.png") as image:
+    with Image.open(tmp_path / "new/00000-3-3.png") as image:
         assert (image.mode, image.size) == ("L", (8, 8))
 
 
@@ -41,7 +41,7 @@ def test_a_grid_is_one_picture(run: Path, tmp_path: Path) -> None:
 def test_the_same_seed_draws_the_same_files_and_another_one_others(run: Path, tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         sample(str(run), "--class", "0", "-n", "1", "--seed", seed, "--out", str(tmp_path / name))
-    pixels = [(tmp_path / name / "00000-0.png").read_bytes() for name in "abc"]
+    pixels = [(tmp_path / name / "00000-0-0.png").read_bytes() for name in "abc"]
     assert pixels[0] == pixels[1] != pixels[2]
 
 

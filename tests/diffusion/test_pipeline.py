@@ -81,3 +81,9 @@ def test_a_class_that_cannot_be_drawn_is_refused_by_name(
 def test_more_steps_than_there_are_noise_levels_are_refused(pipeline: ClassConditionalPipeline) -> None:
     with pytest.raises(OptionError, match="between 1 and 1000, got 1001"):
         pipeline(["cat"], num_steps=1001)
+
+
+def test_a_number_is_a_position_and_text_a_name_where_classes_are_called_by_numbers() -> None:
+    unet = build_unet(DatasetInfo(("1", "2", "3"), 1, 8), (8, 8), 1, False)
+    grades = ClassConditionalPipeline(unet, noise_schedule(1000), {"0": "1", "1": "2", "2": "3"})
+    assert (grades.class_index("1"), grades.class_index(1), grades.class_index("0")) == (0, 1, 0)

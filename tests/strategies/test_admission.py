@@ -10,6 +10,7 @@ from fl_app.records import Reply, Weights
 from fl_app.strategies.admission import Admission, Refusal, update_norm
 from tests.options import run_config
 
+SUMS = {"raw/loss-sum": np.zeros(2)}
 CURRENT: Weights = {"w": np.zeros((2, 3), np.float32), "steps": np.zeros((), np.int64)}
 
 
@@ -21,11 +22,13 @@ def admission(**changes: float) -> Admission:
 def reply(**changes: object) -> Reply:
     weights = {"w": np.ones((2, 3), np.float32), "steps": np.ones((), np.int64)}
     fields: dict[str, object] = {"site": "a", "task": "diffusion", "round_number": 3, "weight": 5.0, "weights": weights}
+    fields["statistics"] = {"raw/loss-sum": np.ones(2)}
     return Reply(**(fields | changes))  # type: ignore[arg-type]
 
 
 def check(judge: Admission, answer: Reply) -> None:
-    judge.check(answer, "diffusion", 3, "a", CURRENT)
+    judge.check(answer, "diffusion", 3, "a", CURRENT, SUMS)
+    judge.remember(answer, CURRENT)
 
 
 def test_a_fit_reply_is_admitted() -> None:
@@ -52,7 +55,11 @@ def test_a_fit_reply_is_admitted() -> None:
         ({"weight": math.nan}, "at least 0, got nan"),
         ({"weight": math.inf}, "at least 0, got inf"),
         ({"loss_sum": math.nan}, "a figure of its training is not finite"),
-        ({"statistics": {"raw/loss-sum": np.array([math.inf])}}, "its statistics are not finite"),
+        ({"loss_sum": 1e300}, "or absurdly large"),
+        ({"statistics": {"raw/loss-sum": np.array([math.inf, 0])}}, "its statistics are not finite"),
+        ({"statistics": {"raw/loss-sum": np.array([1e300, 0])}}, "absurdly large"),
+        ({"statistics": {"raw/loss-sum": np.zeros(3)}}, "other names or shapes"),
+        ({"statistics": {}}, "other names or shapes"),
     ],
 )
 def test_an_unfit_reply_is_refused_with_its_reason(changes: dict[str, object], words: str) -> None:
