@@ -49,7 +49,9 @@ class DataOptions(Section):
 class PartitionOptions(Section):
     """How a simulation shares one data set out among its nodes."""
 
-    scheme: Scheme = Field(description="how images are shared out")
+    scheme: Scheme = Field(
+        description="how images are shared out: iid, dirichlet, pathological, shard, linear, square, exponential"
+    )
     alpha: float = Field(gt=0, description="dirichlet: small is skewed, large is even")
     classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
     shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
@@ -101,10 +103,10 @@ class TrainingOptions(Section):
 
     epochs: int = Field(ge=1, description="passes over a node's images in a round (E in the paper)")
     batch_size: int = Field(ge=1, description="images a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser: adam, adamw or sgd")
     learning_rate: float = Field(gt=0, description="step size in the first round")
     lr_schedule: Literal["constant", "cosine", "linear"] = Field(
-        description="how the step size falls over the whole run, step by step: to 0 in the last round"
+        description="constant, or how the step size falls to 0 over the whole run: cosine or linear"
     )
     keep_optimizer_state: bool = Field(description="a node keeps its optimiser's state between rounds")
     gradient_clip: float = Field(ge=0, description="largest gradient norm; 0 turns it off")
@@ -117,7 +119,9 @@ class TrainingOptions(Section):
 class DiffusionOptions(TrainingOptions):
     """The task `diffusion`: network, noise, averaging of weights."""
 
-    strategy: StrategyName = Field(description="the server's strategy")
+    strategy: StrategyName = Field(
+        description="FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg or Krum"
+    )
     num_rounds: int = Field(ge=1, description="federated rounds")
     label_dropout: float = Field(
         ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off"

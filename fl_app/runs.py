@@ -34,7 +34,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         log.info("Nothing to resume in %s: a new run starts", runs)
     elif config.resume:
         folder = RunFolder(Path(config.resume).expanduser().resolve())
-        _check_resumable(folder, config)
+        check_resumable(folder, config)
         return folder
     folder = RunFolder(runs / (config.run_name or new_run_name(config.recipe, f"{run_id % 0x10000:04x}")))
     if folder.options_file.exists():
@@ -88,7 +88,8 @@ def different_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
     ]
 
 
-def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
+def check_resumable(folder: RunFolder, config: RunConfig) -> None:
+    """Raise RunFolderError where a folder holds no run, a finished one, or one of other options."""
     found = read_options(folder)["options"]
     wanted: dict[str, Any] = json.loads(json.dumps(config.to_flat()))
     different = different_options(found, wanted)
@@ -102,12 +103,12 @@ def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _newest_unfinished(runs: Path, config: RunConfig) -> RunFolder | None:
-    """Find the newest folder that `_check_resumable` has nothing against."""
+    """Find the newest folder that `check_resumable` has nothing against."""
     candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for options_file in candidates:
         folder = RunFolder(options_file.parent)
         try:
-            _check_resumable(folder, config)
+            check_resumable(folder, config)
         except RunFolderError:
             continue
         return folder

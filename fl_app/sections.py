@@ -85,6 +85,8 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
         return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
     if kind == "value_error":
         return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+    if kind == "string_pattern_mismatch":
+        return OptionError(f"Option '{name}' must consist of letters, digits, '.', '_' and '-', got {found!r}.")
     message = problem["msg"].removeprefix("Input should be ")
     return OptionError(f"Option '{name}' must be {message}, got {found!r}.")
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
 from fl_app.cli.outcome import Outcome, judge
+from fl_app.cli.preflight import check_before_start
 from fl_app.cli.progress import Progress, RunFolder, summarise
 from fl_app.cli.signals import Interrupted
 from fl_app.cli.simulation import Simulation, read_tail, simulate
@@ -41,6 +42,7 @@ def run(
     settings = settings or []
     app_folder = find_app(app)
     plan = plan_run(app_folder, recipe, settings, out, nodes)
+    check_before_start(plan.config, nodes, plan.output, plan.folder if plan.config.resume else None)
     share = choose_gpu_share(gpu_share)
     console = Console(highlight=False)
     folder = RunFolder(plan.folder, plan.output, since=time.time())

@@ -44,7 +44,8 @@ def sample(
     wanted = [label for label in labels for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
     paths = _write(images, [f"{label}-{pipeline.class_names[label]}" for label in wanted], number, out, grid)
-    typer.echo(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {out.resolve()}")
+    where = paths[0].resolve() if grid else out.resolve()
+    typer.echo(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {where}")
 
 
 def open_model(run: Path, weights: str, checkpoint: str) -> "ClassConditionalPipeline":

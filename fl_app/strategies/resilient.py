@@ -180,6 +180,8 @@ class Resilient(Streaming):
         if not chosen:
             why = {outcome.reason for outcome in self.roster.unfit.values()}
             self.record.reason = f"no node could be asked{': ' if why else ''}{'; '.join(sorted(map(str, why)))}"
+            if not self.roster.sites:
+                raise FederationError(f"The run cannot begin: {self.record.reason}.")
             return weights
         self.sites = {node: site for site, node in chosen.items()}
         self.record.asked = list(chosen)

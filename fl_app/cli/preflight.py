@@ -1,0 +1,46 @@
+"""What can be known to fail before Flower starts: images, network, output folder, the run to resume."""
+
+import os
+from pathlib import Path
+
+from fl_app.config import RunConfig
+from fl_app.errors import RunFolderError
+
+
+def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed: Path | None) -> None:
+    """Read the images once, share them out, build the network: what fails at every node fails here, at once.
+
+    Args:
+        config: of the run.
+        num_nodes: simulated nodes.
+        output: where run folders are made.
+        resumed: the folder to resume, if one is named.
+
+    Raises:
+        FlAppError: with the whole text, names of files included: the images are the user's own.
+    """
+    _check_writable(output)
+    from fl_app.artifacts import RunFolder
+    from fl_app.data.partition import partition
+    from fl_app.data.sources import dataset_info, load_split
+    from fl_app.runs import check_resumable
+    from fl_app.tasks.registry import build_task
+
+    if resumed is not None:
+        check_resumable(RunFolder(resumed), config)
+    info = dataset_info(config.data)
+    for task in config.tasks:
+        build_task(task, config, info).build_model()
+    images = load_split(config.data, "train", config.seed)
+    partition(images.labels.numpy(), num_nodes, config.partition, config.seed)
+
+
+def _check_writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"No run folder can be made in {output}: {error.strerror}. Choose another --out."
+        ) from None
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise RunFolderError(f"No run folder can be made in {output}: you may not write there. Choose another --out.")
