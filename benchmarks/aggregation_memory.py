@@ -103,6 +103,7 @@ def _ours(weights: Weights, num_nodes: int) -> float:
         admission=Admission(config.admission),
         roster=Roster(_INFO, 60.0),
         observer=_Unmoved(),
+        blank_sums={},
     )
     strategy.ema = ServerEma(weights, 3.0)
     grid = PullGrid(weights, num_nodes)

@@ -78,7 +78,13 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
 
 
 def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Status) -> None:
-    """Measure the final models at the nodes, export the better one, and make sure that something was learned."""
+    """Measure the final models at the nodes, export the better one, and make sure that something was learned.
+
+    Raises:
+        FederationError: nothing was learned.
+    """
+    if not any(line["outcome"] == "ok" for line in task_run.history):
+        raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
     status.set("finishing")
     if not strategy.roster.sites:  # resumed after the last round
         strategy.wait_for_nodes(grid)
@@ -89,8 +95,7 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     losses = task_run.finish(statistics, held_classes(task_run.folder))
     if not task_run.learned(losses):
         raise FederationError(
-            f"Nothing was learned: no round counted, or the loss of {task_run.task.name} is not below that of the "
-            "untrained model. "
+            f"Nothing was learned: the loss of {task_run.task.name} is not below that of the untrained model. "
             "Look at the nodes' outcomes in metrics.jsonl."
         )
 

@@ -244,7 +244,7 @@ BAD = {
     "other shape": (with_weights(lambda w: w[..., None]), "refused", "must be float32"),
     "other dtype": (with_weights(lambda w: w.astype(np.float64)), "refused", "got float64"),
     "negative weight": (with_metric("num-examples", -3.0), "refused", "at least 0"),
-    "huge weight": (with_metric("num-examples", 1e30), "refused", "too large to be averaged"),
+    "huge weight": (with_metric("num-examples", 1e30), "refused", "to be averaged exactly"),
     "nan loss": (with_metric("loss-sum", math.nan), "refused", "not finite"),
     "no weights": (without("weights"), "refused", "holds no 'weights'"),
     "no metrics": (without("metrics"), "refused", "holds no 'metrics'"),

@@ -35,6 +35,6 @@ def draw_history(lines: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel("loss (log scale)")
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axes.lines:
+    if axes.get_legend_handles_labels()[1]:
         axes.legend()
     figure.savefig(path, format="png")
