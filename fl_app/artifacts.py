@@ -1,5 +1,6 @@
 """The run folder: what lies where, written whole or not at all, and read back."""
 
+import fcntl
 import json
 import os
 import re
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,27 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: TextIO | None = None
+
+    def lock(self) -> None:
+        """Keep other servers out until `unlock` or the end of the process, however it ends.
+
+        Raises:
+            RunFolderError: another server writes here.
+        """
+        file = (self.path / ".lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunFolderError(f"{self.path} belongs to a run that is still going on.") from None
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     @property
     def options_file(self) -> Path:

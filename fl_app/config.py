@@ -193,6 +193,11 @@ class RunConfig(Section):
                 f"sampling.num-steps must be at most diffusion.num-timesteps, {self.diffusion.num_timesteps}, "
                 f"got {self.sampling.num_steps}"
             )
+        if self.sampling.sampler == "ddim" and self.diffusion.num_timesteps % self.sampling.num_steps:
+            raise ValueError(
+                f"sampling.num-steps must divide diffusion.num-timesteps, {self.diffusion.num_timesteps}, for ddim, "
+                f"got {self.sampling.num_steps}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ _PACKAGES = ("fl-app", "flwr", "torch", "diffusers", "numpy", "safetensors")
 
 
 def open_run(config: RunConfig, run_id: int) -> RunFolder:
-    """Make the run's folder with run.json in it, or find the one to resume.
+    """Make the run's folder with run.json in it, or find the one to resume; the folder comes back locked.
 
     Raises:
         RunFolderError: it exists already, cannot be written, or belongs to a run of other options.
@@ -35,6 +35,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     elif config.resume:
         folder = RunFolder(Path(config.resume).expanduser().resolve())
         check_resumable(folder, config)
+        folder.lock()
         return folder
     folder = RunFolder(runs / (config.run_name or new_run_name(config.recipe, f"{run_id % 0x10000:04x}")))
     if folder.options_file.exists():
@@ -51,6 +52,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         "nodes": {},
     }
     write_json(folder.options_file, document)
+    folder.lock()
     return folder
 
 
@@ -103,12 +105,13 @@ def check_resumable(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _newest_unfinished(runs: Path, config: RunConfig) -> RunFolder | None:
-    """Find the newest folder that `check_resumable` has nothing against."""
+    """Find and lock the newest folder that `check_resumable` has nothing against and no other server writes to."""
     candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for options_file in candidates:
         folder = RunFolder(options_file.parent)
         try:
             check_resumable(folder, config)
+            folder.lock()
         except RunFolderError:
             continue
         return folder

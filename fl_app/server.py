@@ -47,6 +47,7 @@ def run(grid: Grid, context: Context) -> None:
         _fail(status, error)
         raise
     finally:
+        folder.unlock()
         log.info("Run folder: %s", folder.path)
 
 

@@ -10,7 +10,9 @@ from tests.tiny import tiny_run
 
 
 def open_tiny(output: Path, **overrides: str | int | float) -> RunFolder:
-    return open_run(tiny_run(output, {key.replace("_", "-"): value for key, value in overrides.items()}), 0xABCD)
+    folder = open_run(tiny_run(output, {key.replace("_", "-"): value for key, value in overrides.items()}), 0xABCD)
+    folder.unlock()
+    return folder
 
 
 def set_state(folder: RunFolder, state: str) -> None:
@@ -72,6 +74,15 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_options(tmp_path: Path
         set_state(open_tiny(tmp_path, run_name=name), state)
     open_tiny(tmp_path, run_name="d", seed=5)
     assert open_tiny(tmp_path, resume="auto").path.name == "b"
+
+
+def test_a_run_that_is_still_going_on_is_not_resumed(tmp_path: Path) -> None:
+    going_on = open_run(tiny_run(tmp_path), 1)
+    with pytest.raises(RunFolderError, match="still going on"):
+        open_tiny(tmp_path, resume=str(going_on.path))
+    assert open_tiny(tmp_path, resume="auto", run_name="second").path.name == "second"
+    going_on.unlock()
+    assert open_tiny(tmp_path, resume=str(going_on.path)).path == going_on.path
 
 
 def test_auto_starts_a_new_run_where_nothing_can_be_resumed(tmp_path: Path) -> None:

@@ -114,8 +114,12 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not 1 <= steps <= self.scheduler.config.num_train_timesteps:
             limit = self.scheduler.config.num_train_timesteps
             raise OptionError(f"The number of denoising steps must be between 1 and {limit}, got {steps}.")
+        name = sampler or self.config.sampler
+        if name == "ddim" and self.scheduler.config.num_train_timesteps % steps:
+            levels = self.scheduler.config.num_train_timesteps
+            raise OptionError(f"The number of denoising steps must divide {levels} for ddim, got {steps}.")
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        chosen = build_sampler(sampler or self.config.sampler, self.scheduler)
+        chosen = build_sampler(name, self.scheduler)
         self.unet.eval()
         parts = []
         for start in range(0, len(labels), batch_size):

@@ -46,6 +46,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
     folder = open_run(tiny_run(tmp_path), 1)
+    folder.unlock()
     check(tmp_path, {"resume": str(folder.path)}, folder.path)
     write_json(folder.status_file, {"state": "completed"})
     with pytest.raises(RunFolderError, match="is finished"):
@@ -54,5 +55,6 @@ def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
 
 def test_a_run_of_other_options_is_not_resumed(tmp_path: Path) -> None:
     folder = open_run(tiny_run(tmp_path), 1)
+    folder.unlock()
     with pytest.raises(RunFolderError, match=r"diffusion\.epochs \(was 1, is 2\)"):
         check(tmp_path, {"resume": str(folder.path), "diffusion.epochs": 2}, folder.path)

@@ -83,6 +83,12 @@ def test_more_steps_than_there_are_noise_levels_are_refused(pipeline: ClassCondi
         pipeline(["cat"], num_steps=1001)
 
 
+def test_ddim_refuses_steps_that_do_not_divide_the_noise_levels(pipeline: ClassConditionalPipeline) -> None:
+    """The scheduler of diffusers steps down by the whole quotient, so that its levels would not be its own."""
+    with pytest.raises(OptionError, match="must divide 1000 for ddim, got 300"):
+        pipeline(["cat"], sampler="ddim", num_steps=300)
+
+
 def test_a_number_is_a_position_and_text_a_name_where_classes_are_called_by_numbers() -> None:
     unet = build_unet(DatasetInfo(("1", "2", "3"), 1, 8), (8, 8), 1, False)
     grades = ClassConditionalPipeline(unet, noise_schedule(1000), {"0": "1", "1": "2", "2": "3"})
