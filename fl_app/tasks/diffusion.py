@@ -21,7 +21,7 @@ from fl_app.metrics.additive import Statistics, mean
 from fl_app.shapes import Batch
 from fl_app.tasks.pictures import save_gallery
 
-_MEASURED_AT_LEAST = 128  # draws of noise a node's measurement rests on, where it has any image
+_MEASURED_AT_LEAST = 32  # draws of noise a node's measurement rests on, where it has any image
 _MEASURED_AT_MOST = 1024
 _MEASURE_BATCH = 128
 
