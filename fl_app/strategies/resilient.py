@@ -80,9 +80,10 @@ class Resilient(Streaming):
             FederationError: too few nodes at the start, or too many failed rounds in a row.
         """
         for number in range(first_round, num_rounds + 1):
-            started = time.monotonic()
             self.record = RoundRecord(self.task, number)
-            after = self._train_round(grid, weights, number)
+            chosen = self._gather(grid, number)  # waiting and getting to know each other are no part of a round's time
+            started = time.monotonic()
+            after = self._train_round(grid, weights, chosen) if chosen else weights
             self.record.seconds = time.monotonic() - started
             self.failed_in_a_row = 0 if self.record.reason is None else self.failed_in_a_row + 1
             self.observer.round_ended(self.record, weights, after)
@@ -164,15 +165,15 @@ class Resilient(Streaming):
         if self.ema:
             self.ema.num_updates = int(values["ema-updates"])
 
-    def _train_round(self, grid: Grid, weights: Weights, number: int) -> Weights:
-        self.current = weights
+    def _gather(self, grid: Grid, number: int) -> dict[str, int]:
+        """Wait for nodes, get to know new ones, and choose those of the round: node ids by site; none if it fails."""
         try:
             self.wait_for_nodes(grid)
         except FederationError as error:
             if not self.roster.sites:
                 raise  # nothing has begun
             self.record.reason = str(error)
-            return weights
+            return {}
         self.roster.update(grid)
         chosen = self._choose_nodes(grid, number)
         for site, outcome in self.roster.unfit.items():
@@ -182,7 +183,11 @@ class Resilient(Streaming):
             self.record.reason = f"no node could be asked{': ' if why else ''}{'; '.join(sorted(map(str, why)))}"
             if not self.roster.sites:
                 raise FederationError(f"The run cannot begin: {self.record.reason}.")
-            return weights
+        return chosen
+
+    def _train_round(self, grid: Grid, weights: Weights, chosen: dict[str, int]) -> Weights:
+        number = self.record.round_number
+        self.current = weights
         self.sites = {node: site for site, node in chosen.items()}
         self.record.asked = list(chosen)
         self.observer.progressed(self.record)
