@@ -95,7 +95,7 @@ def test_one_node_and_one_round_is_local_training_bit_for_bit(tmp_path: Path) ->
         config.diffusion,
         Progress(1, 1),
         device=torch.device("cpu"),
-        order=generator_for(0, "site-0", 1, "diffusion-order"),
+        order=lambda epoch: generator_for(0, "site-0", epoch, "diffusion-order"),
         noise=generator_for(0, "site-0", 1, "diffusion-noise"),
     )
     assert same(weights(tmp_path), {key: value.numpy() for key, value in model.state_dict().items()})
