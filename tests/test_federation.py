@@ -381,7 +381,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         if data.site != "site-1":
             return data
         names = tuple(reversed(data.train.class_names))
-        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
+        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation, data.test)]
         return type(data)(data.site, *parts)
 
     monkeypatch.setattr("fl_app.client.load_local", other)
