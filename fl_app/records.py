@@ -160,7 +160,7 @@ def task_name(message: Message) -> str:
 
 
 def num_bytes(content: RecordDict) -> int:
-    """Count the bytes of a message's arrays: weights, sums, heads; the few names and numbers beside them do not count."""
+    """Count the bytes of a message's arrays, without the few names and numbers beside them."""
     return sum(record.count_bytes() for record in content.array_records.values())
 
 
