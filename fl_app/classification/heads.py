@@ -1,0 +1,215 @@
+"""Heads: ways to tell the class from an embedding, most of them built from pooled moments without training.
+
+f is an embedding [D], P_c and n_c a class's mean and count, n = sum n_c, and W = sum of (f - P_c)(f - P_c)^T over all
+images, the scatter within the classes. A class that nobody holds is excluded: its score is minus infinity, since a zero
+prototype would win after a ReLU.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_app.errors import FlAppError
+
+HEADS = ("linear", "nearest-mean", "cosine", "lda", "fedcof")
+
+# Cosines of embeddings after a ReLU differ by some hundredths to tenths; the argmax does not depend on this.
+_COSINE_TEMPERATURE = 0.05
+# Embeddings are float32: less than this share of the whole is rounding.
+_ROUNDING = 1e-12
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """An affine map from embeddings to scores.
+
+    Attributes:
+        weight: [K, D] float64; 0 for an excluded class.
+        bias: [K] float64; minus infinity for an excluded class.
+        normalise: whether embeddings are divided by their norm first.
+    """
+
+    weight: Array
+    bias: Array
+    normalise: bool = False
+
+    def scores(self, features: NDArray[np.floating]) -> Array:
+        """Return the score of each class, [B, K] float64; the largest wins, and their softmax is a probability.
+
+        Args:
+            features: [B, D] embeddings.
+
+        Raises:
+            FlAppError: an embedding is not finite.
+        """
+        f = np.asarray(features, dtype=np.float64)
+        if not np.isfinite(f).all():
+            raise FlAppError("An embedding is not finite: the network has diverged or its weights are damaged.")
+        if self.normalise:
+            f = _unit_rows(f)
+        return np.asarray(f @ self.weight.T + self.bias)
+
+
+def predict(scores: Array) -> NDArray[np.int64]:
+    """Return the class with the largest score, the smallest such class on ties: [B]; `scores`: [B, K]."""
+    return np.asarray(np.argmax(scores, axis=1), dtype=np.int64)
+
+
+def linear_head(weight: NDArray[np.floating], bias: NDArray[np.floating], held: Sequence[bool]) -> Head:
+    """Take over a network's last layer, without the classes that nobody holds.
+
+    Args:
+        weight: [K, D].
+        bias: [K].
+        held: of each class, whether any node has an image.
+
+    Raises:
+        FlAppError: no class is held.
+    """
+    is_held = np.asarray(held, dtype=bool)
+    if not is_held.any():
+        raise FlAppError("No node holds an image of any class, so that no class can be told. Look at the nodes' data.")
+    return _head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), is_held)
+
+
+def build_heads(pooled: Mapping[str, Array], shrinkage: float) -> tuple[dict[str, Head], dict[str, str]]:
+    """Build every head that needs no training.
+
+    Args:
+        pooled: as `moments.pool` returns them.
+        shrinkage: `lda`, `fedcof`: the share of the mean variance that is added to every variance. 0 adds none; the
+            heads are then defined only where there are more images (`fedcof`: sites) than the embedding is long.
+
+    Returns:
+        The heads by name, and the reason for each that is not defined.
+    """
+    heads: dict[str, Head] = {}
+    reasons: dict[str, str] = {}
+    for name, build in _BUILDERS.items():
+        try:
+            if not (pooled["count"] > 0).any():
+                raise _NotDefined("no class is held by any site")
+            heads[name] = build(pooled, shrinkage)
+        except _NotDefined as reason:
+            reasons[name] = str(reason)
+    return heads, reasons
+
+
+def nearest_distance(prototypes: Array, held: NDArray[np.bool_], features: NDArray[np.floating]) -> Array:
+    """Return the Euclidean distance to the nearest prototype of a held class: [B]; infinite where none is held.
+
+    Args:
+        prototypes: [K, D].
+        held: [K].
+        features: [B, D].
+    """
+    f = np.asarray(features, dtype=np.float64)
+    nearest = np.full(len(f), np.inf)
+    for prototype in prototypes[held]:
+        np.minimum(nearest, np.linalg.norm(f - prototype, axis=1), out=nearest)
+    return nearest
+
+
+class _NotDefined(Exception):
+    """The moments do not determine a head; the text says why."""
+
+
+def _nearest_mean(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """-|f - P_c|^2 / (2 s^2) without |f|^2: the posterior of round Gaussians with variance s^2 = tr(W) / (n D)."""
+    count, means = pooled["count"], _class_means(pooled)
+    variance = _mean_variance(_within_scatter(pooled) / count.sum(), pooled["outer"])
+    if variance == 0.0:
+        variance = 0.5  # the plain -|f - P_c|^2
+    return _head(means / variance, -0.5 * (means**2).sum(axis=1) / variance, count > 0)
+
+
+def _cosine(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """f.P_c / |f||P_c|, divided by a temperature; a zero vector has cosine 0 to all others."""
+    weight = _unit_rows(_class_means(pooled)) / _COSINE_TEMPERATURE
+    return _head(weight, np.zeros(len(weight)), pooled["count"] > 0, normalise=True)
+
+
+def _lda(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """P_c' S^-1 f - P_c' S^-1 P_c / 2 + log(n_c / n), with S = W / n + shrinkage tr(W) / (n D) I."""
+    count, means = pooled["count"], _class_means(pooled)
+    within = _within_scatter(pooled) / count.sum()
+    variance = _mean_variance(within, pooled["outer"])
+    if variance == 0.0:
+        raise _NotDefined("the embeddings do not vary within any class; each may have one image only")
+    weight = means @ _inverse(within + shrinkage * variance * np.eye(len(within)))
+    prior = np.log(np.where(count > 0, count, 1.0) / count.sum())
+    return _head(weight, prior - 0.5 * (weight * means).sum(axis=1), count > 0)
+
+
+def _fedcof(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """Ridge regression on covariances estimated from the sites' means (Goswami et al. 2025, arXiv 2412.14326).
+
+    A site's mean of n images scatters with 1/n of the covariance of one image, so that
+    S_c = sum over sites of n_kc (m_kc - P_c)(m_kc - P_c)^T / (sites_c - 1) is an unbiased estimate of it. Then
+    G = sum_c (n_c - 1)(S_c + ridge) + n m m^T, with m the mean of all images and nothing of the scatter between
+    classes, and each class's weight is G^-1 n_c P_c at unit length. The authors add a ridge of 1; here it is a share
+    of the mean variance, and scores are counted in standard deviations within a class, so that the embedding's unit
+    does not matter.
+    """
+    count, means, num_sites = pooled["count"], _class_means(pooled), pooled["num-sites"]
+    is_known = num_sites > 1
+    if not is_known.any():
+        raise _NotDefined("no class is held by two sites or more")
+    between_sites = pooled["site-outer"] - count[:, None, None] * means[:, :, None] * means[:, None, :]
+    covariances = between_sites[is_known] / (num_sites[is_known] - 1.0)[:, None, None]
+    degrees = count[is_known] - 1.0
+    scatter = np.tensordot(degrees, covariances, axes=1)
+    variance = _mean_variance(scatter / degrees.sum(), pooled["outer"])
+    if variance == 0.0:
+        raise _NotDefined("the sites' means of each class are the same")
+    mean = pooled["sum"].sum(axis=0) / count.sum()
+    ridge = shrinkage * variance * np.clip(count - 1.0, 0.0, None).sum()
+    gram = scatter + ridge * np.eye(len(scatter)) + count.sum() * np.outer(mean, mean)
+    weight = _unit_rows(pooled["sum"] @ _inverse(gram)) / np.sqrt(variance)
+    return _head(weight, np.zeros(len(weight)), count > 0)
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Array], float], Head]] = {
+    "nearest-mean": _nearest_mean,
+    "cosine": _cosine,
+    "lda": _lda,
+    "fedcof": _fedcof,
+}
+
+
+def _head(weight: Array, bias: Array, held: NDArray[np.bool_], normalise: bool = False) -> Head:
+    return Head(np.where(held[:, None], weight, 0.0), np.where(held, bias, -np.inf), normalise)
+
+
+def _class_means(pooled: Mapping[str, Array]) -> Array:
+    """Return P, [K, D]; 0 for a class without images, which `_head` excludes."""
+    count = pooled["count"]
+    return np.asarray(pooled["sum"] / np.where(count > 0, count, 1.0)[:, None])
+
+
+def _within_scatter(pooled: Mapping[str, Array]) -> Array:
+    means = _class_means(pooled)
+    return np.asarray(pooled["outer"] - (pooled["count"][:, None] * means).T @ means)
+
+
+def _mean_variance(covariance: Array, outer: Array) -> float:
+    """Return tr(covariance) / D, and 0 where it is mere rounding beside the moments it was computed from."""
+    trace = float(np.trace(covariance))
+    return trace / len(covariance) if trace > _ROUNDING * float(np.trace(outer)) else 0.0
+
+
+def _inverse(matrix: Array) -> Array:
+    values, vectors = np.linalg.eigh(matrix)
+    if values[0] <= _ROUNDING * values[-1]:
+        raise _NotDefined("the covariance cannot be inverted; a larger 'classification.shrinkage' helps")
+    return np.asarray((vectors / values) @ vectors.T)
+
+
+def _unit_rows(rows: Array) -> Array:
+    """Divide each row by its norm; a zero row stays zero."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms > 0, norms, 1.0))

@@ -1,0 +1,200 @@
+"""Figures of a classifier from sums that add up over nodes, with intervals from the same sums."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import special
+from torchmetrics.classification import MulticlassAUROC
+
+from fl_app.errors import FlAppError
+from fl_app.metrics.additive import Statistics, mean
+
+Array = NDArray[np.float64]
+
+# A softmax piles up at 0 and 1, or, before training, at 1 / K. Thresholds even in the logit leave one or the other in
+# few bins; these are close together around 1 / K and move apart with the distance from it.
+_NUM_THRESHOLDS = 128
+_FINE_WITHIN = 0.3  # logits from that of 1 / K, where the spacing starts to grow
+_LOWEST_LOGIT, _HIGHEST_LOGIT = -100.0, 36.0  # above, a probability is 1 in float64
+_CHUNK = 1024  # images at a time, since the comparison with all thresholds takes memory
+
+
+def blank_scores(num_classes: int) -> dict[str, Array]:
+    """Return the statistics of no image.
+
+    Returns:
+        `confusion` [K, K], true times predicted; `auroc` [T, K, 2, 2], per threshold and class the images by
+        whether they are of the class and whether their probability reaches the threshold; `nll` [] and `nll-count` [].
+    """
+    return {
+        "confusion": np.zeros((num_classes, num_classes)),
+        "auroc": np.zeros((_NUM_THRESHOLDS, num_classes, 2, 2)),
+        "nll": np.zeros(()),
+        "nll-count": np.zeros(()),
+    }
+
+
+def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
+    """Sum up how scores agree with labels.
+
+    Args:
+        scores: [B, K]; the largest wins, the smallest class on ties; minus infinity for an excluded class.
+            Probabilities are their softmax.
+        labels: [B].
+
+    Returns:
+        As `blank_scores`. An image whose own class is excluded has an infinite negative log-likelihood; it is
+        left out of `nll` and `nll-count`.
+
+    Raises:
+        FlAppError: a score is not a number, or an image has no finite score.
+    """
+    num_classes = scores.shape[1]
+    statistics = blank_scores(num_classes)
+    if len(scores) == 0:
+        return statistics
+    log_probabilities = _log_softmax(np.asarray(scores, dtype=np.float64))
+    np.add.at(statistics["confusion"], (labels, np.argmax(scores, axis=1)), 1.0)
+    statistics["auroc"] += _auroc_state(np.exp(log_probabilities), labels)
+    own = log_probabilities[np.arange(len(labels)), labels]
+    is_finite = np.isfinite(own)
+    statistics["nll"] -= own[is_finite].sum()
+    statistics["nll-count"] += is_finite.sum()
+    return statistics
+
+
+def figures(statistics: Statistics) -> dict[str, Any]:
+    """Finish added statistics.
+
+    Returns:
+        `n` and `support` ([K]) in images; `accuracy`; `balanced-accuracy` and `macro-f1`, over the classes with
+        support; `auc`, one class against the rest, averaged over the classes with images on both sides (K = 2: of
+        class 1); `nll`, the mean negative log-likelihood in nats, over the images whose class is not excluded.
+        None where a figure is not defined. The AUC counts scores in one bin as ties.
+    """
+    confusion = statistics["confusion"]
+    measured = {name: _number(value) for name, value in _confusion_figures(confusion).items()}
+    return {
+        "n": round(float(confusion.sum())),
+        "support": [round(float(value)) for value in confusion.sum(axis=1)],
+        "accuracy": measured["accuracy"],
+        "balanced-accuracy": measured["balanced-accuracy"],
+        "auc": _number(_mean_defined(np.array([_auc(*bins) for bins in _auc_bins(statistics)]))),
+        "macro-f1": measured["macro-f1"],
+        "nll": mean(float(statistics["nll"]), float(statistics["nll-count"])),
+    }
+
+
+def intervals(
+    statistics: Statistics, generator: np.random.Generator, num_resamples: int = 1000, level: float = 0.95
+) -> dict[str, tuple[float, float] | None]:
+    """Return percentile intervals of a bootstrap over images, drawn from the added statistics alone.
+
+    The confusion matrix says what a resample of the images can hold, and so do the bins of each class's AUC. The sums
+    do not say how the AUCs of two classes hang together; each is drawn on its own.
+
+    Args:
+        statistics: added.
+        generator: draws the resamples.
+        num_resamples: more make the ends steadier.
+        level: the share of resamples inside.
+
+    Returns:
+        `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None where a figure is not defined, and for fewer than 2
+        images. An interval has no width where no image was wrong, however few there are.
+    """
+    confusion = statistics["confusion"]
+    if confusion.sum() < 2:
+        return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
+    drawn = _confusion_figures(_resample(confusion, generator, num_resamples))
+    aucs = [_auc(*np.moveaxis(_resample(bins, generator, num_resamples), 1, 0)) for bins in _auc_bins(statistics)]
+    drawn["auc"] = _mean_defined(np.stack(aucs, axis=-1)) if aucs else np.full(num_resamples, np.nan)
+    return {name: _middle(values, level) for name, values in drawn.items()}
+
+
+def _log_softmax(scores: Array) -> Array:
+    if np.isnan(scores).any() or not np.isfinite(scores.max(axis=1)).all():
+        raise FlAppError("A score is not finite: the network has diverged or its weights are damaged.")
+    return np.asarray(special.log_softmax(scores, axis=1))
+
+
+def _thresholds(num_classes: int) -> Array:
+    """Return increasing probabilities, even in asinh((logit p - logit 1/K) / _FINE_WITHIN): [T]."""
+    center = -np.log(max(num_classes - 1, 1))
+    ends = np.arcsinh((np.array([_LOWEST_LOGIT, _HIGHEST_LOGIT]) - center) / _FINE_WITHIN)
+    return np.asarray(special.expit(center + _FINE_WITHIN * np.sinh(np.linspace(*ends, _NUM_THRESHOLDS))))
+
+
+def _auroc_state(probabilities: Array, labels: NDArray[np.int64]) -> Array:
+    num_classes = probabilities.shape[1]
+    thresholds = torch.tensor(_thresholds(num_classes))
+    metric = MulticlassAUROC(num_classes, thresholds=thresholds, average="none", validate_args=False)
+    for start in range(0, len(labels), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        metric.update(torch.tensor(probabilities[chunk]), torch.tensor(labels[chunk]))
+    return np.asarray(metric.confmat.numpy(), dtype=np.float64)
+
+
+def _confusion_figures(confusion: Array) -> dict[str, Array]:
+    """Finish confusion matrices [..., K, K] to figures [...], not a number where not defined."""
+    support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    has_support = support > 0
+    f1 = _ratio(2.0 * correct, support + predicted)
+    return {
+        "accuracy": _ratio(correct.sum(axis=-1), support.sum(axis=-1)),
+        "balanced-accuracy": _mean_defined(_ratio(correct, support)),
+        "macro-f1": _mean_defined(np.where(has_support, f1, np.nan)),
+    }
+
+
+def _auc_bins(statistics: Statistics) -> list[Array]:
+    """Return, per class that counts, the images by (rest or class, bin of their probability): [2, T + 1]."""
+    state = statistics["auroc"]
+    total = state[:1].sum(axis=-1)
+    reaching = np.concatenate([total, state[..., 1], np.zeros_like(total)])
+    bins = np.moveaxis(reaching[:-1] - reaching[1:], 0, -1)
+    classes = [1] if len(bins) == 2 else range(len(bins))
+    return [bins[label] for label in classes]
+
+
+def _auc(rest: Array, members: Array) -> Array:
+    """Return the share of pairs in the right order, ties half, of images binned as [..., T + 1]."""
+    below = np.cumsum(rest, axis=-1) - 0.5 * rest
+    return _ratio((members * below).sum(axis=-1), members.sum(axis=-1) * rest.sum(axis=-1))
+
+
+def _resample(counts: Array, generator: np.random.Generator, num_resamples: int) -> Array:
+    """Draw as many images again from the cells of a table: [num_resamples, *counts.shape]."""
+    drawn = np.zeros((num_resamples, counts.size))
+    cells = np.flatnonzero(counts)
+    if len(cells):
+        filled = counts.reshape(-1)[cells]
+        drawn[:, cells] = generator.multinomial(round(filled.sum()), filled / filled.sum(), size=num_resamples)
+    return drawn.reshape(num_resamples, *counts.shape)
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Divide; not a number where the denominator is 0."""
+    undefined = np.full(np.shape(numerator), np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0))
+
+
+def _mean_defined(values: Array) -> Array:
+    """Average over the last axis what is a number; not a number where nothing is."""
+    is_defined = ~np.isnan(values)
+    return _ratio(np.where(is_defined, values, 0.0).sum(axis=-1), is_defined.sum(axis=-1))
+
+
+def _middle(values: Array, level: float) -> tuple[float, float] | None:
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return None
+    low, high = np.quantile(defined, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    return float(low), float(high)
+
+
+def _number(value: Array) -> float | None:
+    return None if np.isnan(value) else float(value)
