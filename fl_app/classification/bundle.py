@@ -1,0 +1,226 @@
+"""The exported classifier: network, prototypes and heads in one folder, used without a federation around it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as arrays_to_bytes
+from safetensors.torch import load_file as load_weights
+from safetensors.torch import save as weights_to_bytes
+from torch import Tensor
+
+from fl_app.classification.heads import HEADS, Head, build_heads
+from fl_app.classification.moments import blank_moments, pool
+from fl_app.classification.network import Classifier, build_network
+from fl_app.data.images import DatasetInfo
+from fl_app.errors import FlAppError, OptionError, RunFolderError
+from fl_app.sections import Section
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished classifier.
+
+    Attributes:
+        network: `cnn` or `resnet18`.
+        embedding_size: the option's; `resnet18` has 512 whatever it says.
+        info: class names, channels and size of the images.
+        weights: of the network, by name.
+        pooled: the sites' sums, from `moments.pool`.
+        heads: by name; those that are defined.
+        shipped: the head that is used unless another one is named.
+        reading: whose features the sums were measured with, `consistent` or `piggyback`.
+        shrinkage: of the covariances of `lda` and `fedcof`.
+        abstain_distance: farther than this from every prototype an image gets no answer; None: it always gets one.
+        record: JSON that says how the model came about. `contributed` lists the sites whose sums went in, and
+            `added` what `joining.add_site` added, an entry each.
+    """
+
+    network: str
+    embedding_size: int
+    info: DatasetInfo
+    weights: dict[str, Tensor]
+    pooled: dict[str, NDArray[np.float64]]
+    heads: dict[str, Head]
+    shipped: str
+    reading: str
+    shrinkage: float
+    abstain_distance: float | None
+    record: dict[str, Any]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which classes have a prototype: [K]."""
+        return np.asarray(self.pooled["count"] > 0)
+
+    @property
+    def prototypes(self) -> NDArray[np.float64]:
+        """Mean embedding of each class, [K, D]; nan for a class without one, so that nobody takes it for a point."""
+        count = np.where(self.known, self.pooled["count"], np.nan)
+        return np.asarray(self.pooled["sum"] / count[:, None])
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites whose sums are in the prototypes."""
+        return [*self.record.get("contributed", []), *(entry["site"] for entry in self.record.get("added", []))]
+
+    def head(self, name: str | None) -> Head:
+        """Return the head of that name, None for the one that ships.
+
+        Raises:
+            OptionError: it is unknown, or not defined in this model.
+        """
+        if name is None or name in self.heads:
+            return self.heads[name or self.shipped]
+        choice = f"Choose one of {', '.join(self.heads)}."
+        if name not in HEADS:
+            raise OptionError(f"There is no head '{name}'. {choice}")
+        reason = build_heads(self.pooled, self.shrinkage)[1].get(name, "it was not exported")
+        raise OptionError(f"The head '{name}' is not defined in this model: {reason}. {choice}")
+
+    def build_network(self) -> Classifier:
+        """Return the network with its weights, in eval mode."""
+        with torch.device("meta"):  # random weights would be drawn for nothing
+            network = build_network(self.info, cast(Literal["cnn", "resnet18"], self.network), self.embedding_size)
+        network.load_state_dict(self.weights, assign=True)
+        return network.eval()
+
+
+class _Document(Section):
+    """model.json."""
+
+    format: Literal[1]
+    network: Literal["cnn", "resnet18"]
+    embedding_size: int = Field(ge=1)
+    num_channels: Literal[1, 3]
+    image_size: int = Field(ge=1)
+    shipped: str
+    normalised_heads: list[str]
+    reading: Literal["consistent", "piggyback"]
+    shrinkage: float = Field(ge=0)
+    abstain_distance: float | None = Field(ge=0)
+    weights_sha256: str
+    record: dict[str, Any]
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Return a checksum of weights, the same in every file that holds them: SHA-256, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write a classifier into an existing, empty folder.
+
+    `model.safetensors` (weights), `prototypes.safetensors` (`prototypes` [K, D] and the sums they come from),
+    `heads.safetensors` (`<head>/weight` [K, D], `<head>/bias` [K]), `classes.json` (names by label), `model.json`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    document = _Document.model_validate(
+        {
+            "format": 1,
+            "network": bundle.network,
+            "embedding-size": bundle.embedding_size,
+            "num-channels": bundle.info.num_channels,
+            "image-size": bundle.info.image_size,
+            "shipped": bundle.shipped,
+            "normalised-heads": [name for name, head in bundle.heads.items() if head.normalise],
+            "reading": bundle.reading,
+            "shrinkage": bundle.shrinkage,
+            "abstain-distance": bundle.abstain_distance,
+            "weights-sha256": fingerprint(bundle.weights),
+            "record": bundle.record,
+        }
+    )
+    weights = {name: value.detach().cpu().contiguous() for name, value in bundle.weights.items()}
+    heads = {f"{name}/weight": head.weight for name, head in bundle.heads.items()}
+    heads |= {f"{name}/bias": head.bias for name, head in bundle.heads.items()}
+    (folder / "model.safetensors").write_bytes(weights_to_bytes(weights))
+    (folder / "prototypes.safetensors").write_bytes(_to_bytes({**bundle.pooled, "prototypes": bundle.prototypes}))
+    (folder / "heads.safetensors").write_bytes(_to_bytes(heads))
+    _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(bundle.info.class_names)})
+    _write_json(folder / "model.json", document.model_dump(by_alias=True))
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read a classifier.
+
+    Raises:
+        RunFolderError: the folder holds none, or a damaged one.
+    """
+    if not (folder / "model.json").is_file():
+        raise RunFolderError(f"{folder} holds no classification model: it has no file model.json.")
+    try:
+        document = _Document.model_validate_json((folder / "model.json").read_bytes())
+        bundle = _read(folder, document)
+        _check_whole(bundle, document.weights_sha256)
+        return bundle
+    except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise RunFolderError(
+            f"The classification model in {folder} is damaged ({' '.join(str(error).split())[:200]}). "
+            "Copy it anew from where it was made."
+        ) from None
+
+
+def _read(folder: Path, document: _Document) -> Bundle:
+    classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    names = tuple(str(classes[str(label)]) for label in range(len(classes)))
+    arrays, flat = load_arrays(folder / "prototypes.safetensors"), load_arrays(folder / "heads.safetensors")
+    heads = {
+        name: Head(flat[f"{name}/weight"], flat[f"{name}/bias"], name in document.normalised_heads)
+        for name in HEADS
+        if f"{name}/weight" in flat
+    }
+    return Bundle(
+        network=document.network,
+        embedding_size=document.embedding_size,
+        info=DatasetInfo(names, document.num_channels, document.image_size),
+        weights=load_weights(folder / "model.safetensors"),
+        pooled={name: value for name, value in arrays.items() if name != "prototypes"},
+        heads=heads,
+        shipped=document.shipped,
+        reading=document.reading,
+        shrinkage=document.shrinkage,
+        abstain_distance=document.abstain_distance,
+        record=document.record,
+    )
+
+
+def _check_whole(bundle: Bundle, expected_fingerprint: str) -> None:
+    """Raise an error where files that can be read do not fit together."""
+    if fingerprint(bundle.weights) != expected_fingerprint:
+        raise ValueError("the weights are not those that were saved")
+    num_classes, size = len(bundle.info.class_names), bundle.build_network().embedding_size
+    blank = pool([blank_moments(num_classes, size)])
+    if {name: value.shape for name, value in bundle.pooled.items()} != {name: v.shape for name, v in blank.items()}:
+        raise ValueError("the sums have other names or shapes than the network's")
+    if not all(np.isfinite(value).all() for value in bundle.pooled.values()):
+        raise ValueError("a sum is not finite")
+    for name, head in bundle.heads.items():
+        if head.weight.shape != (num_classes, size) or head.bias.shape != (num_classes,):
+            raise ValueError(f"the head '{name}' has another shape than the network")
+    if bundle.shipped not in bundle.heads:
+        raise ValueError(f"the head '{bundle.shipped}' that ships is missing")
+
+
+def _to_bytes(arrays: Mapping[str, NDArray[np.float64]]) -> bytes:
+    return arrays_to_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
