@@ -45,7 +45,7 @@ def build_network(info: DatasetInfo, name: Literal["cnn", "resnet18"], embedding
 
     Args:
         info: channels, side of the images, and K classes.
-        name: `cnn` (two convolutions, about 200 k weights at 28 pixels and D 128) or `resnet18` (He et al. 2016).
+        name: `cnn` (two convolutions, about 215 k weights at 28 pixels and D 128) or `resnet18` (He et al. 2016).
         embedding_size: D of the `cnn`; the `resnet18` has 512 whatever is asked for.
 
     Raises:

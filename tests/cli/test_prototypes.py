@@ -100,7 +100,7 @@ def test_the_result_is_the_model_of_a_run_that_had_the_site_from_the_start(run: 
     prototypes("add", run, data, "--site", "site-9")
     whole = make_bundle({"site-0": (20, 15, 0), "site-1": (5, 10, 0), "site-9": (4, 0, 12)})
     found = model_of(run)
-    assert all(np.allclose(found.pooled[key], value, rtol=1e-6) for key, value in whole.pooled.items())
+    assert all(np.allclose(found.pooled[key], value, rtol=1e-5, atol=1e-5) for key, value in whole.pooled.items())
 
 
 def test_measuring_changes_no_model(run: Path, data: Path, tmp_path: Path) -> None:
