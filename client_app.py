@@ -14,6 +14,12 @@ def describe(message: Message, context: Context) -> Message:
     return client.describe(message, context)
 
 
+@app.query("moments")
+def moments(message: Message, context: Context) -> Message:
+    """Sum up the embeddings of each class."""
+    return client.moments(message, context)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train for one round."""
@@ -24,3 +30,9 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Measure the final models."""
     return client.evaluate(message, context)
+
+
+@app.evaluate("heads")
+def heads(message: Message, context: Context) -> Message:
+    """Measure the classification heads."""
+    return client.heads(message, context)

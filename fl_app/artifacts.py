@@ -103,10 +103,10 @@ class RunFolder:
         return [json.loads(line) for line in lines[:-1] if line]
 
     def cut_metrics(self, task: str, last_round: int) -> list[dict[str, Any]]:
-        """Drop the lines of rounds that a resumed run will do again, and return the others."""
+        """Drop the lines of a task's rounds that a resumed run will do again, and return its others."""
         kept = [line for line in self.read_metrics() if line["task"] != task or line["round"] <= last_round]
         write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
-        return kept
+        return [line for line in kept if line["task"] == task]
 
     def save_checkpoint(self, task: str, checkpoint: Checkpoint) -> None:
         """Write a checkpoint beside the earlier ones, and then drop all but the newest two."""

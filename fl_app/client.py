@@ -12,10 +12,10 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.config import NodeConfig, RunConfig
+from fl_app.config import NodeConfig, RunConfig, baseline_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
-from fl_app.data.local import LocalData, load_local, state_folder
+from fl_app.data.local import LocalData, load_local, load_pooled, state_folder
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
 from fl_app.node_state import NodeState
@@ -24,6 +24,7 @@ from fl_app.records import (
     Reply,
     SiteDescription,
     read_instruction,
+    task_name,
     to_numpy,
     write_description,
     write_reply,
@@ -31,6 +32,8 @@ from fl_app.records import (
 )
 from fl_app.seeding import generator_for
 from fl_app.tasks.base import Task
+from fl_app.tasks.classification import ClassificationTask
+from fl_app.tasks.readings import PARTS, HeadSet
 from fl_app.tasks.registry import build_task
 from fl_app.training import LocalResult, Progress, train_local
 
@@ -49,12 +52,13 @@ class Node:
     device: torch.device
 
     @classmethod
-    def from_context(cls, context: Context) -> "Node":
-        """Check all options and read the images."""
+    def from_context(cls, context: Context, task: str) -> "Node":
+        """Check all options and read the images that this node has for a task; no task: its own."""
         config = RunConfig.from_flat(context.run_config)
         options = NodeConfig.from_flat(context.node_config)
         _use_given_cpus()
-        return cls(config, options, load_local(config, options), _device(options))
+        load = load_pooled if baseline_of(task) == "centralised" else load_local
+        return cls(config, options, load(config, options), _device(options))
 
     @property
     def info(self) -> DatasetInfo:
@@ -72,7 +76,7 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
         try:
-            return Message(handle(message, Node.from_context(context)), reply_to=message)
+            return Message(handle(message, Node.from_context(context, task_name(message))), reply_to=message)
         except FlAppError as error:
             log.error("%s", error)
             return Message(Error(_APP_ERROR, error.public), reply_to=message)
@@ -104,6 +108,9 @@ def train(message: Message, node: Node) -> RecordDict:
         result = LocalResult(0.0, 0, 0, 0.0, {}, instruction.node_ema)
     else:
         result = _train(task, node, instruction, model)
+    statistics |= task.after_training(
+        model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
+    )
     return write_reply(
         Reply(
             site=node.data.site,
@@ -128,6 +135,34 @@ def evaluate(message: Message, node: Node) -> RecordDict:
     return write_statistics(node.data.site, _measure(task, node, instruction))
 
 
+@_answering
+def moments(message: Message, node: Node) -> RecordDict:
+    """Sum up the embeddings of the training images under the received weights, class by class."""
+    instruction, task = _read_classification(message, node)
+    images = place(node.data.train, node.device)
+    found = task.moments(instruction.weights, images, node.device, node.options.min_class_count)
+    return write_statistics(node.data.site, found)
+
+
+@_answering
+def heads(message: Message, node: Node) -> RecordDict:
+    """Measure the received heads on held-out images, and on the share of the public test set in a simulation."""
+    instruction, task = _read_classification(message, node)
+    own = None
+    if task.keeps_weights:
+        own, _ = _kept(task, node, instruction).load_parts(instruction.round_number + 1)
+    images = {part: place(getattr(node.data, part), node.device) for part in PARTS}
+    found = HeadSet.from_arrays(instruction.heads)
+    return write_statistics(node.data.site, task.measure_heads(instruction.weights, own, found, images, node.device))
+
+
+def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:
+    instruction = read_instruction(message)
+    task = build_task(instruction.task, node.config, node.info)
+    assert isinstance(task, ClassificationTask)
+    return instruction, task
+
+
 def _measure(task: Task, node: Node, instruction: Instruction) -> dict[str, NDArray[np.float64]]:
     models = {"raw": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models["initial"] = instruction.initial
@@ -142,10 +177,10 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     model.to(device)
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # convolutions in bfloat16 want the channels last
-    state = NodeState(
-        state_folder(node.options, instruction.run_folder, instruction.run_name) / task.name,
-        keep=2 * node.config.checkpoint_every + 1,  # so that a run can go on from the older of two checkpoints
-    )
+    state = _kept(task, node, instruction)
+    kept_weights, kept_optimizer = state.load_parts(round_number)
+    if task.is_alone and kept_weights is not None:
+        model.load_state_dict(kept_weights)
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
     result = train_local(
@@ -153,18 +188,27 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
         task.losses,
         place(node.data.train, device),
         options,
-        Progress(round_number, node.config.num_rounds(task.name)),
+        Progress(round_number, options.num_rounds),
         device=device,
         order=generator_for(*seed, f"{task.name}-order"),
         noise=generator_for(*seed, f"{task.name}-noise", device),
         proximal_mu=instruction.proximal_mu,
-        optimizer_state=state.load_before(round_number) if keeps else None,
+        optimizer_state=kept_optimizer if keeps else None,
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
     )
-    if keeps:
-        state.save(round_number, result.optimizer_state)
+    if keeps or task.keeps_weights:
+        weights = model.state_dict() if task.keeps_weights else {}
+        state.save_parts(round_number, weights, result.optimizer_state if keeps else {})
     return result
+
+
+def _kept(task: Task, node: Node, instruction: Instruction) -> NodeState:
+    """Return what the node keeps between the rounds of this run."""
+    return NodeState(
+        state_folder(node.options, instruction.run_folder, instruction.run_name) / task.name,
+        keep=2 * node.config.checkpoint_every + 1,  # so that a run can go on from the older of two checkpoints
+    )
 
 
 def _device(options: NodeConfig) -> torch.device:

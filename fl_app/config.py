@@ -13,8 +13,16 @@ from fl_app.sections import OptionValue, Section, describe_section, flatten, rea
 StrategyName = Literal[
     "FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg", "Krum"
 ]
+NetworkName = Literal["cnn", "resnet18"]
+HeadName = Literal["linear", "nearest-mean", "cosine", "lda", "fedcof"]
+Reading = Literal["consistent", "piggyback", "local"]
+Augmentation = Literal["flip", "shift"]
 SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
 Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential"]
+
+
+_BASELINES = ("local", "centralised")
+_TASKS = ("diffusion", "classification")
 
 
 def _split(value: object) -> object:
@@ -25,6 +33,8 @@ def _split(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Readings = Annotated[tuple[Reading, ...], BeforeValidator(_split)]
+Augmentations = Annotated[tuple[Augmentation, ...], BeforeValidator(_split)]
 Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(_split)]
 
 
@@ -99,12 +109,17 @@ class StrategyOptions(Section):
 
 
 class TrainingOptions(Section):
-    """Local training at a node: what `training.train_local` reads."""
+    """Local training at a node, and how often the nodes' weights are averaged."""
 
+    strategy: StrategyName = Field(
+        description="FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg or Krum"
+    )
+    num_rounds: int = Field(ge=1, description="federated rounds")
     epochs: int = Field(ge=1, description="passes over a node's images in a round (E in the paper)")
     batch_size: int = Field(ge=1, description="images a step")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser: adam, adamw or sgd")
     learning_rate: float = Field(gt=0, description="step size in the first round")
+    momentum: float = Field(ge=0, lt=1, description="sgd: share of the last step that is taken again; 0 turns it off")
     lr_schedule: Literal["constant", "cosine", "linear"] = Field(
         description="constant, or how the step size falls to 0 over the whole run: cosine or linear"
     )
@@ -119,10 +134,6 @@ class TrainingOptions(Section):
 class DiffusionOptions(TrainingOptions):
     """The task `diffusion`: network, noise, averaging of weights."""
 
-    strategy: StrategyName = Field(
-        description="FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg or Krum"
-    )
-    num_rounds: int = Field(ge=1, description="federated rounds")
     label_dropout: float = Field(
         ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off"
     )
@@ -150,6 +161,54 @@ class DiffusionOptions(TrainingOptions):
         return self
 
 
+class ClassificationOptions(TrainingOptions):
+    """The task `classification`: network, prototypes of the last round, and what they are compared with."""
+
+    network: NetworkName = Field(description="cnn: two convolutions; resnet18; both with GroupNorm")
+    embedding_size: int = Field(ge=1, description="cnn: size D of the embedding; resnet18 has 512")
+    augment: Augmentations = Field(description="changes to training images, comma-separated: flip, shift; empty: none")
+    readings: Readings = Field(
+        min_length=1,
+        description="whose features the prototypes are measured and used with, comma-separated; the first one ships: "
+        "consistent (the averaged network), piggyback (measured with each node's own), local (used with it, too)",
+    )
+    prototype_rounds: Integers = Field(
+        description="rounds after which prototypes are exchanged, comma-separated; the last round always is one"
+    )
+    shrinkage: float = Field(ge=0, description="lda, fedcof: share of the mean variance added to every variance")
+    head: Literal["auto", HeadName] = Field(
+        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the most accurate one on "
+        "the nodes' held-out images"
+    )
+    abstain_quantile: float = Field(
+        gt=0, le=1, description="share of held-out images that lie near enough to a prototype for an answer"
+    )
+    baselines: Names = Field(
+        description="what to train for comparison, comma-separated: local (each node alone), centralised (all images "
+        "together, simulations only), or the name of a strategy; empty: nothing"
+    )
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> Self:
+        if self.readings[0] == "local":
+            raise ValueError(
+                "readings must begin with consistent or piggyback: with local each node has a network of its own, and "
+                "none ships"
+            )
+        late = [number for number in self.prototype_rounds if number > self.num_rounds]
+        if late:
+            raise ValueError(f"prototype-rounds must be at most num-rounds, {self.num_rounds}, got {late[0]}")
+        for name in self.baselines:
+            if name not in (*_BASELINES, *StrategyName.__args__):  # type: ignore[attr-defined]
+                raise ValueError(f"baselines must name local, centralised or a strategy, got {name!r}")
+        return self
+
+    @property
+    def exchange_rounds(self) -> frozenset[int]:
+        """Rounds after which prototypes are exchanged."""
+        return frozenset((*self.prototype_rounds, self.num_rounds))
+
+
 class SamplingOptions(Section):
     """How images are drawn from the diffusion model."""
 
@@ -164,7 +223,9 @@ class SamplingOptions(Section):
 class RunConfig(Section):
     """All options of a run, one section per concern."""
 
-    tasks: Names = Field(min_length=1, description="what to train, comma-separated, in order: diffusion")
+    tasks: Names = Field(
+        min_length=1, description="what to train, comma-separated, in order: diffusion, classification"
+    )
     recipe: str = Field(
         pattern=r"^[A-Za-z0-9_.-]+$", description="a name for this set of options; part of the run's name"
     )
@@ -184,6 +245,7 @@ class RunConfig(Section):
     admission: AdmissionOptions
     strategy: StrategyOptions
     diffusion: DiffusionOptions
+    classification: ClassificationOptions
     sampling: SamplingOptions
 
     @model_validator(mode="after")
@@ -203,13 +265,28 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Self:
         for task in self.tasks:
-            if task not in ("diffusion",):
-                raise ValueError(f"tasks must name diffusion, got {task!r}")
+            if task not in _TASKS:
+                raise ValueError(f"tasks must name {' or '.join(_TASKS)}, got {task!r}")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self
 
-    def num_rounds(self, task: str) -> int:
-        """Return the rounds of a task."""
-        return {"diffusion": self.diffusion.num_rounds}[task]
+    def passes(self) -> tuple[str, ...]:
+        """Return the name of each training of the run, in order: the tasks, a task's baselines right after it."""
+        names = []
+        for task in self.tasks:
+            names.append(task)
+            if task == "classification":
+                names += [f"{task}-{baseline.lower()}" for baseline in self.classification.baselines]
+        return tuple(names)
+
+    def options_of(self, name: str) -> TrainingOptions:
+        """Return the options of a pass: those of its task, with the strategy that its baseline names."""
+        if name == "diffusion":
+            return self.diffusion
+        named = {strategy.lower(): strategy for strategy in StrategyName.__args__}  # type: ignore[attr-defined]
+        strategy = named.get(baseline_of(name), self.classification.strategy)
+        return self.classification.model_copy(update={"strategy": strategy})
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
@@ -237,6 +314,7 @@ class NodeConfig(Section):
     site: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state_dir: str = ""
+    min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
@@ -245,6 +323,11 @@ class NodeConfig(Section):
             return read_section(cls, options)
         except OptionError as error:
             raise OptionError(str(error), public="a node option is wrong; the node's log says which") from None
+
+
+def baseline_of(name: str) -> str:
+    """Return the baseline that a pass trains, in lower case; empty for a task itself."""
+    return name.partition("-")[2]
 
 
 def default_options(pyproject: Path) -> dict[str, OptionValue]:

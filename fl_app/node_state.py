@@ -1,4 +1,4 @@
-"""What a node keeps between rounds: its optimiser's state, one file for each round."""
+"""What a node keeps between rounds: its optimiser's state and its own weights, one file for each round."""
 
 import logging
 import os
@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+_PARTS = ("weights/", "optimizer/")
 
 
 class NodeState:
@@ -30,7 +32,7 @@ class NodeState:
         try:
             return load_file(self._path(max(earlier)))
         except (OSError, SafetensorError) as error:
-            log.warning("The optimiser's state of round %d is damaged (%s): starting afresh", max(earlier), error)
+            log.warning("The state of round %d is damaged (%s): starting afresh", max(earlier), error)
             return None
 
     def save(self, round_number: int, state: Mapping[str, Tensor]) -> None:
@@ -41,15 +43,26 @@ class NodeState:
             save_file(dict(state), temporary)
             os.replace(temporary, self._path(round_number))
         except (OSError, ValueError, SafetensorError) as error:
-            log.warning("The optimiser's state cannot be kept in %s: %s", self.folder, error)
+            log.warning("The state of the round cannot be kept in %s: %s", self.folder, error)
             return
         rounds = self._rounds()
         earlier = [number for number in rounds if number <= round_number]
         for number in rounds[len(earlier) :] + earlier[: -self.keep]:
             self._path(number).unlink(missing_ok=True)
 
+    def load_parts(self, round_number: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
+        """Read weights and optimiser state from before a round; None for what there is not."""
+        found = self.load_before(round_number) or {}
+        weights, optimizer = ({k.removeprefix(p): v for k, v in found.items() if k.startswith(p)} for p in _PARTS)
+        return weights or None, optimizer or None
+
+    def save_parts(self, round_number: int, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> None:
+        """Write weights and optimiser state after a round; either may be empty."""
+        parts = zip(_PARTS, (weights, optimizer), strict=True)
+        self.save(round_number, {p + k: v.detach().cpu().contiguous() for p, part in parts for k, v in part.items()})
+
     def _path(self, round_number: int) -> Path:
-        return self.folder / f"optimizer-{round_number:04d}.safetensors"
+        return self.folder / f"state-{round_number:04d}.safetensors"
 
     def _rounds(self) -> list[int]:
-        return sorted(int(path.stem.removeprefix("optimizer-")) for path in self.folder.glob("optimizer-*.safetensors"))
+        return sorted(int(path.stem.removeprefix("state-")) for path in self.folder.glob("state-*.safetensors"))

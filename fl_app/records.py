@@ -17,6 +17,8 @@ CONFIG = "config"
 NUM_EXAMPLES = "num-examples"
 DESCRIBE = "query.describe"
 EVALUATE = "evaluate"
+MOMENTS = "query.moments"
+HEADS = "evaluate.heads"
 TRAIN = "train"
 
 _EMA = "ema"
@@ -25,6 +27,7 @@ _INITIAL = "initial"
 _STATISTICS = "statistics"
 _METRICS = "metrics"
 _NODE = "node"
+_HEADS = "heads"
 
 Weights = dict[str, NDArray[np.generic]]
 
@@ -47,6 +50,7 @@ class Instruction:
         node_ema: the average of the nodes' own EMAs, to be continued.
         initial: the weights before training, to be measured once at the end.
         proximal_mu: FedProx's weight, 0 without.
+        heads: classification heads to be measured, as flat arrays.
     """
 
     task: str
@@ -58,6 +62,7 @@ class Instruction:
     node_ema: dict[str, Tensor] | None = None
     initial: dict[str, Tensor] | None = None
     proximal_mu: float = 0.0
+    heads: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,28 @@ def add_models(
         record[_INITIAL] = array_record(initial)
 
 
+def add_heads(record: RecordDict, heads: Weights) -> None:
+    """Put classification heads into an instruction, as flat arrays."""
+    record[_HEADS] = array_record(heads)
+
+
+def task_name(message: Message) -> str:
+    """Return the task that a message is about; empty where it is about none."""
+    config = message.content.config_records.get(CONFIG) if message.has_content() else None
+    return str(config.get("task", "")) if config is not None else ""
+
+
+def num_bytes(content: RecordDict) -> int:
+    """Count the bytes of a message's records."""
+    return sum(record.count_bytes() for record in content.values())
+
+
 def read_instruction(message: Message) -> Instruction:
     """Read what the server asks of this node."""
     content = message.content
     config = content.config_records[CONFIG]
     ema, node_ema = content.array_records.get(_EMA), content.array_records.get(_NODE_EMA)
-    initial = content.array_records.get(_INITIAL)
+    initial, heads = content.array_records.get(_INITIAL), content.array_records.get(_HEADS)
     return Instruction(
         task=str(config["task"]),
         round_number=int(cast(int, config["server-round"])),
@@ -159,6 +180,7 @@ def read_instruction(message: Message) -> Instruction:
         node_ema=to_tensors(to_weights(node_ema)) if node_ema is not None else None,
         initial=to_tensors(to_weights(initial)) if initial is not None else None,
         proximal_mu=float(cast(float, config.get("proximal-mu", 0.0))),
+        heads=to_weights(heads) if heads is not None else {},
     )
 
 

@@ -11,7 +11,9 @@ from fl_app.config import RunConfig
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
+from fl_app.last_round import LastRound
 from fl_app.records import to_numpy
+from fl_app.report.comparison import write_comparison
 from fl_app.runs import held_classes, open_run
 from fl_app.status import Status
 from fl_app.strategies.admission import Admission
@@ -19,6 +21,7 @@ from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.task_run import TaskRun, initial_weights
+from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.registry import build_task
 
 log = logging.getLogger(__name__)
@@ -33,14 +36,17 @@ def run(grid: Grid, context: Context) -> None:
     _show_log()
     config = RunConfig.from_flat(context.run_config)
     info = dataset_info(config.data)
-    build_task(config.tasks[0], config, info).build_model()  # options that do not fit the images fail before anything
+    for name in config.tasks:
+        build_task(name, config, info).build_model()  # options that do not fit the images fail before anything
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     status = Status(folder)
     try:
         status.set("starting")
-        for name in config.tasks:
+        for name in config.passes():
             run_task(name, grid, config, info, folder, status)
+        if "classification" in config.tasks:
+            write_comparison(folder, config)
         status.end()
         shutil.rmtree(folder.path / "nodes", ignore_errors=True)  # a simulation's optimiser states, of no use any more
     except BaseException as error:
@@ -52,7 +58,7 @@ def run(grid: Grid, context: Context) -> None:
 
 
 def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:
-    """Train one task, measure the result at the nodes, and export it.
+    """Train one task or baseline, measure the result at the nodes, and export it.
 
     Raises:
         FederationError: nothing was learned, or the federation could not go on.
@@ -60,21 +66,35 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     task = build_task(name, config, info)
     roster = Roster(info, min(config.federation.round_deadline_seconds, config.federation.wait_seconds))
     task_run = TaskRun(config, task, folder, status, roster)
+    alone = {"min_replies": 1, "nodes_per_round": 0} if task.is_pooled else {}
     strategy = build_strategy(
-        config.diffusion.strategy,
+        task.options.strategy,
         config.strategy,
         task=name,
         seed=config.seed,
         run_name=folder.path.name,
         run_folder=str(folder.path),
-        options=config.federation,
+        options=config.federation.model_copy(update=alone),
         admission=Admission(config.admission),
         roster=roster,
         observer=task_run,
         blank_sums=task.blank_sums(),
+        is_pooled=task.is_pooled,
     )
-    weights, first_round = task_run.begin(strategy, config.diffusion.ema_horizon, config.diffusion.node_ema)
-    strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
+    strategy.own_rounds, strategy.blank_own = task.own_rounds(), task.blank_after_training()
+    averages = (config.diffusion.ema_horizon, config.diffusion.node_ema) if name == "diffusion" else (0.0, False)
+    weights, first_round = task_run.begin(strategy, *averages)
+    last_round = None
+    if isinstance(task, ClassificationTask):
+        last_round = LastRound(task, strategy, folder, first_round)
+        strategy.between = last_round.between
+    weights = strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
+    if not any(line["outcome"] == "ok" for line in task_run.history):
+        raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
+    status.set("finishing")
+    strategy.meet(grid)
+    if last_round is not None:
+        status.count(last_round.finish(grid, weights))
     finish_task(grid, strategy, task_run, status)
 
 
@@ -84,19 +104,13 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     Raises:
         FederationError: nothing was learned.
     """
-    if not any(line["outcome"] == "ok" for line in task_run.history):
-        raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
-    status.set("finishing")
-    if not strategy.roster.sites:  # resumed after the last round
-        strategy.wait_for_nodes(grid)
-        strategy.roster.update(grid)
     initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
     statistics, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
     status.count({site: node for site, node in outcomes.items() if node.outcome != "contributed"})
-    losses = task_run.finish(statistics, held_classes(task_run.folder))
-    if not task_run.learned(losses):
+    chosen = task_run.finish(statistics, held_classes(task_run.folder))
+    if not task_run.task.is_alone and not task_run.learned(statistics, chosen):
         raise FederationError(
-            f"Nothing was learned: the loss of {task_run.task.name} is not below that of the untrained model. "
+            f"Nothing was learned: {task_run.task.name} is no better than the untrained model. "
             "Look at the nodes' outcomes in metrics.jsonl."
         )
 

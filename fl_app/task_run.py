@@ -55,7 +55,7 @@ class TaskRun:
         self.folder = folder
         self.status = status
         self.roster = roster
-        self.num_rounds = config.num_rounds(task.name)
+        self.num_rounds = task.options.num_rounds
         self.strategy: Resilient | None = None
         self.models: dict[str, Weights] = {}
         self.best = Best()
@@ -118,23 +118,23 @@ class TaskRun:
         if number % self.config.checkpoint_every == 0 or number == self.num_rounds:
             self.checkpoint(number)
 
-    def finish(self, statistics: Statistics, held: list[bool]) -> dict[str, float | None]:
+    def finish(self, statistics: Statistics, held: list[bool]) -> str:
         """Choose the better of raw and averaged weights by the final measurement, draw and export it.
 
         Returns:
-            The validation loss of each set of weights, the untrained ones too.
+            The name of the chosen weights.
         """
-        all_losses = self.losses(statistics)
-        losses = {name: loss for name, loss in all_losses.items() if name in MODEL_NAMES}
+        losses = self.losses(statistics)
         self._remember_best(self.num_rounds, losses)
         name = better(losses) or "raw"
         self.draw("final", losses)
         if self.best.models:
             self.checkpoint(self.num_rounds)
-        model = self._module(self.models[name])
-        replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
-        log.info("Exported the %s weights of round %d", name, self.num_rounds)
-        return all_losses
+        if not self.task.is_alone:  # the mean of networks that were trained apart is of no use
+            model = self._module(self.models[name])
+            replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
+            log.info("Exported the %s weights of round %d", name, self.num_rounds)
+        return name
 
     def checkpoint(self, number: int) -> None:
         """Save all that a resumed run needs, and the best model where it is a new one."""
@@ -150,23 +150,24 @@ class TaskRun:
         self.folder.save_checkpoint(self.task.name, Checkpoint(number, self.models, arrays, values))
 
     def draw(self, name: str, losses: dict[str, float | None]) -> None:
-        """Draw a gallery of all sets of weights side by side, the better one marked, and the history."""
+        """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
+        with replacing(self.folder.task(self.task.name) / "history.png") as temporary:
+            draw_history(self.history, temporary)
+        if not self.task.has_gallery:
+            return
         used = better(losses)
         shown = {f"{key} (used)" if key == used else key: self._module(weights) for key, weights in self.models.items()}
         path = self.folder.task(self.task.name) / "samples" / f"{name}.png"
         with replacing(path) as temporary:
             self.task.show(shown, temporary)
         self.status.set_gallery(path)
-        with replacing(self.folder.task(self.task.name) / "history.png") as temporary:
-            draw_history(self.history, temporary)
 
     def losses(self, statistics: Statistics) -> dict[str, float | None]:
         """Finish statistics to the validation loss of each set of weights."""
-        names = (*MODEL_NAMES, "initial")
-        return {name: self.task.loss_of(part) for name in names if (part := only(statistics, name))}
+        return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
 
-    def learned(self, final: dict[str, float | None]) -> bool:
-        """Tell whether the final loss is below that of the untrained model, on the same images of the same sites.
+    def learned(self, statistics: Statistics, chosen: str) -> bool:
+        """Tell whether the chosen model is better than the untrained one, on the same images of the same sites.
 
         Where nothing was held out, the training losses of the first and the last round are compared; where there is
         one round only, or none whose loss is known, nothing can be said against it. No round that counts: no.
@@ -174,9 +175,10 @@ class TaskRun:
         counted = [line for line in self.history if line["outcome"] == "ok"]
         if not counted:
             return False
-        start, end = final.get("initial"), better({name: final.get(name) for name in MODEL_NAMES})
-        if start is not None and end is not None:
-            return (final[end] or 0.0) < start
+        start, end = only(statistics, "initial"), only(statistics, chosen)
+        improved = self.task.improved(start, end) if start and end else None
+        if improved is not None:
+            return improved
         curve = [line["train-loss"] for line in counted if line["train-loss"] is not None]
         return len(curve) < 2 or curve[-1] < curve[0]
 
@@ -224,6 +226,7 @@ class TaskRun:
         return {
             "task": record.task,
             "round": record.round_number,
+            "num-rounds": self.num_rounds,
             "outcome": "ok" if record.reason is None else "failed",
             "reason": record.reason,
             "train-loss": loss_sum / num_losses if num_losses else None,
@@ -237,6 +240,8 @@ class TaskRun:
             "ended": ended,
             "seconds": record.seconds,
             "images-per-second": num_losses / record.seconds if record.seconds > 0 else None,
+            "bytes-down": record.traffic.down,
+            "bytes-up": record.traffic.up,
             "asked": record.asked,
             "nodes": {site: vars(node) for site, node in sorted(record.nodes.items())},
         }

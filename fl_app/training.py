@@ -154,7 +154,7 @@ def _build_optimizer(model: nn.Module, options: TrainingOptions, device: torch.d
         return torch.optim.Adam(parameters, options.learning_rate, fused=True)
     if options.optimizer == "adamw":
         return torch.optim.AdamW(parameters, options.learning_rate, fused=True)
-    return torch.optim.SGD(parameters, options.learning_rate, momentum=0.9, fused=True)
+    return torch.optim.SGD(parameters, options.learning_rate, momentum=options.momentum, fused=True)
 
 
 def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -22,6 +22,8 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "diffusion.mid-attention": False,
             "sampling.num-steps": 2,
             "sampling.images-per-class": 1,
+            "classification.num-rounds": 2,
+            "classification.embedding-size": 8,
             "gallery-every": 0,
             "checkpoint-every": 1,
             **(overrides or {}),

@@ -39,7 +39,7 @@ class LineView:
     def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
         """Print what is new since the last call."""
         lines = [] if progress.state == getattr(self._before, "state", None) else [describe_phase(progress)]
-        lines = [describe_round(one, progress.num_rounds) for one in rounds[self._num_shown :]] + lines
+        lines = [describe_round(one) for one in rounds[self._num_shown :]] + lines
         for line in lines:
             self._console.print(Text(line), soft_wrap=True)
         self._before, self._num_shown = progress, len(rounds)
@@ -107,9 +107,9 @@ def describe_nodes(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def describe_round(record: Record, num_rounds: int) -> str:
+def describe_round(record: Record) -> str:
     """Describe a finished round in one line, with the nodes that did not contribute."""
-    line = f"round {record.get('round') or '?'}/{num_rounds or '?'}"
+    line = f"{record.get('task') or ''} round {record.get('round') or '?'}/{record.get('num-rounds') or '?'}".lstrip()
     if record.get("outcome") != "ok":
         line += f"  failed: {record.get('reason') or 'no reason given'}"
     if (loss := record.get("train-loss")) is not None:

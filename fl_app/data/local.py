@@ -23,11 +23,13 @@ class LocalData:
         site: the node's name.
         train: what it trains on; may be empty.
         validation: what it holds out; may be empty.
+        test: its share of the source's public test set, in a simulation; a hospital has none, and an empty set.
     """
 
     site: str
     train: ImageSet
     validation: ImageSet
+    test: ImageSet
 
 
 def site_name(node: NodeConfig) -> str:
@@ -61,7 +63,25 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
     site = site_name(node)
     images = _of_hospital(config, node) if node.data_path else _of_simulation(config, node)
     train, validation = split_validation(images, config.data.validation_share, config.seed, site)
-    return LocalData(site, train, validation)
+    nothing = images.select(torch.arange(0))
+    return LocalData(site, train, validation, nothing if node.data_path else _share_of_test(config, node, nothing))
+
+
+def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
+    """Read the images of all simulated nodes together, each node's held-out ones still held out.
+
+    Raises:
+        OptionError: this is a hospital, which has no images but its own.
+        DataError: images are missing or broken.
+    """
+    if node.data_path or node.num_partitions is None:
+        raise OptionError("The baseline 'centralised' pools the images of all nodes: only a simulation can do that.")
+    others = [node.model_copy(update={"partition_id": number}) for number in range(node.num_partitions)]
+    parts = [load_local(config, other) for other in others]
+    train, validation, test = (
+        _join([getattr(part, name) for part in parts]) for name in ("train", "validation", "test")
+    )
+    return LocalData(site_name(node), train, validation, test)
 
 
 def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
@@ -114,6 +134,26 @@ def _share_out(
     images = load_split(data, "train", seed)
     parts = partition(images.labels.numpy(), num_nodes, scheme, seed)
     return tuple(images.select(torch.from_numpy(part)) for part in parts)
+
+
+def _share_of_test(config: RunConfig, node: NodeConfig, nothing: ImageSet) -> ImageSet:
+    """Return every N-th image of the public test set, so that the nodes' sums add up to the whole of it."""
+    assert node.partition_id is not None and node.num_partitions is not None
+    if config.data.source == "folder":
+        return nothing
+    images = _test_set(config.data, config.seed, os.environ.get("FL_APP_DATA", ""))
+    return images.select(torch.arange(node.partition_id, len(images), node.num_partitions))
+
+
+@functools.lru_cache(maxsize=1)
+def _test_set(data: DataOptions, seed: int, given: str) -> ImageSet:
+    """Return the public test set, remembered as `_share_out` remembers the training set."""
+    return load_split(data, "test", seed)
+
+
+def _join(parts: list[ImageSet]) -> ImageSet:
+    images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+    return ImageSet(images, labels, parts[0].class_names)
 
 
 def _safe_name(what: str, name: str) -> str:

@@ -2,14 +2,32 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fl_app.records import num_bytes
+
 _POLL_SECONDS = 0.1
 
 
-def exchange(grid: Grid, messages: Iterable[Message], deadline_seconds: float) -> Iterator[Message]:
+@dataclass
+class Traffic:
+    """Bytes of the records that went through the wire.
+
+    Attributes:
+        down: to the nodes.
+        up: from the nodes.
+    """
+
+    down: int = 0
+    up: int = 0
+
+
+def exchange(
+    grid: Grid, messages: Iterable[Message], deadline_seconds: float, traffic: Traffic | None = None
+) -> Iterator[Message]:
     """Send messages and yield replies as they arrive, until all are there or the deadline has passed.
 
     Flower's own `send_and_receive` returns a list of all replies; asking for each one by its id lets the caller drop
@@ -19,9 +37,13 @@ def exchange(grid: Grid, messages: Iterable[Message], deadline_seconds: float) -
         grid: Flower's connection to the nodes.
         messages: at most one for each node.
         deadline_seconds: counted from the call; replies that come later are never fetched.
+        traffic: is added to.
     """
     started = time.monotonic()
     batch = list(messages)
+    traffic = traffic or Traffic()
+    sizes = {id(message.content): num_bytes(message.content) for message in batch}  # most share one content
+    traffic.down += sum(sizes[id(message.content)] for message in batch)
     message_ids = list(grid.push_messages(batch))
     pending = {key: message for key, message in zip(message_ids, batch, strict=True) if key is not None}
     del batch
@@ -29,6 +51,7 @@ def exchange(grid: Grid, messages: Iterable[Message], deadline_seconds: float) -
         for message_id, instruction in list(pending.items()):
             for reply in grid.pull_messages([message_id]):
                 pending.pop(message_id, None)
+                traffic.up += num_bytes(reply.content) if reply.has_content() else 0
                 # Flower makes some errors up at the server, in its own name: name the node instead.
                 yield Message(reply.error, reply_to=instruction) if reply.has_error() else reply
                 del reply

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from fl_app.metrics.additive import Statistics, add
 from fl_app.records import Weights
+from fl_app.strategies.exchange import Traffic
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late"]
 
@@ -41,6 +42,7 @@ class RoundRecord:
         nodes: outcome of each site, also of those that could not be asked.
         reason: why the round failed; None of one that counts.
         seconds: wall time of the whole round.
+        traffic: bytes sent and received.
     """
 
     task: str
@@ -49,6 +51,7 @@ class RoundRecord:
     nodes: dict[str, NodeOutcome] = field(default_factory=dict)
     reason: str | None = None
     seconds: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
     _statistics: dict[str, Statistics] = field(default_factory=dict)
     _losses: dict[str, tuple[float, float]] = field(default_factory=dict)
 

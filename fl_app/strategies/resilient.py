@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -28,14 +28,18 @@ from fl_app.records import (
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.admission import Admission, Refusal, check_statistics
 from fl_app.strategies.averages import ServerEma
-from fl_app.strategies.exchange import ChosenNodes, exchange
+from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange
 from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.streaming import Streaming, prefixed
 
 log = logging.getLogger(__name__)
 
+Judge = Callable[[str, Statistics], None]
+Between = Callable[[Grid, int, Weights], None]
+
 _WAIT_POLL_SECONDS = 1.0
+_OWN_SUMS = "own-sums"
 _SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where Flower's strategies keep their server optimiser
 
 
@@ -44,6 +48,11 @@ class Resilient(Streaming):
 
     Attributes:
         roster: who takes part.
+        is_pooled: one node holds the images of all, and it alone is asked.
+        between: called before each round with the number of the last one and its weights.
+        blank_own: the further sums, prefixed with `own/`, that replies of `own_rounds` hold; see `own_sums`.
+        own_rounds: the rounds after which nodes measure their own trained network.
+        own_sums: those sums of the last such round, by site.
         ema: the server's EMA, or None.
         failed_in_a_row: rounds without a result since the last one that had one.
     """
@@ -60,6 +69,7 @@ class Resilient(Streaming):
         roster: Roster,
         observer: Observer,
         blank_sums: Statistics,
+        is_pooled: bool = False,
         **flower: Any,
     ) -> None:
         super().__init__(admission=admission, min_replies=options.min_replies, blank_sums=blank_sums, **flower)
@@ -70,6 +80,11 @@ class Resilient(Streaming):
         self.options = options
         self.roster = roster
         self.observer = observer
+        self.is_pooled = is_pooled
+        self.between: Between = lambda grid, round_number, weights: None
+        self.blank_own: Statistics = {}
+        self.own_rounds: frozenset[int] = frozenset()
+        self.own_sums: dict[str, Statistics] = {}
         self.ema: ServerEma | None = None
         self.failed_in_a_row = 0
 
@@ -82,6 +97,7 @@ class Resilient(Streaming):
         for number in range(first_round, num_rounds + 1):
             self.record = RoundRecord(self.task, number)
             chosen = self._gather(grid, number)  # waiting and getting to know each other are no part of a round's time
+            self.between(grid, number - 1, weights)
             started = time.monotonic()
             after = self._train_round(grid, weights, chosen) if chosen else weights
             self.record.seconds = time.monotonic() - started
@@ -110,17 +126,46 @@ class Resilient(Streaming):
         Returns:
             The added statistics and the outcome of each site.
         """
-        sites = {node: site for site, node in self.roster.names().items()}
-        connected = set(grid.get_node_ids())
-        config = instruction_config(self.task, 0, self.run_name, self.run_folder)
-        content = RecordDict({CONFIG: config, WEIGHTS: array_record(models["raw"])})
+        content = self.instruction(0, models["raw"])
         add_models(content, models.get("ema"), models.get("node-ema"), models.get("initial"))
-        expected = prefixed(self.blank_sums, models)
-        asked = [node for node in sites if node in connected]
-        messages = [Message(content, dst_node_id=node, message_type=EVALUATE) for node in asked]
-        outcomes = {site: NodeOutcome("late", "it did not answer the final evaluation") for site in sites.values()}
+        parts, outcomes = self.ask(grid, EVALUATE, content, prefixed(self.blank_sums, models))
+        return add(parts.values()), outcomes
+
+    def instruction(self, round_number: int, weights: Weights) -> RecordDict:
+        """Return an instruction that holds weights."""
+        config = instruction_config(self.task, round_number, self.run_name, self.run_folder)
+        return RecordDict({CONFIG: config, WEIGHTS: array_record(weights)})
+
+    def ask(
+        self,
+        grid: Grid,
+        message_type: str,
+        content: RecordDict,
+        expected: Statistics,
+        traffic: Traffic | None = None,
+        judge: Judge = lambda site, sums: None,
+    ) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+        """Ask all known nodes for sums.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            message_type: which of the nodes' functions.
+            content: the same for all.
+            expected: names and shapes that an answer must have.
+            traffic: is added to.
+            judge: raises Refusal where an answer is not fit for another reason.
+
+        Returns:
+            The sums of each site that gave fit ones, in the order of the sites' names, and the outcome of each site.
+        """
+        sites = {node: site for site, node in self.participants().items()}
+        connected = set(grid.get_node_ids())
+        messages = [
+            Message(content, dst_node_id=node, message_type=message_type) for node in sites if node in connected
+        ]
+        outcomes = {site: NodeOutcome("late", f"it did not answer {message_type!r}") for site in sites.values()}
         parts: dict[str, Statistics] = {}
-        for reply in exchange(grid, messages, self.options.round_deadline_seconds):
+        for reply in exchange(grid, messages, self.options.round_deadline_seconds, traffic):
             site = sites[reply.metadata.src_node_id]
             if reply.has_error():
                 outcomes[site] = NodeOutcome("failed", reply.error.reason)
@@ -128,16 +173,29 @@ class Resilient(Streaming):
             try:
                 statistics = read_statistics(reply.content)
                 check_statistics(statistics, expected)
+                judge(site, statistics)
             except (MalformedReply, Refusal) as error:
                 outcomes[site] = NodeOutcome("refused", str(error))
                 continue
             parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
-        return add(part for _, part in sorted(parts.items())), outcomes
+        return dict(sorted(parts.items())), outcomes
+
+    def participants(self) -> dict[str, int]:
+        """Return the nodes that may be asked: ids by site; only the first one where it holds all images itself."""
+        names = self.roster.names()
+        return dict(list(names.items())[:1]) if self.is_pooled else names
+
+    def meet(self, grid: Grid) -> None:
+        """Wait for nodes and get to know them, where no round has done that."""
+        if not self.roster.sites:
+            self.wait_for_nodes(grid)
+            self.roster.update(grid)
 
     def expected_sums(self) -> Statistics:
         """Return sums of 0 with the names and shapes that a reply's statistics must have: the EMA's, too."""
         ours = prefixed(self.blank_sums, ["ema"] if self.ema is not None else [])
-        return {**super().expected_sums(), **ours}
+        own = self.blank_own if self.record.round_number in self.own_rounds else {}
+        return {**super().expected_sums(), **ours, **own}
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
@@ -146,6 +204,8 @@ class Resilient(Streaming):
             value = getattr(self, name, None)
             entries = value.items() if isinstance(value, dict) else enumerate(value or [])
             arrays.update({f"{name}/{key}": np.asarray(entry) for key, entry in entries})
+        for site, sums in self.own_sums.items():
+            arrays.update({f"{_OWN_SUMS}/{site}/{key}": np.asarray(value) for key, value in sums.items()})
         values = {
             "recent-norms": [list(norms) for norms in self.admission.recent_norms],
             "failed-in-a-row": self.failed_in_a_row,
@@ -160,6 +220,12 @@ class Resilient(Streaming):
             if found:
                 as_list = name == "momentum_vector"
                 setattr(self, name, [found[str(i)] for i in range(len(found))] if as_list else found)
+        own: dict[str, dict[str, NDArray[np.float64]]] = {}
+        for key, value in arrays.items():
+            if key.startswith(f"{_OWN_SUMS}/"):
+                _, site, name = key.split("/", 2)
+                own.setdefault(site, {})[name] = value.astype(np.float64)
+        self.own_sums = {site: own[site] for site in sorted(own)}
         self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in values["recent-norms"])
         self.failed_in_a_row = 0  # whoever resumes has mended something: it gets all its tries again
         if self.ema:
@@ -195,6 +261,8 @@ class Resilient(Streaming):
         only_chosen = cast(Grid, ChosenNodes(list(chosen.values())))
         messages = self.configure_train(number, array_record(weights), config, only_chosen)
         arrays, _ = self.aggregate_train(number, self._replies(grid, messages))
+        if number in self.own_rounds:
+            self.own_sums = self._collect_own()
         if arrays is None:
             return weights
         after = to_weights(arrays)
@@ -204,7 +272,7 @@ class Resilient(Streaming):
 
     def _replies(self, grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
         """Yield replies as they come; who has not answered by the deadline is late."""
-        for reply in exchange(grid, messages, self.options.round_deadline_seconds):
+        for reply in exchange(grid, messages, self.options.round_deadline_seconds, self.record.traffic):
             yield reply
             del reply
             self.observer.progressed(self.record)
@@ -212,6 +280,13 @@ class Resilient(Streaming):
             if site not in self.record.nodes:
                 limit = self.options.round_deadline_seconds
                 self._note(site, NodeOutcome("late", f"no reply within {limit:g} s"))
+
+    def _collect_own(self) -> dict[str, Statistics]:
+        """Return what the nodes of this round measured with their own networks, by site; nothing if it failed."""
+        if self.record.reason is not None:
+            return {}
+        sums = self.record.statistics()
+        return {site: {key: part[key] for key in self.blank_own} for site, part in sums.items()}
 
     def wait_for_nodes(self, grid: Grid) -> None:
         """Wait until enough nodes are connected; raises FederationError when that takes too long."""
@@ -231,7 +306,7 @@ class Resilient(Streaming):
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
         """Return node ids by site: the connected ones, or a seeded draw of them."""
         connected = set(grid.get_node_ids())
-        names = {site: node for site, node in self.roster.names().items() if node in connected}
+        names = {site: node for site, node in self.participants().items() if node in connected}
         wanted = self.options.nodes_per_round
         if wanted == 0 or wanted >= len(names):
             return names

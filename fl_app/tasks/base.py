@@ -20,7 +20,17 @@ class Task(Protocol):
 
     name: str  # in the option `tasks`, in messages and in the run folder
 
-    options: TrainingOptions  # how nodes train
+    @property
+    def options(self) -> TrainingOptions:
+        """How nodes train, and how often their weights are averaged."""
+
+    has_gallery: bool  # `show` draws something
+
+    keeps_weights: bool  # a node keeps its own trained weights between rounds
+
+    is_alone: bool  # a node goes on with its own weights, whatever the server sends
+
+    is_pooled: bool  # one node trains on the images of all; simulations only
 
     def build_model(self) -> nn.Module:
         """Build the network; its initial weights come from torch's global generator."""
@@ -41,6 +51,20 @@ class Task(Protocol):
 
     def figures(self, statistics: Statistics) -> dict[str, float | None]:
         """Finish added statistics to named figures."""
+
+    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+        """Tell whether a model got better, by the statistics of both; None where nothing was measured."""
+
+    def after_training(
+        self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure what else a reply holds of a node's trained model; additive sums, none in most rounds."""
+
+    def blank_after_training(self) -> dict[str, NDArray[np.float64]]:
+        """Return what `after_training` returns, where it returns anything, of no image."""
+
+    def own_rounds(self) -> frozenset[int]:
+        """Return the rounds in which `after_training` returns something."""
 
     def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Draw what the models can do, side by side, into a picture."""

@@ -30,6 +30,10 @@ class DiffusionTask:
     """A class-conditional diffusion model of the images (Ho et al. 2020; Tun et al. 2023)."""
 
     name: str = "diffusion"
+    has_gallery = True
+    keeps_weights = False
+    is_alone = False
+    is_pooled = False
 
     def __init__(self, options: DiffusionOptions, sampling: SamplingOptions, info: DatasetInfo, seed: int) -> None:
         self.options: TrainingOptions = options
@@ -40,7 +44,7 @@ class DiffusionTask:
         self.schedule = noise_schedule(options.num_timesteps)
 
     @classmethod
-    def from_config(cls, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
+    def from_config(cls, _name: str, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
         """Build the task of a run."""
         return cls(config.diffusion, config.sampling, info, config.seed)
 
@@ -92,6 +96,25 @@ class DiffusionTask:
         """Return the mean denoising loss per noise band, band 0 with the least noise."""
         pairs = zip(statistics["loss-sum"], statistics["loss-count"], strict=True)
         return {f"loss-band-{band}": mean(total, count) for band, (total, count) in enumerate(pairs)}
+
+    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+        """Tell whether the denoising loss fell."""
+        loss = (self.loss_of(before), self.loss_of(after))
+        return None if loss[0] is None or loss[1] is None else loss[1] < loss[0]
+
+    def after_training(
+        self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure nothing."""
+        return {}
+
+    def blank_after_training(self) -> dict[str, NDArray[np.float64]]:
+        """Return nothing."""
+        return {}
+
+    def own_rounds(self) -> frozenset[int]:
+        """Return no round."""
+        return frozenset()
 
     def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Draw `images-per-class` images of every class from each model: rows are classes, models side by side."""

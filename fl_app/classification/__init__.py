@@ -1,0 +1,1 @@
+"""The mathematics of the classifier: network, moments of its embeddings, heads built from them."""

@@ -1,0 +1,277 @@
+"""The last round of a classification run: moments in, heads out, and which of them ships (Qiao et al. 2023)."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fl_app.artifacts import RunFolder, write_json
+from fl_app.classification.bundle import Bundle
+from fl_app.classification.heads import HEADS, Head, build_heads, linear_head
+from fl_app.classification.moments import pool
+from fl_app.metrics.additive import Statistics, add
+from fl_app.metrics.classification import figures, intervals
+from fl_app.records import HEADS as ASK_HEADS
+from fl_app.records import MOMENTS, Weights, add_heads, to_tensors
+from fl_app.report.confusion import draw_confusion
+from fl_app.seeding import numpy_generator_for
+from fl_app.strategies.admission import Refusal
+from fl_app.strategies.exchange import Traffic
+from fl_app.strategies.ledger import NodeOutcome
+from fl_app.strategies.resilient import Resilient
+from fl_app.tasks.classification import ClassificationTask
+from fl_app.tasks.readings import MEASURED_WITH, PARTS, HeadSet, blank_head_sums, distance_quantile
+
+log = logging.getLogger(__name__)
+
+_LINEAR = ("global", "linear")
+_ORDER = {name: number for number, name in enumerate(HEADS)}
+
+
+class LastRound:
+    """Exchanges prototypes after the rounds that ask for it, and makes the classifier that ships.
+
+    Attributes:
+        task: says which readings.
+        strategy: knows the nodes and asks them.
+        folder: of the run; each exchange is written to `<task>/prototypes/round-<number>.json`.
+    """
+
+    def __init__(self, task: ClassificationTask, strategy: Resilient, folder: RunFolder, first_round: int) -> None:
+        self.task = task
+        self.strategy = strategy
+        self.folder = folder
+        for path in self._results().glob("round-*.json"):
+            if int(path.stem.removeprefix("round-")) >= first_round:
+                path.unlink()  # a resumed run does that round again
+
+    def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
+        """Exchange prototypes after a round, where that is due and not done yet."""
+        if round_number in self.task.options.exchange_rounds and not self._path(round_number).exists():
+            self._exchange(grid, round_number, weights)
+
+    def finish(self, grid: Grid, weights: Weights) -> dict[str, NodeOutcome]:
+        """Exchange prototypes after the last round and give the task its bundle to export.
+
+        Returns:
+            The outcome of each site that was left out.
+        """
+        return self._exchange(grid, self.task.options.num_rounds, weights)
+
+    def _exchange(self, grid: Grid, number: int, weights: Weights) -> dict[str, NodeOutcome]:
+        traffic = {"moments": Traffic(), "heads": Traffic()}
+        parts, left_out = self._collect(grid, number, weights, traffic["moments"])
+        heads, pooled, undefined = self._build(weights, parts)
+        content = self.strategy.instruction(number, weights)
+        add_heads(content, heads.to_arrays())
+        scorers = heads.scorers(self.task.measured_readings())
+        blank = blank_head_sums(scorers, len(self.task.info.class_names))
+        measured, outcomes = self.strategy.ask(grid, ASK_HEADS, content, blank, traffic["heads"])
+        left_out |= {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+        total = add([blank, *measured.values()])
+        if self.task.is_alone:
+            scorers.remove(_LINEAR)  # the mean of networks that were trained apart
+        shipped = self._choose(heads, total)
+        within = distance_quantile(total["validation/distance"], self.task.options.abstain_quantile)
+        used = pooled.get(MEASURED_WITH[self.task.options.readings[0]])
+        result = {
+            "task": self.task.name,
+            "round": number,
+            "contributed": sorted(measured.keys() - left_out.keys()),
+            "left-out": {site: vars(node) for site, node in sorted(left_out.items())},
+            "withheld": self._withheld(used),
+            "images": int(used["count"].sum()) if used else 0,
+            "bytes": {f"{name}-{way}": getattr(traffic[name], way) for name in traffic for way in ("down", "up")},
+            "not-defined": undefined,
+            "results": self._rows(scorers, total, number, {_LINEAR, (shipped["reading"], shipped["head"])}),
+            "sites": {site: self._rows(scorers, sums, number, set()) for site, sums in measured.items()},
+            "shipped": shipped,
+            "abstain-distance": within,
+        }
+        write_json(self._path(number), result)
+        _log_result(result)
+        if number == self.task.options.num_rounds and used is not None:
+            self._bundle(weights, heads, used, shipped, within, result)
+            self._draw(total, shipped)
+        return left_out
+
+    def _collect(
+        self, grid: Grid, number: int, weights: Weights, traffic: Traffic
+    ) -> tuple[dict[str, dict[str, Statistics]], dict[str, NodeOutcome]]:
+        """Return each site's moments, by what they were measured with; and who is left out."""
+        readings, blank = self.task.readings, self.task.blank_moments()
+        parts: dict[str, dict[str, Statistics]] = {}
+        left_out: dict[str, NodeOutcome] = {}
+        if "consistent" in readings:
+            content = self.strategy.instruction(number, weights)
+            parts["consistent"], outcomes = self.strategy.ask(grid, MOMENTS, content, blank, traffic, judge=self._judge)
+            left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+        if {"piggyback", "local"} & set(readings):
+            own = self.strategy.own_sums if number in self.task.own_rounds() else {}
+            parts["own"] = {}
+            for site, sums in own.items():
+                moments = {key.removeprefix("own/"): value for key, value in sums.items()}
+                try:
+                    self._judge(site, moments)
+                except Refusal as error:
+                    left_out[site] = NodeOutcome("refused", str(error))
+                else:
+                    parts["own"][site] = moments
+        return parts, left_out
+
+    def _judge(self, site: str, moments: Statistics) -> None:
+        """Refuse sums over more images than the site said it holds: they would outweigh all others."""
+        described = {known.site: known.train_counts for known in self.strategy.roster.sites.values()}
+        count = moments["count"]
+        if (count < 0).any() or (count != np.round(count)).any():
+            raise Refusal("its class counts are no whole numbers of at least 0")
+        if not self.task.is_pooled and (count > np.array(described[site])).any():
+            raise Refusal("its moments count more images than it said it holds")
+        if (np.diagonal(moments["outer"]) < 0).any():
+            raise Refusal("its second moment has a negative diagonal")
+
+    def _build(
+        self, weights: Weights, parts: Mapping[str, Mapping[str, Statistics]]
+    ) -> tuple[HeadSet, dict[str, dict[str, NDArray[np.float64]]], dict[str, str]]:
+        """Build all heads; return them, the pooled moments, and why a head is not defined."""
+        blank, options = self.task.blank_moments(), self.task.options
+        held = [any(column) for column in zip(*self._train_counts(), strict=True)]
+        layer = [np.asarray(weights[f"linear.{name}"], dtype=np.float64) for name in ("weight", "bias")]
+        heads: dict[str, dict[str, Head]] = {"global": {"linear": linear_head(layer[0], layer[1], held)}}
+        pooled: dict[str, dict[str, NDArray[np.float64]]] = {}
+        undefined: dict[str, str] = {}
+        for source, sites in parts.items():
+            pooled[source] = dict(pool([blank, *sites.values()]))
+            heads[source], reasons = build_heads(pooled[source], options.shrinkage)
+            undefined |= {
+                f"{reading}/{head}": reason
+                for reading in self.task.readings
+                if MEASURED_WITH[reading] == source
+                for head, reason in reasons.items()
+            }
+        used = pooled.get(MEASURED_WITH[options.readings[0]], blank)
+        count = used["count"]
+        prototypes = used["sum"] / np.maximum(count, 1.0)[:, None]
+        return HeadSet(heads, prototypes, count > 0), pooled, undefined
+
+    def _train_counts(self) -> list[list[int]]:
+        return [site.train_counts for site in self.strategy.roster.sites.values()]
+
+    def _choose(self, heads: HeadSet, total: Statistics) -> dict[str, Any]:
+        """Choose the head that ships: the one asked for, else the most accurate; never one worse than `linear`."""
+        reading, wanted = self.task.options.readings[0], self.task.options.head
+        own_layer = "local" if self.task.is_alone else "global"
+        names = {"linear": own_layer} | dict.fromkeys(heads.heads.get(MEASURED_WITH[reading], {}), reading)
+        accuracy = {
+            head: cast(float | None, figures(_part(total, "validation", source, head))["accuracy"])
+            for head, source in names.items()
+        }
+        measured = {head: value for head, value in accuracy.items() if value is not None}
+        head: str
+        if wanted != "auto" and wanted in names:
+            head, why = wanted, "option 'classification.head' names it"
+        elif not measured:
+            head, why = "linear", "no held-out image was measured"
+        else:
+            head = min(measured, key=lambda name: (-measured[name], _ORDER[name]))
+            why = f"most accurate on {int(_images(total))} held-out images"
+            if wanted != "auto":
+                why += f"; '{wanted}', which option 'classification.head' names, is not defined"
+        return {
+            "reading": names[head],
+            "head": head,
+            "accuracy": accuracy[head],
+            "linear-accuracy": accuracy["linear"],
+            "why": why,
+        }
+
+    def _rows(
+        self, scorers: list[tuple[str, str]], sums: Statistics, number: int, with_intervals: set[tuple[str, str]]
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for part in PARTS:
+            for reading, head in scorers:
+                found = _part(sums, part, reading, head)
+                generator = numpy_generator_for(0, "bootstrap", number, part, reading, head)
+                rows.append(
+                    {
+                        "reading": reading,
+                        "head": head,
+                        "part": part,
+                        "figures": figures(found),
+                        "intervals": intervals(found, generator) if (reading, head) in with_intervals else None,
+                    }
+                )
+        return rows
+
+    def _withheld(self, pooled: Statistics | None) -> dict[str, int]:
+        """Return how many sites kept a class to themselves, having too few images of it."""
+        if pooled is None:
+            return {}
+        pairs = zip(self.task.info.class_names, pooled["withheld"], strict=True)
+        return {name: int(number) for name, number in pairs if number > 0}
+
+    def _bundle(
+        self,
+        weights: Weights,
+        heads: HeadSet,
+        pooled: dict[str, NDArray[np.float64]],
+        shipped: dict[str, Any],
+        within: float | None,
+        result: dict[str, Any],
+    ) -> None:
+        options, source = self.task.options, MEASURED_WITH[self.task.options.readings[0]]
+        self.task.bundle = Bundle(
+            network=options.network,
+            embedding_size=options.embedding_size,
+            info=self.task.info,
+            weights=to_tensors(weights),
+            pooled=pooled,
+            heads=heads.heads["global"] | heads.heads.get(source, {}),
+            shipped=shipped["head"],
+            reading=options.readings[0],
+            shrinkage=options.shrinkage,
+            abstain_distance=within,
+            record={key: result[key] for key in ("round", "contributed", "left-out", "withheld", "shipped", "results")},
+        )
+
+    def _draw(self, total: Statistics, shipped: dict[str, Any]) -> None:
+        """Draw the confusion matrix of the head that ships, over the public test set where there is one."""
+        drawn = {part: _part(total, part, shipped["reading"], shipped["head"])["confusion"] for part in PARTS}
+        part = "test" if drawn["test"].sum() > 0 else "validation"
+        title = f"{shipped['head']} ({shipped['reading']}), {part} images"
+        path = self.folder.task(self.task.name) / "confusion.png"
+        draw_confusion(drawn[part], self.task.info.class_names, title, path)
+
+    def _results(self) -> Path:
+        return self.folder.task(self.task.name) / "prototypes"
+
+    def _path(self, number: int) -> Path:
+        return self._results() / f"round-{number:04d}.json"
+
+
+def _part(sums: Statistics, part: str, reading: str, head: str) -> Statistics:
+    """Return the sums of one head on one part, without their prefix."""
+    prefix = f"{part}/{reading}/{head}/"
+    return {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
+
+
+def _images(total: Statistics) -> float:
+    return float(_part(total, "validation", *_LINEAR)["confusion"].sum())
+
+
+def _log_result(result: dict[str, Any]) -> None:
+    """Say what the heads reached, on the test set where there is one."""
+    rows = [row for row in result["results"] if row["figures"]["n"] > 0]
+    part = "test" if any(row["part"] == "test" for row in rows) else "validation"
+    found = ", ".join(
+        f"{row['reading']}/{row['head']} {row['figures']['accuracy']:.3f}" for row in rows if row["part"] == part
+    )
+    shipped = result["shipped"]
+    message = "%s, prototypes of round %d: accuracy on %s images: %s. Ships: %s (%s), %s"
+    head, reading, why = shipped["head"], shipped["reading"], shipped["why"]
+    log.info(message, result["task"], result["round"], part, found or "not measured", head, reading, why)

@@ -1,0 +1,149 @@
+"""The task `classification`: learn to name an image's class, with prototypes exchanged in the last round."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fl_app.classification.augmentation import augment
+from fl_app.classification.bundle import Bundle, save_bundle
+from fl_app.classification.moments import blank_moments, measure_moments
+from fl_app.classification.network import Classifier, build_network
+from fl_app.config import ClassificationOptions, RunConfig, baseline_of
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.metrics.additive import Statistics, mean
+from fl_app.metrics.classification import blank_scores, figures, score_statistics
+from fl_app.shapes import Batch
+from fl_app.tasks.readings import HeadSet, embeddings, measure_heads
+
+
+class ClassificationTask:
+    """A classifier whose last layer can be replaced by class prototypes (Qiao et al. 2023).
+
+    Attributes:
+        readings: none for the baseline `local`, whose nodes share nothing.
+        bundle: what the last round made, to be exported.
+    """
+
+    has_gallery = False
+
+    def __init__(self, name: str, options: ClassificationOptions, info: DatasetInfo) -> None:
+        baseline = baseline_of(name)
+        self.name = name
+        self.options = options
+        self.info = info
+        self.is_alone = baseline == "local"
+        self.is_pooled = baseline == "centralised"
+        self.readings: tuple[str, ...] = options.readings if not baseline else () if self.is_alone else ("consistent",)
+        self.keeps_weights = self.is_alone or "local" in self.readings
+        self.bundle: Bundle | None = None
+
+    @classmethod
+    def from_config(cls, name: str, config: RunConfig, info: DatasetInfo) -> "ClassificationTask":
+        """Build the task, or one of its baselines."""
+        return cls(name, cast(ClassificationOptions, config.options_of(name)), info)
+
+    def build_model(self) -> Classifier:
+        """Build the network."""
+        return build_network(self.info, self.options.network, self.options.embedding_size)
+
+    def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the cross-entropy of each image: [B]."""
+        images = augment(batch.images, self.options.augment, generator) if self.options.augment else batch.images
+        return functional.cross_entropy(model(images).float(), batch.labels, reduction="none")
+
+    def statistics(
+        self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Sum up what the network's own last layer gets right: see `metrics.classification.score_statistics`."""
+        sums = self.blank_sums()
+        network = cast(Classifier, model)
+        weight = network.linear.weight.detach().double().cpu().numpy()
+        bias = network.linear.bias.detach().double().cpu().numpy()
+        for features, labels in embeddings(network, images, device):
+            for key, value in score_statistics(features @ weight.T + bias, labels).items():
+                sums[key] += value
+        return sums
+
+    def blank_sums(self) -> dict[str, NDArray[np.float64]]:
+        """Return the statistics of no image."""
+        return blank_scores(len(self.info.class_names))
+
+    def loss_of(self, statistics: Statistics) -> float | None:
+        """Return the mean negative log-likelihood of the right class."""
+        return mean(float(statistics["nll"]), float(statistics["nll-count"]))
+
+    def figures(self, statistics: Statistics) -> dict[str, float | None]:
+        """Return accuracy, balanced accuracy, AUC and macro F1."""
+        found = figures(statistics)
+        return {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
+
+    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+        """Tell whether loss or accuracy got better; a federation of few rounds may be right more often and surer."""
+        loss = (self.loss_of(before), self.loss_of(after))
+        accuracy = (self.figures(before)["accuracy"], self.figures(after)["accuracy"])
+        if loss[0] is None or loss[1] is None or accuracy[0] is None or accuracy[1] is None:
+            return None
+        return loss[1] < loss[0] or accuracy[1] > accuracy[0]
+
+    def after_training(
+        self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure the moments of the node's own trained network, in the rounds and for the readings that want them."""
+        if round_number not in self.own_rounds():
+            return {}
+        found = measure_moments(cast(Classifier, model), images, device, min_class_count)
+        return {f"own/{key}": value for key, value in found.items()}
+
+    def blank_after_training(self) -> dict[str, NDArray[np.float64]]:
+        """Return what `after_training` returns of no image."""
+        return {f"own/{key}": value for key, value in self.blank_moments().items()}
+
+    def own_rounds(self) -> frozenset[int]:
+        """Return the rounds whose replies hold the moments of the nodes' own networks."""
+        return self.options.exchange_rounds if {"piggyback", "local"} & set(self.readings) else frozenset()
+
+    def blank_moments(self) -> dict[str, NDArray[np.float64]]:
+        """Return the moments of no image."""
+        return blank_moments(len(self.info.class_names), self.build_model().embedding_size)
+
+    def moments(
+        self, weights: Mapping[str, Tensor], images: ImageSet, device: torch.device, min_class_count: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure the moments of received weights on training images."""
+        return measure_moments(self._network(weights, device), images, device, min_class_count)
+
+    def measure_heads(
+        self,
+        weights: Mapping[str, Tensor],
+        own: Mapping[str, Tensor] | None,
+        heads: HeadSet,
+        images: Mapping[str, ImageSet],
+        device: torch.device,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure all heads on a node's images: see `readings.measure_heads`."""
+        network = self._network(own, device) if own is not None else None
+        return measure_heads(self._network(weights, device), network, heads, self.measured_readings(), images, device)
+
+    def measured_readings(self) -> tuple[str, ...]:
+        """Return the readings that the nodes measure: with the baseline `local` each node's own layer alone."""
+        return ("local",) if self.is_alone else self.readings
+
+    def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
+        """Have no pictures to draw."""
+        raise NotImplementedError("a classifier draws nothing")
+
+    def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
+        """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
+        assert self.bundle is not None, "the last round comes first"
+        save_bundle(self.bundle, folder)
+
+    def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
+        network = self.build_model()
+        network.load_state_dict(dict(weights))
+        return network.to(device)

@@ -1,0 +1,165 @@
+"""The readings of the last round: whose features the prototypes are measured with, and whose they are used with.
+
+Three readings of Qiao et al. (2023), which their abstract leaves open:
+
+| reading      | prototypes measured with | used with              |
+|--------------|--------------------------|------------------------|
+| `consistent` | the averaged network     | the averaged network   |
+| `piggyback`  | each node's own network  | the averaged network   |
+| `local`      | each node's own network  | that node's own network |
+
+Beside them stands `global`: the averaged network's own linear layer, which is plain federated averaging.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fl_app.classification.heads import Head, linear_head, nearest_distance
+from fl_app.classification.network import Classifier
+from fl_app.data.images import ImageSet
+from fl_app.data.loading import iterate
+from fl_app.metrics.classification import blank_scores, score_statistics
+
+Arrays = dict[str, NDArray[np.generic]]
+
+PARTS = ("validation", "test")
+MEASURED_WITH = {"global": "global", "consistent": "consistent", "piggyback": "own", "local": "own"}
+DISTANCE_EDGES = np.geomspace(1e-3, 1e5, 401)  # steps of 5 %
+
+_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """All heads of an exchange.
+
+    Attributes:
+        heads: by what their prototypes were measured with (`global`, `consistent`, `own`), then by name.
+        prototypes: [K, D] float64, of the reading that ships.
+        known: [K] bool, the classes that have a prototype.
+    """
+
+    heads: dict[str, dict[str, Head]]
+    prototypes: NDArray[np.float64]
+    known: NDArray[np.bool_]
+
+    def to_arrays(self) -> Arrays:
+        """Return flat arrays, for a message."""
+        arrays: Arrays = {"prototypes": self.prototypes, "known": self.known}
+        for source, heads in self.heads.items():
+            for name, head in heads.items():
+                key = f"{source}/{name}"
+                arrays |= {f"{key}/weight": head.weight, f"{key}/bias": head.bias}
+                arrays[f"{key}/normalise"] = np.array(head.normalise)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> "HeadSet":
+        """Take up what `to_arrays` returned."""
+        heads: dict[str, dict[str, Head]] = {}
+        for key in arrays:
+            if key.endswith("/weight"):
+                source, name, _ = key.split("/")
+                head = Head(
+                    arrays[key].astype(np.float64),
+                    arrays[f"{source}/{name}/bias"].astype(np.float64),
+                    bool(arrays[f"{source}/{name}/normalise"]),
+                )
+                heads.setdefault(source, {})[name] = head
+        return cls(heads, arrays["prototypes"].astype(np.float64), arrays["known"].astype(np.bool_))
+
+    def scorers(self, readings: Sequence[str]) -> list[tuple[str, str]]:
+        """Return (reading, head) of everything that is measured: each node's own layer with the reading `local`."""
+        names = [("global", "linear")] if "global" in self.heads else []
+        for reading in readings:
+            names += [("local", "linear")] if reading == "local" else []
+            names += [(reading, head) for head in self.heads.get(MEASURED_WITH[reading], {})]
+        return names
+
+
+def blank_head_sums(scorers: Sequence[tuple[str, str]], num_classes: int) -> dict[str, NDArray[np.float64]]:
+    """Return sums of 0 with the names and shapes of what `measure_heads` returns."""
+    sums = {
+        f"{part}/{reading}/{head}/{key}": value
+        for part in PARTS
+        for reading, head in scorers
+        for key, value in blank_scores(num_classes).items()
+    }
+    return sums | {"validation/distance": np.zeros(len(DISTANCE_EDGES) + 1)}
+
+
+def measure_heads(
+    averaged: Classifier,
+    own: Classifier | None,
+    heads: HeadSet,
+    readings: Sequence[str],
+    images: Mapping[str, ImageSet],
+    device: torch.device,
+) -> dict[str, NDArray[np.float64]]:
+    """Measure every head on a node's images.
+
+    Args:
+        averaged: the global network, on the device.
+        own: the node's own last network; None where it never trained: nothing is counted for the reading `local`.
+        heads: what the server built.
+        readings: those of the run.
+        images: by part, `validation` and `test`; either may be empty.
+        device: where to compute.
+
+    Returns:
+        Additive sums `<part>/<reading>/<head>/<sum>`, and `validation/distance`, how many held-out images lie how far
+        from the nearest prototype in the averaged network's features: counts between DISTANCE_EDGES.
+    """
+    total = blank_head_sums(heads.scorers(readings), len(heads.known))
+    for part, chosen in images.items():
+        for whose, network in (("averaged", averaged), ("own", own)):
+            if network is None:
+                continue
+            scorers = [pair for pair in heads.scorers(readings) if (pair[0] == "local") == (whose == "own")]
+            for features, labels in embeddings(network, chosen, device):
+                for reading, name in scorers:
+                    scores = _head(heads, reading, name, network).scores(features)
+                    for key, value in score_statistics(scores, labels).items():
+                        total[f"{part}/{reading}/{name}/{key}"] += value
+                if whose == "averaged" and part == "validation":
+                    total["validation/distance"] += _distance_counts(heads, features)
+    return total
+
+
+def embeddings(
+    network: Classifier, images: ImageSet, device: torch.device
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Yield the embeddings [B, D] and labels [B] of images, batch by batch, in eval mode."""
+    network.eval()
+    with torch.no_grad():
+        for batch in iterate(images, _BATCH_SIZE, device):
+            yield network.embed(batch.images).double().cpu().numpy(), batch.labels.cpu().numpy()
+
+
+def distance_quantile(counts: NDArray[np.float64], quantile: float) -> float | None:
+    """Return the smallest edge within which that share of the images lies; None where there is no image."""
+    total = counts.sum()
+    if total == 0:
+        return None
+    index = int(np.searchsorted(np.cumsum(counts), quantile * total - 1e-9))
+    return float(DISTANCE_EDGES[min(index, len(DISTANCE_EDGES) - 1)])
+
+
+def _head(heads: HeadSet, reading: str, name: str, network: Classifier) -> Head:
+    if (reading, name) == ("local", "linear"):
+        held = [bool(flag) for flag in np.isfinite(heads.heads["global"]["linear"].bias)]
+        layer = network.linear
+        weight, bias = layer.weight.detach().double().cpu().numpy(), layer.bias.detach().double().cpu().numpy()
+        return linear_head(weight, bias, held)
+    return heads.heads[MEASURED_WITH[reading]][name]
+
+
+def _distance_counts(heads: HeadSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not heads.known.any():
+        return np.zeros(len(DISTANCE_EDGES) + 1)
+    distances = nearest_distance(heads.prototypes, heads.known, features)
+    return np.bincount(np.searchsorted(DISTANCE_EDGES, distances), minlength=len(DISTANCE_EDGES) + 1).astype(float)
