@@ -14,16 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from benchmarks.instant_grid import InstantGrid
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
@@ -162,7 +159,7 @@ class _Unmoved:
         """Do nothing."""
 
 
-class PullGrid(Grid):
+class PullGrid(InstantGrid):
     """A grid whose nodes answer at once, each reply made when it is pulled and not kept.
 
     Attributes:
@@ -170,32 +167,15 @@ class PullGrid(Grid):
     """
 
     def __init__(self, weights: Weights, num_nodes: int) -> None:
+        super().__init__(range(1, num_nodes + 1))
         self.weights = weights
-        self.num_nodes = num_nodes
         self.seconds = 0.0
-        self._pending: dict[str, Message] = {}
-        self._num_sent = 0
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return node ids from 1."""
-        return list(range(1, self.num_nodes + 1))
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Take messages and return their ids."""
-        ids = []
-        for message in messages:
-            self._num_sent += 1
-            key = f"message-{self._num_sent}"
-            message.metadata.__dict__["_message_id"] = key
-            self._pending[key] = message
-            ids.append(key)
-        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Make the replies to messages, one at a time."""
         for key in message_ids:
             started = time.perf_counter()
-            instruction = self._pending.pop(key)
+            instruction = self.pending.pop(key)
             reply = Message(self._answer(instruction), reply_to=instruction)
             del instruction
             self.seconds += time.perf_counter() - started
@@ -208,27 +188,6 @@ class PullGrid(Grid):
             counts = [10] * len(_INFO.class_names)
             return write_description(SiteDescription(_site(number), _INFO, counts, counts))
         return write_reply(_reply(self.weights, number, 1))
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Not used: replies are taken one by one."""
-        raise NotImplementedError
-
-    def set_run(self, run: Run) -> None:
-        """Not used."""
-        raise NotImplementedError
-
-    @property
-    def run(self) -> Run:
-        """Not used."""
-        raise NotImplementedError
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Not used."""
-        raise NotImplementedError
-
-    def get_nodes(self) -> Iterable[NodeInfo]:
-        """Return the nodes."""
-        return [NodeInfo(node_id=node) for node in self.get_node_ids()]
 
 
 def main() -> None:

@@ -1,0 +1,96 @@
+"""A federation in one process: real messages through the real apps, without Ray and without a network."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+import client_app
+from benchmarks.instant_grid import InstantGrid
+from fl_app import server
+from fl_app.config import RunConfig
+
+Meddle = Callable[[Message, Message], Message | None]  # (instruction, reply) -> what arrives; None: nothing ever does
+
+_FIRST_NODE = 1000
+
+
+class LocalGrid(InstantGrid):
+    """Calls the real ClientApp when a reply is asked for.
+
+    Args:
+        config: options of the run, for the nodes.
+        num_nodes: simulated nodes.
+        meddle: may replace or withhold a reply.
+        order: in which pending replies arrive: a sort key over node numbers.
+
+    Attributes:
+        sent: all messages so far, in order.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        num_nodes: int,
+        meddle: Meddle | None = None,
+        order: Callable[[int], int] = lambda node: node,
+    ) -> None:
+        super().__init__(_FIRST_NODE + number for number in range(num_nodes))
+        self.config = config
+        self.meddle = meddle or (lambda instruction, reply: reply)
+        self.order = order
+        self.sent: list[Message] = []
+        self._withheld: set[str] = set()
+        self._states: dict[int, RecordDict] = {node: RecordDict() for node in self.nodes}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Take messages, remember them, and return their ids."""
+        batch = list(messages)
+        self.sent += batch
+        return super().push_messages(batch)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Let the nodes answer, one at a time and in the given order."""
+        for key in message_ids:
+            if key in self._withheld or key not in self.pending or not self._is_next(key):
+                continue
+            instruction = self.pending[key]
+            reply = self.meddle(instruction, self._answer(instruction))
+            if reply is None:
+                self._withheld.add(key)
+                continue
+            del self.pending[key]
+            yield reply
+
+    def _is_next(self, key: str) -> bool:
+        waiting = [k for k in self.pending if k not in self._withheld]
+        return key == min(waiting, key=lambda k: self.order(self.pending[k].metadata.dst_node_id - _FIRST_NODE))
+
+    def _answer(self, instruction: Message) -> Message:
+        node = instruction.metadata.dst_node_id
+        context = Context(
+            run_id=1,
+            node_id=node,
+            node_config={"partition-id": node - _FIRST_NODE, "num-partitions": len(self.nodes)},
+            state=self._states[node],
+            run_config=dict(self.config.to_flat()),
+        )
+        identity = TaskIdentity.node_id
+        TaskIdentity.node_id = node
+        try:
+            return client_app.app(copy.copy(instruction), context)
+        except Exception as error:  # as Flower does: the text travels
+            return Message(Error(2, str(error)), reply_to=instruction)
+        finally:
+            TaskIdentity.node_id = identity
+
+
+def run_federation(config: RunConfig, num_nodes: int, **grid: Any) -> LocalGrid:
+    """Run the real server on a local grid and return the grid."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    local = LocalGrid(config, num_nodes, **grid)
+    options: Mapping[str, Any] = config.to_flat()
+    server.run(local, Context(1, 1, {}, RecordDict(), dict(options)))
+    return local
