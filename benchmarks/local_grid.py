@@ -25,6 +25,7 @@ class LocalGrid(InstantGrid):
         num_nodes: simulated nodes.
         meddle: may replace or withhold a reply.
         order: in which pending replies arrive: a sort key over node numbers.
+        node_options: further options of some nodes, by number.
 
     Attributes:
         sent: all messages so far, in order.
@@ -36,11 +37,13 @@ class LocalGrid(InstantGrid):
         num_nodes: int,
         meddle: Meddle | None = None,
         order: Callable[[int], int] = lambda node: node,
+        node_options: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(_FIRST_NODE + number for number in range(num_nodes))
         self.config = config
         self.meddle = meddle or (lambda instruction, reply: reply)
         self.order = order
+        self.node_options = node_options or {}
         self.sent: list[Message] = []
         self._withheld: set[str] = set()
         self._states: dict[int, RecordDict] = {node: RecordDict() for node in self.nodes}
@@ -73,7 +76,11 @@ class LocalGrid(InstantGrid):
         context = Context(
             run_id=1,
             node_id=node,
-            node_config={"partition-id": node - _FIRST_NODE, "num-partitions": len(self.nodes)},
+            node_config={
+                "partition-id": node - _FIRST_NODE,
+                "num-partitions": len(self.nodes),
+                **self.node_options.get(node - _FIRST_NODE, {}),
+            },
             state=self._states[node],
             run_config=dict(self.config.to_flat()),
         )

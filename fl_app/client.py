@@ -12,7 +12,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.config import NodeConfig, RunConfig, baseline_of
+from fl_app.config import NodeConfig, RunConfig, baseline_of, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.data.local import LocalData, load_local, load_pooled, state_folder
@@ -188,8 +188,8 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
         options,
         Progress(round_number, options.num_rounds),
         device=device,
-        order=lambda epoch: generator_for(node.config.seed, site, epoch, f"{task.name}-order"),
-        noise=generator_for(*seed, f"{task.name}-noise", device),
+        order=lambda epoch: generator_for(node.config.seed, site, epoch, f"{task_of(task.name)}-order"),
+        noise=generator_for(*seed, f"{task_of(task.name)}-noise", device),
         proximal_mu=instruction.proximal_mu,
         optimizer_state=kept_optimizer if keeps else None,
         ema=instruction.node_ema,

@@ -332,6 +332,11 @@ def baseline_of(name: str) -> str:
     return name.partition("-")[2]
 
 
+def task_of(name: str) -> str:
+    """Return the task that a pass trains; its baselines begin with the same weights and draw the same numbers."""
+    return name.partition("-")[0]
+
+
 def default_options(pyproject: Path) -> dict[str, OptionValue]:
     """Read the defaults from a pyproject.toml: {dotted name: value}."""
     document = tomllib.loads(pyproject.read_text(encoding="utf-8"))

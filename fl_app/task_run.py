@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
-from fl_app.config import RunConfig
+from fl_app.config import RunConfig, task_of
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
 from fl_app.metrics.additive import Statistics
@@ -250,7 +250,7 @@ class TaskRun:
 def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
     """Return a task's weights before training, which depend on the seed only."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, task.name, "initial weights"))
+        torch.manual_seed(seed_for(seed, task_of(task.name), "initial weights"))
         return {key: value.detach() for key, value in task.build_model().state_dict().items()}
 
 

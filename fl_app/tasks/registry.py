@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fl_app.config import RunConfig
+from fl_app.config import RunConfig, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
@@ -16,4 +16,4 @@ TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
 
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
     """Build the task of that name, or the one whose baseline the name says, such as `classification-local`."""
-    return TASKS[name.partition("-")[0]](name, config, info)
+    return TASKS[task_of(name)](name, config, info)

@@ -1,0 +1,316 @@
+"""Whole classification federations in one process: prototypes, readings, baselines, and who fails in the last round."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Message
+
+from fl_app.artifacts import RunFolder
+from fl_app.classification.bundle import open_bundle
+from fl_app.classification.moments import measure_moments
+from fl_app.config import NodeConfig, RunConfig
+from fl_app.data.local import load_local, load_pooled
+from fl_app.errors import FederationError, OptionError
+from fl_app.sections import OptionValue
+from tests.federation import LocalGrid, run_federation
+from tests.tiny import tiny_run
+
+ALL = "consistent,piggyback,local"
+Row = dict[str, Any]
+
+
+def classification(tmp_path: Path, overrides: dict[str, OptionValue] | None = None) -> RunConfig:
+    settings: dict[str, OptionValue] = {
+        "tasks": "classification",
+        "data.limit": 200,
+        "classification.learning-rate": 0.005,
+        "classification.embedding-size": 16,
+        "classification.batch-size": 8,
+    }
+    return tiny_run(tmp_path, {**settings, **(overrides or {})})
+
+
+def result(tmp_path: Path, number: int = 2, task: str = "classification") -> dict[str, Any]:
+    path = tmp_path / "run" / task / "prototypes" / f"round-{number:04d}.json"
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def figure(rows: list[Row], reading: str, head: str, part: str = "test", name: str = "accuracy") -> Any:
+    (row,) = [row for row in rows if (row["reading"], row["head"], row["part"]) == (reading, head, part)]
+    return row["figures"][name]
+
+
+def status(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "run/status.json").read_text())
+    return found
+
+
+def site_of(message: Message) -> str:
+    return f"site-{message.metadata.dst_node_id - 1000}"
+
+
+def changing(kind: str, site: str, key: str, change: Any) -> Any:
+    """Change one of the sums that a site answers to one kind of message."""
+
+    def meddle(instruction: Message, reply: Message) -> Message | None:
+        if instruction.metadata.message_type == kind and site_of(instruction) == site:
+            arrays = reply.content.array_records["statistics"]
+            changed = {name: array.numpy() for name, array in arrays.items()}
+            changed[key] = change(changed[key])
+            reply.content["statistics"] = ArrayRecord({name: Array(value) for name, value in changed.items()})
+        return reply
+
+    return meddle
+
+
+def data_of(config: RunConfig, number: int, num_nodes: int) -> Any:
+    return load_local(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
+
+
+def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"classification.readings": ALL}), 2)
+    run = tmp_path / "run"
+    assert status(tmp_path)["state"] == "completed"
+    found = result(tmp_path)
+    assert found["contributed"] == ["site-0", "site-1"] and found["left-out"] == {} and found["images"] == 160
+    assert {row["reading"] for row in found["results"]} == {"global", "consistent", "piggyback", "local"}
+    assert set(found["sites"]) == {"site-0", "site-1"}
+    assert all(found["bytes"][name] > 0 for name in ("moments-down", "moments-up", "heads-down", "heads-up"))
+    for name in ("confusion.png", "history.png"):
+        assert (run / "classification" / name).read_bytes().startswith(b"\x89PNG")
+    assert not (run / "classification/samples").exists()
+    bundle = open_bundle(run / "classification/model")
+    assert bundle.shipped == found["shipped"]["head"] and bundle.record["contributed"] == ["site-0", "site-1"]
+    lines = RunFolder(run).read_metrics()
+    assert [line["round"] for line in lines] == [1, 2] and lines[1]["figures"]["accuracy"] is not None
+    assert lines[0]["bytes-down"] > 0 and lines[0]["bytes-up"] > 0
+
+
+def test_the_public_test_set_is_measured_once_however_many_nodes_there_are(tmp_path: Path) -> None:
+    for num_nodes in (1, 3):
+        run_federation(classification(tmp_path / str(num_nodes), {"federation.min-nodes": 1}), num_nodes)
+        rows = result(tmp_path / str(num_nodes))["results"]
+        assert figure(rows, "consistent", "lda", name="n") == 359
+        assert figure(rows, "consistent", "lda", name="support") == figure(rows, "global", "linear", name="support")
+
+
+def test_federated_moments_are_those_of_all_images_together(tmp_path: Path) -> None:
+    config = classification(tmp_path, {"partition.scheme": "dirichlet", "partition.alpha": 0.1})
+    run_federation(config, 4)
+    bundle = open_bundle(tmp_path / "run/classification/model")
+    pooled = load_pooled(config, NodeConfig.from_flat({"partition-id": 0, "num-partitions": 4}))
+    together = measure_moments(bundle.build_network(), pooled.train, torch.device("cpu"), 1)
+    for key in ("count", "sum", "outer"):
+        scale = np.abs(together[key]).max()
+        assert np.abs(bundle.pooled[key] - together[key]).max() <= 1e-5 * scale
+
+
+def test_with_one_node_all_readings_are_the_same(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"classification.readings": ALL, "federation.min-nodes": 1}), 1)
+    rows = result(tmp_path)["results"]
+    for head in ("nearest-mean", "cosine", "lda"):
+        accuracies = {figure(rows, reading, head) for reading in ALL.split(",")}
+        assert len(accuracies) == 1
+    assert figure(rows, "global", "linear") == figure(rows, "local", "linear")
+
+
+def test_the_head_that_ships_is_never_worse_than_the_linear_one_on_held_out_images(tmp_path: Path) -> None:
+    for seed in range(3):
+        run_federation(classification(tmp_path / str(seed), {"seed": seed, "partition.scheme": "dirichlet"}), 3)
+        shipped = result(tmp_path / str(seed))["shipped"]
+        assert shipped["accuracy"] >= shipped["linear-accuracy"]
+
+
+def test_a_head_by_name_ships_whatever_it_reaches(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"classification.head": "nearest-mean"}), 2)
+    shipped = result(tmp_path)["shipped"]
+    assert shipped["head"] == "nearest-mean" and "classification.head" in shipped["why"]
+
+
+def test_prototypes_can_be_exchanged_after_chosen_rounds_too(tmp_path: Path) -> None:
+    rounds = {"classification.num-rounds": 4, "classification.prototype-rounds": "1,3"}
+    run_federation(classification(tmp_path / "a", rounds), 2)
+    assert sorted(path.name for path in (tmp_path / "a/run/classification/prototypes").iterdir()) == [
+        "round-0001.json",
+        "round-0003.json",
+        "round-0004.json",
+    ]
+    shorter = {"classification.num-rounds": 3}
+    run_federation(classification(tmp_path / "b", shorter), 2)
+    assert result(tmp_path / "a", 3)["results"] == result(tmp_path / "b", 3)["results"]
+
+
+def test_a_node_that_fails_in_the_last_round_is_left_out_and_named(tmp_path: Path) -> None:
+    nan = changing("query.moments", "site-1", "sum", lambda value: value * np.nan)
+    run_federation(classification(tmp_path), 3, meddle=nan)
+    found = result(tmp_path)
+    assert found["left-out"]["site-1"]["outcome"] == "refused" and "not finite" in found["left-out"]["site-1"]["reason"]
+    assert found["contributed"] == ["site-0", "site-2"]
+    assert found["images"] < 160
+    assert status(tmp_path)["state"] == "degraded" and "site-1" in status(tmp_path)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "reason"),
+    [
+        ("count", lambda value: value + 1000, "more images than it said"),
+        ("count", lambda value: -value, "whole numbers"),
+        ("count", lambda value: value * 0.5 + 0.25, "whole numbers"),
+        ("outer", lambda value: -value - 1, "negative diagonal"),
+        ("sum", lambda value: value[:, :3], "other names or shapes"),
+    ],
+)
+def test_moments_that_cannot_be_are_refused(key: str, change: Any, reason: str, tmp_path: Path) -> None:
+    run_federation(classification(tmp_path), 2, meddle=changing("query.moments", "site-0", key, change))
+    assert reason in result(tmp_path)["left-out"]["site-0"]["reason"]
+
+
+def test_without_any_moments_the_linear_head_ships_and_the_reasons_are_told(tmp_path: Path) -> None:
+    def silent(instruction: Message, reply: Message) -> Message | None:
+        if instruction.metadata.message_type == "query.moments":
+            raise_count = reply.content.array_records["statistics"]
+            reply.content["statistics"] = ArrayRecord({"sum": raise_count["sum"]})
+        return reply
+
+    run_federation(classification(tmp_path), 2, meddle=silent)
+    found = result(tmp_path)
+    assert found["shipped"]["head"] == "linear" and found["contributed"] == []
+    assert set(found["not-defined"]) == {f"consistent/{head}" for head in ("nearest-mean", "cosine", "lda", "fedcof")}
+    assert found["abstain-distance"] is None
+
+
+def test_nodes_without_images_with_one_class_and_with_one_image_take_part(tmp_path: Path) -> None:
+    config = classification(
+        tmp_path, {"partition.scheme": "dirichlet", "partition.alpha": 0.02, "classification.readings": ALL}
+    )
+    counts = [data_of(config, number, 12).train.class_counts() for number in range(12)]
+    totals = [int(count.sum()) for count in counts]
+    assert 0 in totals and any(int((count > 0).sum()) == 1 for count in counts)
+    run_federation(config, 12)
+    found = result(tmp_path)
+    assert found["images"] == sum(totals) and found["left-out"] == {}
+    assert status(tmp_path)["state"] == "completed"
+
+
+def test_a_class_that_nobody_holds_is_never_predicted(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = generator.normal(level, 20, (8, 8)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    options: dict[str, OptionValue] = {
+        "data.source": "folder",
+        "data.directory": str(folder),
+        "data.class-names": "absent,dark,light",
+        "data.num-channels": 1,
+        "data.image-size": 8,
+        "data.limit": 0,
+    }
+    run_federation(classification(tmp_path, options), 2)
+    found = result(tmp_path)
+    assert figure(found["results"], "consistent", "lda", "validation", "support")[0] == 0
+    assert figure(found["results"], "consistent", "lda", "test", "n") == 0
+    bundle = open_bundle(tmp_path / "run/classification/model")
+    assert all(head.bias[0] == -np.inf for head in bundle.heads.values())
+    assert not bundle.known[0] and bundle.known[1:].all()
+
+
+def test_a_hospitals_min_class_count_is_obeyed_and_recorded(tmp_path: Path) -> None:
+    config = classification(tmp_path, {"partition.scheme": "dirichlet", "classification.readings": ALL})
+    counts = data_of(config, 0, 2).train.class_counts().numpy()
+    least = int(np.median(counts[counts > 0])) + 1
+    run_federation(config, 2, node_options={0: {"min-class-count": least}})
+    withheld = [number for number, count in enumerate(counts) if 0 < count < least]
+    assert withheld
+    found = result(tmp_path)
+    assert found["withheld"] == {str(number): 1 for number in withheld}
+    assert found["images"] == 160 - int(counts[withheld].sum())
+
+
+def test_baselines_stand_in_one_table_with_the_prototypes(tmp_path: Path) -> None:
+    baselines = {"classification.baselines": "local,centralised,FedProx"}
+    run_federation(classification(tmp_path, baselines), 3)
+    rows = list(csv.DictReader((tmp_path / "run/classification/comparison.csv").read_text().splitlines()))
+    approaches = [row["approach"] for row in rows if row["part"] == "test"]
+    assert approaches[:4] == ["each node alone", "centralised", "FedProx", "FedAvg"]
+    assert approaches[-1] == "FedAvg + prototypes (ships)" or result(tmp_path)["shipped"]["head"] == "linear"
+    assert all(row["n"] == "359" for row in rows if row["part"] == "test")
+    assert not (tmp_path / "run/classification-local/model").exists()
+
+
+def test_with_one_node_every_baseline_is_the_plain_run(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {
+        "classification.baselines": "local,centralised,FedProx",
+        "strategy.proximal-mu": 0.0,
+        "federation.min-nodes": 1,
+    }
+    run_federation(classification(tmp_path, options), 1)
+    plain = figure(result(tmp_path)["results"], "global", "linear", name="nll")
+    for name, reading in (("local", "local"), ("centralised", "global"), ("fedprox", "global")):
+        rows = result(tmp_path, task=f"classification-{name}")["results"]
+        assert figure(rows, reading, "linear", name="nll") == plain
+
+
+def test_a_resumed_run_ends_with_the_prototypes_of_one_never_stopped(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {
+        "classification.num-rounds": 4,
+        "classification.readings": ALL,
+        "classification.prototype-rounds": "2",
+        "classification.baselines": "local",
+    }
+    run_federation(classification(tmp_path / "never", options), 2)
+
+    def stop(instruction: Message, reply: Message) -> Message | None:
+        config = instruction.content.config_records.get("config")
+        if instruction.metadata.message_type == "query.moments" and config and config["server-round"] == 2:
+            raise KeyboardInterrupt
+        return reply
+
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(classification(tmp_path / "stopped", options), 2, meddle=stop)
+    assert not (tmp_path / "stopped/run/classification/prototypes").exists()
+    run_federation(classification(tmp_path / "stopped", options | {"resume": "auto"}), 2)
+    for task, number in (("classification", 2), ("classification", 4), ("classification-local", 4)):
+        assert result(tmp_path / "never", number, task) == result(tmp_path / "stopped", number, task)
+
+
+def test_both_tasks_run_in_one_run(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"tasks": "diffusion,classification"}), 2)
+    assert (tmp_path / "run/diffusion/model/model_index.json").is_file()
+    assert (tmp_path / "run/classification/model/model.json").is_file()
+    nodes = status(tmp_path)["nodes"]
+    assert {site: node["contributed"] for site, node in nodes.items()} == {"site-0": 4, "site-1": 4}
+
+
+def test_a_round_costs_a_node_one_message(tmp_path: Path) -> None:
+    grid: LocalGrid = run_federation(classification(tmp_path, {"classification.readings": ALL}), 2)
+    kinds = [message.metadata.message_type for message in grid.sent]
+    expected = {"query.describe": 1, "train": 2, "query.moments": 1, "evaluate.heads": 1, "evaluate": 1}
+    assert {kind: kinds.count(kind) / 2 for kind in kinds} == expected
+
+
+def test_the_centralised_baseline_is_refused_at_a_hospital(tmp_path: Path) -> None:
+    node = NodeConfig.from_flat({"data-path": str(tmp_path), "site": "north"})
+    with pytest.raises(OptionError, match="only a simulation"):
+        load_pooled(classification(tmp_path), node)
+
+
+def test_a_classifier_that_learns_nothing_fails_the_run(tmp_path: Path) -> None:
+    def untouched(instruction: Message, reply: Message) -> Message | None:
+        if instruction.metadata.message_type == "train":
+            reply.content["weights"] = instruction.content["weights"]
+        return reply
+
+    with pytest.raises(FederationError, match="Nothing was learned"):
+        run_federation(classification(tmp_path), 2, meddle=untouched)
+    assert status(tmp_path)["state"] == "failed"
