@@ -82,9 +82,9 @@ def measure_case(case: Case, repeats: int) -> Row:
 def _time_ours(task: DiffusionTask, start: dict[str, Tensor], images: ImageSet) -> tuple[float, dict[str, Tensor]]:
     model = task.build_model()
     model.load_state_dict(start)
-    order, noise = _generators()
+    noise, progress = _noise(), Progress(1, 1)
     started = time.process_time()
-    train_local(model, task.losses, images, task.options, Progress(1, 1), device=_CPU, order=order, noise=noise)
+    train_local(model, task.losses, images, task.options, progress, device=_CPU, order=_order, noise=noise)
     return time.process_time() - started, model.state_dict()
 
 
@@ -92,8 +92,9 @@ def _time_bare(task: DiffusionTask, start: dict[str, Tensor], images: ImageSet) 
     model = task.build_model()
     model.load_state_dict(start)
     model.train()
-    order, noise = _generators()
-    batches = list(iterate(images, task.options.batch_size, _CPU, order))
+    model.to(memory_format=torch.channels_last)
+    noise = _noise()
+    batches = list(iterate(images, task.options.batch_size, _CPU, _order(0)))
     alpha_of = task.schedule.alphas_cumprod.sqrt()
     started = time.process_time()
     optimizer = torch.optim.Adam(model.parameters(), task.options.learning_rate, fused=True)
@@ -121,8 +122,12 @@ def _bare_loss(
     return error.flatten(1).mean(1).mean()
 
 
-def _generators() -> tuple[torch.Generator, torch.Generator]:
-    return generator_for(0, "site-0", 1, "order"), generator_for(0, "site-0", 1, "noise")
+def _order(epoch: int) -> torch.Generator:
+    return generator_for(0, "site-0", epoch, "order")
+
+
+def _noise() -> torch.Generator:
+    return generator_for(0, "site-0", 1, "noise")
 
 
 def main() -> None:

@@ -236,10 +236,25 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         write(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
         _replace_folder(temporary, target)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunFolderError(f"{target} could not be written: {error}.") from error
+
+
+def recover_folder(target: Path) -> None:
+    """Put a folder back whose replacement was killed halfway; none is missing after this that was there before.
+
+    Raises:
+        RunFolderError: it cannot be put back.
+    """
+    try:
+        _recover(target)
+    except OSError as error:
+        raise RunFolderError(f"{target} could not be put back: {error}.") from error
 
 
 def new_run_name(recipe: str, unique: str) -> str:

@@ -175,8 +175,6 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     device, site, round_number = node.device, node.data.site, instruction.round_number
     options = task.options
     model.to(device)
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # convolutions in bfloat16 want the channels last
     state = _kept(task, node, instruction)
     kept_weights, kept_optimizer = state.load_parts(round_number)
     if task.is_alone and kept_weights is not None:
@@ -190,7 +188,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
         options,
         Progress(round_number, options.num_rounds),
         device=device,
-        order=generator_for(*seed, f"{task.name}-order"),
+        order=lambda epoch: generator_for(node.config.seed, site, epoch, f"{task.name}-order"),
         noise=generator_for(*seed, f"{task.name}-noise", device),
         proximal_mu=instruction.proximal_mu,
         optimizer_state=kept_optimizer if keeps else None,

@@ -115,7 +115,9 @@ class TrainingOptions(Section):
         description="FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg or Krum"
     )
     num_rounds: int = Field(ge=1, description="federated rounds")
-    epochs: int = Field(ge=1, description="passes over a node's images in a round (E in the paper)")
+    epochs: float = Field(
+        gt=0, description="passes over a node's images in a round (E in the paper); 0.1: ten rounds make an epoch"
+    )
     batch_size: int = Field(ge=1, description="images a step")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser: adam, adamw or sgd")
     learning_rate: float = Field(gt=0, description="step size in the first round")

@@ -77,11 +77,12 @@ class LastRound:
             scorers.remove(_LINEAR)  # the mean of networks that were trained apart
         shipped = self._choose(heads, total)
         within = distance_quantile(total["validation/distance"], self.task.options.abstain_quantile)
-        used = pooled.get(MEASURED_WITH[self.task.options.readings[0]])
+        source = MEASURED_WITH[self.task.options.readings[0]]
+        used = pooled.get(source)
         result = {
             "task": self.task.name,
             "round": number,
-            "contributed": sorted(measured.keys() - left_out.keys()),
+            "contributed": sorted(parts.get(source, measured)),
             "left-out": {site: vars(node) for site, node in sorted(left_out.items())},
             "withheld": self._withheld(used),
             "images": int(used["count"].sum()) if used else 0,

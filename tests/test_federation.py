@@ -95,7 +95,7 @@ def test_one_node_and_one_round_is_local_training_bit_for_bit(tmp_path: Path) ->
         config.diffusion,
         Progress(1, 1),
         device=torch.device("cpu"),
-        order=generator_for(0, "site-0", 1, "diffusion-order"),
+        order=lambda epoch: generator_for(0, "site-0", epoch, "diffusion-order"),
         noise=generator_for(0, "site-0", 1, "diffusion-noise"),
     )
     assert same(weights(tmp_path), {key: value.numpy() for key, value in model.state_dict().items()})
@@ -381,7 +381,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         if data.site != "site-1":
             return data
         names = tuple(reversed(data.train.class_names))
-        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
+        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation, data.test)]
         return type(data)(data.site, *parts)
 
     monkeypatch.setattr("fl_app.client.load_local", other)

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,16 @@ def losses(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor
     return nn.functional.cross_entropy(model(batch.images), batch.labels, reduction="none")
 
 
+def ordered_by(seed: int) -> Callable[[int], torch.Generator]:
+    return lambda epoch: torch.Generator().manual_seed(1000 * seed + epoch)
+
+
 def trained(net: nn.Module, data: ImageSet | None = None, seed: int = 1, **changes: Any) -> LocalResult:
     given = {
         key: changes.pop(key) for key in ("proximal_mu", "optimizer_state", "ema", "ema_horizon") if key in changes
     }
     progress = changes.pop("progress", Progress(1, 1))
-    order, noise = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(2)
+    order, noise = ordered_by(seed), torch.Generator().manual_seed(2)
     return train_local(
         net, losses, data or images(), options(**changes), progress, device=CPU, order=order, noise=noise, **given
     )
@@ -53,9 +58,9 @@ def test_it_takes_the_steps_of_a_plain_loop_bit_for_bit() -> None:
     ours, plain = model(), model()
     result = trained(ours, epochs=2, batch_size=4, lr_schedule="constant", gradient_clip=0.0, learning_rate=0.01)
     optimizer = torch.optim.Adam(plain.parameters(), 0.01, fused=True)
-    generator, data, total = torch.Generator().manual_seed(1), images(), 0.0
-    for _ in range(2):
-        for indices in torch.randperm(10, generator=generator).split(4):
+    data, total = images(), 0.0
+    for epoch in range(2):
+        for indices in torch.randperm(10, generator=ordered_by(1)(epoch)).split(4):
             x = data.images[indices].float() / 127.5 - 1
             loss = nn.functional.cross_entropy(plain(x), data.labels[indices])
             total += loss.item() * len(indices)
@@ -72,9 +77,8 @@ def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer:
     kept_going, stopped = model(), model()
     settings: dict[str, Any] = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
     trained(kept_going, epochs=2, **settings)
-    order = torch.Generator().manual_seed(1)
     state: dict[str, Tensor] | None = None
-    for _ in range(2):
+    for number in (1, 2):
         noise = torch.Generator().manual_seed(2)
         chosen = options(epochs=1, **settings)
         result = train_local(
@@ -82,9 +86,9 @@ def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer:
             losses,
             images(),
             chosen,
-            Progress(1, 1),
+            Progress(number, 2),
             device=CPU,
-            order=order,
+            order=ordered_by(1),
             noise=noise,
             optimizer_state=state,
         )
@@ -133,7 +137,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_not_a_reply() -> None:
     def bad(net: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         return losses(net, batch, generator) * float("nan")
 
-    order = noise = torch.Generator()
+    order, noise = ordered_by(0), torch.Generator()
     with pytest.raises(FlAppError, match="no longer finite"):
         train_local(model(), bad, images(), options(), Progress(1, 1), device=CPU, order=order, noise=noise)
 

@@ -1,1 +1,1 @@
-"""The mathematics of the classifier: network, moments of its embeddings, heads built from them."""
+"""Classification: networks, augmentation, the sums that nodes measure, and the heads built from them."""

@@ -1,40 +1,46 @@
-"""Random changes to training images; prototypes are never measured on changed ones."""
-
-from collections.abc import Sequence
+"""Random changes to training images that leave the class as it is."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-_LARGEST_SHIFT = 1 / 8  # of the side
+_SHIFT_SHARE = 8  # an image moves by at most one eighth of its side
 
 
-def augment(images: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
-    """Change each image in its own way.
+def augment(images: Tensor, names: tuple[str, ...], generator: torch.Generator) -> Tensor:
+    """Change each image on its own, in the order of the names.
 
     Args:
-        images: [B, C, H, W] float32.
-        names: `flip` mirrors half of them left to right; `shift` moves each by up to an eighth of the side, what
-            comes in being the repeated edge.
+        images: [B, C, H, W] float32; not changed in place.
+        names: out of `AUGMENTATIONS`; none returns the images.
         generator: on the images' device.
-
-    Returns:
-        Images of the same shape.
     """
-    if "flip" in names:
-        mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-    if "shift" in names:
-        images = _shift(images, generator)
+    for name in names:
+        images = _BY_NAME[name](images, generator)
     return images
 
 
+def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror left and right, every second image on average."""
+    flipped = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    return torch.where(flipped[:, None, None, None], images.flip(-1), images)
+
+
 def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
-    size, height, width = len(images), images.shape[-2], images.shape[-1]
-    most = max(1, int(min(height, width) * _LARGEST_SHIFT))
-    padded = functional.pad(images, (most, most, most, most), mode="replicate")
-    offsets = torch.randint(0, 2 * most + 1, (2, size), generator=generator, device=images.device)
-    rows = offsets[0, :, None] + torch.arange(height, device=images.device)
-    columns = offsets[1, :, None] + torch.arange(width, device=images.device)
-    numbers = torch.arange(size, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[numbers, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    """Move by whole pixels along both axes; the edge's pixels fill what comes free."""
+    num_images, _, height, width = images.shape
+    rows = _sources(num_images, height, generator, images.device)
+    columns = _sources(num_images, width, generator, images.device)
+    which = torch.arange(num_images, device=images.device)
+    moved = images[which[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2).contiguous()
+
+
+def _sources(num_images: int, side: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draw a shift per image, and return where each position of the moved image comes from: [B, side] int64."""
+    furthest = side // _SHIFT_SHARE
+    steps = torch.randint(-furthest, furthest + 1, (num_images, 1), generator=generator, device=device)
+    return (torch.arange(side, device=device) - steps).clamp(0, side - 1)
+
+
+_BY_NAME = {"flip": _flip, "shift": _shift}
+AUGMENTATIONS = tuple(_BY_NAME)

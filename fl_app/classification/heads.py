@@ -1,169 +1,215 @@
-"""Heads: what turns an embedding into a class, each of them an affine map built from moments.
+"""Heads: ways to tell the class from an embedding, most of them built from pooled moments without training.
 
-With n_c images of class c, P_c their mean embedding (the prototype) and S the covariance within classes:
-
-| head           | score of class c                                         | source                               |
-|----------------|----------------------------------------------------------|--------------------------------------|
-| `linear`       | w_c.f + b_c, the network's own layer                     |                                      |
-| `nearest-mean` | -|f - P_c|^2 / 2 s^2, s^2 = tr S / D                     | Qiao et al. 2023                     |
-| `cosine`       | f.P_c / |f||P_c|, over a temperature                     |                                      |
-| `lda`          | P_c' S^-1 f - P_c' S^-1 P_c / 2 + log n_c / n            | Fisher's discriminant                |
-| `fedcof`       | w_c.f, w_c = S*^-1 P_c normalised, S* from sites' means  | Goswami et al. 2024, arXiv 2412.14326 |
-
-A class that nobody holds has the score minus infinity.
+f is an embedding [D], P_c and n_c a class's mean and count, n = sum n_c, and W = sum of (f - P_c)(f - P_c)^T over all
+images, the scatter within the classes. A class that nobody holds is excluded: its score is minus infinity, since a zero
+prototype would win after a ReLU.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
-Floats = NDArray[np.float64]
+from fl_app.errors import FlAppError
 
 HEADS = ("linear", "nearest-mean", "cosine", "lda", "fedcof")
 
-_TEMPERATURE = 0.1  # of the cosine, as in contrastive learning: it changes probabilities, and no decision
-_SMALLEST_PIVOT = 1e-10  # of a variance over the mean variance: below it a matrix counts as singular
+# Cosines of embeddings after a ReLU differ by some hundredths to tenths; the argmax does not depend on this.
+_COSINE_TEMPERATURE = 0.05
+# Embeddings are float32: less than this share of the whole is rounding.
+_ROUNDING = 1e-12
+
+Array = NDArray[np.float64]
 
 
-class _NotDefined(Exception):
-    """A head cannot be built; the text says why."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """An affine map from embeddings to scores.
 
     Attributes:
-        weight: [K, D] float64.
-        bias: [K] float64; minus infinity excludes a class.
-        normalise: embeddings are divided by their length first.
+        weight: [K, D] float64; 0 for an excluded class.
+        bias: [K] float64; minus infinity for an excluded class.
+        normalise: whether embeddings are divided by their norm first.
     """
 
-    weight: Floats
-    bias: Floats
+    weight: Array
+    bias: Array
     normalise: bool = False
 
-    def scores(self, features: Floats) -> Floats:
-        """Return the scores [B, K] float64 of embeddings [B, D]; the largest wins, see `predict`."""
+    def scores(self, features: NDArray[np.floating]) -> Array:
+        """Return the score of each class, [B, K] float64; the largest wins, and their softmax is a probability.
+
+        Args:
+            features: [B, D] embeddings.
+
+        Raises:
+            FlAppError: an embedding is not finite.
+        """
         f = np.asarray(features, dtype=np.float64)
+        if not np.isfinite(f).all():
+            raise FlAppError("An embedding is not finite: the network has diverged or its weights are damaged.")
         if self.normalise:
-            length = np.linalg.norm(f, axis=1, keepdims=True)
-            f = f / np.where(length > 0, length, 1.0)
+            f = _unit_rows(f)
         return np.asarray(f @ self.weight.T + self.bias)
 
 
-def predict(scores: Floats) -> NDArray[np.int64]:
-    """Return the class with the largest score, the smallest of several such classes: [B]."""
-    return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+def predict(scores: Array) -> NDArray[np.int64]:
+    """Return the class with the largest score, the smallest such class on ties: [B]; `scores`: [B, K]."""
+    return np.asarray(np.argmax(scores, axis=1), dtype=np.int64)
 
 
-def linear_head(weight: Floats, bias: Floats, held: Sequence[bool]) -> Head:
-    """Return the network's own layer as a head, without the classes that nobody holds."""
-    return _head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), np.asarray(held))
-
-
-def build_heads(pooled: Mapping[str, Floats], shrinkage: float) -> tuple[dict[str, Head], dict[str, str]]:
-    """Build every head that moments allow.
+def linear_head(weight: NDArray[np.floating], bias: NDArray[np.floating], held: Sequence[bool]) -> Head:
+    """Take over a network's last layer, without the classes that nobody holds.
 
     Args:
-        pooled: from `moments.pool`.
-        shrinkage: share of the mean variance that is added to every variance of a covariance before it is inverted.
+        weight: [K, D].
+        bias: [K].
+        held: of each class, whether any node has an image.
+
+    Raises:
+        FlAppError: no class is held.
+    """
+    is_held = np.asarray(held, dtype=bool)
+    if not is_held.any():
+        raise FlAppError("No node holds an image of any class, so that no class can be told. Look at the nodes' data.")
+    return _head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), is_held)
+
+
+def build_heads(pooled: Mapping[str, Array], shrinkage: float) -> tuple[dict[str, Head], dict[str, str]]:
+    """Build every head that needs no training.
+
+    Args:
+        pooled: as `moments.pool` returns them.
+        shrinkage: `lda`, `fedcof`: the share of the mean variance that is added to every variance. 0 adds none; the
+            heads are then defined only where there are more images (`fedcof`: sites) than the embedding is long.
 
     Returns:
-        The heads by name, without `linear`; and for each head that is not defined the reason.
+        The heads by name, and the reason for each that is not defined.
     """
     heads: dict[str, Head] = {}
     reasons: dict[str, str] = {}
-    builders = {"nearest-mean": _nearest_mean, "cosine": _cosine, "lda": _lda, "fedcof": _fedcof}
-    for name, build in builders.items():
+    for name, build in _BUILDERS.items():
         try:
             if not (pooled["count"] > 0).any():
-                raise _NotDefined("no site sent the moments of any class")
+                raise _NotDefined("no class is held by any site")
             heads[name] = build(pooled, shrinkage)
         except _NotDefined as reason:
             reasons[name] = str(reason)
     return heads, reasons
 
 
-def prototypes(pooled: Mapping[str, Floats]) -> Floats:
-    """Return the mean embedding of each class, [K, D]; 0 for a class without images, which is never to be used."""
-    return np.asarray(pooled["sum"] / np.maximum(pooled["count"], 1.0)[:, None])
+def nearest_distance(prototypes: Array, held: NDArray[np.bool_], features: NDArray[np.floating]) -> Array:
+    """Return the Euclidean distance to the nearest prototype of a held class: [B]; infinite where none is held.
+
+    Args:
+        prototypes: [K, D].
+        held: [K].
+        features: [B, D].
+    """
+    f = np.asarray(features, dtype=np.float64)
+    nearest = np.full(len(f), np.inf)
+    for prototype in prototypes[held]:
+        np.minimum(nearest, np.linalg.norm(f - prototype, axis=1), out=nearest)
+    return nearest
 
 
-def nearest_distance(means: Floats, held: NDArray[np.bool_], features: Floats) -> Floats:
-    """Return the Euclidean distance [B] of embeddings [B, D] to the nearest prototype [K, D] of a held class."""
-    centers = means[held]
-    squares = (features**2).sum(1)[:, None] - 2.0 * features @ centers.T + (centers**2).sum(1)
-    return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0.0)))
+class _NotDefined(Exception):
+    """The moments do not determine a head; the text says why."""
 
 
-def _head(weight: Floats, bias: Floats, held: NDArray[np.bool_], normalise: bool = False) -> Head:
+def _nearest_mean(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """-|f - P_c|^2 / (2 s^2) without |f|^2: the posterior of round Gaussians with variance s^2 = tr(W) / (n D)."""
+    count, means = pooled["count"], _class_means(pooled)
+    variance = _mean_variance(_within_scatter(pooled) / count.sum(), pooled["outer"])
+    if variance == 0.0:
+        variance = 0.5  # the plain -|f - P_c|^2
+    return _head(means / variance, -0.5 * (means**2).sum(axis=1) / variance, count > 0)
+
+
+def _cosine(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """f.P_c / |f||P_c|, divided by a temperature; a zero vector has cosine 0 to all others."""
+    weight = _unit_rows(_class_means(pooled)) / _COSINE_TEMPERATURE
+    return _head(weight, np.zeros(len(weight)), pooled["count"] > 0, normalise=True)
+
+
+def _lda(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """P_c' S^-1 f - P_c' S^-1 P_c / 2 + log(n_c / n), with S = W / n + shrinkage tr(W) / (n D) I."""
+    count, means = pooled["count"], _class_means(pooled)
+    within = _within_scatter(pooled) / count.sum()
+    variance = _mean_variance(within, pooled["outer"])
+    if variance == 0.0:
+        raise _NotDefined("the embeddings do not vary within any class; each may have one image only")
+    weight = means @ _inverse(within + shrinkage * variance * np.eye(len(within)))
+    prior = np.log(np.where(count > 0, count, 1.0) / count.sum())
+    return _head(weight, prior - 0.5 * (weight * means).sum(axis=1), count > 0)
+
+
+def _fedcof(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+    """Ridge regression on covariances estimated from the sites' means (Goswami et al. 2025, arXiv 2412.14326).
+
+    A site's mean of n images scatters with 1/n of the covariance of one image, so that
+    S_c = sum over sites of n_kc (m_kc - P_c)(m_kc - P_c)^T / (sites_c - 1) is an unbiased estimate of it. Then
+    G = sum_c (n_c - 1)(S_c + ridge) + n m m^T, with m the mean of all images and nothing of the scatter between
+    classes, and each class's weight is G^-1 n_c P_c at unit length. The authors add a ridge of 1; here it is a share
+    of the mean variance, and scores are counted in standard deviations within a class, so that the embedding's unit
+    does not matter.
+    """
+    count, means, num_sites = pooled["count"], _class_means(pooled), pooled["num-sites"]
+    is_known = num_sites > 1
+    if not is_known.any():
+        raise _NotDefined("no class is held by two sites or more")
+    between_sites = pooled["site-outer"] - count[:, None, None] * means[:, :, None] * means[:, None, :]
+    covariances = between_sites[is_known] / (num_sites[is_known] - 1.0)[:, None, None]
+    degrees = count[is_known] - 1.0
+    scatter = np.tensordot(degrees, covariances, axes=1)
+    variance = _mean_variance(scatter / degrees.sum(), pooled["outer"])
+    if variance == 0.0:
+        raise _NotDefined("the sites' means of each class are the same")
+    mean = pooled["sum"].sum(axis=0) / count.sum()
+    ridge = shrinkage * variance * np.clip(count - 1.0, 0.0, None).sum()
+    gram = scatter + ridge * np.eye(len(scatter)) + count.sum() * np.outer(mean, mean)
+    weight = _unit_rows(pooled["sum"] @ _inverse(gram)) / np.sqrt(variance)
+    return _head(weight, np.zeros(len(weight)), count > 0)
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Array], float], Head]] = {
+    "nearest-mean": _nearest_mean,
+    "cosine": _cosine,
+    "lda": _lda,
+    "fedcof": _fedcof,
+}
+
+
+def _head(weight: Array, bias: Array, held: NDArray[np.bool_], normalise: bool = False) -> Head:
     return Head(np.where(held[:, None], weight, 0.0), np.where(held, bias, -np.inf), normalise)
 
 
-def _within(pooled: Mapping[str, Floats]) -> Floats:
-    """Return the covariance within classes, [D, D]: (G - sum n_c P_c P_c') / n."""
-    count, means = pooled["count"], prototypes(pooled)
-    scatter = pooled["outer"] - (means * count[:, None]).T @ means
-    return np.asarray((scatter + scatter.T) / (2.0 * count.sum()))
+def _class_means(pooled: Mapping[str, Array]) -> Array:
+    """Return P, [K, D]; 0 for a class without images, which `_head` excludes."""
+    count = pooled["count"]
+    return np.asarray(pooled["sum"] / np.where(count > 0, count, 1.0)[:, None])
 
 
-def _nearest_mean(pooled: Mapping[str, Floats], _shrinkage: float) -> Head:
-    means = prototypes(pooled)
-    variance = float(np.trace(_within(pooled))) / means.shape[1]
-    scale = 1.0 / variance if variance > 0 else 1.0
-    return _head(means * scale, -0.5 * scale * (means**2).sum(axis=1), pooled["count"] > 0)
+def _within_scatter(pooled: Mapping[str, Array]) -> Array:
+    means = _class_means(pooled)
+    return np.asarray(pooled["outer"] - (pooled["count"][:, None] * means).T @ means)
 
 
-def _cosine(pooled: Mapping[str, Floats], _shrinkage: float) -> Head:
-    means = prototypes(pooled)
-    length = np.linalg.norm(means, axis=1, keepdims=True)
-    directions = means / np.where(length > 0, length, 1.0) / _TEMPERATURE
-    return _head(directions, np.zeros(len(means)), pooled["count"] > 0, normalise=True)
+def _mean_variance(covariance: Array, outer: Array) -> float:
+    """Return tr(covariance) / D, and 0 where it is mere rounding beside the moments it was computed from."""
+    trace = float(np.trace(covariance))
+    return trace / len(covariance) if trace > _ROUNDING * float(np.trace(outer)) else 0.0
 
 
-def _lda(pooled: Mapping[str, Floats], shrinkage: float) -> Head:
-    means, count = prototypes(pooled), pooled["count"]
-    weight = _solve(_shrunk(_within(pooled), shrinkage), means.T).T
-    priors = np.where(count > 0, count, 1.0) / count.sum()
-    bias = -0.5 * (weight * means).sum(axis=1) + np.log(priors)
-    return _head(weight, bias, count > 0)
+def _inverse(matrix: Array) -> Array:
+    values, vectors = np.linalg.eigh(matrix)
+    if values[0] <= _ROUNDING * values[-1]:
+        raise _NotDefined("the covariance cannot be inverted; a larger 'classification.shrinkage' helps")
+    return np.asarray((vectors / values) @ vectors.T)
 
 
-def _fedcof(pooled: Mapping[str, Floats], shrinkage: float) -> Head:
-    """Build the ridge classifier on covariances that the sites' means alone give.
-
-    The mean of n_kc draws varies by S_c / n_kc, so that sum_k n_kc (m_kc - m_c)(m_kc - m_c)' / (sites_c - 1) estimates
-    S_c without bias (their eq. 8). As in the paper the scatter between classes is left out, and the weights of each
-    class are scaled to length 1. A class that one site holds alone tells nothing of its spread and borrows the others'.
-    """
-    means, count, sites = prototypes(pooled), pooled["count"], pooled["num-sites"]
-    spread = pooled["site-outer"] - count[:, None, None] * np.einsum("kd,ke->kde", means, means)
-    told = sites >= 2
-    if not told.any():
-        raise _NotDefined("no class is held by two sites, so that their means say nothing of its spread")
-    covariances = spread[told] / (sites[told] - 1.0)[:, None, None]
-    degrees = np.maximum(count[told] - 1.0, 1.0)
-    within = np.einsum("k,kde->de", degrees / degrees.sum(), covariances)
-    weight = _solve(_shrunk((within + within.T) / 2.0, shrinkage), means.T).T
-    length = np.linalg.norm(weight, axis=1, keepdims=True)
-    return _head(weight / np.where(length > 0, length, 1.0), np.zeros(len(means)), count > 0)
-
-
-def _shrunk(covariance: Floats, shrinkage: float) -> Floats:
-    variance = max(float(np.trace(covariance)), 0.0) / len(covariance)
-    return np.asarray(covariance + shrinkage * variance * np.eye(len(covariance)))
-
-
-def _solve(covariance: Floats, right: Floats) -> Floats:
-    """Return covariance^-1 right; raises _NotDefined where the covariance is singular, shrunk as it is."""
-    mean_variance = float(np.trace(covariance)) / len(covariance)
-    values, vectors = linalg.eigh(covariance)
-    if mean_variance <= 0 or values[0] <= _SMALLEST_PIVOT * mean_variance:
-        raise _NotDefined(
-            "the covariance within classes is singular: too few images, or 'classification.shrinkage' is 0"
-        )
-    return np.asarray((vectors / values) @ (vectors.T @ right))
+def _unit_rows(rows: Array) -> Array:
+    """Divide each row by its norm; a zero row stays zero."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms > 0, norms, 1.0))

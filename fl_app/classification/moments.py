@@ -1,4 +1,4 @@
-"""Moments of embeddings: sums that add up over nodes, and from which every prototype head is built."""
+"""What nodes measure of their embeddings: sums per class that add up, so that the split does not matter."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,11 +17,11 @@ _BATCH_SIZE = 256
 
 
 def blank_moments(num_classes: int, embedding_size: int) -> dict[str, NDArray[np.float64]]:
-    """Return the moments of no image.
+    """Return the moments of no image: zeros, with the names and shapes that all moments have.
 
     Returns:
-        `count` [K], images n_c of each class; `sum` [K, D], their embeddings s_c; `outer` [D, D], sum of f f^T over all
-        of them; `withheld` [K], 1 for a class that the node has too few images of to tell. All float64 and additive.
+        `count` [K] images; `sum` [K, D] = sum of f; `outer` [D, D] = sum of f f^T over all classes;
+        `withheld` [K], 1 where a class was left out for having too few images.
     """
     return {
         "count": np.zeros(num_classes),
@@ -31,57 +31,76 @@ def blank_moments(num_classes: int, embedding_size: int) -> dict[str, NDArray[np
     }
 
 
+@torch.no_grad()
 def measure_moments(
     model: Classifier, images: ImageSet, device: torch.device, min_class_count: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Sum up the embeddings of images, in eval mode and without augmentation.
+    """Sum up the embeddings f of a node's images in eval mode, as they are, without augmentation.
 
     Args:
-        model: on the device.
-        images: a node's training images; may be empty.
-        device: where to compute.
-        min_class_count: a class with fewer images than that is left out of all sums, and marked as withheld.
+        model: on the device; left in eval mode.
+        images: a node's training images; none gives zeros.
+        device: where to compute; sums are taken in float64 on the host.
+        min_class_count: a class with fewer images is left out of every sum and marked in `withheld`. 0 and 1
+            leave out none.
+
+    Returns:
+        As `blank_moments`.
 
     Raises:
         FlAppError: an embedding is not finite.
     """
-    num_classes = len(images.class_names)
-    moments = blank_moments(num_classes, model.embedding_size)
-    held = images.class_counts().cpu().numpy()
-    told = held >= min_class_count
-    moments["withheld"] = ((held > 0) & ~told).astype(np.float64)
-    chosen = images.select(torch.from_numpy(told).to(images.labels.device)[images.labels].nonzero().flatten())
+    moments = blank_moments(len(images.class_names), model.embedding_size)
+    counts = images.class_counts()
+    is_withheld = (counts > 0) & (counts < min_class_count)
+    moments["withheld"] += is_withheld.cpu().numpy()
+    kept = images.select(torch.nonzero(~is_withheld[images.labels]).flatten())
+    classes = np.eye(len(images.class_names))
     model.eval()
-    with torch.no_grad():
-        for batch in iterate(chosen, _BATCH_SIZE, device):
-            features = model.embed(batch.images).double().cpu().numpy()
-            if not np.isfinite(features).all():
-                raise FlAppError("The classifier's embeddings are not finite: no prototype can be measured.")
-            one_hot = np.eye(num_classes)[batch.labels.cpu().numpy()]
-            moments["count"] += one_hot.sum(axis=0)
-            moments["sum"] += one_hot.T @ features
-            moments["outer"] += features.T @ features
+    for batch in iterate(kept, _BATCH_SIZE, device):
+        f = model.embed(batch.images).double().cpu().numpy()
+        if not np.isfinite(f).all():
+            raise FlAppError("An embedding is not finite: the network has diverged. Lower the learning rate.")
+        members = classes[batch.labels.cpu().numpy()]
+        moments["count"] += members.sum(axis=0)
+        moments["sum"] += members.T @ f
+        moments["outer"] += f.T @ f
     return moments
 
 
 def pool(parts: Iterable[Moments]) -> dict[str, NDArray[np.float64]]:
-    """Add the moments of sites, and keep what the sites' means tell of the spread within a class.
+    """Add the moments of sites, each of them as measured, and what the sites' means tell.
+
+    Two pooled results add up key by key to the pool of all their sites.
 
     Returns:
-        The sums of all parts; `site-outer` [K, D, D], the sum over sites of s_kc s_kc^T / n_kc; `num-sites` [K], the
-        sites that hold the class. The result adds up with other results.
+        The keys of `blank_moments`, added; `site-outer` [K, D, D] = sum over sites of s s^T / n, with a site's sum s
+        and count n of the class; `num-sites` [K], the sites that hold the class.
 
     Raises:
-        ValueError: there is no part.
+        ValueError: there are no parts, or two of different shapes.
     """
     total: dict[str, NDArray[np.float64]] = {}
     for part in parts:
-        present = part["count"] > 0
-        means = part["sum"] / np.sqrt(np.where(present, part["count"], 1.0))[:, None]
-        site = {key: np.asarray(value, dtype=np.float64) for key, value in part.items()}
-        site["site-outer"] = np.einsum("kd,ke->kde", means, means) * present[:, None, None]
-        site["num-sites"] = present.astype(np.float64)
-        total = {key: total[key] + value for key, value in site.items()} if total else site
+        one = _pooled_alone(part)
+        if not total:
+            total = one
+            continue
+        if {key: value.shape for key, value in total.items()} != {key: value.shape for key, value in one.items()}:
+            raise ValueError("moments with other keys or shapes cannot be pooled")
+        for key, value in one.items():
+            total[key] += value
     if not total:
-        raise ValueError("no moments to pool")
+        raise ValueError("no moments to pool; the moments of no image are `blank_moments`")
     return total
+
+
+def _pooled_alone(part: Moments) -> dict[str, NDArray[np.float64]]:
+    is_held = part["count"] > 0
+    scaled = np.zeros_like(part["sum"], dtype=np.float64)
+    scaled[is_held] = part["sum"][is_held] / np.sqrt(part["count"][is_held])[:, None]
+    return {
+        **{key: np.array(value, dtype=np.float64) for key, value in part.items()},
+        "site-outer": scaled[:, :, None] * scaled[:, None, :],
+        "num-sites": is_held.astype(np.float64),
+    }

@@ -1,98 +1,88 @@
-"""Classifiers: an embedding and one linear layer, with GroupNorm throughout.
+"""The classifier networks: an embedding, then one linear layer."""
 
-BatchNorm's running statistics are those of one node's images; averaged over nodes with other images they fit nobody.
-"""
-
-from functools import partial
 from typing import Literal
 
-import torchvision
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import OptionError
 
-_SMALLEST_IMAGE = 8
-_POOLED_SIDE = 7  # of the last feature map; larger images are averaged down to it
-_CHANNELS = (16, 32)
+_SMALLEST_SIZE = 8  # pixels a side; two halvings leave 2 x 2
 _GROUP_SIZE = 8
-_LARGEST_FOR_SMALL_STEM = 64
+_CNN_CHANNELS = (16, 32)
+_CNN_GRID = 7  # cells a side that the linear layer sees at most
+_RESNET_GROUPS = 32
+_RESNET_EMBEDDING = 512
+_LARGEST_SMALL_STEM = 64  # pixels a side up to which the ResNet keeps full resolution in its first layer
 
 
 class Classifier(nn.Module):
-    """An embedding f(x) in R^D and a linear layer on it.
+    """A network in two parts; it keeps no statistics of images.
 
     Attributes:
         embedding_size: D.
         linear: D -> K.
     """
 
-    def __init__(self, trunk: nn.Module, embedding_size: int, num_classes: int) -> None:
+    def __init__(self, features: nn.Module, embedding_size: int, num_classes: int) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.features = features
         self.embedding_size = embedding_size
         self.linear = nn.Linear(embedding_size, num_classes)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the embeddings [B, D] of images [B, C, H, W] float32 in [-1, 1]."""
-        features: Tensor = self.trunk(images)
-        return features
+        """Return what the last layer sees, [B, D] float32; `images`: [B, C, H, W] float32 in [-1, 1]."""
+        return self.features(images)  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the scores of the linear layer: [B, K]."""
-        scores: Tensor = self.linear(self.embed(images))
-        return scores
+        """Return the score of each class, [B, K] float32; `images`: [B, C, H, W] float32 in [-1, 1]."""
+        return self.linear(self.embed(images))  # type: ignore[no-any-return]
 
 
 def build_network(info: DatasetInfo, name: Literal["cnn", "resnet18"], embedding_size: int) -> Classifier:
-    """Build a classifier; its initial weights come from torch's global generator.
+    """Build a classifier with GroupNorm; its initial weights come from torch's global generator.
 
     Args:
         info: channels, side of the images, and K classes.
-        name: `cnn`, two convolutions; `resnet18`, torchvision's, whose stem keeps the size of images up to 64 pixels.
-        embedding_size: D of the `cnn`; `resnet18` has 512.
+        name: `cnn` (two convolutions, about 215 k weights at 28 pixels and D 128) or `resnet18` (He et al. 2016).
+        embedding_size: D of the `cnn`; the `resnet18` has 512 whatever is asked for.
 
     Raises:
         OptionError: the images are too small.
     """
-    if info.image_size < _SMALLEST_IMAGE:
+    if info.image_size < _SMALLEST_SIZE:
         raise OptionError(
-            f"The classifier takes images of at least {_SMALLEST_IMAGE} pixels a side, got {info.image_size}. "
-            "Set 'data.image-size'."
+            f"Option 'data.image-size' must be at least {_SMALLEST_SIZE} for classification, got {info.image_size}."
         )
     if name == "resnet18":
-        return _build_resnet18(info)
-    first, second = _CHANNELS
-    side = min(info.image_size // 4, _POOLED_SIDE)
-    shrink = nn.AdaptiveAvgPool2d(side) if info.image_size // 4 > side else nn.Identity()
-    trunk = nn.Sequential(
-        *_block(info.num_channels, first),
-        *_block(first, second),
-        shrink,
-        nn.Flatten(),
-        nn.Linear(second * side**2, embedding_size),
-        nn.ReLU(),
-    )
-    return Classifier(trunk, embedding_size, len(info.class_names))
+        return Classifier(_resnet18(info), _RESNET_EMBEDDING, len(info.class_names))
+    return Classifier(_cnn(info, embedding_size), embedding_size, len(info.class_names))
 
 
-def _block(num_in: int, num_out: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(num_in, num_out, 3, padding=1),
-        nn.GroupNorm(num_out // _GROUP_SIZE, num_out),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    ]
+def _cnn(info: DatasetInfo, embedding_size: int) -> nn.Module:
+    blocks: list[nn.Module] = []
+    channels, side = info.num_channels, info.image_size
+    for wider in _CNN_CHANNELS:  # strided: on a CPU a third of the time of a convolution and a pool
+        blocks += [
+            nn.Conv2d(channels, wider, 5, stride=2, padding=2),
+            nn.GroupNorm(wider // _GROUP_SIZE, wider),
+            nn.ReLU(),
+        ]
+        channels, side = wider, (side + 1) // 2
+    if side > _CNN_GRID:
+        side = _CNN_GRID
+        blocks.append(nn.AdaptiveAvgPool2d(side))
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(channels * side * side, embedding_size), nn.ReLU())
 
 
-def _build_resnet18(info: DatasetInfo) -> Classifier:
-    resnet = torchvision.models.resnet18(weights=None, norm_layer=partial(nn.GroupNorm, 32))
-    small = info.image_size <= _LARGEST_FOR_SMALL_STEM
-    kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
-    resnet.conv1 = nn.Conv2d(info.num_channels, 64, kernel, stride, padding, bias=False)
-    nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
-    if small:
-        resnet.maxpool = nn.Identity()
-    embedding_size = int(resnet.fc.in_features)
-    resnet.fc = nn.Identity()
-    return Classifier(resnet, embedding_size, len(info.class_names))
+def _resnet18(info: DatasetInfo) -> nn.Module:
+    network = resnet18(norm_layer=lambda channels: nn.GroupNorm(_RESNET_GROUPS, channels))
+    if info.image_size <= _LARGEST_SMALL_STEM:
+        network.conv1 = nn.Conv2d(info.num_channels, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    else:
+        network.conv1 = nn.Conv2d(info.num_channels, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.fc = nn.Identity()
+    return network  # type: ignore[no-any-return]

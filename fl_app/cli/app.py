@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.options import show_options
+from fl_app.cli.predict import predict
+from fl_app.cli.prototypes import prototypes
 from fl_app.cli.run import run
 from fl_app.cli.sample import sample
 from fl_app.cli.signals import Interrupted, interruptible
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("sample")(sample)
+app.command("predict")(predict)
+app.add_typer(prototypes, name="prototypes")
 app.command("options")(show_options)
 
 

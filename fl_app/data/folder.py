@@ -1,8 +1,10 @@
-"""The source `folder`: a folder of PNG and JPEG images with one subfolder per class."""
+"""Images in files: the source `folder`, PNG and JPEG with one subfolder per class; and images to be classified."""
 
 import difflib
+import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from fl_app.errors import DataError, OptionError
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _LITTER = ("thumbs.db", "desktop.ini")  # left by file managers, as are names that start with a dot
 _MODES = {1: "L", 3: "RGB"}
+_COLOURS = {1: "grey", 3: "RGB"}
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -43,23 +46,32 @@ def info(options: DataOptions) -> DatasetInfo:
 
 
 def load(options: DataOptions, split: str) -> ImageSet:
-    """Read `<directory>/<split>/<class>/*`, or for the split `train` also `<directory>/<class>/*`.
-
-    A missing class folder is fine: a hospital may not hold that class.
+    """Read the folder that the options name: see `read_folder`.
 
     Raises:
         OptionError: no folder is named, or as `info` raises it.
-        DataError: the folder is missing, holds no image, holds a folder that is no class, or a file that is no image.
+        DataError: as `read_folder` raises it.
     """
     expected = info(options)
+    directory = given_directory(options)
+    if directory is None:
+        raise OptionError("The source 'folder' needs a folder: set option 'data.directory'.")
+    return read_folder(directory, expected, split)
+
+
+def read_folder(directory: Path, expected: DatasetInfo, split: str) -> ImageSet:
+    """Read `<directory>/<split>/<class>/*`, or for the split `train` also `<directory>/<class>/*`.
+
+    A missing class folder is fine: a hospital may not hold that class. Images get the expected channels and size.
+
+    Raises:
+        DataError: the folder is missing, holds no image, holds a folder that is no class, or a file that is no image.
+    """
     try:
-        root = _root(options, split)
+        root = _root(directory, expected.class_names, split)
         paths = _image_paths(root, expected.class_names)
     except OSError as error:
-        raise DataError(
-            f"The data folder cannot be listed: {error}. Check who may read it.",
-            public="the data folder cannot be listed",
-        ) from error
+        raise _unlisted(error) from error
     if not any(paths):
         raise DataError(
             f"{root} holds no image. Expected PNG or JPEG files in subfolders named {', '.join(expected.class_names)}.",
@@ -70,23 +82,80 @@ def load(options: DataOptions, split: str) -> ImageSet:
     return ImageSet(torch.cat(images), torch.tensor(labels, dtype=torch.int64), expected.class_names)
 
 
-def _root(options: DataOptions, split: str) -> Path:
-    directory = given_directory(options)
-    if directory is None:
-        raise OptionError("The source 'folder' needs a folder: set option 'data.directory'.")
+def find_images(directory: Path) -> tuple[list[Path], int]:
+    """Search a folder and the folders in it for PNG and JPEG files.
+
+    Returns:
+        The files, sorted; and how many files of other kinds were passed over, hidden ones and litter not counted.
+
+    Raises:
+        DataError: a folder cannot be listed, or no image is found.
+    """
+    try:
+        files = sorted(_files_below(directory))
+    except OSError as error:
+        raise _unlisted(error) from error
+    found = [path for path in files if path.suffix.lower() in _SUFFIXES]
+    if not found:
+        raise DataError(f"{directory} holds no image. Expected PNG or JPEG files in it or in its subfolders.")
+    return found, len(files) - len(found)
+
+
+def read_image(path: Path, expected: DatasetInfo, *, may_resize: bool) -> Tensor:
+    """Read one image that must have the expected channels; its size, too, unless it may be resized as in training.
+
+    Returns:
+        [1, C, size, size] uint8.
+
+    Raises:
+        DataError: it is no image, or has other channels or another size.
+    """
+    pixels = _decode(path, expected.num_channels, is_strict=True)
+    height, width = pixels.shape[-2:]
+    size = expected.image_size
+    if (height, width) != (size, size) and not may_resize:
+        raise DataError(
+            f"{path} is {width} x {height} pixels, the model takes {size} x {size}. "
+            "Resize it, or let --resize do it as in training.",
+            public="an image has another size than the model takes",
+        )
+    return resize(pixels, size)
+
+
+def _root(directory: Path, class_names: tuple[str, ...], split: str) -> Path:
     if not directory.is_dir():
         raise DataError(f"The data folder {directory} does not exist.", public="the data folder does not exist")
-    if (directory / split).is_dir() and split not in options.class_names:
+    if (directory / split).is_dir() and split not in class_names:
         return directory / split
     if split == "train":
         return directory
     raise DataError(f"{directory} holds no folder '{split}'.", public=f"the data folder holds no part '{split}'")
 
 
+def _unlisted(error: OSError) -> DataError:
+    return DataError(
+        f"The data folder cannot be listed: {error}. Check who may read it.", public="the data folder cannot be listed"
+    )
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _LITTER
+
+
 def _visible(folder: Path) -> list[Path]:
     """List a folder in a fixed order, without what file managers leave there."""
-    found = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _LITTER]
-    return sorted(found)
+    return sorted(path for path in folder.iterdir() if _is_visible(path.name))
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """Yield the visible files of a folder and of the folders in it; a folder that is a link is not entered."""
+
+    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
+        raise error
+
+    for folder, folders, names in os.walk(directory, onerror=refuse):
+        folders[:] = filter(_is_visible, folders)
+        yield from (Path(folder) / name for name in names if _is_visible(name))
 
 
 def _image_paths(root: Path, class_names: tuple[str, ...]) -> list[list[Path]]:
@@ -111,6 +180,11 @@ def _read(path: Path, expected: DatasetInfo) -> Tensor:
             f"{path} is no PNG or JPEG file. Expected nothing else in a class folder.",
             public="a class folder holds something that is no PNG or JPEG file",
         )
+    return resize(_decode(path, expected.num_channels), expected.image_size)
+
+
+def _decode(path: Path, num_channels: int, is_strict: bool = False) -> Tensor:
+    """Read one image upright as uint8 [1, C, H, W]; a strict reader refuses other channels, else they are converted."""
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             if image.mode not in _EIGHT_BIT_MODES:  # a conversion would clip all that is brighter than 255
@@ -118,10 +192,24 @@ def _read(path: Path, expected: DatasetInfo) -> Tensor:
                     f"{path} has more than 8 bits a pixel (mode {image.mode}). Scale its values to 0..255 first.",
                     public="an image has more than 8 bits a pixel",
                 )
-            upright = ImageOps.exif_transpose(image).convert(_MODES[expected.num_channels])
+            if is_strict and (found := _count_channels(image)) != num_channels:
+                raise DataError(
+                    f"{path} is {_COLOURS[found]}, the model takes {_COLOURS[num_channels]} images. "
+                    f"Convert it to {_COLOURS[num_channels]}, if that is what the model was trained on.",
+                    public="an image has other channels than the model takes",
+                )
+            upright = ImageOps.exif_transpose(image).convert(_MODES[num_channels])
     except _BROKEN_IMAGE as error:
         raise DataError(
             f"{path} cannot be read as an image: {error}. Replace or remove it.", public="an image is broken"
         ) from error
-    pixels = torch.from_numpy(np.array(upright)).reshape(1, upright.height, upright.width, expected.num_channels)
-    return resize(pixels.permute(0, 3, 1, 2).contiguous(), expected.image_size)
+    pixels = torch.from_numpy(np.array(upright)).reshape(1, upright.height, upright.width, num_channels)
+    return pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def _count_channels(image: Image.Image) -> int:
+    """Return 1 for grey, 3 for colour, whatever is transparent; a palette is as grey as the colours that are used."""
+    if image.mode in ("P", "PA"):
+        red, green, blue = image.convert("RGB").split()
+        return 1 if red.tobytes() == green.tobytes() == blue.tobytes() else 3
+    return 1 if image.mode in ("1", "L", "LA") else 3

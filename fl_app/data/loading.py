@@ -1,7 +1,7 @@
 """From bytes in memory to batches on the training device."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -31,11 +31,6 @@ def place(images: ImageSet, device: torch.device) -> ImageSet:
     return ImageSet(images.images.to(device), images.labels.to(device), images.class_names)
 
 
-def num_batches(num_images: int, batch_size: int) -> int:
-    """Count the batches of one epoch; the last, smaller one counts too."""
-    return math.ceil(num_images / batch_size)
-
-
 def iterate(
     images: ImageSet, batch_size: int, device: torch.device, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:
@@ -48,6 +43,40 @@ def iterate(
         generator: a CPU generator that draws the order; None keeps the order of the set.
     """
     order = torch.arange(len(images)) if generator is None else torch.randperm(len(images), generator=generator)
-    for indices in torch.split(order.to(images.images.device), batch_size):
-        chosen, labels = images.images[indices], images.labels[indices]
-        yield Batch(to_float(chosen.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
+    for indices in torch.split(order, batch_size):
+        yield take(images, indices, device)
+
+
+def take(images: ImageSet, indices: Tensor, device: torch.device) -> Batch:
+    """Return the images at the given positions as a batch on the device; `indices`: [B] int64, on the CPU."""
+    there = indices.to(images.images.device)
+    chosen, labels = images.images[there], images.labels[there]
+    return Batch(to_float(chosen.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
+
+
+def batches_of_round(
+    num_images: int, batch_size: int, epochs: float, round_number: int, order: Callable[[int], torch.Generator]
+) -> list[Tensor]:
+    """Return which images a node trains on in a round, batch by batch.
+
+    The rounds go through one endless row of epochs, each in an order of its own, `epochs` of them a round. So every
+    image is seen once an epoch also where an epoch takes several rounds. No batch reaches from one epoch into the next.
+
+    Args:
+        num_images: n of the node; a round of a small node may hold no batch where `epochs` is less than 1.
+        batch_size: images a batch; the last one of an epoch or a round may be smaller.
+        epochs: passes over the images in a round, such as 2 or 0.1.
+        round_number: from 1.
+        order: CPU generator of an epoch, from 0, that draws its order.
+
+    Returns:
+        Positions of images, [B] int64 each.
+    """
+    begin, end = (round(number * epochs * num_images) for number in (round_number - 1, round_number))
+    batches: list[Tensor] = []
+    for epoch in range(begin // max(num_images, 1), math.ceil(end / max(num_images, 1))):
+        shuffled = torch.randperm(num_images, generator=order(epoch))
+        first = epoch * num_images
+        part = shuffled[max(begin - first, 0) : end - first]
+        batches.extend(torch.split(part, batch_size) if len(part) else [])
+    return batches

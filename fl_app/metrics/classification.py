@@ -1,87 +1,85 @@
-"""Figures of a classifier from sums that add up over nodes: accuracy, balanced accuracy, AUC, macro F1, likelihood."""
+"""Figures of a classifier from sums that add up over nodes, with intervals from the same sums."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax
+from scipy import special
 
+from fl_app.errors import FlAppError
 from fl_app.metrics.additive import Statistics, mean
 
-Floats = NDArray[np.float64]
+Array = NDArray[np.float64]
 
-# Softmax piles up near 0 and 1, so the thresholds are even in the logit; the first one, 0, lets everything pass.
-THRESHOLDS = np.concatenate([[0.0], expit(np.linspace(-14.0, 14.0, 127))])
+# A softmax piles up at 0 and 1, or, before training, at 1 / K. Thresholds even in the logit leave one or the other in
+# few bins; these are close together around 1 / K and move apart with the distance from it.
+_NUM_THRESHOLDS = 128
+_FINE_WITHIN = 0.3  # logits from that of 1 / K, where the spacing starts to grow
+_LOWEST_LOGIT, _HIGHEST_LOGIT = -100.0, 36.0  # above, a probability is 1 in float64
 
-_FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
 
-
-def blank_scores(num_classes: int) -> dict[str, Floats]:
-    """Return the sums of no image.
+def blank_scores(num_classes: int) -> dict[str, Array]:
+    """Return the statistics of no image.
 
     Returns:
-        `confusion` [K, K], images by true and predicted class; `auroc` [T, K, 2, 2], torchmetrics' binned state: at
-        each threshold and for each class the images that are of it or not (third index) and pass or not (fourth);
-        `nll` and `nll-count` [], negative log-likelihood in nats. All float64 and additive.
+        `confusion` [K, K], true times predicted; `auroc` [T, K, 2, 2], per threshold and class the images by
+        whether they are of the class and whether their probability reaches the threshold; `nll` [] and `nll-count` [].
     """
     return {
         "confusion": np.zeros((num_classes, num_classes)),
-        "auroc": np.zeros((len(THRESHOLDS), num_classes, 2, 2)),
+        "auroc": np.zeros((_NUM_THRESHOLDS, num_classes, 2, 2)),
         "nll": np.zeros(()),
         "nll-count": np.zeros(()),
     }
 
 
-def score_statistics(scores: Floats, labels: NDArray[np.int64]) -> dict[str, Floats]:
-    """Sum up what scores get right.
+def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
+    """Sum up how scores agree with labels.
 
     Args:
-        scores: [B, K] float64; the largest wins, the smallest class of several; minus infinity excludes a class.
-        labels: [B] int64.
+        scores: [B, K]; the largest wins, the smallest class on ties; minus infinity for an excluded class.
+            Probabilities are their softmax.
+        labels: [B].
 
     Returns:
-        The sums that `blank_scores` names.
+        As `blank_scores`. An image whose own class is excluded has an infinite negative log-likelihood; it is
+        left out of `nll` and `nll-count`.
+
+    Raises:
+        FlAppError: a score is not a number, or an image has no finite score.
     """
     num_classes = scores.shape[1]
-    if len(labels) == 0:
-        return blank_scores(num_classes)
-    log_likelihood = log_softmax(np.asarray(scores, dtype=np.float64), axis=1)
-    pairs = labels * num_classes + scores.argmax(axis=1)
-    right = log_likelihood[np.arange(len(labels)), labels]
-    return {
-        "confusion": np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.float64),
-        "auroc": _binned(np.exp(log_likelihood), labels),
-        "nll": -np.maximum(right, np.log(np.finfo(np.float64).tiny)).sum(),
-        "nll-count": np.array(float(len(labels))),
-    }
-
-
-def _binned(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Return the state that torchmetrics' MulticlassAUROC has after these images, many times faster: [T, K, 2, 2]."""
-    num_classes, num_thresholds = probabilities.shape[1], len(THRESHOLDS)
-    passed = np.searchsorted(THRESHOLDS, probabilities, side="right")  # thresholds that each probability reaches
-    is_class = labels[:, None] == np.arange(num_classes)
-    cell = (passed * num_classes + np.arange(num_classes)) * 2 + is_class
-    counts = np.bincount(cell.ravel(), minlength=(num_thresholds + 1) * num_classes * 2)
-    counts = counts.reshape(num_thresholds + 1, num_classes, 2)
-    passing = counts[::-1].cumsum(axis=0)[::-1][1:]
-    return np.stack([counts.sum(axis=0) - passing, passing], axis=-1).astype(np.float64)
+    statistics = blank_scores(num_classes)
+    if len(scores) == 0:
+        return statistics
+    log_probabilities = _log_softmax(np.asarray(scores, dtype=np.float64))
+    np.add.at(statistics["confusion"], (labels, np.argmax(scores, axis=1)), 1.0)
+    statistics["auroc"] += _auroc_state(np.exp(log_probabilities), labels)
+    own = log_probabilities[np.arange(len(labels)), labels]
+    is_finite = np.isfinite(own)
+    statistics["nll"] -= own[is_finite].sum()
+    statistics["nll-count"] += is_finite.sum()
+    return statistics
 
 
 def figures(statistics: Statistics) -> dict[str, Any]:
-    """Finish added sums.
+    """Finish added statistics.
 
     Returns:
-        `n`; `support`, images of each class; `accuracy`; `balanced-accuracy`, the mean recall, and `macro-f1`, both
-        over the classes that have images; `auc`, one class against the rest, the mean over the classes for which it is
-        defined, with two classes that of class 1; `nll`. None for what is not defined.
+        `n` and `support` ([K]) in images; `accuracy`; `balanced-accuracy` and `macro-f1`, over the classes with
+        support; `auc`, one class against the rest, averaged over the classes with images on both sides (K = 2: of
+        class 1); `nll`, the mean negative log-likelihood in nats, over the images whose class is not excluded.
+        None where a figure is not defined. The AUC counts scores in one bin as ties.
     """
-    confusion, auroc = statistics["confusion"], statistics["auroc"]
-    found = _figures(confusion[None], auroc[None])
+    confusion = statistics["confusion"]
+    measured = {name: _number(value) for name, value in _confusion_figures(confusion).items()}
     return {
-        "n": int(confusion.sum()),
-        "support": [int(number) for number in confusion.sum(axis=1)],
-        **{name: None if np.isnan(values[0]) else float(values[0]) for name, values in found.items()},
+        "n": round(float(confusion.sum())),
+        "support": [round(float(value)) for value in confusion.sum(axis=1)],
+        "accuracy": measured["accuracy"],
+        "balanced-accuracy": measured["balanced-accuracy"],
+        "auc": _number(_mean_defined(np.array([_auc(*bins) for bins in _auc_bins(statistics)]))),
+        "macro-f1": measured["macro-f1"],
         "nll": mean(float(statistics["nll"]), float(statistics["nll-count"])),
     }
 
@@ -89,77 +87,124 @@ def figures(statistics: Statistics) -> dict[str, Any]:
 def intervals(
     statistics: Statistics, generator: np.random.Generator, num_resamples: int = 1000, level: float = 0.95
 ) -> dict[str, tuple[float, float] | None]:
-    """Return bootstrap intervals over images, from the sums alone.
+    """Return percentile intervals of a bootstrap over images, drawn from the added statistics alone.
 
-    Drawing images with replacement is drawing their cells in the confusion matrix, and their bins of a score, from a
-    multinomial distribution. Each class's curve is resampled by itself, as if the classes' scores were independent.
+    The confusion matrix says what a resample of the images can hold, and so do the bins of one class's AUC. The sums
+    do not say how the AUCs of several classes hang together: each is drawn on its own, and the variance of their mean
+    doubled. For two classes that would be exact; for 3 to 8 the 95 % intervals then covered in 95 to 99 % of trials,
+    and without it in 84 to 91 %.
 
     Args:
-        statistics: added sums.
+        statistics: added.
         generator: draws the resamples.
-        num_resamples: how many.
-        level: share of the resamples within the interval.
+        num_resamples: more make the ends steadier.
+        level: the share of resamples inside.
+
+    Returns:
+        `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None where a figure is not defined, and for fewer than 2
+        images. An interval has no width where no image was wrong, however few there are.
     """
-    confusion, auroc = statistics["confusion"], statistics["auroc"]
-    total = int(confusion.sum())
-    if total == 0:
-        return dict.fromkeys(_FIGURES)
-    cells = generator.multinomial(total, confusion.ravel() / total, num_resamples)
-    drawn = _figures(cells.reshape(-1, *confusion.shape).astype(np.float64), _resample(auroc, generator, num_resamples))
-    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
-    found: dict[str, tuple[float, float] | None] = {}
-    for name, values in drawn.items():
-        defined = values[~np.isnan(values)]
-        low, high = np.quantile(defined, tails) if len(defined) else (0.0, 0.0)
-        found[name] = (float(low), float(high)) if len(defined) else None
-    return found
+    confusion = statistics["confusion"]
+    if confusion.sum() < 2:
+        return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
+    drawn = _confusion_figures(_resample(confusion, generator, num_resamples))
+    drawn["auc"] = _mean_auc_draws(_auc_bins(statistics), generator, num_resamples)
+    return {name: _middle(values, level) for name, values in drawn.items()}
 
 
-def _figures(confusion: Floats, auroc: Floats) -> dict[str, Floats]:
-    """Return figures of M results at once, nan where not defined; [M, K, K] and [M, T, K, 2, 2] -> [M] each."""
-    hits = np.diagonal(confusion, axis1=1, axis2=2)
-    support, predicted, total = confusion.sum(axis=2), confusion.sum(axis=1), confusion.sum(axis=(1, 2))
-    has_images = support > 0
-    recall = hits / np.where(has_images, support, 1.0)
-    f1 = 2.0 * hits / np.where(has_images, support + predicted, 1.0)
+def _log_softmax(scores: Array) -> Array:
+    if np.isnan(scores).any() or not np.isfinite(scores.max(axis=1)).all():
+        raise FlAppError("A score is not finite: the network has diverged or its weights are damaged.")
+    return np.asarray(special.log_softmax(scores, axis=1))
+
+
+def _thresholds(num_classes: int) -> Array:
+    """Return increasing probabilities, even in asinh((logit p - logit 1/K) / _FINE_WITHIN): [T]."""
+    center = -np.log(max(num_classes - 1, 1))
+    low, high = (float(np.arcsinh((end - center) / _FINE_WITHIN)) for end in (_LOWEST_LOGIT, _HIGHEST_LOGIT))
+    return np.asarray(special.expit(center + _FINE_WITHIN * np.sinh(np.linspace(low, high, _NUM_THRESHOLDS))))
+
+
+def _auroc_state(probabilities: Array, labels: NDArray[np.int64]) -> Array:
+    """Return the state of torchmetrics' MulticlassAUROC after these images, [T, K, 2, 2], in a fiftieth of its time."""
+    num_classes = probabilities.shape[1]
+    reached = np.searchsorted(_thresholds(num_classes), probabilities, side="right")  # thresholds, of each probability
+    is_class = labels[:, None] == np.arange(num_classes)
+    cells = (reached * num_classes + np.arange(num_classes)) * 2 + is_class
+    counts = np.bincount(cells.ravel(), minlength=(_NUM_THRESHOLDS + 1) * num_classes * 2)
+    counts = counts.reshape(_NUM_THRESHOLDS + 1, num_classes, 2)
+    reaching = counts[::-1].cumsum(axis=0)[::-1][1:]
+    return np.stack([counts.sum(axis=0) - reaching, reaching], axis=-1).astype(np.float64)
+
+
+def _confusion_figures(confusion: Array) -> dict[str, Array]:
+    """Finish confusion matrices [..., K, K] to figures [...], not a number where not defined."""
+    support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    has_support = support > 0
+    f1 = _ratio(2.0 * correct, support + predicted)
     return {
-        "accuracy": np.where(total > 0, hits.sum(axis=1) / np.maximum(total, 1.0), np.nan),
-        "balanced-accuracy": _mean_where(recall, has_images),
-        "auc": _auc(auroc),
-        "macro-f1": _mean_where(f1, has_images),
+        "accuracy": _ratio(correct.sum(axis=-1), support.sum(axis=-1)),
+        "balanced-accuracy": _mean_defined(_ratio(correct, support)),
+        "macro-f1": _mean_defined(np.where(has_support, f1, np.nan)),
     }
 
 
-def _auc(auroc: Floats) -> Floats:
-    """Return the area under the curve through the thresholds' points, by trapezoids: [M, T, K, 2, 2] -> [M]."""
-    totals = auroc[:, 0].sum(axis=-1)  # [M, K, 2]
-    is_defined = (totals > 0).all(axis=-1)
-    rates = auroc[..., 1] / np.maximum(totals, 1.0)[:, None]  # [M, T, K, 2], falling with the threshold
-    rates = np.concatenate([rates, np.zeros_like(rates[:, :1])], axis=1)
-    width = rates[:, :-1, :, 0] - rates[:, 1:, :, 0]
-    height = (rates[:, :-1, :, 1] + rates[:, 1:, :, 1]) / 2.0
-    areas = (width * height).sum(axis=1)
-    if areas.shape[1] == 2:
-        areas, is_defined = areas[:, 1:], is_defined[:, 1:]
-    return _mean_where(areas, is_defined)
+def _auc_bins(statistics: Statistics) -> list[Array]:
+    """Return, per class that counts, the images by (rest or class, bin of their probability): [2, T + 1]."""
+    state = statistics["auroc"]
+    total = state[:1].sum(axis=-1)
+    reaching = np.concatenate([total, state[..., 1], np.zeros_like(total)])
+    bins = np.moveaxis(reaching[:-1] - reaching[1:], 0, -1)
+    classes = [1] if len(bins) == 2 else range(len(bins))
+    return [bins[label] for label in classes]
 
 
-def _resample(auroc: Floats, generator: np.random.Generator, num_resamples: int) -> Floats:
-    """Draw states of as many images, each class by itself: [T, K, 2, 2] -> [M, T, K, 2, 2]."""
-    passing = np.concatenate([auroc[..., 1], np.zeros_like(auroc[:1, ..., 1])])  # [T + 1, K, 2]
-    bins = np.maximum(passing[:-1] - passing[1:], 0.0)  # images between two thresholds
-    num_thresholds, num_classes, _ = bins.shape
-    drawn = np.empty((num_resamples, num_thresholds, num_classes, 2, 2))
-    for label in range(num_classes):
-        counts = bins[:, label].ravel()
-        cells = generator.multinomial(int(counts.sum()), counts / counts.sum(), num_resamples)
-        cells = cells.reshape(num_resamples, num_thresholds, 2)
-        passed = cells[:, ::-1].cumsum(axis=1)[:, ::-1]
-        drawn[:, :, label, :, 1] = passed
-        drawn[:, :, label, :, 0] = passed[:, :1] - passed
-    return drawn
+def _auc(rest: Array, members: Array) -> Array:
+    """Return the share of pairs in the right order, ties half, of images binned as [..., T + 1]."""
+    below = np.cumsum(rest, axis=-1) - 0.5 * rest
+    return _ratio((members * below).sum(axis=-1), members.sum(axis=-1) * rest.sum(axis=-1))
 
 
-def _mean_where(values: Floats, wanted: NDArray[np.bool_]) -> Floats:
-    number = wanted.sum(axis=1)
-    return np.where(number > 0, (values * wanted).sum(axis=1) / np.maximum(number, 1), np.nan)
+def _mean_auc_draws(bins: list[Array], generator: np.random.Generator, num_resamples: int) -> Array:
+    """Draw the mean AUC of classes, whose images are binned as [2, T + 1] each: [num_resamples]."""
+    aucs = [_auc(*np.moveaxis(_resample(one, generator, num_resamples), 1, 0)) for one in bins]
+    drawn = _mean_defined(np.stack(aucs, axis=-1))
+    if len(bins) == 1:
+        return drawn
+    center = _mean_defined(drawn)
+    return np.asarray(np.clip(center + np.sqrt(2.0) * (drawn - center), 0.0, 1.0))
+
+
+def _resample(counts: Array, generator: np.random.Generator, num_resamples: int) -> Array:
+    """Draw as many images again from the cells of a table: [num_resamples, *counts.shape]."""
+    drawn = np.zeros((num_resamples, counts.size))
+    cells = np.flatnonzero(counts)
+    if len(cells):
+        filled = counts.reshape(-1)[cells]
+        drawn[:, cells] = generator.multinomial(round(filled.sum()), filled / filled.sum(), size=num_resamples)
+    return drawn.reshape(num_resamples, *counts.shape)
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Divide; not a number where the denominator is 0."""
+    undefined = np.full(np.shape(numerator), np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0))
+
+
+def _mean_defined(values: Array) -> Array:
+    """Average over the last axis what is a number; not a number where nothing is."""
+    is_defined = ~np.isnan(values)
+    return _ratio(np.where(is_defined, values, 0.0).sum(axis=-1), is_defined.sum(axis=-1))
+
+
+def _middle(values: Array, level: float) -> tuple[float, float] | None:
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return None
+    low, high = np.quantile(defined, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    return float(low), float(high)
+
+
+def _number(value: Array) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -14,7 +14,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass
 class Traffic:
-    """Bytes of the records that went through the wire.
+    """Bytes of the arrays that went through the wire.
 
     Attributes:
         down: to the nodes.

@@ -146,4 +146,5 @@ class ClassificationTask:
     def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
         network = self.build_model()
         network.load_state_dict(dict(weights))
-        return network.to(device)
+        network.to(device)
+        return network.to(memory_format=torch.channels_last)

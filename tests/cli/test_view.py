@@ -67,7 +67,8 @@ def test_the_live_picture_of_a_start_is_short() -> None:
 
 def test_a_round_is_one_line_and_one_for_each_node_that_is_missing() -> None:
     assert describe_round(ROUND) == (
-        "diffusion round 3/15  loss 0.1234 (validation 0.2000)  1 of 2 nodes  120 images/s  1:15\n  site1 refused: [b]not finite"
+        "diffusion round 3/15  loss 0.1234 (validation 0.2000)  1 of 2 nodes  120 images/s  1:15\n"
+        "  site1 refused: [b]not finite"
     )
 
 
@@ -95,7 +96,7 @@ def test_without_a_terminal_each_change_is_printed_once() -> None:
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert lines[:2] == ["starting Flower", "training diffusion"]
-    assert lines[2].startswith("round 3/15")
+    assert lines[2].startswith("diffusion round 3/15")
     assert lines[3:] == ["  site1 refused: [b]not finite"]
 
 

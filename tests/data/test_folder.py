@@ -1,6 +1,7 @@
 """A hospital's own folder: what it may hold, and what is refused."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,31 @@ def test_a_folder_that_may_not_be_listed_is_an_error_of_ours(tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "iterdir", fail)
     assert "cannot be listed" in str(_refusal(tmp_path))
+
+
+def test_images_are_found_in_all_subfolders_in_order_and_other_files_are_counted(tmp_path: Path) -> None:
+    write_images(tmp_path, {"b": 1, "a/deep": 2, ".thumbnails": 1})
+    for name in ("notes.txt", "a/scan.dcm", "a/Thumbs.db", "a/.hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    found, num_others = folder.find_images(tmp_path)
+    expected = ["a/deep/patient-0.png", "a/deep/patient-1.png", "b/patient-0.png"]
+    assert [str(path.relative_to(tmp_path)) for path in found] == expected
+    assert num_others == 2
+
+
+def test_a_link_to_the_folder_itself_does_not_make_the_search_endless(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 1})
+    (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert len(folder.find_images(tmp_path)[0]) == 1
+
+
+def test_a_folder_that_cannot_be_searched_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(DataError, match="cannot be listed"):
+        folder.find_images(tmp_path)
 
 
 def test_without_a_test_part_there_is_nothing_to_test_on(tmp_path: Path) -> None:

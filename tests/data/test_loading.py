@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.data.loading import iterate, num_batches, place, to_bytes, to_float
+from fl_app.data.loading import batches_of_round, iterate, place, to_bytes, to_float
 from tests.data.test_images import image_set
 
 _CPU = torch.device("cpu")
@@ -38,10 +38,39 @@ def test_an_epoch_yields_every_image_once(num_images: int, batch_size: int, seed
     assert [int(label) for batch in batches for label in batch.labels] == [position % 3 for position in found]
 
 
-@given(num_images=st.integers(0, 20), batch_size=st.integers(1, 8))
-def test_as_many_batches_come_as_are_counted(num_images: int, batch_size: int) -> None:
-    batches = [batch for batch in iterate(image_set([0] * num_images), batch_size, _CPU) if len(batch)]
-    assert len(batches) == num_batches(num_images, batch_size)
+def _order(epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(epoch)
+
+
+@given(
+    num_images=st.integers(0, 30),
+    batch_size=st.integers(1, 8),
+    rounds_per_epoch=st.integers(1, 12),
+    num_epochs=st.integers(1, 3),
+)
+def test_rounds_of_a_part_of_an_epoch_see_every_image_once_an_epoch(
+    num_images: int, batch_size: int, rounds_per_epoch: int, num_epochs: int
+) -> None:
+    rounds = [
+        batches_of_round(num_images, batch_size, 1 / rounds_per_epoch, number, _order)
+        for number in range(1, rounds_per_epoch * num_epochs + 1)
+    ]
+    seen = [int(position) for batches in rounds for batch in batches for position in batch]
+    assert all(0 < len(batch) <= batch_size for batches in rounds for batch in batches)
+    assert len(seen) == num_images * num_epochs
+    for epoch in range(num_epochs):
+        assert sorted(seen[epoch * num_images : (epoch + 1) * num_images]) == list(range(num_images))
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 0.5, 1.5])
+def test_rounds_go_on_where_the_last_one_ended(epochs: float) -> None:
+    parts = [batches_of_round(10, 100, epochs, number, _order) for number in (1, 2)]
+    whole = batches_of_round(10, 100, 2 * epochs, 1, _order)
+    assert [int(i) for part in parts for batch in part for i in batch] == [int(i) for batch in whole for i in batch]
+
+
+def test_no_batch_reaches_into_the_next_epoch() -> None:
+    assert [len(batch) for batch in batches_of_round(5, 4, 2, 1, _order)] == [4, 1, 4, 1]
 
 
 def test_the_last_batch_is_the_smaller_one() -> None:

@@ -1,0 +1,65 @@
+"""A new site joins a finished model: its sums are added, and the heads built anew, without any training."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_app.classification.bundle import Bundle
+from fl_app.classification.handover import check_moments
+from fl_app.classification.heads import Head, build_heads
+from fl_app.classification.moments import Moments, pool
+from fl_app.errors import OptionError
+
+_NEW_CLASS_HEADS = ("lda", "nearest-mean")  # in this order, where the network's own layer cannot name a class
+
+
+def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
+    """Add a new site's sums to a finished classifier; its network stays as it is.
+
+    The network's own layer cannot name a class that no site of the run held. Where that layer ships and such a class
+    comes in, a prototype head ships in its place, and the record says why.
+
+    Args:
+        bundle: the classifier.
+        site: the new site's name.
+        moments: `moments.measure_moments` of this classifier's network.
+
+    Raises:
+        OptionError: the site is in the model already, or the sums are of another model.
+        DataError: the sums are no sums over images.
+    """
+    if site in bundle.sites:
+        raise OptionError(f"Site '{site}' is in this model already, and its images must not count twice.")
+    check_moments(moments, *bundle.pooled["sum"].shape)
+    added = pool([moments])
+    pooled = {name: np.asarray(value + added[name]) for name, value in bundle.pooled.items()}
+    heads = {name: head for name, head in bundle.heads.items() if name == "linear"}
+    heads |= build_heads(pooled, bundle.shrinkage)[0]
+    shipped, why = _choose_head(bundle, heads, pooled["count"] > 0)
+    names = bundle.info.class_names
+    entry = {
+        "site": site,
+        "images": {name: int(n) for name, n in zip(names, moments["count"], strict=True) if n > 0},
+        "withheld": [name for name, flag in zip(names, moments["withheld"], strict=True) if flag],
+        "new-classes": [
+            name for name, n, known in zip(names, pooled["count"], bundle.known, strict=True) if n > 0 and not known
+        ],
+        "shipped": shipped,
+        "why": why,
+    }
+    record = {**bundle.record, "added": [*bundle.record.get("added", []), entry]}
+    return dataclasses.replace(bundle, pooled=pooled, heads=heads, shipped=shipped, record=record)
+
+
+def _choose_head(bundle: Bundle, heads: Mapping[str, Head], known: NDArray[np.bool_]) -> tuple[str, str]:
+    """Return the head that ships after an addition, and why."""
+    unnamed = known & np.isneginf(bundle.head(None).bias)
+    if bundle.shipped in heads and not (bundle.shipped == "linear" and unnamed.any()):
+        return bundle.shipped, "as before"
+    chosen = next((name for name in _NEW_CLASS_HEADS if name in heads), "linear")
+    if bundle.shipped not in heads:
+        return chosen, f"with the new sums {bundle.shipped} is not defined"
+    names = ", ".join(name for name, flag in zip(bundle.info.class_names, unnamed, strict=True) if flag)
+    return chosen, f"linear cannot name {names}, of which no site of the run held an image"

@@ -1,0 +1,71 @@
+"""What a finished classifier says of images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fl_app.classification.bundle import Bundle
+from fl_app.classification.heads import nearest_distance, predict
+from fl_app.data.loading import to_float
+from fl_app.errors import DataError
+
+_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of N images.
+
+    Attributes:
+        labels: [N] int64.
+        probabilities: [N, K] float64, the softmax of the head's scores; 0 for a class that the head does not know.
+        distances: [N] float64, to the nearest prototype, in the embedding; infinite where there is no prototype.
+        abstain: [N] bool: too far from every prototype for an answer to be trusted.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    abstain: NDArray[np.bool_]
+
+
+def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.device) -> Predictions:
+    """Classify images.
+
+    Args:
+        bundle: the classifier.
+        images: [N, C, H, W] uint8, of its channels and size.
+        head: name of one of its heads; None: the one that ships.
+        device: where to compute.
+
+    Raises:
+        OptionError: it has no such head.
+        DataError: the images have another shape or type.
+        FlAppError: an embedding is not finite.
+    """
+    chosen = bundle.head(head)
+    features = _embed(bundle, images, device)
+    scores = chosen.scores(features)
+    distances = nearest_distance(bundle.prototypes, bundle.known, features)
+    limit = np.inf if bundle.abstain_distance is None else bundle.abstain_distance
+    return Predictions(predict(scores), _softmax(scores), distances, distances > limit)
+
+
+def _embed(bundle: Bundle, images: Tensor, device: torch.device) -> NDArray[np.float64]:
+    """Return the embeddings of images, [N, D]."""
+    expected = (bundle.info.num_channels, bundle.info.image_size, bundle.info.image_size)
+    if images.dtype != torch.uint8 or images.shape[1:] != expected:
+        raise DataError(f"Images must be uint8 [N, {expected}], got {images.dtype} {list(images.shape)}.")
+    network = bundle.build_network().to(device)
+    with torch.no_grad():
+        parts = [network.embed(to_float(part.to(device))).double().cpu() for part in images.split(_BATCH_SIZE)]
+    features: NDArray[np.float64] = torch.cat(parts).numpy()
+    return features
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -1,0 +1,108 @@
+"""The command `fl-app predict`: name the class of images with the classifier of a finished run."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fl_app.cli.classifier import best_device, check_writable, find_model
+from fl_app.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from fl_app.classification.bundle import Bundle
+
+_CHUNK = 1024  # images in memory at once
+
+Row = list[str]
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the exported folder `classification/model`.")],
+    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG files, or folders that are searched for them.")],
+    head: Annotated[
+        str | None, typer.Option(help="linear, nearest-mean, cosine, lda or fedcof; default: the run's choice.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the terminal.")] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Resize images to the model's size, as in training.")
+    ] = False,
+) -> None:
+    """Classify images: one line each with class, probability and distance to the nearest prototype.
+
+    Where `abstain` is true, the image lies farther from every prototype than the run's held-out images do.
+    """
+    missing = next((path for path in images if not path.is_file() and not path.is_dir()), None)
+    if missing is not None:
+        raise DataError(f"{missing}: no such file or folder. Name image files, or folders of them.")
+    if out is not None:
+        check_writable(out)
+    model = find_model(run)
+    from fl_app.classification.bundle import open_bundle
+
+    files, num_others = _find_files(images)
+    if out is not None and out.resolve() in {path.resolve() for path in files}:
+        raise OptionError(f"--out must not name one of the images, got {out}.")
+    bundle = open_bundle(model)
+    bundle.head(head)  # refused before an image is read
+    rows = list(_rows(bundle, files, head, resize))
+    _write([_header(bundle), *rows], out)
+    if num_others:
+        typer.echo(f"Passed over in the folders: files that are neither PNG nor JPEG, {num_others} of them.", err=True)
+    if out is not None:
+        typer.echo(f"{len(rows)} image{'s' if len(rows) > 1 else ''}: {out.resolve()}")
+
+
+def _find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """Return the files that paths stand for, in order, and how many others lie in the folders."""
+    from fl_app.data.folder import find_images
+
+    files, num_others = [], 0
+    for path in paths:
+        found, others = find_images(path) if path.is_dir() else ([path], 0)
+        files += found
+        num_others += others
+    return files, num_others
+
+
+def _header(bundle: "Bundle") -> Row:
+    return ["file", "predicted", "probability", "distance", "abstain", *(f"p({n})" for n in bundle.info.class_names)]
+
+
+def _rows(bundle: "Bundle", files: Sequence[Path], head: str | None, may_resize: bool) -> Iterator[Row]:
+    """Yield the line of each file."""
+    import torch
+
+    from fl_app.classification.prediction import classify
+    from fl_app.data.folder import read_image
+
+    device = best_device()
+    for start in range(0, len(files), _CHUNK):
+        chunk = files[start : start + _CHUNK]
+        pixels = torch.cat([read_image(path, bundle.info, may_resize=may_resize) for path in chunk])
+        found = classify(bundle, pixels, head, device)
+        for path, label, probabilities, distance, abstain in zip(
+            chunk, found.labels, found.probabilities, found.distances, found.abstain, strict=True
+        ):
+            numbers = [_format(number) for number in probabilities]
+            name = bundle.info.class_names[label]
+            yield [str(path), name, numbers[label], _format(distance), str(bool(abstain)).lower(), *numbers]
+
+
+def _format(number: float) -> str:
+    return f"{number:.6g}"
+
+
+def _write(rows: Sequence[Row], out: Path | None) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    content = text.getvalue().encode("utf-8", "surrogateescape")  # a file's name need not be text
+    if out is None:
+        typer.echo(content, nl=False)
+        return
+    from fl_app.artifacts import replacing
+
+    with replacing(out.resolve()) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,153 @@
+"""The commands `fl-app prototypes`: a new hospital joins a finished classifier without any training."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fl_app.cli.classifier import best_device, check_writable, find_model
+from fl_app.errors import DataError, OptionError, RunFolderError
+
+if TYPE_CHECKING:
+    from fl_app.classification.bundle import Bundle
+    from fl_app.classification.moments import Moments
+
+prototypes = typer.Typer(no_args_is_help=True, help="Let a new hospital join a finished classifier, without training.")
+
+_Run = Annotated[Path, typer.Argument(help="A run folder, or the exported folder `classification/model`.")]
+_Site = Annotated[str, typer.Option(help="Name of the hospital: letters, digits, '_', '.', '-'.")]
+_FEWEST = "Sums of a class with fewer images than this are withheld."
+
+
+@prototypes.command("measure")
+def measure(
+    run: _Run,
+    data: Annotated[Path, typer.Argument(help="The hospital's images, a folder for each class.")],
+    site: _Site,
+    out: Annotated[Path, typer.Option(help="File to write, for `fl-app prototypes add`.")],
+    min_class_count: Annotated[int, typer.Option(help=_FEWEST, min=1)] = 1,
+) -> None:
+    """At the new hospital: sum up the embeddings of its images into one file of numbers."""
+    _check_site(site)
+    check_writable(out)
+    if not data.is_dir():
+        raise DataError(f"{data} is no folder. Expected images in a folder for each class.")
+    model = find_model(run)
+    from fl_app.artifacts import replacing
+    from fl_app.classification.bundle import fingerprint, open_bundle
+    from fl_app.classification.handover import Handover, check_moments, write_handover
+
+    bundle = open_bundle(model)
+    sums = _measure(bundle, data, min_class_count)
+    check_moments(sums, *bundle.pooled["sum"].shape)
+    with replacing(out.resolve()) as temporary:
+        write_handover(Handover(site, bundle.info.class_names, fingerprint(bundle.weights), sums), temporary)
+    counts = zip(bundle.info.class_names, sums["count"], sums["withheld"], strict=True)
+    told = {name: (int(count), bool(withheld)) for name, count, withheld in counts}
+    _say_what_counts(
+        site, {name: count for name, (count, _) in told.items() if count}, [name for name in told if told[name][1]]
+    )
+    typer.echo(f"sums, no image among them: {out.resolve()}")
+
+
+@prototypes.command("add")
+def add(
+    run: _Run,
+    data: Annotated[Path, typer.Argument(help="A folder of images for each class, or a file that `measure` wrote.")],
+    site: _Site,
+    min_class_count: Annotated[
+        int | None, typer.Option(help=f"{_FEWEST} For a folder; default: 1.", min=1, show_default=False)
+    ] = None,
+) -> None:
+    """Add a hospital's sums to the model, in place: its prototypes and heads change, its network does not."""
+    _check_site(site)
+    if not data.is_file() and not data.is_dir():
+        raise DataError(
+            f"{data}: no such file or folder. Name images, a folder for each class, or a file of `measure`."
+        )
+    if data.is_file() and min_class_count is not None:
+        raise OptionError("--min-class-count is for a folder; for a file, give it to `fl-app prototypes measure`.")
+    model = find_model(run)
+    from fl_app.artifacts import replace_folder
+    from fl_app.classification.bundle import open_bundle, save_bundle
+    from fl_app.classification.joining import add_site
+
+    with _locked(model):
+        bundle = open_bundle(model)
+        sums = _measure(bundle, data, min_class_count or 1) if data.is_dir() else _read(bundle, data, site)
+        updated = add_site(bundle, site, sums)
+        replace_folder(model, lambda folder: save_bundle(updated, folder))
+    _say_what_changed(updated, bundle.shipped)
+    typer.echo(f"model: {model}")
+
+
+def _check_site(site: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", site) or site in (".", ".."):
+        raise OptionError(f"--site must consist of letters, digits, '_', '.' or '-', got '{site}'.")
+
+
+def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
+    """Read a folder as a node reads its own, and sum up its embeddings."""
+    from fl_app.classification.moments import measure_moments
+    from fl_app.data.folder import read_folder
+
+    device = best_device()
+    images = read_folder(data, bundle.info, "train")
+    return measure_moments(bundle.build_network().to(device), images, device, min_class_count)
+
+
+def _read(bundle: "Bundle", path: Path, site: str) -> "Moments":
+    """Read a file of sums and refuse another site's, or another model's."""
+    from fl_app.classification.bundle import fingerprint
+    from fl_app.classification.handover import check_moments, read_handover
+
+    found = read_handover(path)
+    if found.site != site:
+        raise OptionError(f"--site is '{site}', but {path} holds the sums of '{found.site}'.")
+    check_moments(found.moments, *bundle.pooled["sum"].shape)
+    if found.class_names != bundle.info.class_names:
+        names = (", ".join(found.class_names), ", ".join(bundle.info.class_names))
+        raise OptionError(f"{path} holds sums of the classes {names[0]}; the model knows {names[1]}.")
+    if found.model != fingerprint(bundle.weights):
+        raise OptionError(f"{path} was measured with another model's weights. Measure again with this very model.")
+    return found.moments
+
+
+@contextmanager
+def _locked(model: Path) -> Iterator[None]:
+    """Keep other writers out, a run that is going on among them."""
+    from fl_app.artifacts import RunFolder
+
+    places = (model.parent.parent, model.parent)
+    folder = RunFolder(next((place for place in places if (place / "run.json").is_file()), model.parent))
+    try:
+        folder.lock()
+    except OSError as error:
+        raise RunFolderError(f"{folder.path} cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        folder.unlock()
+
+
+def _say_what_changed(bundle: "Bundle", shipped_before: str) -> None:
+    entry: dict[str, Any] = bundle.record["added"][-1]
+    _say_what_counts(entry["site"], entry["images"], entry["withheld"])
+    if entry["new-classes"]:
+        typer.echo(f"new classes: {', '.join(entry['new-classes'])}")
+    known = [name for name, flag in zip(bundle.info.class_names, bundle.known, strict=True) if flag]
+    typer.echo(f"classes known: {', '.join(known)}")
+    if entry["shipped"] != shipped_before:
+        typer.echo(f"head: {entry['shipped']} instead of {shipped_before}, since {entry['why']}")
+    if bundle.reading != "consistent":
+        typer.echo("Note: the run measured its sums with each site's own network, this site with the common one.")
+
+
+def _say_what_counts(site: str, images: dict[str, int], withheld: list[str]) -> None:
+    counts = ", ".join(f"{name} {count}" for name, count in images.items())
+    typer.echo(f"{site}: {sum(images.values())} images ({counts})")
+    if withheld:
+        typer.echo(f"withheld, too few images: {', '.join(withheld)}")

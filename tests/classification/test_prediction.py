@@ -1,0 +1,98 @@
+"""What a classifier says of images."""
+
+import numpy as np
+import pytest
+import torch
+
+from fl_app.classification.bundle import Bundle
+from fl_app.classification.heads import HEADS
+from fl_app.classification.prediction import classify
+from fl_app.errors import DataError, FlAppError, OptionError
+from tests.classification.bundles import CPU, make_bundle, make_images
+
+SITES = {"site-0": (20, 15, 0), "site-1": (5, 10, 0)}
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    return make_bundle(SITES)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("number", [0, 1, 257])
+def test_every_image_gets_a_class_and_probabilities_that_add_up_to_1(bundle: Bundle, head: str, number: int) -> None:
+    found = classify(bundle, make_images((number, 0, 0), 5).images, head, CPU)
+    assert (found.labels.shape, found.probabilities.shape) == ((number,), (number, 3))
+    assert np.allclose(found.probabilities.sum(axis=1), 1.0)
+    assert np.array_equal(found.labels, found.probabilities.argmax(axis=1))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_class_that_nobody_held_has_probability_0(bundle: Bundle, head: str) -> None:
+    found = classify(bundle, make_images((3, 3, 3), 5).images, head, CPU)
+    assert (found.probabilities[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("head", ["nearest-mean", "cosine", "lda", "fedcof"])
+def test_prototypes_of_an_untrained_network_tell_easy_images_apart(bundle: Bundle, head: str) -> None:
+    images = make_images((20, 20, 0), 5)
+    assert classify(bundle, images.images, head, CPU).labels.tolist() == images.labels.tolist()
+
+
+def test_an_image_gets_the_same_answer_alone_and_among_others(bundle: Bundle) -> None:
+    images = make_images((3, 3, 0), 5).images
+    together = classify(bundle, images, "lda", CPU)
+    alone = [classify(bundle, image[None], "lda", CPU) for image in images]
+    assert together.labels.tolist() == [int(one.labels[0]) for one in alone]
+    assert np.allclose(together.distances, [one.distances[0] for one in alone], rtol=1e-4)
+
+
+def test_without_a_name_the_head_that_ships_answers() -> None:
+    shipped = make_bundle(SITES, shipped="cosine")
+    images = make_images((4, 4, 0), 5).images
+    default, named = classify(shipped, images, None, CPU), classify(shipped, images, "cosine", CPU)
+    assert np.array_equal(default.probabilities, named.probabilities)
+
+
+def test_distances_are_euclidean_and_to_the_nearest_prototype(bundle: Bundle) -> None:
+    images = make_images((2, 2, 2), 5).images
+    with torch.no_grad():
+        features = bundle.build_network().embed(images.float() / 127.5 - 1.0).double().numpy()
+    lengths = np.linalg.norm(features[:, None] - bundle.prototypes[None, :2], axis=2).min(axis=1)
+    assert np.allclose(classify(bundle, images, None, CPU).distances, lengths, atol=1e-5)
+
+
+def test_an_image_far_from_every_prototype_gets_no_answer(bundle: Bundle) -> None:
+    images = make_images((2, 2, 2), 5).images
+    distances = classify(bundle, images, None, CPU).distances
+    limit = float(np.sort(distances)[3])
+    strict = make_bundle(SITES, abstain_distance=limit)
+    assert classify(strict, images, None, CPU).abstain.tolist() == (distances > limit).tolist()
+    assert sum(distances > limit) == 2
+    assert not classify(bundle, images, None, CPU).abstain.any()  # no limit
+
+
+def test_without_any_prototype_the_linear_head_still_answers_at_an_infinite_distance() -> None:
+    bundle = make_bundle({"site-0": (2, 3, 0)}, min_class_count=5)
+    assert bundle.heads.keys() == {"linear"}
+    found = classify(bundle, make_images((1, 1, 0), 5).images, None, CPU)
+    assert np.isinf(found.distances).all()
+    assert not found.abstain.any()
+
+
+def test_an_unknown_head_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(OptionError, match="no head 'svm'"):
+        classify(bundle, make_images((1, 0, 0), 5).images, "svm", CPU)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 1, 9, 8), (1, 8, 8)])
+def test_images_of_another_shape_are_refused(bundle: Bundle, shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="Images must be uint8"):
+        classify(bundle, torch.zeros(shape, dtype=torch.uint8), None, CPU)
+
+
+def test_an_answer_that_is_not_finite_is_an_error_and_no_class(bundle: Bundle) -> None:
+    broken = {name: value.clone() for name, value in bundle.weights.items()}
+    next(iter(broken.values()))[0] = torch.nan
+    with pytest.raises(FlAppError, match="is not finite"):
+        classify(Bundle(**{**vars(bundle), "weights": broken}), make_images((1, 0, 0), 5).images, None, CPU)

@@ -1,0 +1,242 @@
+"""Laws of a classifier's figures, and agreement with MedMNIST's own evaluator and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from medmnist.evaluator import getACC, getAUC
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn import metrics as sklearn_metrics
+from torchmetrics.classification import MulticlassAUROC
+
+from fl_app.errors import FlAppError
+from fl_app.metrics.additive import add
+from fl_app.metrics.classification import _thresholds, blank_scores, figures, intervals, score_statistics
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+laws = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
+
+
+def scored(
+    seed: int, count: int = 300, num_classes: int = 4, certainty: float = 2.0, skill: float = 1.0
+) -> tuple[Array, Labels]:
+    """Scores that know a bit of their labels; `certainty` scales the scores without changing who wins."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, num_classes, count)
+    scores = generator.standard_normal((count, num_classes))
+    scores[np.arange(count), labels] += skill
+    return certainty * scores, labels
+
+
+@laws
+@given(seeds, st.lists(st.integers(0, 300), max_size=6))
+def test_any_split_adds_up_to_the_statistics_of_all_images(seed: int, cuts: list[int]) -> None:
+    scores, labels = scored(seed)
+    parts = zip(np.split(scores, sorted(cuts)), np.split(labels, sorted(cuts)), strict=True)
+    added, whole = add(score_statistics(*part) for part in parts), score_statistics(scores, labels)
+    assert added.keys() == whole.keys()
+    for key in ("confusion", "auroc", "nll-count"):
+        assert np.array_equal(added[key], whole[key])
+    assert added["nll"] == pytest.approx(float(whole["nll"]), rel=1e-12)
+
+
+@laws
+@given(seeds, st.floats(-50.0, 50.0))
+def test_what_is_added_to_all_scores_of_an_image_does_not_matter(seed: int, constant: float) -> None:
+    scores, labels = scored(seed)
+    one, other = (figures(score_statistics(values, labels)) for values in (scores, scores + constant))
+    assert one.pop("nll") == pytest.approx(other.pop("nll"), rel=1e-9)
+    assert one.pop("auc") == pytest.approx(other.pop("auc"), abs=1e-3)  # rounding may move a score across a threshold
+    assert one == other
+
+
+@laws
+@given(seeds, st.sampled_from([2, 3, 10]), st.sampled_from([1.0, 3.0, 10.0]))
+def test_figures_agree_with_medmnists_own_evaluator(seed: int, num_classes: int, certainty: float) -> None:
+    scores, labels = scored(seed, 2000, num_classes, certainty)
+    task = "binary-class" if num_classes == 2 else "multi-class"
+    probabilities, column = softmax(scores, axis=1), labels[:, None]
+    ours = figures(score_statistics(scores, labels))
+    assert ours["accuracy"] == getACC(column, probabilities, task)
+    # Scores in one bin count as ties: that, and nothing else, sets the AUCs apart.
+    assert ours["auc"] == pytest.approx(getAUC(column, probabilities, task), abs=1e-3)
+
+
+@pytest.mark.parametrize("num_classes", [2, 10])
+@pytest.mark.parametrize("certainty", [0.1, 30.0])
+def test_the_auc_holds_for_timid_and_overconfident_scores(num_classes: int, certainty: float) -> None:
+    scores, labels = scored(0, 5000, num_classes, certainty)
+    task = "binary-class" if num_classes == 2 else "multi-class"
+    exact = getAUC(labels[:, None], softmax(scores, axis=1), task)
+    assert figures(score_statistics(scores, labels))["auc"] == pytest.approx(exact, abs=3e-3)
+
+
+@laws
+@given(seeds, st.integers(0, 3))
+def test_figures_agree_with_scikit_learn(seed: int, absent: int) -> None:
+    scores, labels = scored(seed)
+    scores, labels = scores[labels != absent], labels[labels != absent]
+    present = [c for c in range(4) if c != absent]
+    predicted, ours = scores.argmax(axis=1), figures(score_statistics(scores, labels))
+    recalls = sklearn_metrics.recall_score(labels, predicted, labels=present, average="macro")
+    assert ours["balanced-accuracy"] == pytest.approx(recalls)
+    f1 = sklearn_metrics.f1_score(labels, predicted, labels=present, average="macro")
+    assert ours["macro-f1"] == pytest.approx(f1)
+    assert ours["nll"] == pytest.approx(sklearn_metrics.log_loss(labels, softmax(scores, axis=1), labels=range(4)))
+    probabilities = softmax(scores, axis=1)
+    aucs = [sklearn_metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in present]
+    assert ours["auc"] == pytest.approx(np.mean(aucs), abs=5e-3)
+
+
+def test_figures_by_hand() -> None:
+    scores = np.log(np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1]]))
+    ours = figures(score_statistics(scores, np.array([0, 0, 1, 0])))
+    assert (ours["n"], ours["support"]) == (4, [3, 1, 0])
+    assert ours["accuracy"] == 0.75
+    assert ours["balanced-accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert ours["macro-f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert ours["auc"] == pytest.approx(
+        (2 / 3 + 2 / 3) / 2
+    )  # each class has one of its three pairs the wrong way round
+    assert ours["nll"] == pytest.approx(-np.log([0.8, 0.2, 0.6, 0.6]).mean())
+
+
+def test_with_two_classes_the_auc_is_that_of_class_1() -> None:
+    scores = np.array([[0.0, 3.0], [0.0, 1.0], [0.0, -1.0], [0.0, -3.0]])
+    assert figures(score_statistics(scores, np.array([1, 0, 1, 0])))["auc"] == 0.75
+
+
+def test_equal_scores_are_predicted_as_the_smallest_class_and_rank_nothing() -> None:
+    statistics = score_statistics(np.zeros((4, 2)), np.array([0, 0, 1, 1]))
+    assert statistics["confusion"].tolist() == [[2.0, 0.0], [2.0, 0.0]]
+    assert figures(statistics)["auc"] == 0.5
+
+
+def test_no_image_has_statistics_of_zeros_and_no_figures() -> None:
+    statistics = score_statistics(np.zeros((0, 3)), np.zeros(0, dtype=np.int64))
+    blank = blank_scores(3)
+    assert all(np.array_equal(statistics[key], blank[key]) for key in blank)
+    nothing = dict.fromkeys((*FIGURES, "nll"))
+    assert figures(statistics) == {"n": 0, "support": [0, 0, 0], **nothing}
+
+
+def test_blank_statistics_have_the_names_shapes_and_types_of_measured_ones() -> None:
+    measured, blank = score_statistics(*scored(0)), blank_scores(4)
+    assert {key: (value.shape, value.dtype) for key, value in measured.items()} == {
+        key: (value.shape, value.dtype) for key, value in blank.items()
+    }
+
+
+def test_one_image_has_an_accuracy_and_no_auc() -> None:
+    ours = figures(score_statistics(np.array([[1.0, 0.0, 0.0]]), np.array([0])))
+    assert (ours["n"], ours["accuracy"], ours["balanced-accuracy"], ours["macro-f1"]) == (1, 1.0, 1.0, 1.0)
+    assert ours["auc"] is None
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_data_set_of_one_class_has_no_auc(count: int) -> None:
+    statistics = score_statistics(np.zeros((count, 1)), np.zeros(count, dtype=np.int64))
+    ours = figures(statistics)
+    assert ours["auc"] is None
+    assert ours["accuracy"] == (1.0 if count else None)
+    assert intervals(statistics, np.random.default_rng(0))["auc"] is None
+
+
+def test_an_image_of_an_excluded_class_is_wrong_and_has_no_likelihood() -> None:
+    scores = np.array([[0.0, -np.inf, 0.0], [2.0, -np.inf, 0.0]])
+    statistics = score_statistics(scores, np.array([1, 0]))
+    assert figures(statistics)["accuracy"] == 0.5
+    assert statistics["nll-count"] == 1
+    assert figures(statistics)["nll"] == pytest.approx(np.log1p(np.exp(-2.0)))
+
+
+@pytest.mark.parametrize("row", [[np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf]])
+def test_scores_that_rank_nothing_are_refused(row: list[float]) -> None:
+    with pytest.raises(FlAppError, match="not finite"):
+        score_statistics(np.array([row]), np.array([0]))
+
+
+def test_the_state_of_the_auc_is_torchmetrics_own() -> None:
+    scores, labels = scored(0, 1500)
+    state = score_statistics(scores, labels)["auroc"]
+    thresholds = torch.from_numpy(_thresholds(scores.shape[1]))
+    theirs = MulticlassAUROC(scores.shape[1], thresholds=thresholds)
+    theirs.update(torch.from_numpy(softmax(scores, axis=1)), torch.from_numpy(labels))
+    assert np.array_equal(state, theirs.confmat.numpy())
+
+
+def test_arrays_that_cannot_be_written_are_measured() -> None:
+    scores, labels = scored(0)
+    scores.setflags(write=False)
+    labels.setflags(write=False)
+    assert figures(score_statistics(scores, labels))["n"] == 300
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    statistics = score_statistics(*scored(0))
+    one, other = (intervals(statistics, np.random.default_rng(7), 100) for _ in range(2))
+    assert one == other
+
+
+@laws
+@given(seeds)
+def test_an_interval_lies_about_the_figure(seed: int) -> None:
+    statistics = score_statistics(*scored(seed))
+    ours, bounds = figures(statistics), intervals(statistics, np.random.default_rng(seed), 200)
+    assert set(bounds) == set(FIGURES)
+    for name in FIGURES:
+        low, high = bounds[name] or (1.0, 0.0)
+        assert 0.0 <= low < ours[name] < high <= 1.0
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_intervals_shrink_with_the_root_of_the_number_of_images(name: str) -> None:
+    widths = []
+    for count in (400, 6400):
+        low, high = intervals(score_statistics(*scored(0, count)), np.random.default_rng(0))[name] or (0.0, 0.0)
+        widths.append(high - low)
+    assert widths[0] / widths[1] == pytest.approx(4.0, rel=0.25)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_intervals_cover_the_truth_about_as_often_as_they_say(num_classes: int) -> None:
+    truth = figures(score_statistics(*scored(99, 50_000, num_classes)))
+    trials = 40
+    covered = dict.fromkeys(FIGURES, 0)
+    for trial in range(trials):
+        statistics = score_statistics(*scored(trial, 150, num_classes))
+        for name, bounds in intervals(statistics, np.random.default_rng(trial), 100, level=0.9).items():
+            low, high = bounds or (1.0, 0.0)
+            covered[name] += low <= truth[name] <= high
+    assert min(covered.values()) >= 0.8 * trials
+
+
+def test_a_higher_level_gives_a_wider_interval() -> None:
+    statistics = score_statistics(*scored(0))
+    narrow, wide = (intervals(statistics, np.random.default_rng(0), 200, level)["accuracy"] for level in (0.5, 0.99))
+    assert narrow is not None
+    assert wide is not None
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_images_have_no_interval(count: int) -> None:
+    statistics = score_statistics(*scored(0, count))
+    assert intervals(statistics, np.random.default_rng(0)) == dict.fromkeys(FIGURES)
+
+
+def test_a_class_without_images_does_not_break_the_intervals() -> None:
+    scores, labels = scored(0)
+    statistics = score_statistics(scores[labels != 2], labels[labels != 2])
+    assert all(intervals(statistics, np.random.default_rng(0), 100).values())
+
+
+def test_measuring_does_not_touch_the_random_state() -> None:
+    before = torch.get_rng_state()
+    score_statistics(*scored(0))
+    assert torch.equal(torch.get_rng_state(), before)
