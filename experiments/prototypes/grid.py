@@ -73,6 +73,7 @@ class Cell:
             "seed": self.seed,
             "data.source": self.source,
             "data.limit": self.limit,
+            "data.validation-share": 0.1,
             "federation.min-nodes": self.num_nodes,
             # Under Dirichlet 0.05 a node with 50 times the images of another makes an update that is 10 times as long.
             "admission.max-update-norm-ratio": 0.0,
@@ -86,11 +87,13 @@ class Cell:
             "classification.momentum": 0.5,
             "classification.lr-schedule": "constant",
             "classification.keep-optimizer-state": False,
+            "classification.gradient-clip": 0.0,
             "classification.network": "cnn",
             "classification.embedding-size": 128,
             "classification.augment": "",
             "classification.readings": ",".join(self.readings),
             "classification.prototype-rounds": ",".join(str(number) for number in self.rounds),
+            "classification.shrinkage": 0.1,
             "classification.head": "auto",
             "classification.baselines": ",".join(self.baselines),
         }

@@ -23,9 +23,10 @@ python -m experiments.prototypes report --out <folder>
 The plan was fixed before the first run. Fashion-MNIST and MNIST, 10,000 training images, 10 nodes that hold one tenth
 of their images out, the whole public test set; split by Dirichlet 0.05, 0.1, 0.5 or IID; FedAvg and FedProx (mu 0.1);
 one epoch a round, SGD 0.02 with momentum 0.5, batch 32, constant step size, no augmentation; a CNN with GroupNorm and
-an embedding of 128. A run has 30 rounds, and prototypes are exchanged after rounds 3, 10 and 30. BreastMNIST: all 546
-training images, 5 nodes, Dirichlet 0.5, FedAvg, and beside it the same number of epochs on all images in one place.
-Seeds 0 to {SEEDS[-1]} change split, start weights and the order of images. No update is turned away for its length.
+an embedding of 128. A run has 30 rounds, and prototypes are exchanged after rounds 3, 10 and 30; shrinkage
+0.1. BreastMNIST: all 546 training images, 5 nodes, Dirichlet 0.5, FedAvg, and beside it the same number of epochs on
+all images in one place. Seeds 0 to {SEEDS[-1]} change split, start weights and the order of images. No update is
+turned away for its length.
 
 Accuracies are those on the test set, in %, means over the seeds. Differences are taken within each seed, in percentage
 points, with the 95 % interval of their mean by Student's t ({len(SEEDS) - 1} degrees of freedom); nothing is corrected
