@@ -1,0 +1,1 @@
+"""Experiments whose results lie in docs/results/: `python -m experiments.<name> --help`."""
