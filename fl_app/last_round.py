@@ -167,10 +167,8 @@ class LastRound:
         reading, wanted = self.task.options.readings[0], self.task.options.head
         own_layer = "local" if self.task.is_alone else "global"
         names = {"linear": own_layer} | dict.fromkeys(heads.heads.get(MEASURED_WITH[reading], {}), reading)
-        accuracy = {
-            head: cast(float | None, figures(_part(total, "validation", source, head))["accuracy"])
-            for head, source in names.items()
-        }
+        found = {head: figures(_part(total, "validation", source, head)) for head, source in names.items()}
+        accuracy = {head: cast(float | None, values["accuracy"]) for head, values in found.items()}
         measured = {head: value for head, value in accuracy.items() if value is not None}
         head: str
         if wanted != "auto" and wanted in names:
@@ -178,7 +176,8 @@ class LastRound:
         elif not measured:
             head, why = "linear", "no held-out image was measured"
         else:
-            head = min(measured, key=lambda name: (-measured[name], _ORDER[name]))
+            # Few held-out images make many ties, which the AUC decides.
+            head = min(measured, key=lambda name: (-measured[name], -(found[name]["auc"] or 0.0), _ORDER[name]))
             why = f"most accurate on {int(_images(total))} held-out images"
             if wanted != "auto":
                 why += f"; '{wanted}', which option 'classification.head' names, is not defined"
