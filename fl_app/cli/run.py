@@ -85,6 +85,9 @@ def report(outcome: Outcome, log: str) -> None:
     for site, reason in outcome.sites.items():
         typer.echo(f"  {site}: {reason}", err=True)
     typer.echo(f"outcome: {outcome.state}")
+    comparison = outcome.folder / "classification" / "comparison.csv" if outcome.folder else None
+    if comparison is not None and comparison.is_file():
+        typer.echo(f"comparison: {comparison}")
     typer.echo(f"run folder: {outcome.folder or 'none'}")
     typer.echo(f"gallery: {outcome.gallery or 'none'}")
 
