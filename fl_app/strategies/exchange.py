@@ -48,6 +48,7 @@ def exchange(
     pending = {key: message for key, message in zip(message_ids, batch, strict=True) if key is not None}
     del batch
     while pending:
+        waiting = len(pending)
         for message_id, instruction in list(pending.items()):
             for reply in grid.pull_messages([message_id]):
                 pending.pop(message_id, None)
@@ -57,7 +58,7 @@ def exchange(
                 del reply
         if pending and time.monotonic() - started > deadline_seconds:
             return
-        if pending:
+        if len(pending) == waiting:
             time.sleep(_POLL_SECONDS)
 
 

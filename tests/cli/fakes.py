@@ -65,7 +65,8 @@ def main(grid, context):
         time.sleep(600)
     with (folder / "metrics.jsonl").open("w") as file:
         for number, loss in enumerate([1.0, 0.5], start=1):
-            line = {{"task": "diffusion", "round": number, "num-rounds": 2, "outcome": "ok", "train-loss": loss, "images": len(replies)}}
+            line = {{"task": "diffusion", "round": number, "num-rounds": 2, "outcome": "ok"}}
+            line |= {{"train-loss": loss, "images": len(replies)}}
             file.write(json.dumps(line) + "\\n")
     save(folder, status | {{"state": "completed", "round": 2, "gallery": str(folder / "gallery.png")}})
 
