@@ -1,5 +1,6 @@
 """What became of a run: the verdict from Flower's word, the run folder and the curve of the loss."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,29 @@ def find_troubled_sites(status: Record) -> dict[str, str]:
             reasons = node.get("reasons") or [troubled.get(site, "")]
             troubled[site] = ", ".join(counts) + (f": {reasons[-1]}" if reasons[-1] else "")
     return troubled
+
+
+def describe_comparison(folder: Path) -> list[str]:
+    """Say in a few lines what each way of training a classifier reached; nothing for a run without one."""
+    path = folder / "classification" / "comparison.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    part = "test" if any(row["part"] == "test" for row in rows) else "validation"
+    shown = [row for row in rows if row["part"] == part and not row["approach"].endswith("prototypes")]
+    lines = [f"classifiers, on {shown[0]['n']} {part} images:"] if shown else []
+    for row in shown:
+        figures = ", ".join(f"{name} {_short(row[name])}" for name in ("accuracy", "auc"))
+        lines.append(f"  {row['approach']} ({row['head']}): {figures}")
+    return [*lines, f"comparison: {path}"]
+
+
+def _short(figure: str) -> str:
+    try:
+        return f"{float(figure):.3f}"
+    except ValueError:
+        return figure
 
 
 def _find_failure(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record]) -> str | None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
-from fl_app.cli.outcome import Outcome, judge
+from fl_app.cli.outcome import Outcome, describe_comparison, judge
 from fl_app.cli.preflight import check_before_start
 from fl_app.cli.progress import Progress, RunFolder, summarise
 from fl_app.cli.signals import Interrupted
@@ -85,9 +85,9 @@ def report(outcome: Outcome, log: str) -> None:
     for site, reason in outcome.sites.items():
         typer.echo(f"  {site}: {reason}", err=True)
     typer.echo(f"outcome: {outcome.state}")
-    comparison = outcome.folder / "classification" / "comparison.csv" if outcome.folder else None
-    if comparison is not None and comparison.is_file():
-        typer.echo(f"comparison: {comparison}")
+    if outcome.folder is not None:
+        for line in describe_comparison(outcome.folder):
+            typer.echo(line)
     typer.echo(f"run folder: {outcome.folder or 'none'}")
     typer.echo(f"gallery: {outcome.gallery or 'none'}")
 

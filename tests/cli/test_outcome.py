@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fl_app.cli.outcome import Outcome, judge
+from fl_app.cli.outcome import Outcome, describe_comparison, judge
 from fl_app.cli.run import report
 from fl_app.cli.simulation import FlowerStatus
 
@@ -81,3 +81,25 @@ def test_a_failure_is_reported_with_the_end_of_the_log(capsys: pytest.CaptureFix
 def test_a_degraded_run_is_reported_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     report(Outcome("degraded", None, {"site1": "1 late"}, FOLDER), "the log")
     assert "Warning: the run is degraded, sites with trouble: site1\n  site1: 1 late\n" in capsys.readouterr().err
+
+
+def test_a_run_with_a_classifier_ends_with_what_each_approach_reached(tmp_path: Path) -> None:
+    (tmp_path / "classification").mkdir()
+    table = tmp_path / "classification/comparison.csv"
+    table.write_text(
+        "approach,reading,head,part,n,accuracy,balanced-accuracy,auc,macro-f1\n"
+        "FedAvg,global,linear,validation,10,0.5,0.5,0.5,0.5\n"
+        "FedAvg,global,linear,test,99,0.6123,0.5,not defined,0.5\n"
+        "FedAvg + prototypes,consistent,cosine,test,99,0.65,0.5,0.5,0.5\n"
+        "FedAvg + prototypes (ships),consistent,lda,test,99,0.7,0.5,0.81,0.5\n"
+    )
+    assert describe_comparison(tmp_path) == [
+        "classifiers, on 99 test images:",
+        "  FedAvg (linear): accuracy 0.612, auc not defined",
+        "  FedAvg + prototypes (ships) (lda): accuracy 0.700, auc 0.810",
+        f"comparison: {table}",
+    ]
+
+
+def test_a_run_without_a_classifier_compares_nothing(tmp_path: Path) -> None:
+    assert describe_comparison(tmp_path) == []
