@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Hospitals that may not share images train one diffusion model together.",
+    help="Hospitals that may not share images train a diffusion model and a classifier together.",
 )
 app.command("run")(run)
 app.command("sample")(sample)
