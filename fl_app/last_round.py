@@ -14,7 +14,7 @@ from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import HEADS, Head, build_heads, linear_head
 from fl_app.classification.moments import pool
 from fl_app.metrics.additive import Statistics, add
-from fl_app.metrics.classification import figures, intervals
+from fl_app.metrics.classification import best_temperature, figures, intervals
 from fl_app.records import HEADS as ASK_HEADS
 from fl_app.records import MOMENTS, Weights, add_heads, to_tensors
 from fl_app.report.confusion import draw_confusion
@@ -91,6 +91,7 @@ class LastRound:
             "results": self._rows(scorers, total, number, {_LINEAR, (shipped["reading"], shipped["head"])}),
             "sites": {site: self._rows(scorers, sums, number, set()) for site, sums in measured.items()},
             "shipped": shipped,
+            "temperatures": self._temperatures(scorers, total),
             "abstain-distance": within,
         }
         write_json(self._path(number), result)
@@ -208,6 +209,14 @@ class LastRound:
                 )
         return rows
 
+    def _temperatures(self, scorers: list[tuple[str, str]], total: Statistics) -> dict[str, float]:
+        """Return how sure each head may be, by the held-out images: none where nothing was measured."""
+        found = {
+            f"{reading}/{head}": best_temperature(_part(total, "validation", reading, head))
+            for reading, head in scorers
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
     def _withheld(self, pooled: Statistics | None) -> dict[str, int]:
         """Return how many sites kept a class to themselves, having too few images of it."""
         if pooled is None:
@@ -236,6 +245,11 @@ class LastRound:
             reading=options.readings[0],
             shrinkage=options.shrinkage,
             abstain_distance=within,
+            temperatures={
+                name.split("/")[1]: value
+                for name, value in result["temperatures"].items()
+                if name.split("/")[0] in ("global", options.readings[0])
+            },
             record={key: result[key] for key in ("round", "contributed", "left-out", "withheld", "shipped", "results")},
         )
 

@@ -133,6 +133,17 @@ def test_a_head_by_name_ships_whatever_it_reaches(tmp_path: Path) -> None:
     assert shipped["head"] == "nearest-mean" and "classification.head" in shipped["why"]
 
 
+def test_the_heads_that_ship_know_how_sure_they_may_be(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path), 2)
+    bundle = open_bundle(tmp_path / "run/classification/model")
+    assert bundle.temperatures.keys() == bundle.heads.keys()
+    found = result(tmp_path)["temperatures"]
+    assert (
+        bundle.temperatures["lda"] == found["consistent/lda"]
+        and bundle.temperatures["linear"] == found["global/linear"]
+    )
+
+
 def test_prototypes_can_be_exchanged_after_chosen_rounds_too(tmp_path: Path) -> None:
     rounds = {"classification.num-rounds": 4, "classification.prototype-rounds": "1,3"}
     run_federation(classification(tmp_path / "a", rounds), 2)

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class Bundle:
         abstain_distance: farther than this from every prototype an image gets no answer; None: it always gets one.
         record: JSON that says how the model came about. `contributed` lists the sites whose sums went in, and
             `added` what `joining.add_site` added, an entry each.
+        temperatures: what a head's scores are divided by before they become probabilities; 1 where a head has none.
     """
 
     network: str
@@ -56,6 +57,7 @@ class Bundle:
     shrinkage: float
     abstain_distance: float | None
     record: dict[str, Any]
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -108,6 +110,7 @@ class _Document(Section):
     reading: Literal["consistent", "piggyback"]
     shrinkage: float = Field(ge=0)
     abstain_distance: float | None = Field(ge=0)
+    temperatures: dict[str, Annotated[float, Field(gt=0)]]
     weights_sha256: str
     record: dict[str, Any]
 
@@ -143,6 +146,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
             "reading": bundle.reading,
             "shrinkage": bundle.shrinkage,
             "abstain-distance": bundle.abstain_distance,
+            "temperatures": bundle.temperatures,
             "weights-sha256": fingerprint(bundle.weights),
             "record": bundle.record,
         }
@@ -198,6 +202,7 @@ def _read(folder: Path, document: _Document) -> Bundle:
         shrinkage=document.shrinkage,
         abstain_distance=document.abstain_distance,
         record=document.record,
+        temperatures=document.temperatures,
     )
 
 

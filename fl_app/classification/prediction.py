@@ -21,7 +21,8 @@ class Predictions:
 
     Attributes:
         labels: [N] int64.
-        probabilities: [N, K] float64, the softmax of the head's scores; 0 for a class that the head does not know.
+        probabilities: [N, K] float64, the softmax of the head's scores over its temperature; 0 for a class that the
+            head does not know.
         distances: [N] float64, to the nearest prototype, in the embedding; infinite where there is no prototype.
         abstain: [N] bool: too far from every prototype for an answer to be trusted.
     """
@@ -51,7 +52,8 @@ def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.dev
     scores = chosen.scores(features)
     distances = nearest_distance(bundle.prototypes, bundle.known, features)
     limit = np.inf if bundle.abstain_distance is None else bundle.abstain_distance
-    return Predictions(predict(scores), _softmax(scores), distances, distances > limit)
+    temperature = bundle.temperatures.get(head or bundle.shipped, 1.0)
+    return Predictions(predict(scores), _softmax(scores / temperature), distances, distances > limit)
 
 
 def _embed(bundle: Bundle, images: Tensor, device: torch.device) -> NDArray[np.float64]:

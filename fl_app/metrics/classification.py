@@ -18,18 +18,24 @@ _FINE_WITHIN = 0.3  # logits from that of 1 / K, where the spacing starts to gro
 _LOWEST_LOGIT, _HIGHEST_LOGIT = -100.0, 36.0  # above, a probability is 1 in float64
 
 
+# Scores are divided by these before the softmax, to find out how sure a head may be (Guo et al. 2017).
+TEMPERATURES = np.geomspace(0.1, 1000.0, 41)
+
+
 def blank_scores(num_classes: int) -> dict[str, Array]:
     """Return the statistics of no image.
 
     Returns:
         `confusion` [K, K], true times predicted; `auroc` [T, K, 2, 2], per threshold and class the images by
-        whether they are of the class and whether their probability reaches the threshold; `nll` [] and `nll-count` [].
+        whether they are of the class and whether their probability reaches the threshold; `nll` [] and `nll-count` [];
+        `nll-tempered`, the same at each of TEMPERATURES.
     """
     return {
         "confusion": np.zeros((num_classes, num_classes)),
         "auroc": np.zeros((_NUM_THRESHOLDS, num_classes, 2, 2)),
         "nll": np.zeros(()),
         "nll-count": np.zeros(()),
+        "nll-tempered": np.zeros(len(TEMPERATURES)),
     }
 
 
@@ -55,10 +61,11 @@ def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Arra
     log_probabilities = _log_softmax(np.asarray(scores, dtype=np.float64))
     np.add.at(statistics["confusion"], (labels, np.argmax(scores, axis=1)), 1.0)
     statistics["auroc"] += _auroc_state(np.exp(log_probabilities), labels)
-    own = log_probabilities[np.arange(len(labels)), labels]
+    own = _log_likelihood(scores, labels)
     is_finite = np.isfinite(own)
     statistics["nll"] -= own[is_finite].sum()
     statistics["nll-count"] += is_finite.sum()
+    statistics["nll-tempered"] -= [_log_likelihood(scores / t, labels)[is_finite].sum() for t in TEMPERATURES]
     return statistics
 
 
@@ -110,6 +117,18 @@ def intervals(
     drawn = _confusion_figures(_resample(confusion, generator, num_resamples))
     drawn["auc"] = _mean_auc_draws(_auc_bins(statistics), generator, num_resamples)
     return {name: _middle(values, level) for name, values in drawn.items()}
+
+
+def best_temperature(statistics: Statistics) -> float | None:
+    """Return the one of TEMPERATURES at which the right class is likeliest; None where nothing was measured."""
+    if statistics["nll-count"] == 0:
+        return None
+    return float(TEMPERATURES[int(np.argmin(statistics["nll-tempered"]))])
+
+
+def _log_likelihood(scores: Array, labels: NDArray[np.int64]) -> Array:
+    """Return the log-probability of the right class of each image: [B]."""
+    return _log_softmax(np.asarray(scores, dtype=np.float64))[np.arange(len(labels)), labels]
 
 
 def _log_softmax(scores: Array) -> Array:

@@ -13,7 +13,14 @@ from torchmetrics.classification import MulticlassAUROC
 
 from fl_app.errors import FlAppError
 from fl_app.metrics.additive import add
-from fl_app.metrics.classification import _thresholds, blank_scores, figures, intervals, score_statistics
+from fl_app.metrics.classification import (
+    _thresholds,
+    best_temperature,
+    blank_scores,
+    figures,
+    intervals,
+    score_statistics,
+)
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -168,6 +175,19 @@ def test_the_state_of_the_auc_is_torchmetrics_own() -> None:
     theirs = MulticlassAUROC(scores.shape[1], thresholds=thresholds)
     theirs.update(torch.from_numpy(softmax(scores, axis=1)), torch.from_numpy(labels))
     assert np.array_equal(state, theirs.confmat.numpy())
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 20.0])
+def test_the_best_temperature_takes_back_what_a_head_is_too_sure(factor: float) -> None:
+    scores, labels = scored(0, 4000)
+    fair = best_temperature(score_statistics(scores, labels))
+    assert fair is not None
+    sure = best_temperature(score_statistics(factor * scores, labels))
+    assert sure == pytest.approx(factor * fair, rel=0.3)  # the grid's step is a quarter
+
+
+def test_without_images_there_is_no_best_temperature() -> None:
+    assert best_temperature(blank_scores(3)) is None
 
 
 def test_arrays_that_cannot_be_written_are_measured() -> None:
