@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ ALL = "consistent,piggyback,local"
 Row = dict[str, Any]
 
 
-def classification(tmp_path: Path, overrides: dict[str, OptionValue] | None = None) -> RunConfig:
+def classification(tmp_path: Path, overrides: Mapping[str, OptionValue] | None = None) -> RunConfig:
     settings: dict[str, OptionValue] = {
         "tasks": "classification",
         "data.limit": 200,

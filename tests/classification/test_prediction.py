@@ -1,5 +1,7 @@
 """What a classifier says of images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,14 @@ def test_without_a_name_the_head_that_ships_answers() -> None:
     images = make_images((4, 4, 0), 5).images
     default, named = classify(shipped, images, None, CPU), classify(shipped, images, "cosine", CPU)
     assert np.array_equal(default.probabilities, named.probabilities)
+
+
+def test_a_temperature_makes_probabilities_timid_and_changes_no_answer(bundle: Bundle) -> None:
+    images = make_images((4, 4, 0), 5).images
+    timid = dataclasses.replace(bundle, temperatures={bundle.shipped: 50.0})
+    plain, tempered = (classify(one, images, None, CPU) for one in (bundle, timid))
+    assert np.array_equal(plain.labels, tempered.labels)
+    assert (tempered.probabilities.max(axis=1) < plain.probabilities.max(axis=1)).all()
 
 
 def test_distances_are_euclidean_and_to_the_nearest_prototype(bundle: Bundle) -> None:
