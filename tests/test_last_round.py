@@ -146,7 +146,7 @@ def test_the_heads_that_ship_know_how_sure_they_may_be(tmp_path: Path) -> None:
 
 
 def test_prototypes_can_be_exchanged_after_chosen_rounds_too(tmp_path: Path) -> None:
-    rounds = {"classification.num-rounds": 4, "classification.prototype-rounds": "1,3"}
+    rounds: dict[str, OptionValue] = {"classification.num-rounds": 4, "classification.prototype-rounds": "1,3"}
     run_federation(classification(tmp_path / "a", rounds), 2)
     assert sorted(path.name for path in (tmp_path / "a/run/classification/prototypes").iterdir()) == [
         "round-0001.json",
