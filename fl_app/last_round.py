@@ -1,5 +1,6 @@
 """The last round of a classification run: moments in, heads out, and which of them ships (Qiao et al. 2023)."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,10 @@ from fl_app.classification.moments import pool
 from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.classification import best_temperature, figures, intervals
 from fl_app.records import HEADS as ASK_HEADS
-from fl_app.records import MOMENTS, Weights, add_heads, to_tensors
+from fl_app.records import MOMENTS, SiteDescription, Weights, add_heads, to_tensors
 from fl_app.report.confusion import draw_confusion
 from fl_app.seeding import numpy_generator_for
+from fl_app.status import Status
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exchange import Traffic
 from fl_app.strategies.ledger import NodeOutcome
@@ -41,28 +43,30 @@ class LastRound:
         folder: of the run; each exchange is written to `<task>/prototypes/round-<number>.json`.
     """
 
-    def __init__(self, task: ClassificationTask, strategy: Resilient, folder: RunFolder, first_round: int) -> None:
+    def __init__(
+        self, task: ClassificationTask, strategy: Resilient, folder: RunFolder, status: Status, first_round: int
+    ) -> None:
         self.task = task
         self.strategy = strategy
         self.folder = folder
-        for path in self._results().glob("round-*.json"):
+        self.status = status
+        for path in sorted(self._results().glob("round-*.json")):
             if int(path.stem.removeprefix("round-")) >= first_round:
                 path.unlink()  # a resumed run does that round again
+                continue
+            left_out = json.loads(path.read_text(encoding="utf-8"))["left-out"]
+            status.count({site: NodeOutcome(**node) for site, node in left_out.items()})
 
     def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
         """Exchange prototypes after a round, where that is due and not done yet."""
         if round_number in self.task.options.exchange_rounds and not self._path(round_number).exists():
             self._exchange(grid, round_number, weights)
 
-    def finish(self, grid: Grid, weights: Weights) -> dict[str, NodeOutcome]:
-        """Exchange prototypes after the last round and give the task its bundle to export.
+    def finish(self, grid: Grid, weights: Weights) -> None:
+        """Exchange prototypes after the last round and give the task its bundle to export."""
+        self._exchange(grid, self.task.options.num_rounds, weights)
 
-        Returns:
-            The outcome of each site that was left out.
-        """
-        return self._exchange(grid, self.task.options.num_rounds, weights)
-
-    def _exchange(self, grid: Grid, number: int, weights: Weights) -> dict[str, NodeOutcome]:
+    def _exchange(self, grid: Grid, number: int, weights: Weights) -> None:
         traffic = {"moments": Traffic(), "heads": Traffic()}
         parts, left_out = self._collect(grid, number, weights, traffic["moments"])
         heads, pooled, undefined = self._build(weights, parts)
@@ -70,7 +74,7 @@ class LastRound:
         add_heads(content, heads.to_arrays())
         scorers = heads.scorers(self.task.measured_readings())
         blank = blank_head_sums(scorers, len(self.task.info.class_names))
-        measured, outcomes = self.strategy.ask(grid, ASK_HEADS, content, blank, traffic["heads"])
+        measured, outcomes = self.strategy.ask(grid, ASK_HEADS, content, blank, traffic["heads"], self._judge_heads)
         left_out |= {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
         total = add([blank, *measured.values()])
         if self.task.is_alone:
@@ -95,11 +99,11 @@ class LastRound:
             "abstain-distance": within,
         }
         write_json(self._path(number), result)
+        self.status.count(left_out)
         _log_result(result)
         if number == self.task.options.num_rounds and used is not None:
             self._bundle(weights, heads, used, shipped, within, result)
             self._draw(total, shipped)
-        return left_out
 
     def _collect(
         self, grid: Grid, number: int, weights: Weights, traffic: Traffic
@@ -127,14 +131,30 @@ class LastRound:
 
     def _judge(self, site: str, moments: Statistics) -> None:
         """Refuse sums over more images than the site said it holds: they would outweigh all others."""
-        described = {known.site: known.train_counts for known in self.strategy.roster.sites.values()}
         count = moments["count"]
         if (count < 0).any() or (count != np.round(count)).any():
             raise Refusal("its class counts are no whole numbers of at least 0")
-        if not self.task.is_pooled and (count > np.array(described[site])).any():
+        described = self._described(site)
+        if described is not None and (count > np.array(described.train_counts)).any():
             raise Refusal("its moments count more images than it said it holds")
         if (np.diagonal(moments["outer"]) < 0).any():
             raise Refusal("its second moment has a negative diagonal")
+
+    def _judge_heads(self, site: str, sums: Statistics) -> None:
+        """Refuse a measurement on more held-out images than the site said it holds: it would choose the head alone."""
+        described = self._described(site)
+        for key, value in sums.items():
+            if (value < 0).any() and "/nll" not in key:  # a likelihood of 1 may be rounded up
+                raise Refusal(f"its sum {key!r} is negative")
+            is_known = described is not None and key.startswith("validation/") and key.endswith("/confusion")
+            if is_known and (value.sum(axis=1) > np.array(described.validation_counts)).any():
+                raise Refusal("it measured more held-out images than it said it holds")
+
+    def _described(self, site: str) -> SiteDescription | None:
+        """Return what a site said of its images; None where it is not connected, or holds those of all."""
+        if self.task.is_pooled:
+            return None
+        return next((known for known in self.strategy.roster.sites.values() if known.site == site), None)
 
     def _build(
         self, weights: Weights, parts: Mapping[str, Mapping[str, Statistics]]

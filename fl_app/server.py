@@ -86,7 +86,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     weights, first_round = task_run.begin(strategy, *averages)
     last_round = None
     if isinstance(task, ClassificationTask):
-        last_round = LastRound(task, strategy, folder, first_round)
+        last_round = LastRound(task, strategy, folder, status, first_round)
         strategy.between = last_round.between
     weights = strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
     if not any(line["outcome"] == "ok" for line in task_run.history):
@@ -94,7 +94,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     status.set("finishing")
     strategy.meet(grid)
     if last_round is not None:
-        status.count(last_round.finish(grid, weights))
+        last_round.finish(grid, weights)
     finish_task(grid, strategy, task_run, status)
 
 

@@ -183,6 +183,18 @@ def test_moments_that_cannot_be_are_refused(key: str, change: Any, reason: str, 
     assert reason in result(tmp_path)["left-out"]["site-0"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(lambda value: value + 1000, "more held-out images than it said"), (lambda value: value - 1, "negative")],
+)
+def test_a_measurement_of_heads_that_cannot_be_is_refused(change: Any, reason: str, tmp_path: Path) -> None:
+    meddle = changing("evaluate.heads", "site-0", "validation/consistent/lda/confusion", change)
+    run_federation(classification(tmp_path), 2, meddle=meddle)
+    found = result(tmp_path)
+    assert reason in found["left-out"]["site-0"]["reason"] and list(found["sites"]) == ["site-1"]
+    assert status(tmp_path)["nodes"]["site-0"]["refused"] == 1
+
+
 def test_without_any_moments_the_linear_head_ships_and_the_reasons_are_told(tmp_path: Path) -> None:
     def silent(instruction: Message, reply: Message) -> Message | None:
         if instruction.metadata.message_type == "query.moments":
