@@ -15,7 +15,7 @@ from torch import nn
 from fl_app.config import NodeConfig, RunConfig, baseline_of, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
-from fl_app.data.local import LocalData, load_local, load_pooled, state_folder
+from fl_app.data.local import LocalData, load_local, load_pooled, load_test, state_folder
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
 from fl_app.node_state import NodeState
@@ -33,8 +33,8 @@ from fl_app.records import (
 from fl_app.seeding import generator_for
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
-from fl_app.tasks.readings import PARTS, HeadSet
-from fl_app.tasks.registry import build_task
+from fl_app.tasks.readings import HeadSet
+from fl_app.tasks.registry import build_task, initial_weights
 from fl_app.training import LocalResult, Progress, train_local
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,8 @@ def heads(message: Message, node: Node) -> RecordDict:
     own = None
     if task.keeps_weights:
         own, _ = _kept(task, node, instruction).load_parts(instruction.round_number + 1)
-    images = {part: place(getattr(node.data, part), node.device) for part in PARTS}
+    test = load_test(node.config, node.options, is_pooled=task.is_pooled)
+    images = {"validation": place(node.data.validation, node.device), "test": place(test, node.device)}
     found = HeadSet.from_arrays(instruction.heads)
     return write_statistics(node.data.site, task.measure_heads(instruction.weights, own, found, images, node.device))
 
@@ -177,8 +178,8 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     model.to(device)
     state = _kept(task, node, instruction)
     kept_weights, kept_optimizer = state.load_parts(round_number)
-    if task.is_alone and kept_weights is not None:
-        model.load_state_dict(kept_weights)
+    if task.is_alone:  # what the server sends is the mean of the others
+        model.load_state_dict(kept_weights or initial_weights(task, node.config.seed))
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
     result = train_local(

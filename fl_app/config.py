@@ -21,6 +21,8 @@ SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
 Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential"]
 
 
+SITE_NAME = r"[A-Za-z0-9_.-]+"
+
 _BASELINES = ("local", "centralised")
 _TASKS = ("diffusion", "classification")
 
@@ -197,6 +199,11 @@ class ClassificationOptions(TrainingOptions):
                 "readings must begin with consistent or piggyback: with local each node has a network of its own, and "
                 "none ships"
             )
+        for what, names in (("readings", self.readings), ("baselines", self.baselines)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what} must name each one once, got {', '.join(names)}")
+        if self.strategy in self.baselines:
+            raise ValueError(f"baselines must not name the strategy itself, {self.strategy}: it stands in the table")
         late = [number for number in self.prototype_rounds if number > self.num_rounds]
         if late:
             raise ValueError(f"prototype-rounds must be at most num-rounds, {self.num_rounds}, got {late[0]}")
@@ -287,7 +294,8 @@ class RunConfig(Section):
         if name == "diffusion":
             return self.diffusion
         named = {strategy.lower(): strategy for strategy in StrategyName.__args__}  # type: ignore[attr-defined]
-        strategy = named.get(baseline_of(name), self.classification.strategy)
+        plain = dict.fromkeys(_BASELINES, "FedAvg")  # nothing of the server's strategy is in them
+        strategy = (named | plain).get(baseline_of(name), self.classification.strategy)
         return self.classification.model_copy(update={"strategy": strategy})
 
     @classmethod
@@ -313,7 +321,7 @@ class NodeConfig(Section):
     partition_id: int | None = Field(default=None, ge=0)
     num_partitions: int | None = Field(default=None, ge=1)
     data_path: str = ""
-    site: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    site: str = Field(default="", pattern=rf"^({SITE_NAME})?$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state_dir: str = ""
     min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node

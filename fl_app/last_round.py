@@ -10,7 +10,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fl_app.artifacts import RunFolder, write_json
+from fl_app.artifacts import RunFolder, read_options, write_json
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import HEADS, Head, build_heads, linear_head
 from fl_app.classification.moments import pool
@@ -19,16 +19,20 @@ from fl_app.metrics.classification import best_temperature, figures, intervals
 from fl_app.records import HEADS as ASK_HEADS
 from fl_app.records import MOMENTS, SiteDescription, Weights, add_heads, to_tensors
 from fl_app.report.confusion import draw_confusion
+from fl_app.runs import held_classes
 from fl_app.seeding import numpy_generator_for
 from fl_app.status import Status
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exchange import Traffic
 from fl_app.strategies.ledger import NodeOutcome
 from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.readings import MEASURED_WITH, PARTS, HeadSet, blank_head_sums, distance_quantile
 
 log = logging.getLogger(__name__)
+
+Scorer = tuple[str, str]  # reading and head
 
 _LINEAR = ("global", "linear")
 _ORDER = {name: number for number, name in enumerate(HEADS)}
@@ -68,6 +72,7 @@ class LastRound:
 
     def _exchange(self, grid: Grid, number: int, weights: Weights) -> None:
         traffic = {"moments": Traffic(), "heads": Traffic()}
+        is_last = number == self.task.options.num_rounds
         parts, left_out = self._collect(grid, number, weights, traffic["moments"])
         heads, pooled, undefined = self._build(weights, parts)
         content = self.strategy.instruction(number, weights)
@@ -81,18 +86,19 @@ class LastRound:
             scorers.remove(_LINEAR)  # the mean of networks that were trained apart
         shipped = self._choose(heads, total)
         within = distance_quantile(total["validation/distance"], self.task.options.abstain_quantile)
-        source = MEASURED_WITH[self.task.options.readings[0]]
+        source = MEASURED_WITH[self.task.shipped_reading]
         used = pooled.get(source)
+        with_intervals = set(scorers) if is_last else {_LINEAR, (shipped["reading"], shipped["head"])}
         result = {
             "task": self.task.name,
             "round": number,
-            "contributed": sorted(parts.get(source, measured)),
+            "contributed": sorted(site for site, sums in parts.get(source, {}).items() if sums["count"].any()),
             "left-out": {site: vars(node) for site, node in sorted(left_out.items())},
             "withheld": self._withheld(used),
             "images": int(used["count"].sum()) if used else 0,
             "bytes": {f"{name}-{way}": getattr(traffic[name], way) for name in traffic for way in ("down", "up")},
             "not-defined": undefined,
-            "results": self._rows(scorers, total, number, {_LINEAR, (shipped["reading"], shipped["head"])}),
+            "results": self._rows(scorers, total, number, with_intervals),
             "sites": {site: self._rows(scorers, sums, number, set()) for site, sums in measured.items()},
             "shipped": shipped,
             "temperatures": self._temperatures(scorers, total),
@@ -101,7 +107,7 @@ class LastRound:
         write_json(self._path(number), result)
         self.status.count(left_out)
         _log_result(result)
-        if number == self.task.options.num_rounds and used is not None:
+        if is_last and used is not None:
             self._bundle(weights, heads, used, shipped, within, result)
             self._draw(total, shipped)
 
@@ -117,38 +123,43 @@ class LastRound:
             parts["consistent"], outcomes = self.strategy.ask(grid, MOMENTS, content, blank, traffic, judge=self._judge)
             left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
         if {"piggyback", "local"} & set(readings):
-            own = self.strategy.own_sums if number in self.task.own_rounds() else {}
-            parts["own"] = {}
-            for site, sums in own.items():
-                moments = {key.removeprefix("own/"): value for key, value in sums.items()}
-                try:
-                    self._judge(site, moments)
-                except Refusal as error:
-                    left_out[site] = NodeOutcome("refused", str(error))
-                else:
-                    parts["own"][site] = moments
+            parts["own"], missing = self._own_moments(number)
+            left_out |= missing
+        if not self.task.is_pooled:
+            here = self.strategy.participants()
+            away = NodeOutcome("late", "it was not connected in the last round")
+            left_out |= {site: away for site in read_options(self.folder)["nodes"] if site not in here}
         return parts, left_out
 
+    def _own_moments(self, number: int) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+        """Return what the replies of a round told of the nodes' own networks, by site, and whose is missing."""
+        parts: dict[str, Statistics] = {}
+        missing: dict[str, NodeOutcome] = {}
+        record = self.strategy.record
+        for site in self.strategy.participants():
+            sums = self.strategy.own_sums.get(site)
+            if sums is None:
+                known = record.nodes.get(site) if record.round_number == number else None
+                silent = NodeOutcome("late", f"it sent no sums of its own network in round {number}")
+                missing[site] = known if known and known.outcome in ("failed", "refused", "late") else silent
+                continue
+            moments = {key.removeprefix("own/"): value for key, value in sums.items()}
+            try:
+                self._judge(site, moments)
+            except Refusal as error:
+                missing[site] = NodeOutcome("refused", str(error))
+            else:
+                parts[site] = moments
+        return parts, missing
+
     def _judge(self, site: str, moments: Statistics) -> None:
-        """Refuse sums over more images than the site said it holds: they would outweigh all others."""
-        count = moments["count"]
-        if (count < 0).any() or (count != np.round(count)).any():
-            raise Refusal("its class counts are no whole numbers of at least 0")
         described = self._described(site)
-        if described is not None and (count > np.array(described.train_counts)).any():
-            raise Refusal("its moments count more images than it said it holds")
-        if (np.diagonal(moments["outer"]) < 0).any():
-            raise Refusal("its second moment has a negative diagonal")
+        max_images = 0.0 if self.task.is_pooled else self.strategy.admission.options.max_weight
+        check_site_moments(moments, described.train_counts if described else None, max_images)
 
     def _judge_heads(self, site: str, sums: Statistics) -> None:
-        """Refuse a measurement on more held-out images than the site said it holds: it would choose the head alone."""
         described = self._described(site)
-        for key, value in sums.items():
-            if (value < 0).any() and "/nll" not in key:  # a likelihood of 1 may be rounded up
-                raise Refusal(f"its sum {key!r} is negative")
-            is_known = described is not None and key.startswith("validation/") and key.endswith("/confusion")
-            if is_known and (value.sum(axis=1) > np.array(described.validation_counts)).any():
-                raise Refusal("it measured more held-out images than it said it holds")
+        check_head_sums(sums, described.validation_counts if described else None)
 
     def _described(self, site: str) -> SiteDescription | None:
         """Return what a site said of its images; None where it is not connected, or holds those of all."""
@@ -161,7 +172,7 @@ class LastRound:
     ) -> tuple[HeadSet, dict[str, dict[str, NDArray[np.float64]]], dict[str, str]]:
         """Build all heads; return them, the pooled moments, and why a head is not defined."""
         blank, options = self.task.blank_moments(), self.task.options
-        held = [any(column) for column in zip(*self._train_counts(), strict=True)]
+        held = held_classes(self.folder)
         layer = [np.asarray(weights[f"linear.{name}"], dtype=np.float64) for name in ("weight", "bias")]
         heads: dict[str, dict[str, Head]] = {"global": {"linear": linear_head(layer[0], layer[1], held)}}
         pooled: dict[str, dict[str, NDArray[np.float64]]] = {}
@@ -175,17 +186,14 @@ class LastRound:
                 if MEASURED_WITH[reading] == source
                 for head, reason in reasons.items()
             }
-        used = pooled.get(MEASURED_WITH[options.readings[0]], blank)
+        used = pooled.get(MEASURED_WITH[self.task.shipped_reading], blank)
         count = used["count"]
         prototypes = used["sum"] / np.maximum(count, 1.0)[:, None]
         return HeadSet(heads, prototypes, count > 0), pooled, undefined
 
-    def _train_counts(self) -> list[list[int]]:
-        return [site.train_counts for site in self.strategy.roster.sites.values()]
-
     def _choose(self, heads: HeadSet, total: Statistics) -> dict[str, Any]:
         """Choose the head that ships: the one asked for, else the most accurate; never one worse than `linear`."""
-        reading, wanted = self.task.options.readings[0], self.task.options.head
+        reading, wanted = self.task.shipped_reading, self.task.options.head
         own_layer = "local" if self.task.is_alone else "global"
         names = {"linear": own_layer} | dict.fromkeys(heads.heads.get(MEASURED_WITH[reading], {}), reading)
         found = {head: figures(_part(total, "validation", source, head)) for head, source in names.items()}
@@ -211,13 +219,14 @@ class LastRound:
         }
 
     def _rows(
-        self, scorers: list[tuple[str, str]], sums: Statistics, number: int, with_intervals: set[tuple[str, str]]
+        self, scorers: list[Scorer], sums: Statistics, number: int, with_intervals: set[Scorer]
     ) -> list[dict[str, Any]]:
+        """Finish the sums of every head on both parts; bootstrap intervals take long, so only where they are wanted."""
         rows = []
         for part in PARTS:
             for reading, head in scorers:
                 found = _part(sums, part, reading, head)
-                generator = numpy_generator_for(0, "bootstrap", number, part, reading, head)
+                generator = numpy_generator_for(self.strategy.seed, "bootstrap", number, part, reading, head)
                 rows.append(
                     {
                         "reading": reading,
@@ -229,7 +238,7 @@ class LastRound:
                 )
         return rows
 
-    def _temperatures(self, scorers: list[tuple[str, str]], total: Statistics) -> dict[str, float]:
+    def _temperatures(self, scorers: list[Scorer], total: Statistics) -> dict[str, float]:
         """Return how sure each head may be, by the held-out images: none where nothing was measured."""
         found = {
             f"{reading}/{head}": best_temperature(_part(total, "validation", reading, head))
@@ -253,7 +262,7 @@ class LastRound:
         within: float | None,
         result: dict[str, Any],
     ) -> None:
-        options, source = self.task.options, MEASURED_WITH[self.task.options.readings[0]]
+        options, source = self.task.options, MEASURED_WITH[self.task.shipped_reading]
         self.task.bundle = Bundle(
             network=options.network,
             embedding_size=options.embedding_size,
@@ -262,15 +271,18 @@ class LastRound:
             pooled=pooled,
             heads=heads.heads["global"] | heads.heads.get(source, {}),
             shipped=shipped["head"],
-            reading=options.readings[0],
+            reading=self.task.shipped_reading,
             shrinkage=options.shrinkage,
             abstain_distance=within,
             temperatures={
                 name.split("/")[1]: value
                 for name, value in result["temperatures"].items()
-                if name.split("/")[0] in ("global", options.readings[0])
+                if name.split("/")[0] in ("global", self.task.shipped_reading)
             },
-            record={key: result[key] for key in ("round", "contributed", "left-out", "withheld", "shipped", "results")},
+            record={
+                **{key: result[key] for key in ("round", "contributed", "withheld", "shipped", "results")},
+                "left-out": {site: node["outcome"] for site, node in result["left-out"].items()},
+            },
         )
 
     def _draw(self, total: Statistics, shipped: dict[str, Any]) -> None:

@@ -72,12 +72,14 @@ _RANGES = {
 
 
 def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
-    name = ".".join(str(part) for part in problem["loc"])
+    name = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the place in a list
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         return unknown_option(name, [known for known, _ in describe_section(section)])
     if kind == "missing":
         return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
+    if kind == "too_short":
+        return OptionError(f"Option '{name}' must not be empty.")
     if kind in _RANGES:
         words, limit = _RANGES[kind]
         return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")

@@ -7,7 +7,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid
 
 from fl_app.artifacts import RunFolder
-from fl_app.config import RunConfig
+from fl_app.config import AdmissionOptions, FederationOptions, RunConfig, baseline_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
@@ -20,9 +20,10 @@ from fl_app.strategies.admission import Admission
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
-from fl_app.task_run import TaskRun, initial_weights
+from fl_app.task_run import TaskRun
+from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
-from fl_app.tasks.registry import build_task
+from fl_app.tasks.registry import build_task, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run(grid: Grid, context: Context) -> None:
     try:
         status.set("starting")
         for name in config.passes():
-            run_task(name, grid, config, info, folder, status)
+            run_pass(name, grid, config, info, folder, status)
         if "classification" in config.tasks:
             write_comparison(folder, config)
         status.end()
@@ -57,6 +58,21 @@ def run(grid: Grid, context: Context) -> None:
         log.info("Run folder: %s", folder.path)
 
 
+def run_pass(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:
+    """Train a task or a baseline; a baseline that fails costs its row in the table, and not the run.
+
+    Raises:
+        FederationError: a task failed.
+    """
+    try:
+        run_task(name, grid, config, info, folder, status)
+    except FederationError as error:
+        if not baseline_of(name):
+            raise
+        log.error("The baseline %s failed: %s", name, error)
+        status.blemish(f"the baseline {name} failed: {error}")
+
+
 def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:
     """Train one task or baseline, measure the result at the nodes, and export it.
 
@@ -66,7 +82,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     task = build_task(name, config, info)
     roster = Roster(info, min(config.federation.round_deadline_seconds, config.federation.wait_seconds))
     task_run = TaskRun(config, task, folder, status, roster)
-    alone = {"min_replies": 1, "nodes_per_round": 0} if task.is_pooled else {}
+    federation, admission = _options_for(task, config)
     strategy = build_strategy(
         task.options.strategy,
         config.strategy,
@@ -74,8 +90,8 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         seed=config.seed,
         run_name=folder.path.name,
         run_folder=str(folder.path),
-        options=config.federation.model_copy(update=alone),
-        admission=Admission(config.admission),
+        options=federation,
+        admission=Admission(admission),
         roster=roster,
         observer=task_run,
         blank_sums=task.blank_sums(),
@@ -84,6 +100,9 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     strategy.own_rounds, strategy.blank_own = task.own_rounds(), task.blank_after_training()
     averages = (config.diffusion.ema_horizon, config.diffusion.node_ema) if name == "diffusion" else (0.0, False)
     weights, first_round = task_run.begin(strategy, *averages)
+    if first_round > task_run.num_rounds and _is_finished(task, folder):
+        log.info("%s is finished already", name)
+        return
     last_round = None
     if isinstance(task, ClassificationTask):
         last_round = LastRound(task, strategy, folder, status, first_round)
@@ -107,12 +126,33 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
     statistics, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
     status.count({site: node for site, node in outcomes.items() if node.outcome != "contributed"})
-    chosen = task_run.finish(statistics, held_classes(task_run.folder))
-    if not task_run.task.is_alone and not task_run.learned(statistics, chosen):
+    chosen = task_run.finish(statistics)
+    if task_run.task.is_alone:
+        return  # the mean of networks that were trained apart is nothing to judge or to export
+    if not task_run.learned(statistics, chosen):
         raise FederationError(
             f"Nothing was learned: {task_run.task.name} is no better than the untrained model. "
             "Look at the nodes' outcomes in metrics.jsonl."
         )
+    task_run.export(chosen, held_classes(task_run.folder))
+
+
+def _options_for(task: Task, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:
+    """Return the options of a pass: a baseline asks every node, and its updates cannot be compared with one another."""
+    federation, admission = config.federation, config.admission
+    if task.is_alone or task.is_pooled:
+        federation = federation.model_copy(update={"nodes_per_round": 0})
+        admission = admission.model_copy(update={"max_update_norm_ratio": 0.0})
+    if task.is_pooled:
+        federation = federation.model_copy(update={"min_replies": 1})
+        admission = admission.model_copy(update={"max_weight": 0.0})
+    return federation, admission
+
+
+def _is_finished(task: Task, folder: RunFolder) -> bool:
+    """Tell whether a pass left everything that it leaves: its last step is the export."""
+    result = folder.task(task.name) / "prototypes" / f"round-{task.options.num_rounds:04d}.json"
+    return result.exists() if task.is_alone else (folder.task(task.name) / "model").exists()
 
 
 def _fail(status: Status, error: BaseException) -> None:

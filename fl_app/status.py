@@ -22,6 +22,7 @@ class Status:
         self.folder = folder
         self.nodes: dict[str, dict[str, Any]] = {}
         self.num_failed_rounds = 0
+        self.blemishes: list[str] = []
         self._document: dict[str, Any] = {
             "state": "starting",
             "reason": None,
@@ -57,6 +58,10 @@ class Status:
             if node.reason and node.outcome in _FAULTS:
                 counts["reasons"] = [*counts["reasons"], node.reason][-_KEPT_REASONS:]
 
+    def blemish(self, what: str) -> None:
+        """Remember something that went wrong and did not end the run."""
+        self.blemishes.append(what)
+
     def end(self) -> None:
         """Write the final state: completed, or degraded with what was not always there."""
         faulty = {
@@ -64,7 +69,7 @@ class Status:
             for site, counts in sorted(self.nodes.items())
             if any(counts[fault] for fault in _FAULTS)
         }
-        reasons = [f"{site} {times}" for site, times in faulty.items()]
+        reasons = [*self.blemishes, *(f"{site} {times}" for site, times in faulty.items())]
         if self.num_failed_rounds:
             reasons.insert(0, f"{self.num_failed_rounds} rounds failed")
         if reasons:

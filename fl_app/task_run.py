@@ -5,24 +5,23 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
-from fl_app.config import RunConfig, task_of
+from fl_app.config import RunConfig
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
 from fl_app.metrics.additive import Statistics
 from fl_app.records import Weights, to_numpy, to_tensors
 from fl_app.report.history import draw_history
 from fl_app.runs import add_nodes
-from fl_app.seeding import seed_for
 from fl_app.status import Status
 from fl_app.strategies.averages import ServerEma
 from fl_app.strategies.ledger import NodeOutcome, RoundRecord
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.tasks.base import Task
+from fl_app.tasks.registry import initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +117,8 @@ class TaskRun:
         if number % self.config.checkpoint_every == 0 or number == self.num_rounds:
             self.checkpoint(number)
 
-    def finish(self, statistics: Statistics, held: list[bool]) -> str:
-        """Choose the better of raw and averaged weights by the final measurement, draw and export it.
+    def finish(self, statistics: Statistics) -> str:
+        """Choose the better of raw and averaged weights by the final measurement, and draw it.
 
         Returns:
             The name of the chosen weights.
@@ -130,11 +129,13 @@ class TaskRun:
         self.draw("final", losses)
         if self.best.models:
             self.checkpoint(self.num_rounds)
-        if not self.task.is_alone:  # the mean of networks that were trained apart is of no use
-            model = self._module(self.models[name])
-            replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
-            log.info("Exported the %s weights of round %d", name, self.num_rounds)
         return name
+
+    def export(self, name: str, held: list[bool]) -> None:
+        """Write the chosen weights for others to use; `held` tells of each class whether any node had an image."""
+        model = self._module(self.models[name])
+        replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
+        log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
     def checkpoint(self, number: int) -> None:
         """Save all that a resumed run needs, and the best model where it is a new one."""
@@ -245,13 +246,6 @@ class TaskRun:
             "asked": record.asked,
             "nodes": {site: vars(node) for site, node in sorted(record.nodes.items())},
         }
-
-
-def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
-    """Return a task's weights before training, which depend on the seed only."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, task_of(task.name), "initial weights"))
-        return {key: value.detach() for key, value in task.build_model().state_dict().items()}
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:

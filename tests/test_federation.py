@@ -25,8 +25,7 @@ from fl_app.errors import FederationError, RunFolderError
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
 from fl_app.strategies.registry import STRATEGIES
-from fl_app.task_run import initial_weights
-from fl_app.tasks.registry import build_task
+from fl_app.tasks.registry import build_task, initial_weights
 from fl_app.training import Progress, train_local
 from tests.federation import run_federation
 from tests.tiny import tiny_run
@@ -381,7 +380,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         if data.site != "site-1":
             return data
         names = tuple(reversed(data.train.class_names))
-        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation, data.test)]
+        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
         return type(data)(data.site, *parts)
 
     monkeypatch.setattr("fl_app.client.load_local", other)

@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Error, Message
+from safetensors.torch import load_file
 
 from fl_app.artifacts import RunFolder
 from fl_app.classification.bundle import open_bundle
 from fl_app.classification.moments import measure_moments
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, load_pooled
+from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, OptionError
 from fl_app.sections import OptionValue
+from fl_app.seeding import generator_for
+from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.training import Progress, train_local
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 
@@ -172,9 +177,13 @@ def test_a_node_that_fails_in_the_last_round_is_left_out_and_named(tmp_path: Pat
     ("key", "change", "reason"),
     [
         ("count", lambda value: value + 1000, "more images than it said"),
-        ("count", lambda value: -value, "whole numbers"),
+        ("count", lambda value: -value, "negative number"),
         ("count", lambda value: value * 0.5 + 0.25, "whole numbers"),
-        ("outer", lambda value: -value - 1, "negative diagonal"),
+        ("outer", lambda value: -value - 1, "negative number"),
+        ("outer", lambda value: value * 0.0, "smaller than those of the means"),
+        ("outer", lambda value: np.diag(np.diag(value)) * 0.9 + 0.1, "smaller than"),
+        ("sum", lambda value: value + 1e6, "smaller than those of the means"),
+        ("withheld", lambda value: value - 5, "negative number"),
         ("sum", lambda value: value[:, :3], "other names or shapes"),
     ],
 )
@@ -185,7 +194,11 @@ def test_moments_that_cannot_be_are_refused(key: str, change: Any, reason: str, 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(lambda value: value + 1000, "more held-out images than it said"), (lambda value: value - 1, "negative")],
+    [
+        (lambda value: value + 1000, "more held-out images than it said"),
+        (lambda value: value - 1, "no whole numbers"),
+        (lambda value: value * 0, "on different images"),
+    ],
 )
 def test_a_measurement_of_heads_that_cannot_be_is_refused(change: Any, reason: str, tmp_path: Path) -> None:
     meddle = changing("evaluate.heads", "site-0", "validation/consistent/lda/confusion", change)
@@ -266,8 +279,14 @@ def test_baselines_stand_in_one_table_with_the_prototypes(tmp_path: Path) -> Non
     run_federation(classification(tmp_path, baselines), 3)
     rows = list(csv.DictReader((tmp_path / "run/classification/comparison.csv").read_text().splitlines()))
     approaches = [row["approach"] for row in rows if row["part"] == "test"]
-    assert approaches[:4] == ["each node alone", "centralised", "FedProx", "FedAvg"]
-    assert approaches[-1] == "FedAvg + prototypes (ships)" or result(tmp_path)["shipped"]["head"] == "linear"
+    assert [name.removesuffix(" (ships)") for name in approaches[:4]] == [
+        "each node alone",
+        "centralised",
+        "FedProx",
+        "FedAvg",
+    ]
+    assert sum(name.endswith("(ships)") for name in approaches) == 1
+    assert all(float(row["accuracy-low"]) <= float(row["accuracy"]) <= float(row["accuracy-high"]) for row in rows)
     assert all(row["n"] == "359" for row in rows if row["part"] == "test")
     assert not (tmp_path / "run/classification-local/model").exists()
 
@@ -338,3 +357,153 @@ def test_a_classifier_that_learns_nothing_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="Nothing was learned"):
         run_federation(classification(tmp_path), 2, meddle=untouched)
     assert status(tmp_path)["state"] == "failed"
+
+
+def test_a_baseline_that_fails_costs_its_row_and_not_the_run(tmp_path: Path) -> None:
+    def diverge(instruction: Message, reply: Message) -> Message | None:
+        task = instruction.content.config_records["config"].get("task")
+        if instruction.metadata.message_type == "train" and task == "classification-fedprox":
+            return Message(Error(2, "no"), reply_to=instruction)
+        return reply
+
+    run_federation(classification(tmp_path, {"classification.baselines": "FedProx"}), 2, meddle=diverge)
+    assert status(tmp_path)["state"] == "degraded" and "classification-fedprox failed" in status(tmp_path)["reason"]
+    table = (tmp_path / "run/classification/comparison.csv").read_text()
+    assert "FedAvg + prototypes" in table and "FedProx" not in table
+
+
+def test_piggyback_can_ship_beside_a_baseline(tmp_path: Path) -> None:
+    options = {"classification.readings": "piggyback,consistent", "classification.baselines": "FedProx"}
+    run_federation(classification(tmp_path, options), 2)
+    assert open_bundle(tmp_path / "run/classification/model").reading == "piggyback"
+    assert open_bundle(tmp_path / "run/classification-fedprox/model").reading == "consistent"
+
+
+def test_a_site_whose_last_reply_failed_is_left_out_of_the_readings_of_own_networks(tmp_path: Path) -> None:
+    def fail(instruction: Message, reply: Message) -> Message | None:
+        config = instruction.content.config_records["config"]
+        last = instruction.metadata.message_type == "train" and config["server-round"] == 2
+        if last and site_of(instruction) == "site-1":
+            return Message(Error(2, "out of memory"), reply_to=instruction)
+        return reply
+
+    run_federation(classification(tmp_path, {"classification.readings": "piggyback"}), 3, meddle=fail)
+    found = result(tmp_path)
+    assert found["left-out"]["site-1"] == {
+        "outcome": "failed",
+        "reason": "out of memory",
+        "images": 0.0,
+        "seconds": 0.0,
+    }
+    assert found["contributed"] == ["site-0", "site-2"]
+
+
+def test_a_node_alone_that_lost_its_weights_begins_afresh_and_not_with_the_others_mean(tmp_path: Path) -> None:
+    config = classification(tmp_path, {"classification.baselines": "local"})
+    folder = tmp_path / "run/nodes/site-1/classification-local"
+    kept: dict[str, torch.Tensor] = {}
+
+    def lose_the_first(instruction: Message, reply: Message) -> Message | None:
+        values = instruction.content.config_records["config"]
+        if values.get("task") == "classification-local" and site_of(instruction) == "site-1":
+            (folder / "state-0001.safetensors").unlink(missing_ok=True)
+            if values["server-round"] == 2 and instruction.metadata.message_type == "train":
+                kept.update(load_file(folder / "state-0002.safetensors"))
+        return reply
+
+    run_federation(config, 2, meddle=lose_the_first)
+    task = build_task("classification", config, dataset_info(config.data))
+    model = task.build_model()
+    model.load_state_dict(initial_weights(task, config.seed))
+    train_local(
+        model,
+        task.losses,
+        data_of(config, 1, 2).train,
+        config.classification,
+        Progress(2, 2),
+        device=torch.device("cpu"),
+        order=lambda epoch: generator_for(0, "site-1", epoch, "classification-order"),
+        noise=generator_for(0, "site-1", 2, "classification-noise"),
+    )
+    assert all(torch.equal(kept[f"weights/{key}"], value) for key, value in model.state_dict().items())
+
+
+def test_each_node_alone_is_asked_in_every_round(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {"classification.baselines": "local", "federation.nodes-per-round": 1}
+    run_federation(classification(tmp_path, options), 2)
+    assert figure(result(tmp_path, task="classification-local")["results"], "local", "linear", name="n") == 359
+
+
+def test_a_finished_task_is_not_done_again_by_a_resumed_run(tmp_path: Path) -> None:
+    options = {"tasks": "classification", "classification.baselines": "FedProx"}
+
+    def stop(instruction: Message, reply: Message) -> Message | None:
+        if instruction.content.config_records["config"].get("task") == "classification-fedprox":
+            raise KeyboardInterrupt
+        return reply
+
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(classification(tmp_path, options), 3, meddle=stop)
+    before = (tmp_path / "run/classification/model/model.json").stat().st_mtime_ns
+    grid = run_federation(classification(tmp_path, {**options, "resume": "auto"}), 3)
+    tasks = {message.content.config_records["config"].get("task") for message in grid.sent}
+    assert tasks - {None} == {"classification-fedprox"}
+    assert (tmp_path / "run/classification/model/model.json").stat().st_mtime_ns == before
+    assert status(tmp_path)["nodes"]["site-0"]["contributed"] == 4
+
+
+@pytest.mark.parametrize("strategy", ["FedAdam", "FedAvgM", "FedMedian", "Krum"])
+def test_every_kind_of_strategy_can_be_followed_by_prototypes(strategy: str, tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {"classification.strategy": strategy, "classification.readings": ALL}
+    run_federation(classification(tmp_path, options), 3)
+    assert result(tmp_path)["contributed"] == ["site-0", "site-1", "site-2"]
+
+
+def test_without_held_out_images_the_linear_head_ships_and_says_why(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"data.validation-share": 0.0}), 2)
+    found = result(tmp_path)
+    assert found["shipped"]["head"] == "linear" and "no held-out image" in found["shipped"]["why"]
+    assert found["abstain-distance"] is None and found["temperatures"] == {}
+
+
+def test_one_round_with_colour_images_and_a_resnet(tmp_path: Path) -> None:
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = generator.normal(level, 20, (8, 8, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    options: dict[str, OptionValue] = {
+        "data.source": "folder",
+        "data.directory": str(tmp_path / "images"),
+        "data.class-names": "dark,light",
+        "data.num-channels": 3,
+        "data.image-size": 8,
+        "data.limit": 0,
+        "classification.network": "resnet18",
+        "classification.num-rounds": 1,
+        "classification.augment": "flip,shift",
+    }
+    run_federation(classification(tmp_path, options), 2)
+    assert open_bundle(tmp_path / "run/classification/model").pooled["sum"].shape == (2, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("readings", "local", "readings must begin with consistent or piggyback"),
+        ("readings", "consistent,consistent", "readings must name each one once"),
+        ("readings", "other", "Option 'classification.readings' must be 'consistent'"),
+        ("readings", "", "Option 'classification.readings' must not be empty"),
+        ("baselines", "local,local", "baselines must name each one once"),
+        ("baselines", "FedAvg", "must not name the strategy itself"),
+        ("baselines", "pooled", "baselines must name local, centralised or a strategy"),
+        ("prototype-rounds", "3", "prototype-rounds must be at most num-rounds, 2, got 3"),
+        ("head", "best", "Option 'classification.head' must be"),
+    ],
+)
+def test_a_bad_option_is_named(name: str, value: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=words):
+        classification(tmp_path, {f"classification.{name}": value})

@@ -32,6 +32,8 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     for task in config.tasks:
         build_task(task, config, info).build_model()
     images = load_split(config.data, "train", config.seed)
+    if "classification" in config.tasks and config.data.source != "folder":
+        load_split(config.data, "test", config.seed)
     partition(images.labels.numpy(), num_nodes, config.partition, config.seed)
 
 

@@ -57,13 +57,16 @@ def measure(
 def add(
     run: _Run,
     data: Annotated[Path, typer.Argument(help="A folder of images for each class, or a file that `measure` wrote.")],
-    site: _Site,
+    site: Annotated[
+        str | None, typer.Option(help="Name of the hospital; default: the one in the file, or the folder's name.")
+    ] = None,
     min_class_count: Annotated[
         int | None, typer.Option(help=f"{_FEWEST} For a folder; default: 1.", min=1, show_default=False)
     ] = None,
 ) -> None:
     """Add a hospital's sums to the model, in place: its prototypes and heads change, its network does not."""
-    _check_site(site)
+    if site is not None:
+        _check_site(site)
     if not data.is_file() and not data.is_dir():
         raise DataError(
             f"{data}: no such file or folder. Name images, a folder for each class, or a file of `measure`."
@@ -77,8 +80,13 @@ def add(
 
     with _locked(model):
         bundle = open_bundle(model)
-        sums = _measure(bundle, data, min_class_count or 1) if data.is_dir() else _read(bundle, data, site)
-        updated = add_site(bundle, site, sums)
+        if data.is_dir():
+            name = site or data.resolve().name
+            _check_site(name)
+            sums = _measure(bundle, data, min_class_count or 1)
+        else:
+            name, sums = _read(bundle, data, site)
+        updated = add_site(bundle, name, sums)
         replace_folder(model, lambda folder: save_bundle(updated, folder))
     _say_what_changed(updated, bundle.shipped)
     typer.echo(f"model: {model}")
@@ -99,13 +107,13 @@ def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
     return measure_moments(bundle.build_network().to(device), images, device, min_class_count)
 
 
-def _read(bundle: "Bundle", path: Path, site: str) -> "Moments":
-    """Read a file of sums and refuse another site's, or another model's."""
+def _read(bundle: "Bundle", path: Path, site: str | None) -> tuple[str, "Moments"]:
+    """Read a file of sums and its site; refuse another site's, or another model's."""
     from fl_app.classification.bundle import fingerprint
     from fl_app.classification.handover import check_moments, read_handover
 
     found = read_handover(path)
-    if found.site != site:
+    if site is not None and found.site != site:
         raise OptionError(f"--site is '{site}', but {path} holds the sums of '{found.site}'.")
     check_moments(found.moments, *bundle.pooled["sum"].shape)
     if found.class_names != bundle.info.class_names:
@@ -113,7 +121,8 @@ def _read(bundle: "Bundle", path: Path, site: str) -> "Moments":
         raise OptionError(f"{path} holds sums of the classes {names[0]}; the model knows {names[1]}.")
     if found.model != fingerprint(bundle.weights):
         raise OptionError(f"{path} was measured with another model's weights. Measure again with this very model.")
-    return found.moments
+    _check_site(found.site)
+    return found.site, found.moments
 
 
 @contextmanager

@@ -23,13 +23,11 @@ class LocalData:
         site: the node's name.
         train: what it trains on; may be empty.
         validation: what it holds out; may be empty.
-        test: its share of the source's public test set, in a simulation; a hospital has none, and an empty set.
     """
 
     site: str
     train: ImageSet
     validation: ImageSet
-    test: ImageSet
 
 
 def site_name(node: NodeConfig) -> str:
@@ -63,8 +61,7 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
     site = site_name(node)
     images = _of_hospital(config, node) if node.data_path else _of_simulation(config, node)
     train, validation = split_validation(images, config.data.validation_share, config.seed, site)
-    nothing = images.select(torch.arange(0))
-    return LocalData(site, train, validation, nothing if node.data_path else _share_of_test(config, node, nothing))
+    return LocalData(site, train, validation)
 
 
 def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
@@ -78,10 +75,30 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
         raise OptionError("The baseline 'centralised' pools the images of all nodes: only a simulation can do that.")
     others = [node.model_copy(update={"partition_id": number}) for number in range(node.num_partitions)]
     parts = [load_local(config, other) for other in others]
-    train, validation, test = (
-        _join([getattr(part, name) for part in parts]) for name in ("train", "validation", "test")
-    )
-    return LocalData(site_name(node), train, validation, test)
+    train, validation = _join([part.train for part in parts]), _join([part.validation for part in parts])
+    return LocalData(site_name(node), train, validation)
+
+
+def load_test(config: RunConfig, node: NodeConfig, is_pooled: bool) -> ImageSet:
+    """Read a simulated node's share of the public test set, every N-th image; the shares add up to the whole set.
+
+    Args:
+        config: of the run.
+        node: a hospital has no share, and gets an empty set.
+        is_pooled: the node stands for all, and gets the whole set.
+
+    Raises:
+        DataError: images are missing or broken.
+    """
+    if node.data_path or config.data.source == "folder":
+        info = dataset_info(config.data)
+        nothing = torch.zeros(0, info.num_channels, info.image_size, info.image_size, dtype=torch.uint8)
+        return ImageSet(nothing, torch.zeros(0, dtype=torch.int64), info.class_names)
+    images = _test_set(config.data, config.seed, os.environ.get("FL_APP_DATA", ""))
+    if is_pooled:
+        return images
+    assert node.partition_id is not None and node.num_partitions is not None
+    return images.select(torch.arange(node.partition_id, len(images), node.num_partitions))
 
 
 def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
@@ -134,15 +151,6 @@ def _share_out(
     images = load_split(data, "train", seed)
     parts = partition(images.labels.numpy(), num_nodes, scheme, seed)
     return tuple(images.select(torch.from_numpy(part)) for part in parts)
-
-
-def _share_of_test(config: RunConfig, node: NodeConfig, nothing: ImageSet) -> ImageSet:
-    """Return every N-th image of the public test set, so that the nodes' sums add up to the whole of it."""
-    assert node.partition_id is not None and node.num_partitions is not None
-    if config.data.source == "folder":
-        return nothing
-    images = _test_set(config.data, config.seed, os.environ.get("FL_APP_DATA", ""))
-    return images.select(torch.arange(node.partition_id, len(images), node.num_partitions))
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,8 +18,10 @@ _FINE_WITHIN = 0.3  # logits from that of 1 / K, where the spacing starts to gro
 _LOWEST_LOGIT, _HIGHEST_LOGIT = -100.0, 36.0  # above, a probability is 1 in float64
 
 
-# Scores are divided by these before the softmax, to find out how sure a head may be (Guo et al. 2017).
-TEMPERATURES = np.geomspace(0.1, 1000.0, 41)
+# Scores are divided by these before the softmax, to find out how sure a head may be (Guo et al. 2017). None is below 1:
+# a few held-out images that are all right would make a head surer than it is.
+TEMPERATURES = np.geomspace(1.0, 1000.0, 31)
+_MOST_NATS = 1e4  # that one image may cost
 
 
 def blank_scores(num_classes: int) -> dict[str, Array]:
@@ -127,8 +129,9 @@ def best_temperature(statistics: Statistics) -> float | None:
 
 
 def _log_likelihood(scores: Array, labels: NDArray[np.int64]) -> Array:
-    """Return the log-probability of the right class of each image: [B]."""
-    return _log_softmax(np.asarray(scores, dtype=np.float64))[np.arange(len(labels)), labels]
+    """Return the log-probability of the right class of each image, [B]; minus infinity of an excluded one."""
+    own = _log_softmax(np.asarray(scores, dtype=np.float64))[np.arange(len(labels)), labels]
+    return np.asarray(np.where(np.isfinite(own), np.maximum(own, -_MOST_NATS), own))
 
 
 def _log_softmax(scores: Array) -> Array:

@@ -12,7 +12,7 @@ from fl_app.config import RunConfig, baseline_of
 log = logging.getLogger(__name__)
 
 _FIGURES = ("n", "accuracy", "balanced-accuracy", "auc", "macro-f1")
-_COLUMNS = ("approach", "reading", "head", "part", *_FIGURES)
+_COLUMNS = ("approach", "reading", "head", "part", *_FIGURES, "accuracy-low", "accuracy-high")
 
 Row = dict[str, Any]
 
@@ -46,6 +46,8 @@ def table(rows: list[Row]) -> str:
 def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
     options = config.options_of(name)
     path = folder.task(name) / "prototypes" / f"round-{options.num_rounds:04d}.json"
+    if not path.exists():
+        return []  # a baseline that failed; the run's status says why
     result = json.loads(path.read_text(encoding="utf-8"))
     baseline = baseline_of(name)
     approach = {"local": "each node alone", "centralised": "centralised"}.get(baseline, options.strategy)
@@ -57,8 +59,10 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
     ]
     if baseline:
         return rows
-    others = [row for row in result["results"] if row["reading"] != "global" and row["figures"]["n"] > 0]
     shipped = (result["shipped"]["reading"], result["shipped"]["head"])
+    if shipped == own_layer:
+        rows = [row | {"approach": f"{approach} (ships)"} for row in rows]
+    others = [row for row in result["results"] if row["reading"] != "global" and row["figures"]["n"] > 0]
     ours = f"{options.strategy} + prototypes"
     for row in sorted(others, key=lambda row: (row["reading"], row["head"]) == shipped):
         is_shipped = (row["reading"], row["head"]) == shipped
@@ -67,7 +71,9 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
 
 
 def _flat(row: dict[str, Any]) -> Row:
-    return {key: row[key] for key in ("reading", "head", "part")} | {key: row["figures"][key] for key in _FIGURES}
+    named = {key: row[key] for key in ("reading", "head", "part")} | {key: row["figures"][key] for key in _FIGURES}
+    low, high = (row["intervals"] or {}).get("accuracy") or (None, None)
+    return named | {"accuracy-low": low, "accuracy-high": high}
 
 
 def _cell(value: object) -> str:

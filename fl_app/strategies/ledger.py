@@ -57,10 +57,7 @@ class RoundRecord:
 
     def note(self, site: str, outcome: NodeOutcome) -> None:
         """Write down what became of a site, a long reason cut to its beginning."""
-        reason = " ".join(outcome.reason.split()) if outcome.reason else None
-        if reason and len(reason) > _LONGEST_REASON:
-            reason = f"{reason[:_LONGEST_REASON]}…"
-        self.nodes[site] = replace(outcome, reason=reason)
+        self.nodes[site] = replace(outcome, reason=shorten(outcome.reason) if outcome.reason else None)
 
     def keep(self, site: str, statistics: Statistics, loss_sum: float, num_losses: float) -> None:
         """Remember the sums of a fit reply."""
@@ -83,6 +80,12 @@ class RoundRecord:
     def count(self, outcome: Outcome) -> int:
         """Count the nodes with an outcome."""
         return sum(node.outcome == outcome for node in self.nodes.values())
+
+
+def shorten(reason: str | None) -> str:
+    """Return a reason in one line, a long one cut to its beginning: it comes from outside, and is kept."""
+    line = " ".join((reason or "no reason was given").split())
+    return f"{line[:_LONGEST_REASON]}…" if len(line) > _LONGEST_REASON else line
 
 
 class Observer(Protocol):

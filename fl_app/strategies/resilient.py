@@ -29,7 +29,7 @@ from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.admission import Admission, Refusal, check_statistics
 from fl_app.strategies.averages import ServerEma
 from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange
-from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord
+from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord, shorten
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.streaming import Streaming, prefixed
 
@@ -98,6 +98,8 @@ class Resilient(Streaming):
             self.record = RoundRecord(self.task, number)
             chosen = self._gather(grid, number)  # waiting and getting to know each other are no part of a round's time
             self.between(grid, number - 1, weights)
+            if number in self.own_rounds:
+                self.own_sums = {}
             started = time.monotonic()
             after = self._train_round(grid, weights, chosen) if chosen else weights
             self.record.seconds = time.monotonic() - started
@@ -168,14 +170,14 @@ class Resilient(Streaming):
         for reply in exchange(grid, messages, self.options.round_deadline_seconds, traffic):
             site = sites[reply.metadata.src_node_id]
             if reply.has_error():
-                outcomes[site] = NodeOutcome("failed", reply.error.reason)
+                outcomes[site] = NodeOutcome("failed", shorten(reply.error.reason))
                 continue
             try:
                 statistics = read_statistics(reply.content)
                 check_statistics(statistics, expected)
                 judge(site, statistics)
             except (MalformedReply, Refusal) as error:
-                outcomes[site] = NodeOutcome("refused", str(error))
+                outcomes[site] = NodeOutcome("refused", shorten(str(error)))
                 continue
             parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
         return dict(sorted(parts.items())), outcomes

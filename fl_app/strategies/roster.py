@@ -1,10 +1,12 @@
 """The sites of a federation: which node is which, and what images it says it holds."""
 
 import logging
+import re
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fl_app.config import SITE_NAME
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
 from fl_app.records import CONFIG, DESCRIBE, MalformedReply, SiteDescription, read_description
@@ -80,6 +82,10 @@ class Roster:
 
     def _check(self, node: int, description: SiteDescription) -> None:
         site, expected, found = description.site, self.expected, description.info
+        if not re.fullmatch(SITE_NAME, site):
+            raise FederationError(
+                f"A node calls itself {site[:50]!r}: a site's name has letters, digits, '_', '.', '-'."
+            )
         for other, known in list(self.sites.items()):
             if known.site == site and other != node:
                 raise FederationError(

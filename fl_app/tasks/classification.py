@@ -27,6 +27,7 @@ class ClassificationTask:
 
     Attributes:
         readings: none for the baseline `local`, whose nodes share nothing.
+        shipped_reading: whose features the exported heads are built from.
         bundle: what the last round made, to be exported.
     """
 
@@ -40,6 +41,7 @@ class ClassificationTask:
         self.is_alone = baseline == "local"
         self.is_pooled = baseline == "centralised"
         self.readings: tuple[str, ...] = options.readings if not baseline else () if self.is_alone else ("consistent",)
+        self.shipped_reading = self.readings[0] if self.readings else options.readings[0]
         self.keeps_weights = self.is_alone or "local" in self.readings
         self.bundle: Bundle | None = None
 
@@ -84,12 +86,17 @@ class ClassificationTask:
         return {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
 
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
-        """Tell whether loss or accuracy got better; a federation of few rounds may be right more often and surer."""
+        """Tell whether loss or accuracy got better, with the head that ships where there is one.
+
+        After few rounds of skewed nodes the averaged layer may be no better than an untrained one, and the prototypes
+        good all the same.
+        """
         loss = (self.loss_of(before), self.loss_of(after))
         accuracy = (self.figures(before)["accuracy"], self.figures(after)["accuracy"])
         if loss[0] is None or loss[1] is None or accuracy[0] is None or accuracy[1] is None:
             return None
-        return loss[1] < loss[0] or accuracy[1] > accuracy[0]
+        shipped = self.bundle.record["shipped"]["accuracy"] if self.bundle else None
+        return loss[1] < loss[0] or max(accuracy[1], shipped or 0.0) > accuracy[0]
 
     def after_training(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int

@@ -1,9 +1,12 @@
-"""Tasks by name."""
+"""Tasks by name, and the weights that they begin with."""
 
 from collections.abc import Callable
 
+import torch
+
 from fl_app.config import RunConfig, task_of
 from fl_app.data.images import DatasetInfo
+from fl_app.seeding import seed_for
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.diffusion import DiffusionTask
@@ -17,3 +20,10 @@ TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
     """Build the task of that name, or the one whose baseline the name says, such as `classification-local`."""
     return TASKS[task_of(name)](name, config, info)
+
+
+def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
+    """Return a task's weights before training, which depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, task_of(task.name), "initial weights"))
+        return {key: value.detach() for key, value in task.build_model().state_dict().items()}

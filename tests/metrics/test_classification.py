@@ -177,13 +177,17 @@ def test_the_state_of_the_auc_is_torchmetrics_own() -> None:
     assert np.array_equal(state, theirs.confmat.numpy())
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 20.0])
-def test_the_best_temperature_takes_back_what_a_head_is_too_sure(factor: float) -> None:
+def test_the_best_temperature_takes_back_what_a_head_is_too_sure() -> None:
     scores, labels = scored(0, 4000)
-    fair = best_temperature(score_statistics(scores, labels))
-    assert fair is not None
-    sure = best_temperature(score_statistics(factor * scores, labels))
-    assert sure == pytest.approx(factor * fair, rel=0.3)  # the grid's step is a quarter
+    sure, surer = (best_temperature(score_statistics(factor * scores, labels)) for factor in (5.0, 100.0))
+    assert sure is not None
+    assert sure > 1.0
+    assert surer == pytest.approx(20.0 * sure, rel=0.3)  # the grid's step is a quarter
+
+
+def test_a_timid_head_is_made_no_surer() -> None:
+    scores, labels = scored(0)
+    assert best_temperature(score_statistics(0.01 * scores, labels)) == 1.0
 
 
 def test_without_images_there_is_no_best_temperature() -> None:
