@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fl_app.artifacts import RunFolder
+from fl_app.sections import OptionValue
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
@@ -34,8 +35,18 @@ app._registered_funcs["train.default"] = _die_once
 """
 
 
-def simulate(app: Path, output: Path, *, nodes: int) -> subprocess.CompletedProcess[str]:
-    config = tiny_run(output)
+BOTH: dict[str, OptionValue] = {
+    "tasks": "diffusion,classification",
+    "data.limit": 200,
+    "classification.readings": "consistent,local",
+    "classification.learning-rate": 0.005,
+}
+
+
+def simulate(
+    app: Path, output: Path, *, nodes: int, overrides: dict[str, OptionValue] | None = None
+) -> subprocess.CompletedProcess[str]:
+    config = tiny_run(output, overrides)
     settings = {**config.to_flat(), "output-dir": str(output)}
     command = [sys.executable, "-m", "fl_app.cli", "run", "--app", str(app), "--nodes", str(nodes)]
     for name, value in settings.items():
@@ -60,16 +71,22 @@ def dying_app(tmp_path: Path) -> Path:
 
 
 def test_a_real_run_ends_with_the_bits_of_the_run_in_one_process(tmp_path: Path) -> None:
-    result = simulate(ROOT, tmp_path / "real", nodes=2)
+    result = simulate(ROOT, tmp_path / "real", nodes=2, overrides=BOTH)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"gallery: {tmp_path}/real/run/diffusion/samples/final.png" in result.stdout
-    run_federation(tiny_run(tmp_path / "local"), 2)
-    found = []
-    for part in ("real", "local"):
-        checkpoint = RunFolder(tmp_path / part / "run").last_checkpoint("diffusion")
-        assert checkpoint is not None
-        found.append(checkpoint.models["raw"])
-    assert all(np.array_equal(found[0][key], found[1][key]) for key in found[1])
+    assert "FedAvg + prototypes" in result.stdout
+    run_federation(tiny_run(tmp_path / "local", BOTH), 2)
+    for task in ("diffusion", "classification"):
+        found = []
+        for part in ("real", "local"):
+            checkpoint = RunFolder(tmp_path / part / "run").last_checkpoint(task)
+            assert checkpoint is not None
+            found.append(checkpoint.models["raw"])
+        assert all(np.array_equal(found[0][key], found[1][key]) for key in found[1])
+    prototypes = [
+        (tmp_path / part / "run/classification/prototypes/round-0002.json").read_text() for part in ("real", "local")
+    ]
+    assert prototypes[0] == prototypes[1]
 
 
 def test_a_run_goes_on_when_the_process_of_a_node_is_killed(dying_app: Path, tmp_path: Path) -> None:
