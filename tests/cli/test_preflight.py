@@ -56,5 +56,5 @@ def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
 def test_a_run_of_other_options_is_not_resumed(tmp_path: Path) -> None:
     folder = open_run(tiny_run(tmp_path), 1)
     folder.unlock()
-    with pytest.raises(RunFolderError, match=r"diffusion\.epochs \(was 1, is 2\)"):
+    with pytest.raises(RunFolderError, match=r"diffusion\.epochs \(was 1\.0, is 2\.0\)"):
         check(tmp_path, {"resume": str(folder.path), "diffusion.epochs": 2}, folder.path)
