@@ -105,7 +105,7 @@ def train(message: Message, node: Node) -> RecordDict:
     model = task.build_model()
     model.load_state_dict(instruction.weights)
     if len(node.data.train) == 0:
-        result = LocalResult(0.0, 0, 0, 0.0, {}, instruction.node_ema)
+        result = LocalResult(0.0, 0, 0, 1, 0.0, {}, instruction.node_ema)
     else:
         result = _train(task, node, instruction, model)
     statistics |= task.after_training(
@@ -123,6 +123,7 @@ def train(message: Message, node: Node) -> RecordDict:
             loss_sum=result.loss_sum,
             num_losses=result.num_losses,
             seconds=result.seconds,
+            num_pieces=result.num_pieces,
         )
     )
 

@@ -80,6 +80,7 @@ class Reply:
         loss_sum: sum of training losses.
         num_losses: images seen in training, each epoch counted.
         seconds: wall time of local training.
+        num_pieces: into how many pieces its batches were cut for want of GPU memory.
     """
 
     site: str
@@ -92,6 +93,7 @@ class Reply:
     loss_sum: float = 0.0
     num_losses: float = 0.0
     seconds: float = 0.0
+    num_pieces: float = 1
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ def write_reply(reply: Reply) -> RecordDict:
                     "loss-sum": reply.loss_sum,
                     "loss-count": reply.num_losses,
                     "seconds": reply.seconds,
+                    "num-pieces": reply.num_pieces,
                 }
             ),
             _NODE: ConfigRecord({"site": reply.site, "task": reply.task, "server-round": reply.round_number}),
@@ -227,6 +230,7 @@ def read_reply(message: Message) -> Reply:
             loss_sum=_number(metrics["loss-sum"]),
             num_losses=_number(metrics["loss-count"]),
             seconds=_number(metrics["seconds"]),
+            num_pieces=_number(metrics["num-pieces"]),
         )
     except MalformedReply:
         raise

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from fl_app.accumulation import accumulate_gradients
 from fl_app.config import TrainingOptions
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import batches_of_round, take
@@ -44,6 +45,7 @@ class LocalResult:
         loss_sum: sum of the training losses over all images seen.
         num_losses: images seen, each epoch counted.
         num_steps: optimiser steps.
+        num_pieces: into how many pieces the batches had to be cut for want of GPU memory; 1 where none was wanting.
         seconds: wall time of the loop.
         optimizer_state: flat tensors, as `optimizer_state` of the next round takes them.
         ema: the averaged weights, where an EMA was asked for.
@@ -52,6 +54,7 @@ class LocalResult:
     loss_sum: float
     num_losses: int
     num_steps: int
+    num_pieces: int
     seconds: float
     optimizer_state: dict[str, Tensor]
     ema: dict[str, Tensor] | None
@@ -89,7 +92,7 @@ def train_local(
         ema_horizon: averaging time as a share of the whole training.
 
     Raises:
-        FlAppError: the loss is no longer finite.
+        FlAppError: the loss is no longer finite, or the GPU cannot hold a single image's gradients.
     """
     model.train()
     model.to(memory_format=torch.channels_last)  # faster convolutions, in bfloat16 on CUDA and on the CPU, too
@@ -103,22 +106,24 @@ def train_local(
     num_steps = len(batches)
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
     started = time.perf_counter()
+
+    def losses_of(part: Tensor) -> Tensor:
+        batch = take(images, part, device)
+        with _autocast(options, device):
+            return losses(runner, batch, noise)
+
+    num_pieces = 1
     for step, indices in enumerate(batches):
-        batch = take(images, indices, device)
         share_done = progress.share_done(step, num_steps)
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * schedule(options.lr_schedule, share_done)
-        with _autocast(options, device):
-            batch_losses = losses(runner, batch, noise)
-        loss = batch_losses.mean()
+        step_sum, num_pieces = accumulate_gradients(losses_of, optimizer, indices, noise, num_pieces)
         if anchor:
-            loss = loss + proximal_mu / 2 * _squared_distance(model, anchor)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+            (proximal_mu / 2 * _squared_distance(model, anchor)).backward()  # adds to the gradients
         if options.gradient_clip > 0:
             nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
         optimizer.step()
-        loss_sum += batch_losses.detach().sum()
+        loss_sum += step_sum
         if average is not None:
             _average(average, model, share_done, num_steps * progress.num_rounds, ema_horizon)
     total = float(loss_sum)  # the only point where the device has to catch up
@@ -126,7 +131,8 @@ def train_local(
         raise FlAppError("Local training diverged: the loss is no longer finite. Lower the learning rate.")
     seconds = time.perf_counter() - started
     state = _flat_optimizer_state(optimizer)
-    return LocalResult(total, sum(len(indices) for indices in batches), num_steps, seconds, state, average)
+    num_losses = sum(len(indices) for indices in batches)
+    return LocalResult(total, num_losses, num_steps, num_pieces, seconds, state, average)
 
 
 def schedule(name: str, share_done: float) -> float:

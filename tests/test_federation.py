@@ -245,6 +245,7 @@ BAD = {
     "negative weight": (with_metric("num-examples", -3.0), "refused", "at least 0"),
     "huge weight": (with_metric("num-examples", 1e30), "refused", "to be averaged exactly"),
     "nan loss": (with_metric("loss-sum", math.nan), "refused", "not finite"),
+    "nan pieces": (with_metric("num-pieces", math.nan), "refused", "not finite"),
     "no weights": (without("weights"), "refused", "holds no 'weights'"),
     "no metrics": (without("metrics"), "refused", "holds no 'metrics'"),
     "no statistics": (without("statistics"), "refused", "holds no 'statistics'"),

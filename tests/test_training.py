@@ -47,10 +47,18 @@ def trained(net: nn.Module, data: ImageSet | None = None, seed: int = 1, **chang
     given = {
         key: changes.pop(key) for key in ("proximal_mu", "optimizer_state", "ema", "ema_horizon") if key in changes
     }
-    progress = changes.pop("progress", Progress(1, 1))
+    progress, chosen_losses = changes.pop("progress", Progress(1, 1)), changes.pop("losses", losses)
     order, noise = ordered_by(seed), torch.Generator().manual_seed(2)
     return train_local(
-        net, losses, data or images(), options(**changes), progress, device=CPU, order=order, noise=noise, **given
+        net,
+        chosen_losses,
+        data or images(),
+        options(**changes),
+        progress,
+        device=CPU,
+        order=order,
+        noise=noise,
+        **given,
     )
 
 
@@ -174,3 +182,20 @@ def test_bfloat16_autocast_trains_and_keeps_float32_weights() -> None:
     net = model()
     result = trained(net, precision="bfloat16")
     assert result.num_steps > 0 and {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+def test_a_node_short_of_memory_learns_the_same_and_says_into_how_many_pieces_it_cut() -> None:
+    def on_a_small_gpu(net: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        if len(batch.labels) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses(net, batch, generator)
+
+    whole, cut = model(), model()
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 10, "proximal_mu": 0.5, "gradient_clip": 1.0}
+    expected = trained(whole, **settings)
+    found = trained(cut, losses=on_a_small_gpu, **settings)
+    assert (expected.num_pieces, found.num_pieces) == (1, 4)
+    assert (expected.num_steps, expected.num_losses) == (found.num_steps, found.num_losses)
+    assert found.loss_sum == pytest.approx(expected.loss_sum, rel=1e-5)
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)

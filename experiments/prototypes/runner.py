@@ -123,4 +123,4 @@ def _outcome(one: _Running) -> str:
         return f"{one.cell.name}: {seconds:.0f} s"
     lines = one.log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "no output")
-    return f"{one.cell.name} FAILED after {seconds:.0f} s: {last.rstrip(".")}. All of it: {one.log}"
+    return f"{one.cell.name} FAILED after {seconds:.0f} s: {last.rstrip('.')}. All of it: {one.log}"

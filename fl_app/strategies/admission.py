@@ -49,7 +49,7 @@ class Admission:
         check_arrays(reply.weights, current)
         if reply.node_ema is not None:
             check_arrays(reply.node_ema, current)
-        for value in (reply.loss_sum, reply.num_losses, reply.seconds):
+        for value in (reply.loss_sum, reply.num_losses, reply.seconds, reply.num_pieces):
             if not (math.isfinite(value) and abs(value) < _LARGEST_SUM):
                 raise Refusal("a figure of its training is not finite, or absurdly large")
         check_statistics(reply.statistics, expected)

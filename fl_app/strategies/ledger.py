@@ -23,12 +23,14 @@ class NodeOutcome:
         reason: why, where it did not contribute.
         images: its training images.
         seconds: its time in local training.
+        pieces: into how many pieces it cut its batches for want of GPU memory; 1 where it had enough.
     """
 
     outcome: Outcome
     reason: str | None = None
     images: float = 0.0
     seconds: float = 0.0
+    pieces: float = 1
 
 
 @dataclass

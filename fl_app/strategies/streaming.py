@@ -115,7 +115,7 @@ class Streaming(FedAvg):
             self._note(site, NodeOutcome("empty", "it holds no training image", seconds=reply.seconds))
             return None
         self.admission.remember(reply, self.current)
-        self._note(site, NodeOutcome("contributed", None, reply.weight, reply.seconds))
+        self._note(site, NodeOutcome("contributed", None, reply.weight, reply.seconds, reply.num_pieces))
         return reply
 
     def _note(self, site: str, outcome: NodeOutcome) -> None:
