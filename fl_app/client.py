@@ -19,6 +19,7 @@ from fl_app.data.local import LocalData, load_local, load_pooled, load_test, sta
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
 from fl_app.node_state import NodeState
+from fl_app.permissions import check_task, count_round
 from fl_app.records import (
     Instruction,
     Reply,
@@ -56,6 +57,7 @@ class Node:
         """Check all options and read the images that this node has for a task; no task: its own."""
         config = RunConfig.from_flat(context.run_config)
         options = NodeConfig.from_flat(context.node_config)
+        check_task(options, task_of(task))
         _use_given_cpus()
         load = load_pooled if baseline_of(task) == "centralised" else load_local
         return cls(config, options, load(config, options), _device(options))
@@ -93,13 +95,14 @@ def describe(message: Message, node: Node) -> RecordDict:
     """Tell which classes, channels and size the images have, and how many there are of each class."""
     data = node.data
     counts = (data.train.class_counts().tolist(), data.validation.class_counts().tolist())
-    return write_description(SiteDescription(data.site, node.info, *counts))
+    return write_description(SiteDescription(data.site, node.info, *counts, data.num_unreadable))
 
 
 @_answering
 def train(message: Message, node: Node) -> RecordDict:
     """Measure the received weights on held-out images, train them, and answer: one message a round."""
     instruction = read_instruction(message)
+    count_round(node.options, instruction.run_folder)
     task = build_task(instruction.task, node.config, node.info)
     statistics = _measure(task, node, instruction)
     model = task.build_model()

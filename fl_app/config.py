@@ -53,9 +53,12 @@ class DataOptions(Section):
     )
     validation_share: float = Field(ge=0, lt=1, description="share of a node's images held out; 0 turns it off")
     class_names: Names = Field(
-        description="source folder only: the agreed class names, comma-separated, in label order"
+        description="source folder only: the agreed class names, comma-separated, in label order; empty: as the "
+        "folders have them, which must all agree"
     )
-    num_channels: Literal[0, 1, 3] = Field(description="source folder only: 1 grey, 3 RGB")
+    num_channels: Literal[0, 1, 3] = Field(
+        description="source folder only: 1 grey, 3 RGB; 0: as the folders have them, which must all agree"
+    )
 
 
 class PartitionOptions(Section):
@@ -325,6 +328,17 @@ class NodeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state_dir: str = ""
     min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node
+    max_unreadable_share: float = Field(default=0.05, ge=0, le=1)  # of the files, which may be missing or broken
+    max_rounds_per_day: int = Field(default=0, ge=0)  # training messages that are obeyed on one UTC date; 0: no limit
+    tasks_allowed: Names = ()  # comma-separated; empty: all
+    tell_class_names: bool = False  # the names of its classes may leave the node where a run states none
+
+    @model_validator(mode="after")
+    def _tasks_are_known(self) -> Self:
+        for task in self.tasks_allowed:
+            if task not in _TASKS:
+                raise ValueError(f"tasks-allowed must name {' or '.join(_TASKS)}, got {task!r}")
+        return self
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:

@@ -105,12 +105,14 @@ class SiteDescription:
         info: classes, channels and size of its images.
         train_counts: training images of each class, K numbers.
         validation_counts: held-out images of each class, K numbers.
+        num_unreadable: files that it left out because they are missing or broken.
     """
 
     site: str
     info: DatasetInfo
     train_counts: list[int]
     validation_counts: list[int]
+    num_unreadable: int = 0
 
 
 def array_record(weights: Mapping[str, NDArray[np.generic]] | Mapping[str, Tensor]) -> ArrayRecord:
@@ -274,6 +276,7 @@ def write_description(description: SiteDescription) -> RecordDict:
             "image-size": info.image_size,
             "train-counts": description.train_counts,
             "validation-counts": description.validation_counts,
+            "unreadable-files": description.num_unreadable,
         }
     )
     return RecordDict({_NODE: node})
@@ -290,6 +293,7 @@ def read_description(message: Message) -> SiteDescription:
             info=info,
             train_counts=[int(count) for count in cast(list[int], node["train-counts"])],
             validation_counts=[int(count) for count in cast(list[int], node["validation-counts"])],
+            num_unreadable=int(cast(int, node["unreadable-files"])),
         )
     except Exception as error:  # as above
         raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from fl_app.artifacts import RunFolder, new_run_name, read_options, read_status, runs_folder, write_json
 from fl_app.config import RunConfig
+from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,23 @@ def add_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
         )
     if nodes.keys() - known.keys():
         write_json(folder.options_file, document | {"nodes": dict(sorted({**known, **nodes}.items()))})
+
+
+def note_agreement(folder: RunFolder, info: DatasetInfo) -> None:
+    """Write into run.json what the hospitals agreed on.
+
+    Raises:
+        RunFolderError: it was something else when the run began.
+    """
+    document = read_options(folder)
+    agreed = {"class-names": list(info.class_names), "num-channels": info.num_channels}
+    if document.get("agreed", agreed) != agreed:
+        raise RunFolderError(
+            f"{folder.path} began with the classes {', '.join(document['agreed']['class-names'])} and "
+            f"{document['agreed']['num-channels']} channels; now the hospitals have {', '.join(info.class_names)} and "
+            f"{info.num_channels}. Start a new run."
+        )
+    write_json(folder.options_file, document | {"agreed": agreed})
 
 
 def held_classes(folder: RunFolder) -> list[bool]:

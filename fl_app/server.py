@@ -9,14 +9,16 @@ from flwr.serverapp import Grid
 from fl_app.artifacts import RunFolder
 from fl_app.config import AdmissionOptions, FederationOptions, RunConfig, baseline_of
 from fl_app.data.images import DatasetInfo
-from fl_app.data.sources import dataset_info
+from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.last_round import LastRound
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
-from fl_app.runs import held_classes, open_run
+from fl_app.runs import held_classes, note_agreement, open_run
 from fl_app.status import Status
 from fl_app.strategies.admission import Admission
+from fl_app.strategies.agreement import agree
+from fl_app.strategies.exchange import wait_for_nodes
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
@@ -36,14 +38,16 @@ def run(grid: Grid, context: Context) -> None:
     """
     _show_log()
     config = RunConfig.from_flat(context.run_config)
-    info = dataset_info(config.data)
-    for name in config.tasks:
-        build_task(name, config, info).build_model()  # options that do not fit the images fail before anything
+    info = stated_info(config.data)
+    if info is not None:
+        check_tasks(config, info)
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     status = Status(folder)
     try:
         status.set("starting")
+        if info is None:
+            info = agree_on_images(grid, config, folder, status)
         for name in config.passes():
             run_pass(name, grid, config, info, folder, status)
         if "classification" in config.tasks:
@@ -56,6 +60,31 @@ def run(grid: Grid, context: Context) -> None:
     finally:
         folder.unlock()
         log.info("Run folder: %s", folder.path)
+
+
+def check_tasks(config: RunConfig, info: DatasetInfo) -> None:
+    """Build the networks once, so that options that do not fit the images fail before anything."""
+    for name in config.tasks:
+        build_task(name, config, info).build_model()
+
+
+def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: Status) -> DatasetInfo:
+    """Take classes and channels from the hospitals, which must all have the same, and write them down.
+
+    Raises:
+        FederationError: too few nodes connect, or they disagree.
+        RunFolderError: the run that is resumed began with others.
+    """
+    federation = config.federation
+
+    def show(connected: int, needed: int) -> None:
+        status.set("waiting", f"{connected} of {needed} nodes are connected")
+
+    wait_for_nodes(grid, federation, show)
+    info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds))
+    check_tasks(config, info)
+    note_agreement(folder, info)
+    return info
 
 
 def run_pass(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:

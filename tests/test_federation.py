@@ -381,8 +381,8 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         if data.site != "site-1":
             return data
         names = tuple(reversed(data.train.class_names))
-        parts = [type(part)(part.images, part.labels, names) for part in (data.train, data.validation)]
-        return type(data)(data.site, *parts)
+        train, validation = (type(part)(part.images, part.labels, names) for part in (data.train, data.validation))
+        return type(data)(data.site, train, validation)
 
     monkeypatch.setattr("fl_app.client.load_local", other)
     with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):

@@ -21,7 +21,7 @@ Row = list[str]
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, or the exported folder `classification/model`.")],
-    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG files, or folders that are searched for them.")],
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM files, or folders of them.")],
     head: Annotated[
         str | None, typer.Option(help="linear, nearest-mean, cosine, lda or fedcof; default: the run's choice.")
     ] = None,
@@ -50,14 +50,14 @@ def predict(
     rows = list(_rows(bundle, files, head, resize))
     _write([_header(bundle), *rows], out)
     if num_others:
-        typer.echo(f"Passed over in the folders: files that are neither PNG nor JPEG, {num_others} of them.", err=True)
+        typer.echo(f"Passed over in the folders: files that are no images, {num_others} of them.", err=True)
     if out is not None:
         typer.echo(f"{len(rows)} image{'s' if len(rows) > 1 else ''}: {out.resolve()}")
 
 
 def _find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
     """Return the files that paths stand for, in order, and how many others lie in the folders."""
-    from fl_app.data.folder import find_images
+    from fl_app.data.listing import find_images
 
     files, num_others = [], 0
     for path in paths:

@@ -1,104 +1,118 @@
-"""Images in files: the source `folder`, PNG and JPEG with one subfolder per class; and images to be classified."""
+"""The source `folder`: a hospital's own images, as class folders, beside a table, or in an npz."""
 
-import difflib
-import os
-import struct
-import zlib
-from collections.abc import Iterator
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from fl_app.config import DataOptions
+from fl_app.data.decoding import UnreadableImageError, decode, read_header
+from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
 from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.listing import is_dicom
+from fl_app.data.npz import classes_and_channels, find_npz, read_npz
+from fl_app.data.parts import PART_NAMES, Part
 from fl_app.data.resizing import resize
 from fl_app.errors import DataError, OptionError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-_LITTER = ("thumbs.db", "desktop.ini")  # left by file managers, as are names that start with a dot
-_MODES = {1: "L", 3: "RGB"}
-_COLOURS = {1: "grey", 3: "RGB"}
-_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """What a folder holds for a run.
+
+    Attributes:
+        parts: the images of each part that was asked for; one that the folder does not have is empty.
+        num_unreadable: files that are left out because they are missing or broken.
+    """
+
+    parts: dict[Part, ImageSet]
+    num_unreadable: int
+
+
+def stated_info(options: DataOptions) -> DatasetInfo | None:
+    """Return classes, channels and size as the options state them; None where the folders are to say.
+
+    Raises:
+        OptionError: there is no size, or a class is named twice.
+    """
+    if not options.image_size:
+        raise OptionError("The source 'folder' needs a value for option 'data.image-size'.")
+    names = options.class_names
+    if len(set(names)) < len(names):
+        raise OptionError(f"Option 'data.class-names' must name each class once, got {', '.join(names)}.")
+    if not names or not options.num_channels:
+        return None
+    return DatasetInfo(names, options.num_channels, options.image_size)
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Return what the options say; a folder cannot tell which classes the other hospitals hold.
+    """Return what the options state, and what they leave open as the folder has it.
 
     Raises:
-        OptionError: an option that the source needs is not set, or a class is named twice.
+        OptionError: as `stated_info` does, or no folder is named where one is needed.
+        DataError: as `read_parts` does.
     """
-    needed = {
-        "class-names": options.class_names,
-        "num-channels": options.num_channels,
-        "image-size": options.image_size,
-    }
-    missing = [f"'data.{name}'" for name, value in needed.items() if not value]
-    if missing:
-        raise OptionError(f"The source 'folder' needs a value for option {' and '.join(missing)}.")
-    if len(set(options.class_names)) < len(options.class_names):
-        raise OptionError(f"Option 'data.class-names' must name each class once, got {', '.join(options.class_names)}.")
-    return DatasetInfo(options.class_names, options.num_channels, options.image_size)
+    return stated_info(options) or _look_up(_directory(options), options)
 
 
 def load(options: DataOptions, split: str) -> ImageSet:
-    """Read the folder that the options name: see `read_folder`.
+    """Read a part of the folder that the options name: see `read_folder`.
 
     Raises:
         OptionError: no folder is named, or as `info` raises it.
         DataError: as `read_folder` raises it.
     """
-    expected = info(options)
-    directory = given_directory(options)
-    if directory is None:
-        raise OptionError("The source 'folder' needs a folder: set option 'data.directory'.")
-    return read_folder(directory, expected, split)
+    return read_folder(_directory(options), info(options), split)
 
 
 def read_folder(directory: Path, expected: DatasetInfo, split: str) -> ImageSet:
-    """Read `<directory>/<split>/<class>/*`, or for the split `train` also `<directory>/<class>/*`.
-
-    A missing class folder is fine: a hospital may not hold that class. Images get the expected channels and size.
+    """Read one part, of which every file must be readable.
 
     Raises:
-        DataError: the folder is missing, holds no image, holds a folder that is no class, or a file that is no image.
+        DataError: as `read_parts` does, or there is no such part.
     """
-    try:
-        root = _root(directory, expected.class_names, split)
-        paths = _image_paths(root, expected.class_names)
-    except OSError as error:
-        raise _unlisted(error) from error
-    if not any(paths):
+    part = PART_NAMES[split]
+    images = read_parts(directory, expected, [part]).parts[part]
+    if len(images) == 0:
         raise DataError(
-            f"{root} holds no image. Expected PNG or JPEG files in subfolders named {', '.join(expected.class_names)}.",
-            public="the data folder holds no image",
+            f"{directory} holds no part '{split}': no folder of that name, and no line of a table that says so.",
+            public=f"the data folder holds no part '{split}'",
         )
-    images = [_read(path, expected) for of_class in paths for path in of_class]
-    labels = [label for label, of_class in enumerate(paths) for _ in of_class]
-    return ImageSet(torch.cat(images), torch.tensor(labels, dtype=torch.int64), expected.class_names)
+    return images
 
 
-def find_images(directory: Path) -> tuple[list[Path], int]:
-    """Search a folder and the folders in it for PNG and JPEG files.
+def read_parts(
+    directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float = 0.0
+) -> OwnImages:
+    """Read parts of a folder, in whichever form its images are; they get the expected channels and size.
 
-    Returns:
-        The files, sorted; and how many files of other kinds were passed over, hidden ones and litter not counted.
+    A class without images is fine: a hospital may not hold that class.
+
+    Args:
+        directory: the folder.
+        expected: agreed classes, channels and size.
+        wanted: which parts to read.
+        max_unreadable_share: of the files of these parts, which may be left out; in [0, 1].
 
     Raises:
-        DataError: a folder cannot be listed, or no image is found.
+        DataError: the folder is missing or of no known form, holds nothing to train on where that is wanted, too many
+            files cannot be read, or a patient is on two sides.
     """
-    try:
-        files = sorted(_files_below(directory))
-    except OSError as error:
-        raise _unlisted(error) from error
-    found = [path for path in files if path.suffix.lower() in _SUFFIXES]
-    if not found:
-        raise DataError(f"{directory} holds no image. Expected PNG or JPEG files in it or in its subfolders.")
-    return found, len(files) - len(found)
+    npz = find_npz(directory)
+    if npz is not None:
+        found = OwnImages({part: read_npz(npz, expected, part) for part in wanted}, 0)
+    else:
+        found = _read_files(directory, expected, wanted, max_unreadable_share)
+    if "train" in wanted and len(found.parts["train"]) == 0:
+        raise no_image(directory, expected.class_names)
+    return found
 
 
 def read_image(path: Path, expected: DatasetInfo, *, may_resize: bool) -> Tensor:
@@ -108,11 +122,16 @@ def read_image(path: Path, expected: DatasetInfo, *, may_resize: bool) -> Tensor
         [1, C, size, size] uint8.
 
     Raises:
-        DataError: it is no image, or has other channels or another size.
+        DataError: it is no image, holds several, or has other channels or another size.
     """
-    pixels = _decode(path, expected.num_channels, is_strict=True)
+    pixels = decode(path, expected.num_channels, is_strict=True)
     height, width = pixels.shape[-2:]
     size = expected.image_size
+    if len(pixels) != 1:
+        raise DataError(
+            f"{path} holds {len(pixels)} frames. Expected one image a file: save each frame as a file of its own.",
+            public="a file holds several images",
+        )
     if (height, width) != (size, size) and not may_resize:
         raise DataError(
             f"{path} is {width} x {height} pixels, the model takes {size} x {size}. "
@@ -122,94 +141,101 @@ def read_image(path: Path, expected: DatasetInfo, *, may_resize: bool) -> Tensor
     return resize(pixels, size)
 
 
-def _root(directory: Path, class_names: tuple[str, ...], split: str) -> Path:
-    if not directory.is_dir():
-        raise DataError(f"The data folder {directory} does not exist.", public="the data folder does not exist")
-    if (directory / split).is_dir() and split not in class_names:
-        return directory / split
-    if split == "train":
-        return directory
-    raise DataError(f"{directory} holds no folder '{split}'.", public=f"the data folder holds no part '{split}'")
+def _directory(options: DataOptions) -> Path:
+    directory = given_directory(options)
+    if directory is None:
+        raise OptionError("The source 'folder' needs a folder: set option 'data.directory'.")
+    return directory
 
 
-def _unlisted(error: OSError) -> DataError:
-    return DataError(
-        f"The data folder cannot be listed: {error}. Check who may read it.", public="the data folder cannot be listed"
-    )
+def _look_up(directory: Path, options: DataOptions) -> DatasetInfo:
+    """Find out the classes and channels that the options leave open; an unreadable file says nothing."""
+    npz = find_npz(directory)
+    if npz is not None:
+        names, num_channels = classes_and_channels(npz)
+    else:
+        listing = list_entries(directory, options.class_names)
+        names, num_channels = listing.class_names, options.num_channels or _channels(listing.entries)
+    if not names:
+        raise no_image(directory, options.class_names)
+    return DatasetInfo(options.class_names or names, options.num_channels or num_channels, options.image_size)
 
 
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _LITTER
+def _channels(entries: Sequence[Entry]) -> int:
+    """Return 3 where a file is in colour, else 1."""
+    for entry in entries:
+        try:
+            if read_header(entry.path).num_channels == 3:
+                return 3
+        except UnreadableImageError:
+            continue
+    return 1
 
 
-def _visible(folder: Path) -> list[Path]:
-    """List a folder in a fixed order, without what file managers leave there."""
-    return sorted(path for path in folder.iterdir() if _is_visible(path.name))
+def _read_files(
+    directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float
+) -> OwnImages:
+    entries = [entry for entry in list_entries(directory, expected.class_names).entries if entry.part in wanted]
+    read: dict[Part, list[tuple[Entry, Tensor]]] = {part: [] for part in wanted}
+    problems: list[UnreadableImageError] = []
+    for entry in entries:
+        try:
+            frames = resize(decode(entry.path, expected.num_channels), expected.image_size)
+            read[entry.part].append((with_patient(entry), frames))
+        except UnreadableImageError as error:
+            problems.append(error)
+    _check_problems(problems, len(entries), max_unreadable_share)
+    numbers: dict[str, int] = {}
+    parts = {part: _image_set(pairs, expected, numbers) for part, pairs in read.items()}
+    _check_sides(directory, {part: {entry.patient for entry, _ in pairs} for part, pairs in read.items()})
+    return OwnImages(parts, len(problems))
 
 
-def _files_below(directory: Path) -> Iterator[Path]:
-    """Yield the visible files of a folder and of the folders in it; a folder that is a link is not entered."""
+def with_patient(entry: Entry) -> Entry:
+    """Return an entry with the patient whom its DICOM file names, where nothing else does.
 
-    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
-        raise error
-
-    for folder, folders, names in os.walk(directory, onerror=refuse):
-        folders[:] = filter(_is_visible, folders)
-        yield from (Path(folder) / name for name in names if _is_visible(name))
-
-
-def _image_paths(root: Path, class_names: tuple[str, ...]) -> list[list[Path]]:
-    """List the files of each class, in the order of the class names."""
-    for path in _visible(root):
-        if path.is_dir() and path.name not in class_names:
-            close = difflib.get_close_matches(path.name, class_names, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise DataError(
-                f"{path} is not a class of this run; its classes are {', '.join(class_names)}.{hint}",
-                public="the data folder holds a folder that is not a class of this run",
-            )
-        if path.is_file() and path.suffix.lower() in _SUFFIXES:
-            raise DataError(f"{path} lies outside the class folders.", public="an image lies outside the class folders")
-    return [_visible(root / name) if (root / name).is_dir() else [] for name in class_names]
+    Raises:
+        UnreadableImageError: the file is missing or broken.
+    """
+    if entry.patient or not is_dicom(entry.path):
+        return entry
+    return dataclasses.replace(entry, patient=read_header(entry.path).patient)
 
 
-def _read(path: Path, expected: DatasetInfo) -> Tensor:
-    """Read one image as uint8 [1, C, size, size]."""
-    if not path.is_file() or path.suffix.lower() not in _SUFFIXES:
+def _image_set(pairs: Sequence[tuple[Entry, Tensor]], expected: DatasetInfo, numbers: dict[str, int]) -> ImageSet:
+    """Join images; `numbers` gives each patient a number, and is added to."""
+    size = expected.image_size
+    images = [torch.zeros(0, expected.num_channels, size, size, dtype=torch.uint8), *(frames for _, frames in pairs)]
+    labels = [expected.class_names.index(entry.class_name) for entry, frames in pairs for _ in frames]
+    groups = None
+    if any(entry.patient or len(frames) > 1 for entry, frames in pairs):
+        # without a patient's number, the frames of a file belong together
+        names = [f"patient {entry.patient}" if entry.patient else f"file {entry.path}" for entry, _ in pairs]
+        found = [numbers.setdefault(name, len(numbers)) for name in names]
+        groups = torch.tensor([group for group, (_, frames) in zip(found, pairs, strict=True) for _ in frames])
+    return ImageSet(torch.cat(images), torch.tensor(labels, dtype=torch.int64), expected.class_names, groups)
+
+
+def _check_problems(problems: Sequence[UnreadableImageError], num_files: int, max_share: float) -> None:
+    if not problems:
+        return
+    count = f"{len(problems)} of {num_files} image files {'is' if len(problems) == 1 else 'are'} missing or broken"
+    if len(problems) > max_share * num_files:
         raise DataError(
-            f"{path} is no PNG or JPEG file. Expected nothing else in a class folder.",
-            public="a class folder holds something that is no PNG or JPEG file",
+            f"{count}; allowed is a share of {max_share:g} (node option 'max-unreadable-share'). "
+            f"The first one: {problems[0]}",
+            public=f"{count}, more than this node allows",
         )
-    return resize(_decode(path, expected.num_channels), expected.image_size)
+    log.warning("%s and left out. The first one: %s", count, problems[0])
 
 
-def _decode(path: Path, num_channels: int, is_strict: bool = False) -> Tensor:
-    """Read one image upright as uint8 [1, C, H, W]; a strict reader refuses other channels, else they are converted."""
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.mode not in _EIGHT_BIT_MODES:  # a conversion would clip all that is brighter than 255
-                raise DataError(
-                    f"{path} has more than 8 bits a pixel (mode {image.mode}). Scale its values to 0..255 first.",
-                    public="an image has more than 8 bits a pixel",
-                )
-            if is_strict and (found := _count_channels(image)) != num_channels:
-                raise DataError(
-                    f"{path} is {_COLOURS[found]}, the model takes {_COLOURS[num_channels]} images. "
-                    f"Convert it to {_COLOURS[num_channels]}, if that is what the model was trained on.",
-                    public="an image has other channels than the model takes",
-                )
-            upright = ImageOps.exif_transpose(image).convert(_MODES[num_channels])
-    except _BROKEN_IMAGE as error:
+def _check_sides(directory: Path, patients: dict[Part, set[str]]) -> None:
+    """Refuse a split in which DICOM files of one patient lie on two sides."""
+    train, validation = patients.get("train", set()), patients.get("validation", set())
+    shared = (train & validation) - {""}
+    if shared:
         raise DataError(
-            f"{path} cannot be read as an image: {error}. Replace or remove it.", public="an image is broken"
-        ) from error
-    pixels = torch.from_numpy(np.array(upright)).reshape(1, upright.height, upright.width, num_channels)
-    return pixels.permute(0, 3, 1, 2).contiguous()
-
-
-def _count_channels(image: Image.Image) -> int:
-    """Return 1 for grey, 3 for colour, whatever is transparent; a palette is as grey as the colours that are used."""
-    if image.mode in ("P", "PA"):
-        red, green, blue = image.convert("RGB").split()
-        return 1 if red.tobytes() == green.tobytes() == blue.tobytes() else 3
-    return 1 if image.mode in ("1", "L", "LA") else 3
+            f"{directory}: the images of {len(shared)} patients lie partly in 'train' and partly in 'validation', by "
+            "the PatientID of their DICOM files. All images of a patient belong to one part.",
+            public="images of one patient lie in two parts",
+        )

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fl_app.errors import DataError
@@ -16,11 +18,13 @@ class ImageSet:
         images: [N, C, H, W] uint8, C is 1 or 3.
         labels: [N] int64 in [0, K).
         class_names: K names, in the order of the labels.
+        patients: [N] int64, equal numbers for images of one patient, on the CPU; None where nothing is known of them.
     """
 
     images: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
+    patients: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -40,13 +44,30 @@ class ImageSet:
                 f"got {int(self.labels.min())} to {int(self.labels.max())}.",
                 public="a label lies outside the classes of the run",
             )
+        assert self.patients is None or self.patients.shape == self.labels.shape
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
     def select(self, indices: Tensor) -> "ImageSet":
         """Return the images at the given positions, in that order; `indices`: [M] int64."""
-        return ImageSet(self.images[indices], self.labels[indices], self.class_names)
+        patients = None if self.patients is None else self.patients[indices]
+        return ImageSet(self.images[indices], self.labels[indices], self.class_names, patients)
+
+    def units(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what must not be divided: patients, or images where nothing is known of patients.
+
+        Returns:
+            The label of each unit, for a patient the most frequent one (ties: the smallest), [U] int64; and the unit
+            of each image, [N] int64 in [0, U).
+        """
+        labels = self.labels.numpy()
+        if self.patients is None:
+            return labels, np.arange(len(labels))
+        unit_of = np.unique(self.patients.numpy(), return_inverse=True)[1].astype(np.int64)
+        table = np.zeros((int(unit_of.max(initial=-1)) + 1, len(self.class_names)), dtype=np.int64)
+        np.add.at(table, (unit_of, labels), 1)
+        return table.argmax(axis=1), unit_of
 
     def class_counts(self) -> Tensor:
         """Count the images of each class: [K] int64."""

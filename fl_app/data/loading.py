@@ -28,7 +28,7 @@ def place(images: ImageSet, device: torch.device) -> ImageSet:
         free, _ = torch.cuda.mem_get_info(device)
         if images.images.numel() > _DEVICE_SHARE * free:
             return images
-    return ImageSet(images.images.to(device), images.labels.to(device), images.class_names)
+    return ImageSet(images.images.to(device), images.labels.to(device), images.class_names, images.patients)
 
 
 def iterate(

@@ -1,18 +1,24 @@
 """What a node has on disk: the one place where a simulated node and a hospital differ."""
 
+import dataclasses
 import functools
+import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fl_app.config import DataOptions, NodeConfig, PartitionOptions, RunConfig
-from fl_app.data.images import ImageSet
+from fl_app.data.folder import OwnImages, read_parts
+from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.partition import partition, split_validation
-from fl_app.data.sources import dataset_info, load_split
+from fl_app.data.sources import dataset_info, limited, load_split
 from fl_app.errors import OptionError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,13 @@ class LocalData:
         site: the node's name.
         train: what it trains on; may be empty.
         validation: what it holds out; may be empty.
+        num_unreadable: files that it left out because they are missing or broken.
     """
 
     site: str
     train: ImageSet
     validation: ImageSet
+    num_unreadable: int = 0
 
 
 def site_name(node: NodeConfig) -> str:
@@ -58,10 +66,16 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
         OptionError: options of the node or the run do not fit.
         DataError: images are missing or broken.
     """
-    site = site_name(node)
-    images = _of_hospital(config, node) if node.data_path else _of_simulation(config, node)
-    train, validation = split_validation(images, config.data.validation_share, config.seed, site)
-    return LocalData(site, train, validation)
+    site, share = site_name(node), config.data.validation_share
+    if not node.data_path:
+        return LocalData(site, *split_validation(_of_simulation(config, node), share, config.seed, site))
+    found = _of_hospital(config, node)
+    train, validation = found.parts["train"], found.parts["validation"]
+    if len(validation) == 0:  # the hospital has not split its images itself
+        train, validation = split_validation(train, share, config.seed, site)
+    if len(validation) == 0 and share > 0 and train.patients is not None:
+        log.warning("All images show one patient, so that none can be held out. Is the patient's number right?")
+    return LocalData(site, train, validation, found.num_unreadable)
 
 
 def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
@@ -91,7 +105,7 @@ def load_test(config: RunConfig, node: NodeConfig, is_pooled: bool) -> ImageSet:
         DataError: images are missing or broken.
     """
     if node.data_path or config.data.source == "folder":
-        info = dataset_info(config.data)
+        info = hospital_info(config, node) if node.data_path else dataset_info(config.data)
         nothing = torch.zeros(0, info.num_channels, info.image_size, info.image_size, dtype=torch.uint8)
         return ImageSet(nothing, torch.zeros(0, dtype=torch.int64), info.class_names)
     images = _test_set(config.data, config.seed, os.environ.get("FL_APP_DATA", ""))
@@ -99,6 +113,23 @@ def load_test(config: RunConfig, node: NodeConfig, is_pooled: bool) -> ImageSet:
         return images
     assert node.partition_id is not None and node.num_partitions is not None
     return images.select(torch.arange(node.partition_id, len(images), node.num_partitions))
+
+
+def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
+    """Return what the run has agreed on, and what its options leave open as the hospital's folder has it.
+
+    Raises:
+        OptionError: as `dataset_info` does.
+        DataError: the folder cannot be read.
+    """
+    if config.data.source != "folder":
+        return dataset_info(config.data)
+    if not config.data.class_names and not node.tell_class_names:  # they are names of folders: perhaps of patients
+        raise OptionError(
+            "The run states no classes, and this hospital does not tell the names of its own. State them in option "
+            "'data.class-names', or set node option 'tell-class-names' to true."
+        )
+    return dataset_info(config.data.model_copy(update={"directory": node.data_path}))
 
 
 def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
@@ -114,21 +145,24 @@ def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
     """
     run_name, site = _safe_name("The run's name", run_name), site_name(node)
     if not node.data_path:
-        return Path(run_folder) / "nodes" / site
-    base = Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
-    return base / run_name / site
+        return state_base(node, run_folder) / site
+    return state_base(node, run_folder) / run_name / site
 
 
-def _of_hospital(config: RunConfig, node: NodeConfig) -> ImageSet:
+def state_base(node: NodeConfig, run_folder: str) -> Path:
+    """Return the folder of all that a node keeps, of every run; in a simulation, of this run. Makes no folder."""
+    if not node.data_path:
+        return Path(run_folder) / "nodes"
+    return Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
+
+
+def _of_hospital(config: RunConfig, node: NodeConfig) -> OwnImages:
     """Read the hospital's folder; the run's source only says which classes, channels and size are agreed."""
-    info = dataset_info(config.data)
-    agreed = {
-        "class_names": info.class_names,
-        "num_channels": info.num_channels,
-        "image_size": info.image_size,
-    }
-    options = config.data.model_copy(update={"source": "folder", "directory": node.data_path, **agreed})
-    return load_split(options, "train", config.seed)
+    directory = Path(node.data_path).expanduser()
+    found = read_parts(directory, hospital_info(config, node), ("train", "validation"), node.max_unreadable_share)
+    return dataclasses.replace(
+        found, parts=found.parts | {"train": limited(found.parts["train"], config.data, config.seed)}
+    )
 
 
 def _of_simulation(config: RunConfig, node: NodeConfig) -> ImageSet:
@@ -149,8 +183,9 @@ def _share_out(
     names: another one holds other images.
     """
     images = load_split(data, "train", seed)
-    parts = partition(images.labels.numpy(), num_nodes, scheme, seed)
-    return tuple(images.select(torch.from_numpy(part)) for part in parts)
+    labels, unit_of = images.units()  # all images of a patient go to one node
+    parts = partition(labels, num_nodes, scheme, seed)
+    return tuple(images.select(torch.from_numpy(np.flatnonzero(np.isin(unit_of, part)))) for part in parts)
 
 
 @functools.lru_cache(maxsize=1)
@@ -161,7 +196,8 @@ def _test_set(data: DataOptions, seed: int, given: str) -> ImageSet:
 
 def _join(parts: list[ImageSet]) -> ImageSet:
     images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-    return ImageSet(images, labels, parts[0].class_names)
+    known = [part.patients for part in parts if part.patients is not None]  # numbered in one set before it was shared
+    return ImageSet(images, labels, parts[0].class_names, torch.cat(known) if len(known) == len(parts) else None)
 
 
 def _safe_name(what: str, name: str) -> str:

@@ -51,19 +51,22 @@ def partition(labels: Labels, num_nodes: int, options: PartitionOptions, seed: i
 def split_validation(images: ImageSet, share: float, seed: int, site: str) -> tuple[ImageSet, ImageSet]:
     """Hold out a share of a node's images, the same share of each class as far as numbers allow.
 
+    Where patients are known, a share of the patients, each with all images; a patient counts for the class of most of
+    them.
+
     Args:
         images: all that the node has.
-        share: of the images, in [0, 1); 0 holds out none. From 2 images on, both parts get at least one.
-        seed: the run's seed; with `site` it decides which images.
+        share: of the images or patients, in [0, 1); 0 holds out none. From 2 on, both parts get at least one.
+        seed: the run's seed; with `site` it decides which ones.
         site: the node's name.
 
     Returns:
         What is left for training, and what is held out.
     """
-    count = min(max(round(share * len(images)), 1), len(images) - 1) if share > 0 and len(images) >= 2 else 0
-    held_out = stratified_choice(images.labels.numpy(), count, numpy_generator_for(seed, site, "validation"))
-    is_held_out = torch.zeros(len(images), dtype=torch.bool)
-    is_held_out[torch.from_numpy(held_out)] = True
+    labels, unit_of = images.units()
+    count = min(max(round(share * len(labels)), 1), len(labels) - 1) if share > 0 and len(labels) >= 2 else 0
+    held_out = stratified_choice(labels, count, numpy_generator_for(seed, site, "validation"))
+    is_held_out = torch.from_numpy(np.isin(unit_of, held_out))
     return images.select(torch.nonzero(~is_held_out)[:, 0]), images.select(torch.nonzero(is_held_out)[:, 0])
 
 

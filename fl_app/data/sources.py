@@ -54,13 +54,23 @@ def find_source(name: str) -> Source:
 
 
 def dataset_info(options: DataOptions) -> DatasetInfo:
-    """Return classes, channels and image size after resizing; reads no image.
+    """Return classes, channels and image size after resizing; reads no image but headers of the source `folder`.
 
     Raises:
         OptionError: the source is unknown, unfit, or lacks an option.
+        DataError: the source is `folder`, its options leave something open, and the folder cannot be read.
     """
     info = find_source(options.source).info(options)
     return dataclasses.replace(info, image_size=options.image_size or info.image_size)
+
+
+def stated_info(options: DataOptions) -> DatasetInfo | None:
+    """Return what `dataset_info` does where no folder is needed for that; else None: the hospitals' folders are to say.
+
+    Raises:
+        OptionError: as `dataset_info` does.
+    """
+    return folder.stated_info(options) if options.source == "folder" else dataset_info(options)
 
 
 def load_split(options: DataOptions, split: Split, seed: int) -> ImageSet:
@@ -77,7 +87,14 @@ def load_split(options: DataOptions, split: Split, seed: int) -> ImageSet:
     """
     size = dataset_info(options).image_size
     images = find_source(options.source).load(options, split)
-    if split == "train" and 0 < options.limit < len(images):
-        generator = numpy_generator_for(seed, "limit")
-        images = images.select(torch.from_numpy(stratified_choice(images.labels.numpy(), options.limit, generator)))
+    if split == "train":
+        images = limited(images, options, seed)
     return dataclasses.replace(images, images=resize(images.images, size))
+
+
+def limited(images: ImageSet, options: DataOptions, seed: int) -> ImageSet:
+    """Return no more images than the option `limit` says, the same share of each class; the seed draws which ones."""
+    if not 0 < options.limit < len(images):
+        return images
+    generator = numpy_generator_for(seed, "limit")
+    return images.select(torch.from_numpy(stratified_choice(images.labels.numpy(), options.limit, generator)))

@@ -1,15 +1,18 @@
-"""Messages out, replies in one by one as they come, never more than one at a time in memory."""
+"""Nodes awaited; messages out, replies in one by one as they come, never more than one at a time in memory."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fl_app.config import FederationOptions
+from fl_app.errors import FederationError
 from fl_app.records import num_bytes
 
 _POLL_SECONDS = 0.1
+_WAIT_POLL_SECONDS = 1.0
 
 
 @dataclass
@@ -60,6 +63,31 @@ def exchange(
             return
         if len(pending) == waiting:
             time.sleep(_POLL_SECONDS)
+
+
+def wait_for_nodes(grid: Grid, options: FederationOptions, waiting: Callable[[int, int], None]) -> None:
+    """Wait until enough nodes are connected.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        options: how many, and how long.
+        waiting: is told, while it lasts, how many are connected and how many are needed.
+
+    Raises:
+        FederationError: it takes too long.
+    """
+    needed, started = options.min_nodes, time.monotonic()
+    while True:
+        connected = len(list(grid.get_node_ids()))
+        if connected >= needed:
+            return
+        waiting(connected, needed)
+        if time.monotonic() - started > options.wait_seconds:
+            raise FederationError(
+                f"{connected} of {needed} nodes connected within {options.wait_seconds:g} s. Start the "
+                "missing nodes, or lower 'federation.min-nodes'."
+            )
+        time.sleep(_WAIT_POLL_SECONDS)
 
 
 class ChosenNodes:

@@ -28,7 +28,7 @@ from fl_app.records import (
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.admission import Admission, Refusal, check_statistics
 from fl_app.strategies.averages import ServerEma
-from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange
+from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange, wait_for_nodes
 from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord, shorten
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.streaming import Streaming, prefixed
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 Judge = Callable[[str, Statistics], None]
 Between = Callable[[Grid, int, Weights], None]
 
-_WAIT_POLL_SECONDS = 1.0
 _OWN_SUMS = "own-sums"
 _SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where Flower's strategies keep their server optimiser
 
@@ -292,18 +291,7 @@ class Resilient(Streaming):
 
     def wait_for_nodes(self, grid: Grid) -> None:
         """Wait until enough nodes are connected; raises FederationError when that takes too long."""
-        needed, started = self.options.min_nodes, time.monotonic()
-        while True:
-            connected = len(list(grid.get_node_ids()))
-            if connected >= needed:
-                return
-            self.observer.waiting(connected, needed)
-            if time.monotonic() - started > self.options.wait_seconds:
-                raise FederationError(
-                    f"{connected} of {needed} nodes connected within {self.options.wait_seconds:g} s. Start the "
-                    "missing nodes, or lower 'federation.min-nodes'."
-                )
-            time.sleep(_WAIT_POLL_SECONDS)
+        wait_for_nodes(grid, self.options, self.observer.waiting)
 
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
         """Return node ids by site: the connected ones, or a seeded draw of them."""

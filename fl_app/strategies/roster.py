@@ -3,14 +3,14 @@
 import logging
 import re
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_app.config import SITE_NAME
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
-from fl_app.records import CONFIG, DESCRIBE, MalformedReply, SiteDescription, read_description
-from fl_app.strategies.exchange import exchange
+from fl_app.records import MalformedReply, SiteDescription, read_description
+from fl_app.strategies.agreement import ask_descriptions, compare
 from fl_app.strategies.ledger import NodeOutcome
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,8 @@ class Roster:
         new = [node for node in grid.get_node_ids() if node not in self.sites and node not in self._skip]
         if not new:
             return
-        record = RecordDict({CONFIG: ConfigRecord()})
-        messages = [Message(record, dst_node_id=node, message_type=DESCRIBE) for node in new]
         silent = set(new)
-        for reply in exchange(grid, messages, self.deadline_seconds):
+        for reply in ask_descriptions(grid, new, self.deadline_seconds):
             node = reply.metadata.src_node_id
             silent.discard(node)
             try:
@@ -79,6 +77,8 @@ class Roster:
         self._check(node, description)
         self.sites[node] = description
         log.info("Site %s: %d training images", description.site, sum(description.train_counts))
+        if description.num_unreadable:
+            log.warning("Site %s leaves out %d files that it cannot read", description.site, description.num_unreadable)
 
     def _check(self, node: int, description: SiteDescription) -> None:
         site, expected, found = description.site, self.expected, description.info
@@ -92,14 +92,9 @@ class Roster:
                     f"Two nodes call themselves '{site}'. Each hospital needs a name of its own: "
                     'set site="…" in its --node-config.'
                 )
-        pairs = {
-            "classes": (list(found.class_names), list(expected.class_names)),
-            "channels": (found.num_channels, expected.num_channels),
-            "image size": (found.image_size, expected.image_size),
-        }
-        for what, (has, wanted) in pairs.items():
-            if has != wanted:
-                raise FederationError(f"Site '{site}' has other {what} than the run: found {has}, expected {wanted}.")
+        differences = compare(found, expected)
+        if differences:
+            raise FederationError(f"Site '{site}' has {'; '.join(differences)}.")
         for counts in (description.train_counts, description.validation_counts):
             if len(counts) != len(expected.class_names) or min(counts) < 0:
                 raise FederationError(f"Site '{site}' sent counts that do not fit its classes: {counts}.")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fl_app.config import DataOptions
-from fl_app.data import folder
+from fl_app.data import folder, listing
+from fl_app.data.images import DatasetInfo
 from fl_app.errors import DataError, OptionError
 from fl_app.sections import OptionValue
 from tests.data.conftest import write_images
@@ -133,21 +134,15 @@ def test_damage_to_a_file_gives_an_image_or_our_error_and_no_other(
     assert images.images.shape == (1, 1, 8, 8)
 
 
-def test_more_than_8_bits_a_pixel_are_refused_rather_than_clipped(tmp_path: Path) -> None:
-    (tmp_path / "benign").mkdir()
-    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "benign" / "secret.png")
-    assert "secret.png has more than 8 bits a pixel" in str(_refusal(tmp_path))
-
-
 def test_a_file_of_another_kind_in_a_class_folder_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1})
-    (tmp_path / "benign" / "secret.dcm").write_bytes(b"x")
-    assert "secret.dcm is no PNG or JPEG file" in str(_refusal(tmp_path))
+    (tmp_path / "benign" / "secret.txt").write_bytes(b"x")
+    assert "secret.txt is no PNG, JPEG, TIFF or DICOM file" in str(_refusal(tmp_path))
 
 
 def test_a_folder_in_a_class_folder_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1, "benign/secret": 1})
-    assert "secret is no PNG or JPEG file" in str(_refusal(tmp_path))
+    assert "secret is no PNG, JPEG, TIFF or DICOM file" in str(_refusal(tmp_path))
 
 
 def test_an_image_outside_the_class_folders_is_refused(tmp_path: Path) -> None:
@@ -159,7 +154,7 @@ def test_an_image_outside_the_class_folders_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("counts", [{}, {"benign": 0}])
 def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path, counts: dict[str, int]) -> None:
     error = _refusal(write_images(tmp_path, counts))
-    assert "holds no image. Expected PNG or JPEG files in subfolders named benign, malignant, normal." in str(error)
+    assert "holds no image. Expected PNG, JPEG, TIFF or DICOM files in subfolders named benign, malignant" in str(error)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -176,9 +171,9 @@ def test_a_folder_that_may_not_be_listed_is_an_error_of_ours(tmp_path: Path, mon
 
 def test_images_are_found_in_all_subfolders_in_order_and_other_files_are_counted(tmp_path: Path) -> None:
     write_images(tmp_path, {"b": 1, "a/deep": 2, ".thumbnails": 1})
-    for name in ("notes.txt", "a/scan.dcm", "a/Thumbs.db", "a/.hidden.png"):
+    for name in ("notes.txt", "a/notes.dc", "a/Thumbs.db", "a/.hidden.png"):
         (tmp_path / name).write_bytes(b"x")
-    found, num_others = folder.find_images(tmp_path)
+    found, num_others = listing.find_images(tmp_path)
     expected = ["a/deep/patient-0.png", "a/deep/patient-1.png", "b/patient-0.png"]
     assert [str(path.relative_to(tmp_path)) for path in found] == expected
     assert num_others == 2
@@ -187,7 +182,7 @@ def test_images_are_found_in_all_subfolders_in_order_and_other_files_are_counted
 def test_a_link_to_the_folder_itself_does_not_make_the_search_endless(tmp_path: Path) -> None:
     write_images(tmp_path, {"a": 1})
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert len(folder.find_images(tmp_path)[0]) == 1
+    assert len(listing.find_images(tmp_path)[0]) == 1
 
 
 def test_a_folder_that_cannot_be_searched_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,12 +191,12 @@ def test_a_folder_that_cannot_be_searched_is_an_error_of_ours(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(DataError, match="cannot be listed"):
-        folder.find_images(tmp_path)
+        listing.find_images(tmp_path)
 
 
 def test_without_a_test_part_there_is_nothing_to_test_on(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1})
-    with pytest.raises(DataError, match="holds no folder 'test'"):
+    with pytest.raises(DataError, match="holds no part 'test'"):
         folder.load(_options(tmp_path), "test")
 
 
@@ -210,10 +205,43 @@ def test_without_a_directory_the_option_is_asked_for() -> None:
         folder.load(_options(), "train")
 
 
-@pytest.mark.parametrize(("name", "value"), [("class-names", ""), ("num-channels", 0), ("image-size", 0)])
-def test_each_option_that_a_folder_needs_is_asked_for(name: str, value: OptionValue) -> None:
-    with pytest.raises(OptionError, match=rf"needs a value for option 'data.{name}'\."):
-        folder.info(_options("", **{name: value}))
+def test_the_size_must_be_stated() -> None:
+    with pytest.raises(OptionError, match=r"needs a value for option 'data.image-size'\."):
+        folder.info(_options("", image_size=0))
+
+
+@pytest.mark.parametrize(("mode", "num_channels"), [("L", 1), ("RGB", 3)])
+def test_what_the_options_leave_open_is_looked_up_in_the_folder(tmp_path: Path, mode: str, num_channels: int) -> None:
+    write_images(tmp_path, {"b": 1, "a": 0}, mode=mode)
+    found = folder.info(_options(tmp_path, class_names="", num_channels=0))
+    assert found == DatasetInfo(("a", "b"), num_channels, 8)
+    assert folder.info(_options(tmp_path, class_names="b,a,c", num_channels=0)).class_names == ("b", "a", "c")
+
+
+def test_up_to_the_stated_share_broken_files_are_left_out_and_counted(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 3})
+    (tmp_path / "benign" / "secret.png").write_bytes(b"x")
+    expected = DatasetInfo(("benign",), 1, 8)
+    found = folder.read_parts(tmp_path, expected, ["train"], max_unreadable_share=0.25)
+    assert (len(found.parts["train"]), found.num_unreadable) == (3, 1)
+    with pytest.raises(DataError, match=r"1 of 4 image files is missing or broken; allowed is .* 0\.24") as caught:
+        folder.read_parts(tmp_path, expected, ["train"], max_unreadable_share=0.24)
+    assert caught.value.public == "1 of 4 image files is missing or broken, more than this node allows"
+
+
+def test_a_folder_of_nothing_but_broken_files_is_refused_whatever_is_allowed(tmp_path: Path) -> None:
+    write_images(tmp_path, {"benign": 0})
+    (tmp_path / "benign" / "secret.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="holds no image"):
+        folder.read_parts(tmp_path, DatasetInfo(("benign",), 1, 8), ["train"], max_unreadable_share=1.0)
+
+
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_a_validation_part_of_ones_own_may_lie_beside_the_training_part(tmp_path: Path, name: str) -> None:
+    write_images(tmp_path / "train", {"benign": 2})
+    write_images(tmp_path / name, {"benign": 1})
+    parts = folder.read_parts(tmp_path, DatasetInfo(("benign",), 1, 8), ["train", "validation"]).parts
+    assert (len(parts["train"]), len(parts["validation"])) == (2, 1)
 
 
 def test_a_class_named_twice_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from fl_app.data.sources import load_split
 from fl_app.errors import DataError, OptionError
 from fl_app.sections import OptionValue
 from tests.data.conftest import write_images
+from tests.data.dicoms import CANARY, write_dicom
 from tests.options import run_config
 
 
@@ -119,3 +121,82 @@ def test_a_name_of_a_run_that_could_leave_the_folder_is_refused(name: str) -> No
     for node in (_simulated(0), _hospital("/images")):
         with pytest.raises(OptionError, match="The run's name must consist of"):
             state_folder(node, "/runs/x", name)
+
+
+def _table(folder: Path, lines: list[str]) -> Path:
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_hospital_with_patients_holds_out_whole_patients(tmp_path: Path) -> None:
+    write_images(tmp_path, {"files": 12})
+    lines = [f"files/patient-{number}.png,{'ab'[number % 2]},anna-{number // 3}" for number in range(12)]
+    local = load_local(_folder_run(), _hospital(_table(tmp_path, ["file,label,patient", *lines])))
+    assert local.train.patients is not None and local.validation.patients is not None
+    assert (len(local.train), len(local.validation)) == (9, 3)
+    assert len(set(local.validation.patients.tolist())) == 1
+    assert not set(local.train.patients.tolist()) & set(local.validation.patients.tolist())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_split_of_the_hospitals_own_is_kept_and_its_test_part_left_alone(tmp_path: Path, share: float) -> None:
+    write_images(tmp_path, {"files": 6})
+    splits = ["train", "val", "train", "test", "val", "train"]
+    lines = [f"files/patient-{number}.png,a,{split}" for number, split in enumerate(splits)]
+    _table(tmp_path, ["file,label,split", *lines])
+    local = load_local(_folder_run(validation_share=share), _hospital(tmp_path))
+    assert (len(local.train), len(local.validation)) == (3, 2)
+
+
+def test_frames_of_a_patient_stay_together_by_the_number_in_the_dicom_file(tmp_path: Path) -> None:
+    for number in range(4):
+        pixels = np.full((3, 4, 4), number, dtype=np.uint8)
+        write_dicom(tmp_path / "a" / f"{number}.dcm", pixels, PatientID=f"{CANARY}-{number // 2}")
+    local = load_local(_folder_run(), _hospital(tmp_path))
+    assert (len(local.train), len(local.validation)) == (6, 6)
+
+
+def test_dicom_files_of_one_patient_in_two_parts_are_refused_without_the_number(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write_dicom(tmp_path / part / "a" / "scan.dcm", np.zeros((2, 2), dtype=np.uint8))
+    with pytest.raises(DataError, match="by the PatientID of their DICOM files") as caught:
+        load_local(_folder_run(), _hospital(tmp_path))
+    assert CANARY not in str(caught.value) and caught.value.public == "images of one patient lie in two parts"
+
+
+def test_the_column_of_the_table_goes_before_the_number_in_the_dicom_file(tmp_path: Path) -> None:
+    for number in range(4):
+        write_dicom(tmp_path / f"{number}.dcm", np.zeros((2, 2), dtype=np.uint8))  # all of one PatientID
+    lines = [f"{number}.dcm,a,{number}" for number in range(4)]
+    local = load_local(_folder_run(), _hospital(_table(tmp_path, ["file,label,patient", *lines])))
+    assert (len(local.train), len(local.validation)) == (3, 1)
+
+
+def test_images_of_a_single_patient_cannot_be_held_out_and_the_node_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_images(tmp_path, {"files": 3})
+    lines = [f"files/patient-{number}.png,a,anna" for number in range(3)]
+    local = load_local(_folder_run(), _hospital(_table(tmp_path, ["file,label,patient", *lines])))
+    assert (len(local.train), len(local.validation)) == (3, 0)
+    assert "All images show one patient" in caplog.text and "anna" not in caplog.text
+
+
+def test_the_hospital_says_how_many_files_may_be_broken(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 3})
+    (tmp_path / "a" / "z.png").write_bytes(b"x")
+    assert load_local(_folder_run(), _hospital(tmp_path, max_unreadable_share=0.25)).num_unreadable == 1
+    with pytest.raises(DataError, match="1 of 4 image files"):
+        load_local(_folder_run(), _hospital(tmp_path))
+
+
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet", "shard"])
+def test_in_a_simulation_a_patient_belongs_to_one_node_and_one_side(tmp_path: Path, scheme: str) -> None:
+    write_images(tmp_path, {"files": 24})
+    lines = [f"files/patient-{number}.png,{'ab'[number % 2]},{number // 2}" for number in range(24)]
+    _table(tmp_path, ["file,label,patient", *lines])
+    config = run_config({**_folder_run(directory=str(tmp_path)).to_flat(), "partition.scheme": scheme})
+    nodes = [load_local(config, _simulated(number)) for number in range(3)]
+    sides = [part.patients for node in nodes for part in (node.train, node.validation)]
+    patients = [number for side in sides if side is not None for number in set(side.tolist())]
+    assert sorted(patients) == list(range(12))

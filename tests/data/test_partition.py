@@ -1,15 +1,18 @@
 """Sharing out: complete, disjoint, by seed; and the images a node holds out."""
 
+import dataclasses
 import random
 from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_app.config import PartitionOptions, Scheme
+from fl_app.data.images import ImageSet
 from fl_app.data.partition import partition, split_validation
 from fl_app.errors import OptionError
 from fl_app.sections import OptionValue
@@ -171,3 +174,47 @@ def test_validation_depends_on_seed_and_site_and_on_nothing_else() -> None:
     assert held_out(0, "north") == held_out(0, "north")
     assert held_out(0, "north") != held_out(1, "north")
     assert held_out(0, "north") != held_out(0, "south")
+
+
+def _of_patients(labels: list[int], patients: list[int]) -> ImageSet:
+    return dataclasses.replace(image_set(labels, 5), patients=torch.tensor(patients, dtype=torch.int64))
+
+
+@settings(deadline=None)
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=40),
+    share=st.floats(0, 0.99),
+    seed=_SEEDS,
+)
+def test_no_patient_is_ever_on_two_sides_and_no_image_is_lost(
+    pairs: list[tuple[int, int]], share: float, seed: int
+) -> None:
+    images = _of_patients([label for label, _ in pairs], [patient for _, patient in pairs])
+    train, validation = split_validation(images, share, seed, "north")
+    assert train.patients is not None and validation.patients is not None
+    assert not set(train.patients.tolist()) & set(validation.patients.tolist())
+    assert sorted(train.labels.tolist() + validation.labels.tolist()) == sorted(images.labels.tolist())
+    if share > 0 and len({patient for _, patient in pairs}) >= 2:
+        assert len(train) and len(validation)
+
+
+@given(labels=st.lists(st.integers(0, 4), max_size=40), share=st.floats(0, 0.99), seed=_SEEDS)
+def test_where_each_image_shows_another_patient_the_split_is_the_one_without_patients(
+    labels: list[int], share: float, seed: int
+) -> None:
+    plain = split_validation(image_set(labels, 5), share, seed, "north")
+    split = split_validation(_of_patients(labels, list(range(len(labels)))), share, seed, "north")
+    assert [part.labels.tolist() for part in split] == [part.labels.tolist() for part in plain]
+    assert [part.images.tolist() for part in split] == [part.images.tolist() for part in plain]
+
+
+def test_a_patient_counts_for_the_class_of_most_images_and_for_the_first_one_where_they_are_even() -> None:
+    labels, unit_of = _of_patients([3, 1, 3, 2, 0, 0], [7, 7, 7, 2, 2, 5]).units()
+    assert labels.tolist() == [0, 0, 3]  # of patients 2, 5 and 7
+    assert unit_of.tolist() == [2, 2, 2, 0, 0, 1]
+
+
+def test_the_share_of_each_class_holds_for_patients() -> None:
+    patients = [number // 3 for number in range(120)]  # 40 patients of 3 images
+    _, validation = split_validation(_of_patients([patient % 4 for patient in patients], patients), 0.2, 0, "north")
+    assert validation.class_counts().tolist() == [6, 6, 6, 6, 0]

@@ -1,0 +1,127 @@
+"""What a folder says of its files: which class, which part, which patient; from class folders or from a table."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fl_app.data.label_table import Row, find_table, read_table
+from fl_app.data.listing import KINDS, is_image, visible
+from fl_app.data.parts import PART_NAMES, Part
+from fl_app.errors import DataError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file and what is said of it.
+
+    Attributes:
+        path: the file, which need not exist where a table names it.
+        class_name: its label.
+        part: where it belongs; `train` where nothing is said.
+        patient: whom it shows; empty where nothing is said. It never leaves the node.
+    """
+
+    path: Path
+    class_name: str
+    part: Part
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All files of a folder.
+
+    Attributes:
+        layout: how labels are given.
+        class_names: those that the folder knows, sorted; a class folder may be empty.
+        entries: one for each file, in a fixed order.
+    """
+
+    layout: Literal["class folders", "table"]
+    class_names: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+
+def list_entries(directory: Path, class_names: Sequence[str] = ()) -> Listing:
+    """List a folder by its table, `labels.csv` or the only other CSV file, else by its class folders.
+
+    Args:
+        directory: the hospital's folder.
+        class_names: the agreed ones, others are refused; empty: whatever is found.
+
+    Raises:
+        DataError: the folder is missing, or holds what does not fit.
+    """
+    table = find_table(directory)
+    if table is not None:
+        rows = read_table(table)
+        _check_labels(rows, class_names, table)
+        entries = [Entry(row.path, row.label, row.part, row.patient) for row in rows]
+        return Listing("table", tuple(sorted({row.label for row in rows})), tuple(entries))
+    found = list(_class_folders(directory, class_names))
+    names = sorted({folder.name for _, folder in found})
+    return Listing("class folders", tuple(names), tuple(_files(found)))
+
+
+def no_image(directory: Path, class_names: Iterable[str]) -> DataError:
+    """Say that a folder holds nothing to train on, and what was expected."""
+    names = ", ".join(class_names)
+    return DataError(
+        f"{directory} holds no image. Expected {KINDS} files in subfolders named {names or 'as the classes'}, "
+        "or a table labels.csv with the columns file and label.",
+        public="the data folder holds no image",
+    )
+
+
+def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tuple[Part, Path]]:
+    """Yield the folders of classes: in `train`, `val`, `validation`, `test`, or else right in the folder."""
+    paths = visible(directory)
+    parts = {path: PART_NAMES[path.name] for path in paths if path.name in PART_NAMES and path.is_dir()}
+    parts = {path: part for path, part in parts.items() if path.name not in class_names}
+    if "train" not in parts.values():
+        others = [path for path in paths if path not in parts]
+        yield from (("train", path) for path in _check_folders(others, class_names))
+    for path, part in parts.items():
+        yield from ((part, folder) for folder in _check_folders(visible(path), class_names))
+
+
+def _check_folders(paths: Iterable[Path], class_names: Sequence[str]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            if class_names and path.name not in class_names:
+                raise DataError(
+                    f"{path} is not a class of this run; {_expected(path.name, class_names)}",
+                    public="the data folder holds a folder that is not a class of this run",
+                )
+            yield path
+        elif is_image(path):
+            raise DataError(f"{path} lies outside the class folders.", public="an image lies outside the class folders")
+
+
+def _files(folders: Iterable[tuple[Part, Path]]) -> Iterator[Entry]:
+    for part, folder in folders:
+        for path in visible(folder):
+            if not is_image(path):
+                raise DataError(
+                    f"{path} is no {KINDS} file. Expected nothing else in a class folder.",
+                    public=f"a class folder holds something that is no {KINDS} file",
+                )
+            yield Entry(path, folder.name, part)
+
+
+def _check_labels(rows: Iterable[Row], class_names: Sequence[str], table: Path) -> None:
+    for row in rows:
+        if class_names and row.label not in class_names:
+            raise DataError(
+                f"{table}, line {row.line}: the label '{row.label}' is not a class of this run; "
+                f"{_expected(row.label, class_names)}",
+                public="the table of labels holds a label that is not a class of this run",
+            )
+
+
+def _expected(name: str, class_names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, class_names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"its classes are {', '.join(class_names)}.{hint}"

@@ -1,0 +1,174 @@
+"""The table of labels: a CSV file of `file,label[,patient][,split]` at the top of a folder."""
+
+import csv
+import difflib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from fl_app.data.listing import visible
+from fl_app.data.parts import PART_NAMES, Part
+from fl_app.errors import DataError
+
+_NAME = "labels.csv"
+_REQUIRED = ("file", "label")
+_COLUMNS = (*_REQUIRED, "patient", "split")
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        line: its number in the file, for messages.
+        path: the file, inside the folder; it need not exist.
+        label: the class's name.
+        patient: whom the image shows; empty where the table has no such column.
+        part: where the image belongs; `train` where the table has no column `split`.
+    """
+
+    line: int
+    path: Path
+    label: str
+    patient: str
+    part: Part
+
+
+def find_table(directory: Path) -> Path | None:
+    """Return a folder's table: `labels.csv`, else the only CSV file at its top, else None.
+
+    Raises:
+        DataError: the folder cannot be listed, or holds several CSV files and none of that name.
+    """
+    tables = [path for path in visible(directory) if path.suffix.lower() == ".csv" and path.is_file()]
+    named = [path for path in tables if path.name.lower() == _NAME]
+    if len(tables) > 1 and not named:
+        raise DataError(
+            f"{directory} holds {len(tables)} CSV files: {', '.join(path.name for path in tables)}. "
+            f"Name the table of labels {_NAME}, or move the others elsewhere.",
+            public="the data folder holds several CSV files, and which one holds the labels is not clear",
+        )
+    return next(iter(named or tables), None)
+
+
+def read_table(path: Path) -> list[Row]:
+    """Read a table: UTF-8, a header, separated by comma, semicolon or tab; columns of other names are ignored.
+
+    Raises:
+        DataError: naming the line, where the table is not as described in `docs/data.md`.
+    """
+    lines = _cells(path)
+    header_line, header = next(lines, (1, []))
+    columns = _find_columns(path, header_line, header)
+    rows = [_read_row(path, line, cells, len(header), columns) for line, cells in lines]
+    _refuse_repetitions(path, rows)
+    if "split" in columns:
+        _refuse_shared_patients(path, rows)
+    return rows
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of each line that is not blank."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", public="a file cannot be read") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8'.",
+            public="the table of labels is not UTF-8 text",
+        ) from error
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield reader.line_num, stripped
+    except csv.Error as error:
+        _refuse(path, reader.line_num, f"is not CSV ({error})")
+
+
+def _find_columns(path: Path, line: int, header: Sequence[str]) -> dict[str, int]:
+    """Return the place of each known column."""
+    names = [name.lower() for name in header]
+    for name in names:
+        close = difflib.get_close_matches(name, _COLUMNS, n=1, cutoff=0.75)
+        if name not in _COLUMNS and close:  # a patient's column misspelt would silently be no patient's column
+            _refuse(path, line, f"has a column '{name}'; is '{close[0]}' meant? Rename it", "has an unclear header")
+    repeated = [name for name in _COLUMNS if names.count(name) > 1]
+    if repeated:
+        _refuse(path, line, f"has several columns '{repeated[0]}'", "has an unclear header")
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        _refuse(
+            path,
+            line,
+            f"has no column {' and no column '.join(map(repr, missing))}. Expected a header such as "
+            "file,label,patient,split, the last two where you have them; found " + (", ".join(header) or "nothing"),
+            "has no header with the columns file and label",
+        )
+    return {name: names.index(name) for name in _COLUMNS if name in names}
+
+
+def _read_row(path: Path, line: int, cells: Sequence[str], width: int, columns: dict[str, int]) -> Row:
+    if len(cells) != width:
+        _refuse(path, line, f"has {len(cells)} cells, the header has {width}", "has a line of another length")
+    values = {name: cells[place] for name, place in columns.items()}
+    empty = [name for name, value in values.items() if not value]
+    if empty:
+        _refuse(path, line, f"has no {empty[0]}", "has an empty cell")
+    split = values.get("split", "train").lower()
+    if split not in PART_NAMES:
+        _refuse(path, line, f"has the split '{split}'; expected {', '.join(PART_NAMES)}", "has an unknown split")
+    file = _inside(path, line, values["file"])
+    return Row(line, file, values["label"], values.get("patient", ""), PART_NAMES[split])
+
+
+def _inside(table: Path, line: int, name: str) -> Path:
+    """Return the path of a file that lies in the table's folder, or refuse."""
+    relative = PurePosixPath(name.replace("\\", "/"))
+    outside = relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0] if relative.parts else True
+    try:
+        path = table.parent / relative
+        outside = outside or not path.resolve().is_relative_to(table.parent.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name too long, a zero byte, a loop of links
+        outside = True
+    if outside:
+        _refuse(
+            table,
+            line,
+            f"names the file '{name}'. Expected a path inside the folder, relative to it",
+            "names a file outside the data folder",
+        )
+    return path
+
+
+def _refuse_repetitions(path: Path, rows: Sequence[Row]) -> None:
+    seen: dict[Path, int] = {}
+    for row in rows:
+        if row.path in seen:
+            _refuse(path, row.line, f"names the same file as line {seen[row.path]}", "names a file twice")
+        seen[row.path] = row.line
+
+
+def _refuse_shared_patients(path: Path, rows: Sequence[Row]) -> None:
+    """Refuse a split with a patient on two sides; the message names lines, and no patient."""
+    seen: dict[str, Row] = {}
+    for row in rows:
+        first = seen.setdefault(row.patient, row)
+        if row.patient and first.part != row.part:
+            _refuse(
+                path,
+                row.line,
+                f"puts a patient into '{row.part}' whom line {first.line} puts into '{first.part}'. "
+                "All images of a patient belong to one part",
+                "puts a patient into two parts",
+            )
+
+
+def _refuse(path: Path, line: int, what: str, public: str = "is not CSV") -> NoReturn:
+    raise DataError(f"{path}, line {line} {what}.", public=f"the table of labels {public}")

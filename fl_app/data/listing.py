@@ -1,0 +1,87 @@
+"""Which files of a folder count: what is an image by its name, and what file managers leave there."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fl_app.errors import DataError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+KINDS = "PNG, JPEG, TIFF or DICOM"
+_LITTER = ("thumbs.db", "desktop.ini", "dicomdir")  # left by file managers and archives, as are names with a dot first
+_DICOM_MARK = b"DICM"  # after 128 bytes of anything
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is DICOM, by its suffix or, where that says nothing, by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM_SUFFIXES or suffix in PICTURE_SUFFIXES:
+        return suffix in DICOM_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == _DICOM_MARK
+    except OSError:
+        return False
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a path is a file of a kind that can be read; the file itself may be broken."""
+    return path.is_file() and (path.suffix.lower() in PICTURE_SUFFIXES or is_dicom(path))
+
+
+def visible(folder: Path) -> list[Path]:
+    """List a folder in a fixed order, without what file managers leave there.
+
+    Raises:
+        DataError: it is missing or cannot be listed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"The data folder {folder} does not exist.", public="the data folder does not exist")
+    try:
+        return sorted(path for path in folder.iterdir() if _is_visible(path.name))
+    except OSError as error:
+        raise _unlisted(error) from error
+
+
+def find_images(directory: Path) -> tuple[list[Path], int]:
+    """Search a folder and the folders in it for images.
+
+    Returns:
+        The files, sorted; and how many files of other kinds were passed over, hidden ones and litter not counted.
+
+    Raises:
+        DataError: a folder cannot be listed, or no image is found.
+    """
+    try:
+        files = sorted(_files_below(directory))
+    except OSError as error:
+        raise _unlisted(error) from error
+    found = [path for path in files if is_image(path)]
+    if not found:
+        raise DataError(
+            f"{directory} holds no image. Expected {KINDS} files in it or in its subfolders.",
+            public="the data folder holds no image",
+        )
+    return found, len(files) - len(found)
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """Yield the visible files of a folder and of the folders in it; a folder that is a link is not entered."""
+
+    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
+        raise error
+
+    for folder, folders, names in os.walk(directory, onerror=refuse):
+        folders[:] = filter(_is_visible, folders)
+        yield from (Path(folder) / name for name in names if _is_visible(name))
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _LITTER
+
+
+def _unlisted(error: OSError) -> DataError:
+    return DataError(
+        f"The data folder cannot be listed: {error}. Check who may read it.", public="the data folder cannot be listed"
+    )

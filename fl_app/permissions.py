@@ -1,0 +1,67 @@
+"""What a hospital lets a run do: which tasks, and how many rounds a day."""
+
+import fcntl
+from datetime import UTC, datetime
+
+from fl_app.config import NodeConfig
+from fl_app.data.local import site_name, state_base
+from fl_app.errors import FlAppError
+
+
+class NotAllowedError(FlAppError):
+    """The hospital does not allow what the server asks; the whole text may leave, but for the state's folder."""
+
+
+def check_task(node: NodeConfig, task: str) -> None:
+    """Refuse a message about a task that the hospital does not take part in; a message about none is fine.
+
+    Raises:
+        NotAllowedError: the task is not one of the node option `tasks-allowed`.
+    """
+    if task and node.tasks_allowed and task not in node.tasks_allowed:
+        raise NotAllowedError(
+            f"This node does not take part in the task '{task}': its option 'tasks-allowed' names "
+            f"{', '.join(node.tasks_allowed)}."
+        )
+
+
+def count_round(node: NodeConfig, run_folder: str) -> None:
+    """Count a training message against the node option `max-rounds-per-day`, before it is obeyed.
+
+    The count lies in a file, a line for each message of the day (UTC), so that the next process sees it and one that
+    dies in its round has counted. A count that cannot be kept allows nothing.
+
+    Args:
+        node: the node's options; without a limit nothing is read or written.
+        run_folder: of the server; used in a simulation only.
+
+    Raises:
+        NotAllowedError: the limit of the day is reached, or the count cannot be kept.
+    """
+    if node.max_rounds_per_day == 0:
+        return
+    path = state_base(node, run_folder) / f"rounds@{site_name(node)}"  # no run's name has an @
+    today = _today()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            days = file.read().split()
+            if days.count(today) >= node.max_rounds_per_day:
+                raise NotAllowedError(
+                    f"This node has trained {node.max_rounds_per_day} times today, as often as its option "
+                    "'max-rounds-per-day' allows. It goes on after midnight UTC."
+                )
+            if today not in days:
+                file.truncate(0)
+            file.write(f"{today}\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotAllowedError(
+            f"{path} cannot be read or written ({error}): without it 'max-rounds-per-day' cannot be kept.",
+            public="this node cannot count the rounds of the day, and so takes part in none",
+        ) from error
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()

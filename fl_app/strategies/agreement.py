@@ -1,0 +1,110 @@
+"""What the sites of a run have in common: classes, channels and image size, compared before any training."""
+
+import difflib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fl_app.data.images import DatasetInfo
+from fl_app.errors import FederationError
+from fl_app.records import CONFIG, DESCRIBE, MalformedReply, SiteDescription, read_description
+from fl_app.strategies.exchange import exchange
+from fl_app.strategies.ledger import shorten
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 40
+_MOST_NAMES = 10
+
+
+def ask_descriptions(grid: Grid, nodes: Sequence[int], deadline_seconds: float) -> Iterator[Message]:
+    """Ask nodes what images they have, and yield the replies as they come."""
+    record = RecordDict({CONFIG: ConfigRecord()})
+    messages = [Message(record, dst_node_id=node, message_type=DESCRIBE) for node in nodes]
+    yield from exchange(grid, messages, deadline_seconds)
+
+
+def agree(grid: Grid, deadline_seconds: float) -> DatasetInfo:
+    """Ask all connected nodes, and return what all that answer have in common.
+
+    A node that cannot say what it has does not count: it is left out of the rounds, too.
+
+    Raises:
+        FederationError: sites disagree, the message names each one that differs from most and in what; or none answers.
+    """
+    found: list[SiteDescription] = []
+    problems: list[str] = []
+    for reply in ask_descriptions(grid, list(grid.get_node_ids()), deadline_seconds):
+        if reply.has_error():
+            problems.append(shorten(reply.error.reason))
+            continue
+        try:
+            found.append(read_description(reply))
+        except MalformedReply as error:
+            problems.append(shorten(str(error)))
+    for problem in problems:
+        log.warning("A node could not say what images it has: %s", problem)
+    if not found:
+        reasons = "; ".join(sorted(set(problems))) or "none answered before the deadline"
+        raise FederationError(f"No site says what images it has: {reasons}.")
+    agreed = common_info(found)
+    log.info(
+        "All %d sites have the classes %s; %d channels", len(found), _list(agreed.class_names), agreed.num_channels
+    )
+    return agreed
+
+
+def common_info(sites: Sequence[SiteDescription]) -> DatasetInfo:
+    """Return what all sites have; at least one site.
+
+    Raises:
+        FederationError: they disagree.
+    """
+    ordered = sorted(sites, key=lambda site: site.site)
+    most_common = Counter(site.info for site in ordered).most_common(1)[0][0]
+    like_it = [site.site[:50] for site in ordered if site.info == most_common]
+    differing = [
+        f"{site.site[:50]!r} has {'; '.join(compare(site.info, most_common))}"
+        for site in ordered
+        if site.info != most_common
+    ]
+    if differing:
+        raise FederationError(
+            f"The sites' images do not fit together. Compared with {', '.join(map(repr, like_it))}, "
+            f"{'. Site '.join(differing)}. Change the folders, or state 'data.class-names' and 'data.num-channels': "
+            "then a site may lack a class, and grey and RGB images are converted."
+        )
+    return most_common
+
+
+def compare(found: DatasetInfo, expected: DatasetInfo) -> list[str]:
+    """Say in what a site differs, for a sentence that begins 'Site x has'; nothing where it does not."""
+    differences = []
+    if found.class_names != expected.class_names:
+        differences.append(f"other classes than the run: {_compare_names(found.class_names, expected.class_names)}")
+    if found.num_channels != expected.num_channels:
+        differences.append(f"other channels than the run: found {found.num_channels}, expected {expected.num_channels}")
+    if found.image_size != expected.image_size:
+        differences.append(f"another image size than the run: found {found.image_size}, expected {expected.image_size}")
+    return differences
+
+
+def _compare_names(found: Sequence[str], expected: Sequence[str]) -> str:
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    if not missing and not extra:
+        return f"found them in the order {_list(found)}, expected {_list(expected)}"
+    parts = [f"missing {_list(missing)}"] if missing else []
+    if extra:
+        close = difflib.get_close_matches(extra[0], missing, n=1)
+        parts.append(f"extra {_list(extra)}" + (f" (is '{close[0][:_LONGEST_NAME]}' meant?)" if close else ""))
+    return ", ".join(parts)
+
+
+def _list(names: Sequence[str]) -> str:
+    """List names, not too many and none too long: they come from outside."""
+    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names[:_MOST_NAMES]]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -1,0 +1,104 @@
+"""One file's pixels: every depth and format, and what is no image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from fl_app.data.decoding import Header, UnreadableImageError, decode, read_header, scale_sixteen_bits
+
+RAMP = np.array([[0, 128, 129, 32_768], [4_095, 65_406, 65_407, 65_535]], dtype=np.uint16)
+EIGHT = [[0, 0, 1, 128], [16, 254, 255, 255]]  # each v / 257, rounded by hand
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_become_8_by_dividing_by_257(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RAMP).save(path)
+    assert decode(path, 1).tolist() == [[EIGHT]]
+
+
+def test_16_bits_in_32_are_scaled_like_16_bits(tmp_path: Path) -> None:
+    Image.fromarray(RAMP.astype(np.int32)).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.mode == "I"
+    assert decode(tmp_path / "a.tif", 1).tolist() == [[EIGHT]]
+
+
+def test_16_bits_of_the_other_byte_order_are_scaled_alike(tmp_path: Path) -> None:
+    Image.frombytes("I;16B", (4, 2), RAMP.astype(">u2").tobytes()).save(tmp_path / "a.tif")
+    assert decode(tmp_path / "a.tif", 1).tolist() == [[EIGHT]]
+
+
+@given(st.integers(0, 255))
+def test_8_bits_that_were_widened_to_16_come_back_as_they_were(value: int) -> None:
+    assert scale_sixteen_bits(np.array([value * 257])).tolist() == [value]
+
+
+@pytest.mark.parametrize("values", [[[-1, 5]], [[0, 65_536]]])
+def test_32_bit_values_beyond_16_bits_are_refused(tmp_path: Path, values: list[list[int]]) -> None:
+    Image.fromarray(np.array(values, dtype=np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImageError, match=r"its values reach from .* expected 0 to 65535"):
+        decode(tmp_path / "a.tif", 1)
+
+
+def test_fractions_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((2, 2), dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImageError, match="of kind F; save it with 8 or 16 bits"):
+        decode(tmp_path / "a.tif", 1)
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:
+    page = Image.new("L", (2, 2))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    with pytest.raises(UnreadableImageError, match="holds several pages"):
+        decode(tmp_path / "a.tif", 1)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_tiff_files_are_read_however_they_are_compressed(tmp_path: Path, compression: str) -> None:
+    pixels = np.full((16, 16), 77, dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.TIFF", format="TIFF", compression=compression)
+    assert torch.equal(decode(tmp_path / "a.TIFF", 1), torch.full((1, 1, 16, 16), 77, dtype=torch.uint8))
+
+
+def test_16_bit_grey_gives_three_equal_channels_where_rgb_is_wanted(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    assert decode(tmp_path / "a.png", 3).tolist() == [[EIGHT, EIGHT, EIGHT]]
+
+
+def pixels_of(kind: str) -> NDArray[np.generic]:
+    if kind == "rgb":
+        return np.zeros((3, 5, 3), dtype=np.uint8)
+    return np.zeros((3, 5), dtype=np.uint16 if kind == "16-bit" else np.uint8)
+
+
+@pytest.mark.parametrize(("kind", "num_channels"), [("grey", 1), ("rgb", 3), ("16-bit", 1)])
+def test_a_header_tells_size_channels_and_depth(tmp_path: Path, kind: str, num_channels: int) -> None:
+    Image.fromarray(pixels_of(kind)).save(tmp_path / "a.png")
+    assert read_header(tmp_path / "a.png") == Header(5, 3, num_channels, is_sixteen_bit=kind == "16-bit")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.dcm", "a", "a.tif"])
+def test_a_missing_file_is_unreadable(tmp_path: Path, name: str) -> None:
+    for read in (read_header, lambda path: decode(path, 1)):
+        with pytest.raises(UnreadableImageError) as caught:
+            read(tmp_path / name)
+        assert caught.value.public == "an image is broken"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.tif"])
+@given(content=st.binary(max_size=300))
+def test_bytes_that_are_no_image_are_unreadable_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    for start in (b"", b"II*\0", bytes(128) + b"DICM"):
+        path.write_bytes(start + content)
+        with pytest.raises(UnreadableImageError):
+            decode(path, 1)

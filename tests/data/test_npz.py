@@ -1,0 +1,123 @@
+"""A folder with an npz in MedMNIST's form, and every way in which one can be wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fl_app.data.folder import info, read_parts
+from fl_app.data.images import DatasetInfo
+from fl_app.errors import DataError
+from fl_app.sections import OptionValue
+from tests.options import run_config
+
+GREY = DatasetInfo(("a", "b", "c"), 1, 4)
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "train_images": np.arange(48, dtype=np.uint8).reshape(3, 4, 4),
+        "train_labels": np.array([[0], [2], [0]]),
+        "val_images": np.full((1, 4, 4), 7, dtype=np.uint8),
+        "val_labels": np.array([1]),
+        "test_images": np.zeros((2, 4, 4), dtype=np.uint8),
+        "test_labels": np.array([[1], [1]], dtype=np.uint8),
+    }
+    return {name: value for name, value in (found | changes).items() if value is not None}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    np.savez(folder / "images.npz", **arrays(**changes))
+    return folder
+
+
+def refusal(folder: Path, expected: DatasetInfo = GREY) -> str:
+    with pytest.raises(DataError) as caught:
+        read_parts(folder, expected, ["train", "validation"])
+    assert "npz" in caught.value.public and str(folder) not in caught.value.public
+    return str(caught.value)
+
+
+def test_the_parts_are_read_as_they_are(tmp_path: Path) -> None:
+    parts = read_parts(write(tmp_path), GREY, ["train", "validation", "test"]).parts
+    assert parts["train"].images.flatten().tolist() == list(range(48))
+    assert {name: part.labels.tolist() for name, part in parts.items()} == {
+        "train": [0, 2, 0],
+        "validation": [1],
+        "test": [1, 1],
+    }
+
+
+def test_parts_other_than_the_training_part_may_lack(tmp_path: Path) -> None:
+    lacking = dict.fromkeys(("val_images", "val_labels", "test_images", "test_labels"))
+    assert len(read_parts(write(tmp_path, **lacking), GREY, ["train", "validation"]).parts["validation"]) == 0
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 4, 1), (3, 4, 4, 3), (3, 9, 5, 3)])
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_images_get_the_expected_channels_and_size(tmp_path: Path, shape: tuple[int, ...], num_channels: int) -> None:
+    write(tmp_path, train_images=np.full(shape, 50, dtype=np.uint8))
+    found = read_parts(tmp_path, DatasetInfo(("a", "b", "c"), num_channels, 4), ["train"]).parts["train"].images
+    assert torch.equal(found, torch.full((3, num_channels, 4, 4), 50, dtype=torch.uint8))
+
+
+def test_16_bits_are_scaled_as_in_files(tmp_path: Path) -> None:
+    write(tmp_path, train_images=np.full((3, 4, 4), 32_768, dtype=np.uint16))
+    assert read_parts(tmp_path, GREY, ["train"]).parts["train"].images.unique().tolist() == [128]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_images": None}, "holds no array train_images"),
+        ({"train_labels": None}, "holds no array train_labels"),
+        ({"val_labels": None}, "holds no array val_labels"),
+        ({"train_images": np.zeros((3, 4), dtype=np.uint8)}, "train_images is uint8 [3, 4]"),
+        ({"train_images": np.zeros((3, 4, 4, 2), dtype=np.uint8)}, "train_images is uint8 [3, 4, 4, 2]"),
+        ({"train_images": np.zeros((3, 0, 4), dtype=np.uint8)}, "train_images is uint8 [3, 0, 4]"),
+        ({"train_images": np.zeros((3, 4, 4))}, "train_images is float64"),
+        ({"train_labels": np.zeros((3, 2), dtype=int)}, "Expected one label an image"),
+        ({"train_labels": np.zeros(2, dtype=int)}, "train_labels is int64 [2]"),
+        ({"train_labels": np.zeros(3)}, "train_labels is float64"),
+        ({"train_labels": np.array([0, 3, 0])}, "labels from 0 to 3. Expected 0 to 2"),
+        ({"train_labels": np.array([0, -1, 0])}, "labels from -1 to 0"),
+        ({"train_labels": np.array(["a", "b", "c"], dtype=object)}, "cannot be read as npz"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 40, b"\x93NUMPY"])
+def test_a_broken_npz_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "images.npz").write_bytes(content)
+    assert "images.npz cannot be read as npz" in refusal(tmp_path)
+
+
+def test_a_damaged_npz_is_our_error(tmp_path: Path) -> None:
+    content = bytearray((write(tmp_path) / "images.npz").read_bytes())
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        (tmp_path / "images.npz").write_bytes(damaged)
+        try:
+            read_parts(tmp_path, GREY, ["train", "validation"])
+        except DataError:
+            continue
+
+
+@pytest.mark.parametrize("other", ["more.npz", "labels.csv"])
+def test_a_second_source_of_labels_is_refused(tmp_path: Path, other: str) -> None:
+    (write(tmp_path) / other).touch()
+    assert "which one holds the images is not clear" in refusal(tmp_path)
+
+
+def test_classes_are_numbers_up_to_the_largest_of_any_part(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {
+        "data.source": "folder",
+        "data.directory": str(write(tmp_path)),
+        "data.image-size": 4,
+    }
+    assert info(run_config(options).data) == DatasetInfo(("0", "1", "2"), 1, 4)

@@ -1,0 +1,94 @@
+"""What a hospital learns of its own folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fl_app.data.survey import Survey, survey
+from fl_app.errors import DataError
+from tests.data.conftest import write_images
+from tests.data.dicoms import write_dicom
+
+
+def test_class_folders_are_counted_by_class_size_and_channels(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2, "b": 0}, size=(6, 4))
+    Image.new("RGB", (3, 3)).save(tmp_path / "b" / "c.png")
+    found = survey(tmp_path)
+    assert found == Survey(
+        layout="class folders",
+        class_counts={"a": 2, "b": 1},
+        part_counts={"train": 3},
+        sizes={(6, 4): 2, (3, 3): 1},
+        channels={1: 2, 3: 1},
+        num_files=3,
+        num_patients=None,
+        num_patients_on_two_sides=0,
+        unreadable=(),
+        labels_without_file=(),
+        files_without_label=(),
+        duplicates=(),
+        contradictions=(),
+        num_faint=0,
+    )
+    assert (found.num_images, found.unreadable_share) == (3, 0.0)
+
+
+def test_an_agreed_class_without_images_is_counted_as_none(tmp_path: Path) -> None:
+    assert survey(write_images(tmp_path, {"a": 1}), ["b", "a"]).class_counts == {"b": 0, "a": 1}
+
+
+def test_gaps_between_table_and_files_are_found_in_both_directions(tmp_path: Path) -> None:
+    write_images(tmp_path, {"x": 3})
+    lines = ["file,label", "x/patient-0.png,a", "x/patient-1.png,a", "x/gone.png,b", "broken.png,b"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    (tmp_path / "broken.png").write_bytes(b"x")
+    found = survey(tmp_path)
+    assert found.labels_without_file == ("x/gone.png",) and found.files_without_label == ("x/patient-2.png",)
+    ((name, reason),) = found.unreadable
+    assert name == "broken.png" and "cannot be read as an image" in reason
+    assert (found.class_counts, found.num_files, found.unreadable_share) == ({"a": 2, "b": 0}, 4, 0.5)
+
+
+def test_the_same_pixels_are_found_in_files_that_differ_and_labels_that_differ_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2, "b": 0})
+    with Image.open(tmp_path / "a" / "patient-0.png") as image:
+        image.save(tmp_path / "b" / "copy.tif")
+    with Image.open(tmp_path / "a" / "patient-1.png") as image:
+        image.save(tmp_path / "a" / "copy.tif")
+    found = survey(tmp_path)
+    assert sorted(found.duplicates) == [("a/copy.tif", "a/patient-1.png"), ("a/patient-0.png", "b/copy.tif")]
+    assert found.contradictions == (("a/patient-0.png", "b/copy.tif"),)
+
+
+def test_a_patient_of_dicom_files_on_two_sides_is_counted(tmp_path: Path) -> None:
+    for part, patient in (("train", "1"), ("val", "1"), ("test", "2")):
+        pixels = np.full((2, 2, 2), int(patient), dtype=np.uint8)
+        write_dicom(tmp_path / part / "a" / "scan.dcm", pixels, PatientID=patient)
+    found = survey(tmp_path)
+    assert (found.num_patients, found.num_patients_on_two_sides) == (2, 1)
+    assert found.part_counts == {"train": 2, "validation": 2, "test": 2} and found.num_files == 3
+
+
+def test_16_bit_images_that_use_12_bits_only_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for value in (3_900, 60_000):
+        Image.fromarray(np.full((2, 2), value, dtype=np.uint16)).save(tmp_path / "a" / f"{value}.png")
+    assert survey(tmp_path).num_faint == 1
+
+
+def test_an_npz_is_surveyed_by_its_arrays(tmp_path: Path) -> None:
+    images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=[0, 1], test_images=images[:1], test_labels=[1])
+    found = survey(tmp_path)
+    assert (found.layout, found.class_counts, found.num_files) == ("npz", {"0": 1, "1": 2}, 3)
+    assert found.part_counts == {"train": 2, "test": 1} and found.sizes == {(4, 4): 3}
+    assert found.duplicates == found.contradictions == (("train/0", "test/0"),)
+
+
+def test_what_no_run_could_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        survey(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="is not a class of this run"):
+        survey(write_images(tmp_path, {"x": 1}), ["a"])

@@ -1,0 +1,172 @@
+"""Hospitals with folders of their own, through the real server and the real nodes."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from PIL import Image
+
+from fl_app.artifacts import RunFolder
+from fl_app.data.images import DatasetInfo
+from fl_app.errors import FederationError, RunFolderError
+from fl_app.runs import note_agreement
+from fl_app.sections import OptionValue
+from tests.data.conftest import write_images
+from tests.data.dicoms import CANARY, write_dicom
+from tests.federation import LocalGrid, run_federation
+from tests.tiny import tiny_run
+
+OPEN: dict[str, OptionValue] = {
+    "tasks": "classification", "data.source": "folder", "data.image-size": 8, "data.limit": 0,
+    "classification.num-rounds": 1, "classification.head": "linear",
+}  # fmt: skip
+STATED: dict[str, OptionValue] = {**OPEN, "data.class-names": "a,b", "data.num-channels": 1}
+
+
+def hospitals(tmp_path: Path, *names: str, **options: Any) -> dict[int, dict[str, Any]]:
+    """Return node options of hospitals whose folders bear their names."""
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return {
+        number: {"data-path": str(tmp_path / name), "site": name, "state-dir": str(tmp_path / "state"), **named}
+        for number, name in enumerate(names)
+    }
+
+
+def federate(tmp_path: Path, options: dict[str, OptionValue], nodes: dict[int, dict[str, Any]]) -> LocalGrid:
+    return run_federation(tiny_run(tmp_path / "runs", options), len(nodes), node_options=nodes)
+
+
+def read(tmp_path: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "runs" / "run" / name).read_text())
+    return found
+
+
+def write_learnable(folder: Path, names: tuple[str, ...] = ("a", "b")) -> Path:
+    """Write images whose class is their brightness."""
+    generator = np.random.default_rng(len(folder.name))
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for image in range(12):
+            pixels = generator.integers(200 * number, 200 * number + 50, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{image}.png")
+    return folder
+
+
+def test_hospitals_agree_on_what_the_options_leave_open(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    federate(tmp_path, OPEN, hospitals(tmp_path, "north", "south", tell_class_names=True))
+    assert read(tmp_path, "run.json")["agreed"] == {"class-names": ["a", "b"], "num-channels": 1}
+    assert read(tmp_path, "status.json")["state"] == "completed"
+
+
+def test_a_disagreement_stops_the_run_before_training_and_names_site_and_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "north", {"benign": 3, "malignant": 3})
+    write_images(tmp_path / "south", {"benign": 3, "malignant": 3})
+    write_images(tmp_path / "west", {"benign": 3, "malignent": 3}, mode="RGB")
+    sent: list[str] = []
+    monkeypatch.setattr(LocalGrid, "push_messages", recorder(sent))
+    with pytest.raises(FederationError, match="'west' has other classes than the run: missing malignant, extra"):
+        federate(tmp_path, OPEN, hospitals(tmp_path, "north", "south", "west", tell_class_names=True))
+    assert set(sent) == {"query.describe"}
+    assert "other channels than the run: found 3, expected 1" in read(tmp_path, "status.json")["reason"]
+
+
+def recorder(sent: list[str]) -> Any:
+    real = LocalGrid.push_messages
+
+    def push(self: LocalGrid, messages: Any) -> Any:
+        batch = list(messages)
+        sent.extend(message.metadata.message_type for message in batch)
+        return real(self, batch)
+
+    return push
+
+
+def test_names_of_folders_stay_at_a_hospital_that_has_not_allowed_to_tell_them(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_images(tmp_path / name, {"anna": 3, "bert": 3})
+    with pytest.raises(FederationError, match="this hospital does not tell the names of its own") as caught:
+        federate(tmp_path, OPEN, hospitals(tmp_path, "north", "south"))
+    assert "anna" not in str(caught.value)
+
+
+def test_a_run_that_is_resumed_must_find_the_same_agreement(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"options": {}, "run-name": "run", "nodes": {}}))
+    note_agreement(folder, DatasetInfo(("a", "b"), 1, 8))
+    note_agreement(folder, DatasetInfo(("a", "b"), 1, 8))
+    with pytest.raises(RunFolderError, match="began with the classes a, b and 1 channels; now the hospitals have a, c"):
+        note_agreement(folder, DatasetInfo(("a", "c"), 1, 8))
+
+
+def test_files_that_cannot_be_read_are_told_as_a_number_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    (tmp_path / "south" / "a" / "secret.png").write_bytes(b"x")
+    descriptions: list[Message] = []
+
+    def keep(instruction: Message, reply: Message) -> Message:
+        if instruction.metadata.message_type == "query.describe":
+            descriptions.append(reply)
+        return reply
+
+    config = tiny_run(tmp_path / "runs", STATED)
+    with caplog.at_level(logging.INFO, "fl_app"):
+        run_federation(config, 2, node_options=hospitals(tmp_path, "north", "south"), meddle=keep)
+    nodes = [reply.content.config_records["node"] for reply in descriptions]
+    assert {node["site"]: node["unreadable-files"] for node in nodes} == {"north": 0, "south": 1}
+    assert "Site south leaves out 1 files" in caplog.text
+    assert "1 of 25 image files is missing or broken and left out" in caplog.text  # in the node's own log
+
+
+def test_a_hospital_keeps_to_its_own_limits(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    nodes = hospitals(tmp_path, "north", "south")
+    nodes[1]["max-rounds-per-day"] = 1
+    federate(tmp_path, {**STATED, "classification.num-rounds": 3}, nodes)
+    south = read(tmp_path, "status.json")["nodes"]["south"]
+    assert (south["contributed"], south["failed"]) == (1, 2)
+    assert "has trained 1 times today, as often as its option 'max-rounds-per-day' allows" in south["reasons"][0]
+
+
+def test_a_task_that_a_hospital_does_not_allow_is_refused_there_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    nodes = hospitals(tmp_path, "north", "south")
+    nodes[1]["tasks-allowed"] = "diffusion"
+    federate(tmp_path, STATED, nodes)
+    counts = read(tmp_path, "status.json")["nodes"]
+    assert counts["north"]["contributed"] == 1 and counts["south"]["contributed"] == 0
+    assert "does not take part in the task 'classification'" in counts["south"]["reasons"][0]
+
+
+def test_no_patient_and_no_name_of_a_file_leaves_a_hospital(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for site in ("north", "south"):
+        for number in range(12):
+            label = "ab"[number % 2]
+            pixels = generator.integers(number % 2 * 200, number % 2 * 200 + 50, (8, 8), dtype=np.uint8)
+            tags: dict[str, Any] = {"WindowCenter": 128, "WindowWidth": 256, "PatientID": f"{CANARY}-{number // 4}"}
+            write_dicom(tmp_path / site / label / f"CANARY-FILE-{number}.dcm", pixels, **tags)
+    seen: list[str] = []
+
+    def keep(instruction: Message, reply: Message) -> Message:
+        seen.append(repr(reply))
+        return reply
+
+    nodes = hospitals(tmp_path, "north", "south")
+    nodes[2] = nodes[1] | {"site": "broken", "data-path": str(tmp_path / "broken")}
+    (write_images(tmp_path / "broken", {"a": 0}) / "a" / "CANARY-FILE-X.dcm").write_bytes(b"x")
+    run_federation(tiny_run(tmp_path / "runs", STATED), 3, node_options=nodes, meddle=keep)
+    written = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert seen and written
+    assert not any("CANARY" in text for text in seen) and not any(b"CANARY" in content for content in written)
+    assert "1 of 1 image files is missing or broken" in json.dumps(read(tmp_path, "status.json"))
