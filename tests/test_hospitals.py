@@ -78,6 +78,24 @@ def test_a_disagreement_stops_the_run_before_training_and_names_site_and_differe
     assert "other channels than the run: found 3, expected 1" in read(tmp_path, "status.json")["reason"]
 
 
+def test_a_site_that_joins_later_and_differs_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    write_learnable(tmp_path / "west", ("a", "c"))
+    real = LocalGrid.get_node_ids
+
+    def all_but_west_at_first(self: LocalGrid) -> list[int]:
+        has_begun = any(message.metadata.message_type == "train" for message in self.sent)
+        return [node for node in real(self) if node != 1002 or has_begun]
+
+    monkeypatch.setattr(LocalGrid, "get_node_ids", all_but_west_at_first)
+    nodes = hospitals(tmp_path, "north", "south", "west", tell_class_names=True)
+    federate(tmp_path, {**OPEN, "classification.num-rounds": 2}, nodes)
+    counts = read(tmp_path, "status.json")["nodes"]
+    assert {site: node["contributed"] for site, node in counts.items()} == {"north": 2, "south": 2, "node-1002": 0}
+    assert "Site 'west' has other classes than the run: missing b, extra c" in counts["node-1002"]["reasons"][0]
+
+
 def recorder(sent: list[str]) -> Any:
     real = LocalGrid.push_messages
 

@@ -34,7 +34,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     images = load_split(config.data, "train", config.seed)
     if "classification" in config.tasks and config.data.source != "folder":
         load_split(config.data, "test", config.seed)
-    partition(images.labels.numpy(), num_nodes, config.partition, config.seed)
+    partition(images.units()[0], num_nodes, config.partition, config.seed)
 
 
 def _check_writable(output: Path) -> None:

@@ -220,7 +220,7 @@ def _check_problems(problems: Sequence[UnreadableImageError], num_files: int, ma
     if not problems:
         return
     count = f"{len(problems)} of {num_files} image files {'is' if len(problems) == 1 else 'are'} missing or broken"
-    if len(problems) > max_share * num_files:
+    if len(problems) / num_files > max_share:
         raise DataError(
             f"{count}; allowed is a share of {max_share:g} (node option 'max-unreadable-share'). "
             f"The first one: {problems[0]}",

@@ -64,7 +64,7 @@ class Survey:
 
     @property
     def unreadable_share(self) -> float:
-        """Return the share of labelled files that are missing or broken, as `max-unreadable-share` counts it."""
+        """Return the share of labelled files of all parts that are missing or broken."""
         bad = len(self.unreadable) + len(self.labels_without_file)
         return bad / self.num_files if self.num_files else 0.0
 

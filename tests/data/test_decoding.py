@@ -1,11 +1,13 @@
 """One file's pixels: every depth and format, and what is no image."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -35,6 +37,7 @@ def test_16_bits_of_the_other_byte_order_are_scaled_alike(tmp_path: Path) -> Non
     assert decode(tmp_path / "a.tif", 1).tolist() == [[EIGHT]]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255))
 def test_8_bits_that_were_widened_to_16_come_back_as_they_were(value: int) -> None:
     assert scale_sixteen_bits(np.array([value * 257])).tolist() == [value]
@@ -72,6 +75,18 @@ def test_16_bit_grey_gives_three_equal_channels_where_rgb_is_wanted(tmp_path: Pa
     assert decode(tmp_path / "a.png", 3).tolist() == [[EIGHT, EIGHT, EIGHT]]
 
 
+def test_16_bit_colours_keep_their_upper_8_bits(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixel = b"\0" + struct.pack(">HHH", 0x12FF, 0xAB00, 0xFFFF)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixel)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert decode(tmp_path / "a.png", 3).flatten().tolist() == [0x12, 0xAB, 0xFF]
+
+
 def pixels_of(kind: str) -> NDArray[np.generic]:
     if kind == "rgb":
         return np.zeros((3, 5, 3), dtype=np.uint8)
@@ -93,6 +108,7 @@ def test_a_missing_file_is_unreadable(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.tif"])
+@settings(max_examples=40, deadline=None)
 @given(content=st.binary(max_size=300))
 def test_bytes_that_are_no_image_are_unreadable_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes

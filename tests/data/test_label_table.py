@@ -128,7 +128,7 @@ def test_labels_csv_is_the_table_among_several_and_any_other_where_it_is_alone(t
 TEXT = st.text(st.sampled_from("ab.,;\t\n\r\"'/\\ \0\ufeffä:"), max_size=30)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=st.sampled_from(["", "file,label\n", "file;label;split\n", "file,label,patient,split\n"]), body=TEXT)
 def test_any_text_gives_rows_inside_the_folder_or_our_error_and_no_other(
     tmp_path: Path, header: str, body: str
@@ -141,6 +141,7 @@ def test_any_text_gives_rows_inside_the_folder_or_our_error_and_no_other(
         assert row.label and row.path.resolve().is_relative_to(tmp_path.resolve()) and row.path != tmp_path
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_give_rows_or_our_error_and_no_other(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -152,7 +153,7 @@ def test_any_bytes_give_rows_or_our_error_and_no_other(
         return
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["train", "val", "test"])), min_size=1, max_size=8))
 def test_a_split_is_taken_exactly_if_no_patient_is_on_two_sides(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]

@@ -198,6 +198,7 @@ def test_no_patient_is_ever_on_two_sides_and_no_image_is_lost(
         assert len(train) and len(validation)
 
 
+@settings(deadline=None)
 @given(labels=st.lists(st.integers(0, 4), max_size=40), share=st.floats(0, 0.99), seed=_SEEDS)
 def test_where_each_image_shows_another_patient_the_split_is_the_one_without_patients(
     labels: list[int], share: float, seed: int

@@ -1,7 +1,7 @@
 """What sites have in common, and what is said where they do not."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
@@ -59,6 +59,7 @@ def test_names_from_outside_are_cut_and_counted() -> None:
     assert "and 40 more" in text and len(text) < 1200
 
 
+@settings(deadline=None)
 @given(st.lists(INFOS, min_size=1, max_size=5))
 def test_sites_agree_exactly_if_all_have_the_same_whatever_their_order(infos: list[DatasetInfo]) -> None:
     sites = [site(f"s{number}", info) for number, info in enumerate(infos)]
@@ -68,6 +69,7 @@ def test_sites_agree_exactly_if_all_have_the_same_whatever_their_order(infos: li
         assert refusal(*sites) == refusal(*reversed(sites))
 
 
+@settings(deadline=None)
 @given(INFOS, INFOS)
 def test_a_difference_is_named_exactly_if_there_is_one(found: DatasetInfo, expected: DatasetInfo) -> None:
     assert bool(compare(found, expected)) == (found != expected)
