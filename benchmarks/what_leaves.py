@@ -36,6 +36,7 @@ _EXPLAINED = {
     r"node/class-names": "the names of the classes",
     r"node/(num-channels|image-size)": "channels and side of the images, as the run's options have them",
     r"node/(train|validation)-counts": "how many images of each class there are to train on, and held out",
+    r"node/unreadable-files": "how many files were left out because they are missing or broken",
     r"node/(task|server-round)": "which task and round this answers",
     r"weights/.*": "the network's weights after local training",
     r"node-ema/.*": "the average of those weights over the steps of training, with `diffusion.node-ema`",
