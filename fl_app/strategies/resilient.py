@@ -300,10 +300,17 @@ class Resilient(Streaming):
             self.observer.waiting(connected, needed)
             if time.monotonic() - started > self.options.wait_seconds:
                 raise FederationError(
-                    f"{connected} of {needed} nodes connected within {self.options.wait_seconds:g} s. Start the "
-                    "missing nodes, or lower 'federation.min-nodes'."
+                    f"{connected} of {needed} nodes connected within {self.options.wait_seconds:g} s"
+                    f"{self._who_is_here(grid)}. Start the missing nodes, or lower 'federation.min-nodes'."
                 )
             time.sleep(_WAIT_POLL_SECONDS)
+
+    def _who_is_here(self, grid: Grid) -> str:
+        """Name the sites that are connected, which are asked for their names first: so it is plain who is missing."""
+        self.roster.update(grid)
+        connected = set(grid.get_node_ids())
+        here = [site for site, node in self.roster.names().items() if node in connected]
+        return f": {', '.join(here)}" if here else ""
 
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
         """Return node ids by site: the connected ones, or a seeded draw of them."""

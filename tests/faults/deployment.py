@@ -34,6 +34,7 @@ class Deployment:
         address: of the SuperLink.
         processes: by name; the newest one where it was started again.
         started: all of them.
+        deadline_seconds: what a round may take, by what this machine took to start the federation.
     """
 
     def __init__(self, home: Path, token: str) -> None:
@@ -45,6 +46,7 @@ class Deployment:
         self.authority = self.server / "ca.crt"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.started: list[subprocess.Popen[bytes]] = []
+        self.deadline_seconds = 60.0
         self._token = token
         make_certificates(self.server, ["localhost", "127.0.0.1"], 30)
         self.environment = self._environment(self.server)
@@ -175,6 +177,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
     token = secrets.token_hex(16)
     federation = Deployment(home, token)
     try:
+        begun = time.monotonic()
         federation.start_superlink()
         federation.start_executor()
         for site in SITES:
@@ -183,6 +186,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
             federation.start_hospital(site, variables=nan_switch(federation.hospital(site)))
         for site in SITES:
             wait_until(lambda site=site: "SuperNode ID" in federation.log(site), f"{site} is connected", 60)  # type: ignore[misc]
+        federation.deadline_seconds = 30.0 + 5 * round(time.monotonic() - begun)
         yield federation
     finally:
         end_processes(token)

@@ -8,7 +8,7 @@ from fl_app.sections import OptionValue
 from tests.faults.deployment import Deployment, wait_until
 from tests.faults.images import CLASSES
 
-_ROUND_SECONDS = 200.0  # a deadline, and the messages that find out who is there
+_AROUND_A_ROUND = 100.0  # seconds to find out who is there, and that a silent node is not
 ENDED = ("completed", "degraded", "failed")
 
 
@@ -31,7 +31,7 @@ def small_classification(federation: Deployment, name: str, num_rounds: int) -> 
         "federation.min-nodes": 3,
         "federation.wait-seconds": 60.0,
         "federation.min-replies": 1,
-        "federation.round-deadline-seconds": 90.0,
+        "federation.round-deadline-seconds": federation.deadline_seconds,
     }
 
 
@@ -41,6 +41,7 @@ class Run:
     def __init__(self, federation: Deployment, options: dict[str, OptionValue]) -> None:
         self.federation = federation
         self.options = options
+        self.patience_seconds = _AROUND_A_ROUND + 2 * federation.deadline_seconds
         self.folder = RunFolder(federation.runs / str(options["run-name"]))
         self._submitted = time.time()  # a resumed run has a status already
         self.id = federation.submit(options)
@@ -59,7 +60,7 @@ class Run:
             is_new = status.get("round") == len(self.folder.read_metrics()) + 1
             return bool(is_new and status["asked"] and not status["replied"] and not status["failed"])
 
-        wait_until(is_fresh, "a round begins", 2 * _ROUND_SECONDS)
+        wait_until(is_fresh, "a round begins", 2 * self.patience_seconds)
         return int(self.status["round"])
 
     def end_round(self, number: int) -> dict[str, Any]:
@@ -71,17 +72,17 @@ class Run:
                 self._check_going_on(self.status)
             return is_there
 
-        wait_until(is_over, f"round {number} ends", _ROUND_SECONDS)
+        wait_until(is_over, f"round {number} ends", self.patience_seconds)
         return self.folder.read_metrics()[number - 1]
 
-    def wait_for_end(self, seconds: float = 300.0) -> dict[str, Any]:
+    def wait_for_end(self) -> dict[str, Any]:
         """Wait until this run has ended, by its own account and by Flower's, and return status.json."""
 
         def has_ended() -> bool:
             status = self.status
             return status.get("updated", 0) > self._submitted and status["state"] in ENDED
 
-        wait_until(has_ended, "the run ends", seconds)
+        wait_until(has_ended, "the run ends", 6 * self.patience_seconds)
         wait_until(lambda: self.federation.flower_status(self.id).startswith("finished"), "Flower knows it", 60)
         return self.status
 
