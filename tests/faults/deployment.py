@@ -186,7 +186,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
             federation.start_hospital(site, variables=nan_switch(federation.hospital(site)))
         for site in SITES:
             wait_until(lambda site=site: "SuperNode ID" in federation.log(site), f"{site} is connected", 60)  # type: ignore[misc]
-        federation.deadline_seconds = 30.0 + 5 * round(time.monotonic() - begun)
+        federation.deadline_seconds = 30.0 + 3 * round(time.monotonic() - begun)
         yield federation
     finally:
         end_processes(token)

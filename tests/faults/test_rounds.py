@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.faults.deployment import SITES, Deployment, wait_until
 from tests.faults.images import CANARY, find_private
@@ -40,6 +42,16 @@ def all_contribute(run: Run) -> None:
 
 def descendants(federation: Deployment, name: str) -> list[psutil.Process]:
     return psutil.Process(federation.processes[name].pid).children(recursive=True)
+
+
+def running(federation: Deployment, name: str, program: str) -> list[psutil.Process]:
+    """Find the processes of a program that a process of the federation has started and that have not ended."""
+    found = []
+    for process in descendants(federation, name):
+        with suppress(psutil.Error):  # ended meanwhile
+            if program in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def test_a_lost_mount_costs_the_hospital_that_round(federation: Deployment, run: Run) -> None:
@@ -102,13 +114,12 @@ def test_a_hospital_that_trusts_signed_code_only_refuses_and_the_others_go_on(fe
     home = federation.hospital("strict")
     federation.register("strict")
     trusted = home / "trusted.yaml"
-    public = subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / "signer")], check=True, capture_output=True
-    )
-    assert public.returncode == 0
-    trusted.write_text(f"fpk_1: '{(home / 'signer.pub').read_text().strip()}'\n")
+    signer = Ed25519PrivateKey.generate().public_key()
+    trusted.write_text(f"fpk_1: {signer.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()}\n")
     federation.start_hospital("strict", "--trusted-entities", str(trusted))
-    wait_until(lambda: "FAB could not be verified" in federation.log("strict"), "the code is refused", 120)
+    wait_until(
+        lambda: "FAB could not be verified" in federation.log("strict"), "the code is refused", run.patience_seconds
+    )
     number = run.begin_round()
     line = run.end_round(number)
     federation.send("strict", signal.SIGTERM)
@@ -125,7 +136,7 @@ def test_a_hospital_slower_than_the_deadline_is_late_and_comes_back(federation: 
         process.suspend()
     line = run.end_round(number)
     for process in stopped:
-        if process.is_running():
+        with suppress(psutil.NoSuchProcess):  # it had ended before it was stopped, and is buried now
             process.resume()
     assert outcomes(line) == fails_alone("south", "late")
     assert line["nodes"]["south"]["reason"] == f"no reply within {federation.deadline_seconds:g} s"
@@ -134,8 +145,7 @@ def test_a_hospital_slower_than_the_deadline_is_late_and_comes_back(federation: 
 
 def test_a_killed_hospital_costs_a_round_and_returns(federation: Deployment, run: Run) -> None:
     number = run.begin_round()
-    received = federation.log("north").count("Received successfully")
-    wait_until(lambda: federation.log("north").count("Received successfully") > received, "north has its task", 30)
+    wait_until(lambda: running(federation, "north", "flwr-clientapp"), "north has its task", run.patience_seconds)
     federation.send("north", signal.SIGKILL)
     line = run.end_round(number)
     assert outcomes(line) in (fails_alone("north"), fails_alone("north", "late"))
@@ -159,7 +169,7 @@ def test_a_killed_server_app_is_resumed_and_the_run_says_at_its_end_what_happene
     federation: Deployment, run: Run
 ) -> None:
     number = run.begin_round()
-    (server_app,) = [one for one in descendants(federation, "executor") if "flwr-serverapp" in " ".join(one.cmdline())]
+    (server_app,) = running(federation, "executor", "flwr-serverapp")
     os.kill(server_app.pid, signal.SIGKILL)
     lines = run.folder.read_metrics()
     assert len(lines) == number - 1
