@@ -62,7 +62,7 @@ class Deployment:
         command = ["flower-superlink", *tls, "--enable-supernode-auth", "--host", host, "--port", port]
         command += ["--database", str(self.server / "state.db"), "--isolation", "process"]
         self.start("superlink", [*command, "--disable-runtime-dependency-installation"], self.server)
-        wait_until(lambda: _listens(host, int(port)), "the SuperLink listens", 60)
+        wait_until(lambda: _listens(host, int(port)), "the SuperLink listens", 120)
 
     def start_executor(self) -> None:
         """Start what runs the ServerApp, so that a killed SuperLink does not take it along."""
@@ -185,7 +185,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
         for site in SITES:
             federation.start_hospital(site, variables=nan_switch(federation.hospital(site)))
         for site in SITES:
-            wait_until(lambda site=site: "SuperNode ID" in federation.log(site), f"{site} is connected", 60)  # type: ignore[misc]
+            wait_until(lambda site=site: "SuperNode ID" in federation.log(site), f"{site} is connected", 120)  # type: ignore[misc]
         federation.deadline_seconds = 30.0 + 3 * round(time.monotonic() - begun)
         yield federation
     finally:
