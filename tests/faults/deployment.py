@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_app.certificates import make_certificates, make_node_key
-from fl_app.cli.processes import TOKEN_VARIABLE, end_processes, find_processes
+from fl_app.cli.processes import TOKEN_VARIABLE, end_processes, find_processes, start_guard
 from fl_app.sections import OptionValue
 from tests.faults.images import write_folders
 
@@ -176,6 +176,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
     """
     token = secrets.token_hex(16)
     federation = Deployment(home, token)
+    guard = start_guard(token, home)  # should the tests themselves be killed
     try:
         begun = time.monotonic()
         federation.start_superlink()
@@ -192,6 +193,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
         end_processes(token)
         for process in federation.started:
             process.wait()
+        guard.communicate()
     assert find_processes(token) == []
 
 

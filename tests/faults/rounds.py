@@ -29,7 +29,7 @@ def small_classification(federation: Deployment, name: str, num_rounds: int) -> 
         "classification.embedding-size": 8,
         "classification.keep-optimizer-state": True,
         "federation.min-nodes": 3,
-        "federation.wait-seconds": 60.0,
+        "federation.wait-seconds": federation.deadline_seconds,  # for the nodes to say who they are, too
         "federation.min-replies": 1,
         "federation.round-deadline-seconds": federation.deadline_seconds,
     }

@@ -18,7 +18,11 @@ def test_a_hospital_that_trusts_another_authority_does_not_connect(federation: D
     make_certificates(other, ["localhost", "127.0.0.1"], 30)
     federation.register("stranger")
     federation.start_hospital("stranger", "--root-certificates", str(other / "ca.crt"))
-    wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in federation.log("stranger"), "the certificate is refused", 60)
+    wait_until(
+        lambda: "CERTIFICATE_VERIFY_FAILED" in federation.log("stranger"),
+        "the certificate is refused",
+        federation.deadline_seconds,
+    )
     assert "SuperNode ID" not in federation.log("stranger")
     assert num_online(federation) == len(SITES)
 
@@ -26,6 +30,6 @@ def test_a_hospital_that_trusts_another_authority_does_not_connect(federation: D
 def test_a_hospital_whose_key_nobody_registered_is_turned_away(federation: Deployment) -> None:
     make_node_key(federation.hospital("unknown"), "unknown")
     federation.start_hospital("unknown")
-    assert federation.processes["unknown"].wait(timeout=60) != 0
+    assert federation.processes["unknown"].wait(timeout=federation.deadline_seconds) != 0
     assert "SuperNode ID" not in federation.log("unknown")
     assert num_online(federation) == len(SITES)

@@ -123,7 +123,7 @@ def test_a_hospital_that_trusts_signed_code_only_refuses_and_the_others_go_on(fe
     number = run.begin_round()
     line = run.end_round(number)
     federation.send("strict", signal.SIGTERM)
-    federation.processes["strict"].wait(timeout=60)
+    federation.processes["strict"].wait(timeout=federation.deadline_seconds)
     (found,) = [node for site, node in line["nodes"].items() if site.startswith("node-")]
     assert (found["outcome"], found["reason"]) == ("failed", "The FAB could not be verified.")
     assert {site: outcomes(line)[site] for site in SITES} == dict.fromkeys(SITES, "contributed")
@@ -175,7 +175,7 @@ def test_a_killed_server_app_is_resumed_and_the_run_says_at_its_end_what_happene
     assert len(lines) == number - 1
     resumed = Run(federation, {**run.options, "resume": str(run.folder.path)})
     status = resumed.wait_for_end()
-    assert status["state"] == "degraded"
+    assert status["state"] == "degraded", status
     assert [line["round"] for line in run.folder.read_metrics()] == list(range(1, _ROUNDS + 1))
     assert run.folder.read_metrics()[: number - 1] == lines
     for site in SITES:
