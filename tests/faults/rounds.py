@@ -57,9 +57,10 @@ class Run:
         def is_fresh() -> bool:
             status = self.status
             self._check_going_on(status)
-            is_new = status.get("round") == len(self.folder.read_metrics()) + 1
+            if status.get("round") != len(self.folder.read_metrics()) + 1:
+                return False
             answered = {*status["replied"], *status["failed"]}
-            return bool(is_new and status["asked"] and not answered & {*status["asked"]})
+            return bool(status["asked"]) and not answered & {*status["asked"]}
 
         wait_until(is_fresh, "a round begins", 2 * self.patience_seconds)
         return int(self.status["round"])

@@ -18,11 +18,8 @@ def test_a_hospital_that_trusts_another_authority_does_not_connect(federation: D
     make_certificates(other, ["localhost", "127.0.0.1"], 30)
     federation.register("stranger")
     federation.start_hospital("stranger", "--root-certificates", str(other / "ca.crt"))
-    wait_until(
-        lambda: "CERTIFICATE_VERIFY_FAILED" in federation.log("stranger"),
-        "the certificate is refused",
-        federation.deadline_seconds,
-    )
+    seconds = federation.deadline_seconds
+    wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in federation.log("stranger"), "the certificate is refused", seconds)
     assert "SuperNode ID" not in federation.log("stranger")
     assert num_online(federation) == len(SITES)
 
