@@ -14,10 +14,10 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check clean
+.PHONY: help demo install test test-faults check clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 demo: install ## Train on five simulated hospitals with the data that comes along, and show where the pictures are
 	@$(BIN)/fl-app run demo --nodes 5 --out "$(RUNS)"
@@ -25,10 +25,13 @@ demo: install ## Train on five simulated hospitals with the data that comes alon
 install: $(STAMP) ## Make .venv and install everything into it
 
 # On a busy machine two threads are several times slower than one.
-test check: export OMP_NUM_THREADS := 1
+test test-faults check: export OMP_NUM_THREADS := 1
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
+
+test-faults: install ## Break a federation of real processes in a dozen ways (a quarter of an hour)
+	$(BIN)/python -m pytest tests/faults --durations=0
 
 check: install ## Formatting, lint, types, floors, tests
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -44,6 +45,8 @@ class NodeState:
             os.replace(temporary, self._path(round_number))
         except (OSError, ValueError, SafetensorError) as error:
             log.warning("The state of the round cannot be kept in %s: %s", self.folder, error)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)  # half a file on a full disk would keep it full
             return
         rounds = self._rounds()
         earlier = [number for number in rounds if number <= round_number]

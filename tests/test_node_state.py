@@ -49,3 +49,13 @@ def test_a_state_that_cannot_be_written_is_a_warning_and_no_error(
     (tmp_path / "file").write_text("in the way")
     NodeState(tmp_path / "file" / "state", keep=2).save(1, state(1))
     assert "cannot be kept" in caplog.text
+
+
+def test_a_disk_that_is_full_is_left_without_half_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fl_app.node_state.save_file", fill)
+    NodeState(tmp_path, keep=2).save(1, state(1))
+    assert list(tmp_path.iterdir()) == []

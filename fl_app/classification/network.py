@@ -3,7 +3,6 @@
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import OptionError
@@ -77,6 +76,8 @@ def _cnn(info: DatasetInfo, embedding_size: int) -> nn.Module:
 
 
 def _resnet18(info: DatasetInfo) -> nn.Module:
+    from torchvision.models import resnet18  # slow to import, and needed for this network only
+
     network = resnet18(norm_layer=lambda channels: nn.GroupNorm(_RESNET_GROUPS, channels))
     if info.image_size <= _LARGEST_SMALL_STEM:
         network.conv1 = nn.Conv2d(info.num_channels, 64, 3, padding=1, bias=False)

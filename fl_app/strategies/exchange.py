@@ -65,13 +65,19 @@ def exchange(
             time.sleep(_POLL_SECONDS)
 
 
-def wait_for_nodes(grid: Grid, options: FederationOptions, waiting: Callable[[int, int], None]) -> None:
+def wait_for_nodes(
+    grid: Grid,
+    options: FederationOptions,
+    waiting: Callable[[int, int], None],
+    who_is_here: Callable[[], str] = lambda: "",
+) -> None:
     """Wait until enough nodes are connected.
 
     Args:
         grid: Flower's connection to the nodes.
         options: how many, and how long.
         waiting: is told, while it lasts, how many are connected and how many are needed.
+        who_is_here: is asked, in the end, for words on who is connected.
 
     Raises:
         FederationError: it takes too long.
@@ -84,7 +90,7 @@ def wait_for_nodes(grid: Grid, options: FederationOptions, waiting: Callable[[in
         waiting(connected, needed)
         if time.monotonic() - started > options.wait_seconds:
             raise FederationError(
-                f"{connected} of {needed} nodes connected within {options.wait_seconds:g} s. Start the "
+                f"{connected} of {needed} nodes connected within {options.wait_seconds:g} s{who_is_here()}. Start the "
                 "missing nodes, or lower 'federation.min-nodes'."
             )
         time.sleep(_WAIT_POLL_SECONDS)

@@ -291,7 +291,14 @@ class Resilient(Streaming):
 
     def wait_for_nodes(self, grid: Grid) -> None:
         """Wait until enough nodes are connected; raises FederationError when that takes too long."""
-        wait_for_nodes(grid, self.options, self.observer.waiting)
+        wait_for_nodes(grid, self.options, self.observer.waiting, lambda: self._who_is_here(grid))
+
+    def _who_is_here(self, grid: Grid) -> str:
+        """Name the sites that are connected, which are asked for their names first: so it is plain who is missing."""
+        self.roster.update(grid)
+        connected = set(grid.get_node_ids())
+        here = [site for site, node in self.roster.names().items() if node in connected]
+        return f": {', '.join(here)}" if here else ""
 
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
         """Return node ids by site: the connected ones, or a seeded draw of them."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +23,8 @@ def save_gallery(images: Mapping[str, Tensor], class_names: Sequence[str], path:
         class_names: K names.
         path: the PNG to write.
     """
+    from matplotlib.figure import Figure  # slow to import, and of no use to a node
+
     first = next(iter(images.values()))
     num_classes = int(first.shape[0])
     width = sum(block.shape[1] for block in images.values()) * 0.5 + 1.2

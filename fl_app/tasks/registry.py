@@ -9,10 +9,16 @@ from fl_app.data.images import DatasetInfo
 from fl_app.seeding import seed_for
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
-from fl_app.tasks.diffusion import DiffusionTask
+
+
+def _diffusion(name: str, config: RunConfig, info: DatasetInfo) -> Task:
+    from fl_app.tasks.diffusion import DiffusionTask  # diffusers is slow to import, and each message is a new process
+
+    return DiffusionTask.from_config(name, config, info)
+
 
 TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
-    "diffusion": DiffusionTask.from_config,
+    "diffusion": _diffusion,
     "classification": ClassificationTask.from_config,
 }
 

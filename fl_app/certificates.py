@@ -1,0 +1,215 @@
+"""The keys and certificates of a federation: its certificate authority, the server's certificate, a node's key pair."""
+
+import datetime as dt
+import ipaddress
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fl_app.config import SITE_NAME
+from fl_app.errors import OptionError, RunFolderError
+
+_AUTHORITY_DAYS = 3650
+_CLOCKS_APART = dt.timedelta(hours=1)  # a hospital's clock may be late
+_HOST_NAME = r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PRIVATE, _PUBLIC = 0o600, 0o644
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Who signs: a private key and the certificate that every hospital gets."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate as pairs of hexadecimal digits: what people compare by telephone."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def make_certificates(folder: Path, hosts: Sequence[str], num_days: int) -> tuple[Authority, x509.Certificate]:
+    """Write `server.key` and `server.pem`, signed by `ca.key` and `ca.crt`, which are made where both are missing.
+
+    Args:
+        folder: where the files go; made where it is missing.
+        hosts: every name and IP address by which the server is reached, the first one in its subject.
+        num_days: how long the server's certificate is valid; the authority's own is valid for ten years.
+
+    Returns:
+        The authority and the server's certificate.
+
+    Raises:
+        OptionError: a host is neither a name nor an address, or the authority expires before the certificate.
+        RunFolderError: a file exists already, or cannot be read or written; nothing was written then.
+    """
+    names = [_general_name(host) for host in hosts]
+    files: dict[str, tuple[bytes, int]] = {}
+    if (folder / "ca.key").exists() and (folder / "ca.crt").exists():
+        authority = _read_authority(folder)
+    else:
+        authority = _new_authority()
+        files |= {"ca.key": (_pem(authority.key), _PRIVATE), "ca.crt": (_as_pem(authority.certificate), _PUBLIC)}
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _server_certificate(authority, key, hosts[0], names, num_days)
+    files |= {"server.key": (_pem(key), _PRIVATE), "server.pem": (_as_pem(certificate), _PUBLIC)}
+    write_new_files(folder, files)
+    return authority, certificate
+
+
+def make_node_key(folder: Path, site: str) -> Path:
+    """Write `<site>.key` and `<site>.pub`, an ECDSA key pair on P-384 in OpenSSH's formats, as Flower's nodes take it.
+
+    Returns:
+        The public key's file.
+
+    Raises:
+        OptionError: the name is not fit for a site.
+        RunFolderError: a file exists already or cannot be written; nothing was written then.
+    """
+    if not re.fullmatch(SITE_NAME, site):
+        raise OptionError(f"A site's name must consist of letters, digits, '.', '_' and '-', got {site!r}.")
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    line = public + f" {site}\n".encode()
+    write_new_files(folder, {f"{site}.key": (private, _PRIVATE), f"{site}.pub": (line, _PUBLIC)})
+    return folder / f"{site}.pub"
+
+
+def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
+    """Write all files or none, each with its permissions from the start, and none in place of another.
+
+    Args:
+        folder: made where it is missing.
+        files: content and permissions by name.
+
+    Raises:
+        RunFolderError: one exists already, or cannot be written.
+    """
+    for name in files:
+        if (folder / name).exists():
+            raise RunFolderError(f"{folder / name} exists already and is left as it is. Move it away first.")
+    made: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (content, mode) in files.items():
+            temporary = folder / f".{name}.partial"
+            temporary.unlink(missing_ok=True)
+            made.append(temporary)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in files:
+            os.link(folder / f".{name}.partial", folder / name)  # unlike a rename, refuses where somebody was faster
+            made.append(folder / name)
+    except OSError as error:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise RunFolderError(f"Nothing was written to {folder}: {error}.") from error
+    for name in files:
+        (folder / f".{name}.partial").unlink()
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    if not re.fullmatch(_HOST_NAME, host) or re.fullmatch(r"[0-9.]+", host):
+        raise OptionError(f"--host must be a name such as fl.example.org or an IP address, got {host!r}.")
+    return x509.DNSName(host)
+
+
+def _new_authority() -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fl-app certificate authority")])
+    usage = _key_usage(key_cert_sign=True, crl_sign=True)
+    builder = (
+        _builder(name, key, _AUTHORITY_DAYS)
+        .issuer_name(name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+    )
+    return Authority(key, builder.sign(key, hashes.SHA256()))
+
+
+def _read_authority(folder: Path) -> Authority:
+    try:
+        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+        certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(f"The authority in {folder} cannot be read: {type(error).__name__}.") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise RunFolderError(f"{folder / 'ca.key'} is not the key of {folder / 'ca.crt'}: they were not made together.")
+    return Authority(key, certificate)
+
+
+def _server_certificate(
+    authority: Authority, key: ec.EllipticCurvePrivateKey, host: str, names: list[x509.GeneralName], num_days: int
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])  # names longer than 64 are in the SANs
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    builder = (
+        _builder(subject, key, num_days)
+        .issuer_name(authority.certificate.subject)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(signer, critical=False)
+    )
+    certificate = builder.sign(authority.key, hashes.SHA256())
+    ends = authority.certificate.not_valid_after_utc
+    if certificate.not_valid_after_utc > ends:
+        raise OptionError(f"--days must end before the authority's own certificate, {ends:%Y-%m-%d}, got {num_days}.")
+    return certificate
+
+
+def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey, num_days: int) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_APART)
+        .not_valid_after(now + dt.timedelta(days=num_days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _as_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
