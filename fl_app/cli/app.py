@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.credentials import certificates, keys
+from fl_app.cli.doctor import doctor
 from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
@@ -26,6 +27,7 @@ app.command("run")(run)
 app.command("sample")(sample)
 app.command("predict")(predict)
 app.add_typer(prototypes, name="prototypes")
+app.command("doctor")(doctor)
 app.command("options")(show_options)
 app.command("certificates")(certificates)
 app.command("keys")(keys)

@@ -61,7 +61,7 @@ def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Pat
         OptionError: if anything does not fit.
     """
     defaults = read_defaults(app)
-    overrides = (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
+    overrides = _merge(app, recipe, settings, defaults)
     config = RunConfig.from_flat(defaults | overrides)
     _check_enough_nodes(config, num_nodes)
 
@@ -82,6 +82,21 @@ def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Pat
                 f"The run folder '{folder}' exists already: choose another run-name, or set resume to it."
             )
     return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
+
+
+def choose_config(app: Path, recipe: str | None, settings: Iterable[str]) -> RunConfig:
+    """Merge and check the options of a run that this machine does not start.
+
+    Args:
+        app: folder of the Flower app; its pyproject.toml holds the defaults.
+        recipe: a name in the app's `recipes/`, or a TOML file.
+        settings: `key=value` each, as given with `--set`.
+
+    Raises:
+        OptionError: if anything does not fit.
+    """
+    defaults = read_defaults(app)
+    return RunConfig.from_flat(defaults | _merge(app, recipe, settings, defaults))
 
 
 def read_defaults(app: Path) -> dict[str, OptionValue]:
@@ -143,6 +158,12 @@ def to_toml(options: Mapping[str, OptionValue]) -> str:
         return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
     return "".join(f"{json.dumps(name)} = {write(value)}\n" for name, value in options.items())
+
+
+def _merge(
+    app: Path, recipe: str | None, settings: Iterable[str], defaults: Mapping[str, OptionValue]
+) -> dict[str, OptionValue]:
+    return (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
 
 
 def _parse_value(text: str) -> OptionValue:

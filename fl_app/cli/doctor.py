@@ -1,0 +1,171 @@
+"""The command `fl-app doctor`: is this hospital ready to join? What it prints may be e-mailed."""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fl_app.cli.choices import choose_config, find_app
+from fl_app.config import NodeConfig, RunConfig
+from fl_app.errors import FlAppError, OptionError
+from fl_app.sections import OptionValue
+
+if TYPE_CHECKING:
+    from fl_app.doctor.finding import Finding
+    from fl_app.doctor.network import Address
+
+_COLOURS = {"ready": "green", "warning": "yellow", "not ready": "red", "not checked": "bright_black"}
+_SUMMARY = ("Ready.", "Ready, with warnings.", "Not ready.")
+
+Checks = Iterator[tuple[str, Callable[[], "Finding"]]]
+
+
+def doctor(
+    recipe: Annotated[str | None, typer.Argument(help="The run to join: a name in recipes/, or a TOML file.")] = None,
+    node_config: Annotated[
+        str, typer.Option(help='The node\'s options, exactly as for flower-supernode: \'data-path="/data" site="x"\'.')
+    ] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option of the run.")
+    ] = None,
+    superlink: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The SuperLink to be joined.")] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="The coordinator's certificate authority, a PEM file; default: the system's.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--auth-supernode-private-key", help="This node's private key.")] = None,
+    train: Annotated[int, typer.Option(metavar="N", help="Also train N rounds here, sending nothing.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    app: Annotated[
+        Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
+    ] = None,
+) -> None:
+    """Check images, machine and network before joining; the output names no file and no patient.
+
+    Exit status: 0 ready, 1 ready with warnings, 2 not ready.
+    """
+    from fl_app.doctor.finding import examine, exit_status
+
+    try:
+        config = choose_config(find_app(app), recipe, settings or [])
+        options = read_node_options(node_config)
+        address = read_address(superlink)
+    except FlAppError as error:  # status 1 would say: ready, with warnings
+        raise OptionError(str(error)) from None
+    findings = []
+    with warnings.catch_warnings(action="ignore"):  # they may name files
+        for name, check in _all_checks(config, options, address, root_certificates, key, train):
+            findings.append(examine(name, check))
+            if not as_json:
+                _show(findings[-1])
+    status = exit_status(findings)
+    if as_json:
+        verdict = ("ready", "warning", "not ready")[status]
+        typer.echo(json.dumps({"verdict": verdict, "checks": [vars(one) for one in findings]}, indent=1))
+    else:
+        typer.echo(_SUMMARY[status])
+    raise typer.Exit(status)
+
+
+def read_node_options(text: str) -> dict[str, OptionValue]:
+    """Read `--node-config` as flower-supernode does, and check it.
+
+    Raises:
+        OptionError: it is malformed, an option is unknown, or a hospital's options are missing.
+    """
+    import click
+    from flwr.common.config import parse_config_args
+
+    try:
+        options: dict[str, OptionValue] = parse_config_args([text] if text else None)
+    except (click.ClickException, OSError, ValueError):
+        raise OptionError("""--node-config must be like 'data-path="/data" site="north"': text in quotes.""") from None
+    node = NodeConfig.from_flat(options)
+    if not node.data_path or not node.site:
+        raise OptionError("""--node-config must name folder and hospital, such as 'data-path="/data" site="north"'.""")
+    return options
+
+
+def read_address(text: str | None) -> "Address | None":
+    """Read HOST:PORT; raises OptionError."""
+    from fl_app.doctor.network import parse_address
+
+    return parse_address(text) if text else None
+
+
+def _all_checks(
+    config: RunConfig,
+    options: dict[str, OptionValue],
+    address: "Address | None",
+    root_certificates: Path | None,
+    key: Path | None,
+    num_rounds: int,
+) -> Checks:
+    """Yield every check by name; one runs before the next is made."""
+    yield from _network_checks(address, root_certificates, key)
+    yield from _local_checks(config, NodeConfig.from_flat(options))
+    if num_rounds:
+        yield from _training_checks(config, options, num_rounds)
+
+
+def _network_checks(address: "Address | None", root: Path | None, key: Path | None) -> Checks:
+    from fl_app.doctor import network, versions
+    from fl_app.doctor.finding import Finding
+    from fl_app.doctor.key import check_key
+
+    yield "flower here", versions.check_flower_here
+    if root is not None:
+        yield "authority", lambda: network.check_root_certificates(root, time.time())
+    if key is not None:
+        yield "key", lambda: check_key(key)
+    else:
+        yield "key", lambda: Finding("key", "not checked", "Give --auth-supernode-private-key.")
+    if address is None:
+        yield "port", lambda: Finding("port", "not checked", "Give --superlink and --root-certificates.")
+        return
+    found = network.visit(address, root.expanduser() if root else None)
+    yield "port", lambda: network.check_port(found)
+    yield "proxy", lambda: network.check_proxy(address)
+    yield "tls", lambda: network.check_tls(found)
+    yield "certificate", lambda: network.check_certificate(found, time.time())
+    yield "clock", lambda: network.check_clock(found)
+    yield "flower there", lambda: versions.check_flower_there(found.flower_version)
+
+
+def _local_checks(config: RunConfig, node: NodeConfig) -> Checks:
+    from fl_app.data.local import state_folder
+    from fl_app.data.sources import dataset_info
+    from fl_app.doctor import images, machine
+    from fl_app.doctor.step import check_step, kept_bytes
+    from fl_app.tasks.registry import build_task
+
+    found = images.read_images(config, node)
+    yield "reading", lambda: images.check_reading(found)
+    yield "classes", lambda: images.check_classes(found, node.min_class_count)
+    yield "memory", lambda: machine.check_memory(images.num_bytes(found))
+    yield "device", lambda: machine.check_device(node.device)
+    info = dataset_info(config.data)
+    tasks = [build_task(name, config, info) for name in config.tasks]
+    kept = sum(kept_bytes(task, config.checkpoint_every) for task in tasks)
+    yield "disk", lambda: machine.check_disk(state_folder(node, "", "run").parents[1], kept)
+    device, num_images = machine.device_of(node.device), images.num_training(found)
+    for task in tasks:
+        yield f"step of {task.name}", partial(check_step, task, info, device, num_images, config.federation)
+
+
+def _training_checks(config: RunConfig, options: dict[str, OptionValue], num_rounds: int) -> Checks:
+    from fl_app.cli.rehearsal import rehearse
+    from fl_app.data.sources import dataset_info
+
+    info = dataset_info(config.data)
+    for name in config.tasks:
+        yield f"training of {name}", partial(rehearse, name, config, info, options, num_rounds)
+
+
+def _show(finding: "Finding") -> None:
+    verdict = typer.style(f"{finding.verdict:<11}", fg=_COLOURS[finding.verdict])
+    typer.echo(f"{verdict}  {finding.name}: {finding.text}")

@@ -1,0 +1,114 @@
+"""Rounds of a federation of one: the node's real code answers messages that are written here and sent nowhere."""
+
+import logging
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from torch import Tensor
+
+from fl_app import client
+from fl_app.config import RunConfig
+from fl_app.data.images import DatasetInfo
+from fl_app.doctor.finding import Finding
+from fl_app.doctor.training import LocalRound, judge_training
+from fl_app.errors import FlAppError
+from fl_app.metrics.additive import Statistics
+from fl_app.records import (
+    CONFIG,
+    EVALUATE,
+    TRAIN,
+    WEIGHTS,
+    Weights,
+    array_record,
+    instruction_config,
+    read_reply,
+    read_statistics,
+)
+from fl_app.sections import OptionValue
+from fl_app.tasks.base import Task
+from fl_app.tasks.registry import build_task, initial_weights
+
+_NODE = 1
+
+
+def rehearse(
+    task_name: str, config: RunConfig, info: DatasetInfo, node: Mapping[str, OptionValue], num_rounds: int
+) -> Finding:
+    """Train a task for some rounds on the node's images, and measure what came of it.
+
+    What the node keeps between rounds lies in a temporary folder.
+
+    Args:
+        task_name: of the run.
+        config: of the run.
+        info: of the run's images.
+        node: the node's options, as flower-supernode takes them.
+        num_rounds: how many; the step size falls as in a whole run.
+
+    Raises:
+        FlAppError: the node answered with an error; its text is safe to send.
+    """
+    task = build_task(task_name, config, info)
+    with tempfile.TemporaryDirectory() as state, _quiet_node():
+        ask = _Node(task_name, config, {**node, "state-dir": state}).ask
+        weights: Weights | Mapping[str, Tensor] = initial_weights(task, config.seed)
+        rounds: list[LocalRound] = []
+        before: Statistics = {}
+        for number in range(1, num_rounds + 1):
+            reply = read_reply(ask(client.train, TRAIN, number, weights))
+            loss = reply.loss_sum / reply.num_losses if reply.num_losses else float("nan")
+            rounds.append(LocalRound(loss, int(reply.num_losses), reply.seconds))
+            before = before or reply.statistics  # of the weights that the first round began with
+            weights = reply.weights
+        after = read_statistics(ask(client.evaluate, EVALUATE, num_rounds, weights).content)
+    return judge_training(task_name, rounds, _loss(task, before), _loss(task, after))
+
+
+class _Node:
+    """This machine's node: takes instructions, gives answers."""
+
+    def __init__(self, task: str, config: RunConfig, options: Mapping[str, OptionValue]) -> None:
+        self._task = task
+        self._run_name = f"doctor-{secrets.token_hex(4)}"
+        self._context = Context(1, _NODE, dict(options), RecordDict(), dict(config.to_flat()))
+
+    def ask(
+        self,
+        handle: Callable[[Message, Context], Message],
+        kind: str,
+        number: int,
+        weights: Weights | Mapping[str, Tensor],
+    ) -> Message:
+        """Return the answer to an instruction; raises FlAppError where it is an error."""
+        config = instruction_config(self._task, number, self._run_name, "")
+        content = RecordDict({CONFIG: config, WEIGHTS: array_record(weights)})
+        answer = handle(Message(content, dst_node_id=_NODE, message_type=kind), self._context)
+        if answer.has_error():
+            raise FlAppError(str(answer.error.reason))
+        return answer
+
+
+def _loss(task: Task, statistics: Statistics) -> float | None:
+    """Return the loss of the weights that the instructions hold."""
+    prefix = "raw/"
+    raw = {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
+    return task.loss_of(raw) if raw else None
+
+
+@contextmanager
+def _quiet_node() -> Iterator[None]:
+    """Name the run and the node as Flower does, and keep the node's log, which names files, off the screen."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, _NODE, 1
+    log = logging.getLogger("fl_app")
+    handler, propagated = logging.NullHandler(), log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagated

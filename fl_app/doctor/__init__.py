@@ -1,0 +1,1 @@
+"""What `fl-app doctor` looks at, one small function a check."""

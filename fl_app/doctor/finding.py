@@ -1,0 +1,53 @@
+"""What a check found, and what all of them mean together."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from fl_app.errors import FlAppError
+
+Verdict = Literal["ready", "warning", "not ready", "not checked"]
+
+_GRAVITY: dict[Verdict, int] = {"not checked": 0, "ready": 0, "warning": 1, "not ready": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check; its text may be e-mailed: no file names, no paths, nothing of a patient.
+
+    Attributes:
+        name: of the check.
+        verdict: `warning` can be lived with, `not ready` cannot; `not checked` says nothing.
+        text: what was found and, where something is wrong, what to do.
+    """
+
+    name: str
+    verdict: Verdict
+    text: str
+
+
+def examine(name: str, check: Callable[[], Finding]) -> Finding:
+    """Run a check; one that fails is a finding, too, and stops none of the others."""
+    try:
+        return check()
+    except FlAppError as error:
+        return Finding(name, "not ready", sentence(error.public))
+    except Exception as error:  # its text may hold names of files
+        return Finding(name, "not ready", f"The check itself failed with {type(error).__name__}.")
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return 0 for ready, 1 for warnings, 2 for not ready."""
+    return max((_GRAVITY[finding.verdict] for finding in findings), default=0)
+
+
+def sentence(text: str) -> str:
+    """Write a text as a sentence: some errors begin in lower case and have no full stop."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def plural(count: int, noun: str) -> str:
+    """Write `1 image`, `2 images`, `2 classes`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"

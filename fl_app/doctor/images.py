@@ -1,0 +1,67 @@
+"""The hospital's images, as a run would read them."""
+
+from collections.abc import Sequence
+
+from fl_app.config import NodeConfig, RunConfig
+from fl_app.data.local import LocalData, load_local
+from fl_app.doctor.finding import Finding, plural, sentence
+from fl_app.errors import FlAppError
+
+
+def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
+    """Read the node's images exactly as a run does; where that fails, return why, without names of files."""
+    try:
+        return load_local(config, node)
+    except FlAppError as error:
+        return error.public
+    except Exception as error:  # its text may hold names of files
+        return f"reading them failed with {type(error).__name__}"
+
+
+def check_reading(found: LocalData | str) -> Finding:
+    """Tell whether a run can read the images, and how it divides them."""
+    name = "reading"
+    if isinstance(found, str):
+        return Finding(name, "not ready", f"A run could not read the images: {sentence(found)}")
+    train, held_out = len(found.train), len(found.validation)
+    text = f"A run reads {plural(train, 'training image')} and holds {held_out} out."
+    if train == 0:
+        return Finding(name, "not ready", f"{text} There is nothing to train on.")
+    if held_out == 0:
+        return Finding(
+            name, "warning", f"{text} So nothing is measured here: 'data.validation-share' is 0 or too small."
+        )
+    return Finding(name, "ready", text)
+
+
+def check_classes(found: LocalData | str, min_class_count: int) -> Finding:
+    """Count the training images of each class; the names are those that the run agreed on."""
+    name = "classes"
+    if isinstance(found, str):
+        return Finding(name, "not checked", "The images could not be read.")
+    counts = found.train.class_counts().tolist()
+    text = f"Training images: {_list(found.train.class_names, counts)}."
+    pairs = list(zip(found.train.class_names, counts, strict=True))
+    missing = [one for one, count in pairs if count == 0]
+    withheld = [one for one, count in pairs if 0 < count < min_class_count]
+    if missing:
+        text += f" None of {', '.join(missing)}: is that so, or does a folder have another name?"
+    if withheld:
+        text += f" By 'min-class-count' no prototype of {', '.join(withheld)} leaves this node."
+    return Finding(name, "warning" if missing else "ready", text)
+
+
+def num_bytes(found: LocalData | str) -> int:
+    """Return the memory that the images take; 0 where they could not be read."""
+    if isinstance(found, str):
+        return 0
+    return found.train.images.numel() + found.validation.images.numel()
+
+
+def num_training(found: LocalData | str) -> int:
+    """Return the number of training images; 0 where they could not be read."""
+    return 0 if isinstance(found, str) else len(found.train)
+
+
+def _list(names: Sequence[str], counts: Sequence[int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))

@@ -1,0 +1,98 @@
+"""The machine: its GPU, its memory, its disk."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from fl_app.doctor.finding import Finding, Verdict
+
+_GIB = 2**30
+_LEAST_MEMORY = 2 * _GIB  # PyTorch and Flower themselves take most of it
+_LEAST_DISK = 2 * _GIB
+
+# The limit of a container, and what it uses; psutil sees the whole machine.
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def check_device(wanted: Literal["auto", "cpu", "cuda"]) -> Finding:
+    """Name the GPU that the node will train on.
+
+    Args:
+        wanted: the node option `device`.
+    """
+    if wanted == "cpu":
+        return Finding("device", "ready", f"CPU, as the node option 'device' says; {_describe_cpus()}.")
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name, driver = torch.cuda.get_device_name(), torch.version.cuda or torch.version.hip
+        verdict: Verdict = "warning" if free < total / 2 else "ready"
+        taken = " Something else uses the rest." if verdict == "warning" else ""
+        text = f"{name}, {free / _GIB:.1f} of {total / _GIB:.1f} GiB free; PyTorch {torch.__version__} for {driver}."
+        return Finding("device", verdict, text + taken)
+    if wanted == "cuda":
+        text = "The node option 'device' is 'cuda', but PyTorch finds no GPU: mend the driver, or set it to 'cpu'."
+        return Finding("device", "not ready", text)
+    text = f"PyTorch finds no GPU: training runs on {_describe_cpus()}. If there is one, look at its driver."
+    return Finding("device", "warning", text)
+
+
+def check_memory(num_image_bytes: int) -> Finding:
+    """Tell whether the images fit into memory, next to what PyTorch and Flower take.
+
+    Args:
+        num_image_bytes: of all images of the node, as they lie in memory.
+    """
+    needed, free = _LEAST_MEMORY + 3 * num_image_bytes, available_memory()  # copies are made when they are read
+    images = f"{num_image_bytes / _GIB:.2f} GiB of images"
+    text = f"{free / _GIB:.1f} GiB of memory are available; a node with {images} takes about {needed / _GIB:.1f} GiB."
+    if free < needed:
+        return Finding("memory", "not ready" if free < needed / 2 else "warning", f"{text} Make room, or add memory.")
+    return Finding("memory", "ready", text)
+
+
+def check_disk(state_dir: Path, num_bytes: int) -> Finding:
+    """Tell whether a node can keep what it keeps between rounds.
+
+    Args:
+        state_dir: where; it may not exist yet.
+        num_bytes: the most that a run keeps there.
+    """
+    place = next(folder for folder in (state_dir, *state_dir.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        problem = os.strerror(error.errno) if error.errno else type(error).__name__
+        text = f"The node cannot write to its folder 'state-dir': {problem}. Set the node option to one that it can."
+        return Finding("disk", "not ready", text)
+    free = psutil.disk_usage(str(place)).free
+    text = f"{free / _GIB:.1f} GiB are free in 'state-dir'; a run keeps up to {num_bytes / _GIB:.2f} GiB there."
+    if free < num_bytes:
+        return Finding("disk", "not ready", f"{text} Make room, or set it to another disk.")
+    if free < num_bytes + _LEAST_DISK:
+        return Finding("disk", "warning", f"{text} That is little.")
+    return Finding("disk", "ready", text)
+
+
+def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device that a node option stands for, the CPU where there is no GPU."""
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def available_memory(cgroup: Path = _CGROUP) -> int:
+    """Return the bytes of memory that are to be had, in a container those within its limit."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no limit reads `max`
+        return int(free)
+    return int(min(free, max(limit - used, 0)))
+
+
+def _describe_cpus() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} CPUs"

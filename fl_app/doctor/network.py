@@ -1,0 +1,265 @@
+"""The way to the SuperLink: its port, TLS, the certificate, the clock, and Flower's version at the other end."""
+
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+from fl_app.doctor.finding import Finding, Verdict
+from fl_app.errors import OptionError
+
+_TIMEOUT_SECONDS = 10.0
+_DAYS_TO_RENEW = 30
+_LONGEST_ANSWER = 4 * 1024 * 1024
+_DAY = 86400.0
+
+# Flower refuses what a node signed more than 5 s in the future or 305 s ago, by the SuperLink's clock.
+_MOST_AHEAD, _MOST_BEHIND = 5.0, 305.0
+_WORTH_A_WARNING = 2.5
+
+# OpenSSL's X509_V_ERR_…: what a user can do about each is different.
+_NOT_YET_VALID, _EXPIRED, _UNKNOWN_ISSUERS, _OTHER_HOST = 9, 10, (2, 18, 19, 20, 21), (62, 64)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the SuperLink listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one visit to the SuperLink found out; None is what it did not come to.
+
+    Attributes:
+        address: where it went.
+        port_problem: why the port could not be reached.
+        tls_problem: why no verified connection came about.
+        certificate: of the server, verified, in the form of `SSLSocket.getpeercert`.
+        seconds_ahead: how far this machine's clock is ahead of the server's, to about a second.
+        flower_version: of the server.
+    """
+
+    address: Address
+    port_problem: str | None = None
+    tls_problem: str | None = None
+    certificate: Mapping[str, Any] | None = None
+    seconds_ahead: float | None = None
+    flower_version: str | None = None
+
+
+def parse_address(text: str) -> Address:
+    """Read HOST:PORT; an IPv6 address stands in brackets.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in text:
+        raise OptionError(f"--superlink must be HOST:PORT, such as superlink.example.org:8443, got '{text}'.")
+    return Address(host, int(port))
+
+
+def visit(address: Address, root_certificates: Path | None) -> Visit:
+    """Go to the SuperLink, verify its certificate as flower-supernode does, and ask for time and version.
+
+    Args:
+        address: of the SuperLink.
+        root_certificates: PEM file of the certificate authority; None for the system's own.
+    """
+    try:
+        connection = socket.create_connection((address.host, address.port), _TIMEOUT_SECONDS)
+    except OSError as error:
+        return Visit(address, port_problem=_explain_unreachable(error))
+    with connection:
+        try:
+            context = ssl.create_default_context(cafile=root_certificates)
+        except OSError:  # check_root_certificates says more
+            return Visit(address, tls_problem="the file of --root-certificates cannot be used")
+        try:
+            with context.wrap_socket(connection, server_hostname=address.host) as secured:
+                certificate = secured.getpeercert()
+        except ssl.SSLCertVerificationError as error:
+            return Visit(address, tls_problem=_explain_unverified(error, address, root_certificates))
+        except ssl.SSLError as error:
+            return Visit(address, tls_problem=_explain_no_tls(error))
+        except OSError as error:
+            return Visit(address, tls_problem=f"the connection broke off in the TLS handshake ({type(error).__name__})")
+    seconds_ahead, version = _ask(address, context)
+    return Visit(address, None, None, certificate, seconds_ahead, version)
+
+
+def check_port(found: Visit) -> Finding:
+    """Tell whether the SuperLink's port can be reached."""
+    if found.port_problem:
+        return Finding("port", "not ready", f"{found.address} cannot be reached: {found.port_problem}.")
+    return Finding("port", "ready", f"{found.address} can be reached.")
+
+
+def check_tls(found: Visit) -> Finding:
+    """Tell whether a verified TLS connection came about."""
+    if found.port_problem:
+        return Finding("tls", "not checked", "The port cannot be reached.")
+    if found.tls_problem:
+        return Finding("tls", "not ready", f"No verified TLS connection: {found.tls_problem}.")
+    return Finding("tls", "ready", "The connection is encrypted, and the server's certificate is the authority's.")
+
+
+def check_certificate(found: Visit, now: float) -> Finding:
+    """Tell for which names the server's certificate is good, and for how long; `now`: unix seconds."""
+    if found.certificate is None:
+        return Finding("certificate", "not checked", "No verified TLS connection.")
+    names = ", ".join(_names(found.certificate))
+    days = (ssl.cert_time_to_seconds(found.certificate["notAfter"]) - now) / _DAY
+    text = f"Good for {names}, for {days:.0f} more days."
+    if days < _DAYS_TO_RENEW:
+        return Finding("certificate", "warning", f"{text} The coordinator has to renew it before.")
+    return Finding("certificate", "ready", text)
+
+
+def check_clock(found: Visit) -> Finding:
+    """Compare this machine's clock with the SuperLink's."""
+    ahead = found.seconds_ahead
+    if ahead is None:
+        return Finding("clock", "not checked", "The SuperLink did not say what time it is.")
+    way = "ahead of" if ahead > 0 else "behind"
+    text = f"This clock is {abs(ahead):.0f} s {way} the SuperLink's"
+    if ahead > _MOST_AHEAD or -ahead > _MOST_BEHIND:
+        limits = f"Flower refuses nodes more than {_MOST_AHEAD:g} s ahead or {_MOST_BEHIND:g} s behind"
+        return Finding("clock", "not ready", f"{text}. {limits}: set the clock, best by NTP.")
+    if abs(ahead) > _WORTH_A_WARNING:
+        return Finding("clock", "warning", f"{text}: set it, best by NTP.")
+    return Finding("clock", "ready", "This clock agrees with the SuperLink's.")
+
+
+def check_root_certificates(file: Path, now: float) -> Finding:
+    """Tell whether the authority's file can be used; `now`: unix seconds. Needs no network."""
+    name = "authority"
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cafile=file.expanduser())
+        authorities = context.get_ca_certs()
+    except ssl.SSLError:
+        authorities = []
+    except OSError as error:
+        return Finding(name, "not ready", f"The file of --root-certificates cannot be read: {error.strerror}.")
+    if not authorities:
+        return Finding(name, "not ready", "The file of --root-certificates holds no certificate authority in PEM.")
+    begins = max(ssl.cert_time_to_seconds(str(one["notBefore"])) for one in authorities)
+    ends = min(ssl.cert_time_to_seconds(str(one["notAfter"])) for one in authorities)
+    if now < begins:
+        days = f"{(begins - now) / _DAY:.1f} days"
+        return Finding(name, "not ready", f"It is valid in {days} only, so this machine's clock is behind: set it.")
+    if now > ends:
+        return Finding(name, "not ready", f"It has been invalid for {(now - ends) / _DAY:.0f} days: ask for a new one.")
+    days_left = (ends - now) / _DAY
+    verdict: Verdict = "warning" if days_left < _DAYS_TO_RENEW else "ready"
+    return Finding(name, verdict, f"The certificate authority is valid for {days_left:.0f} more days.")
+
+
+def check_proxy(address: Address) -> Finding:
+    """Tell whether flower-supernode would go through a proxy that the environment names, which doctor does not."""
+    proxies = getproxies()
+    named = proxies.get("https") or proxies.get("all")
+    if not named or proxy_bypass(str(address)):
+        return Finding("proxy", "ready", "None stands between this machine and the SuperLink.")
+    return Finding(
+        "proxy",
+        "warning",
+        "HTTPS_PROXY or ALL_PROXY is set, so that flower-supernode goes through a proxy; the checks of the network "
+        "went straight. Add the SuperLink's host to NO_PROXY, unless the proxy is the only way out.",
+    )
+
+
+def _ask(address: Address, context: ssl.SSLContext) -> tuple[float | None, str | None]:
+    """Return how far this clock is ahead, and the version of Flower: its HTTP interface names it in its own page."""
+    connection = HTTPSConnection(address.host, address.port, timeout=_TIMEOUT_SECONDS, context=context)
+    try:
+        connection.connect()
+        asked = time.time()
+        connection.request("GET", "/openapi.json")
+        answer = connection.getresponse()
+        now = (asked + time.time()) / 2
+        text = answer.read(_LONGEST_ANSWER)
+    except (OSError, HTTPException):
+        return None, None
+    finally:
+        connection.close()
+    return _seconds_ahead(now, answer.getheader("Date")), _flower_version(text) if answer.status == 200 else None
+
+
+def _seconds_ahead(now: float, date: str | None) -> float | None:
+    try:
+        return now - parsedate_to_datetime(date or "").timestamp() - 0.5  # HTTP cuts fractions of a second off
+    except (TypeError, ValueError):
+        return None
+
+
+def _flower_version(text: bytes) -> str | None:
+    try:
+        version = json.loads(text)["info"]["version"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return version if isinstance(version, str) and len(version) < 30 else None
+
+
+def _names(certificate: Mapping[str, Any]) -> list[str]:
+    return [str(name) for _, name in certificate.get("subjectAltName", ())] or ["no name at all"]
+
+
+def _explain_unreachable(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "its name is not known to this machine's DNS"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_TIMEOUT_SECONDS:g} s, as behind a firewall; one outbound port must be open"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there, or a firewall refuses; is the SuperLink running, is the port right?"
+    return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
+def _explain_unverified(error: ssl.SSLCertVerificationError, address: Address, root: Path | None) -> str:
+    if error.verify_code in _OTHER_HOST:
+        names = ", ".join(_peer_names(address, root))
+        return f"the certificate is good for {names}, not for {address.host}; use one of those names"
+    if error.verify_code in _UNKNOWN_ISSUERS:
+        source = "--root-certificates" if root else "this machine's own list; give --root-certificates"
+        return f"the certificate is not from an authority in {source}; ask the coordinator for the right file"
+    if error.verify_code == _EXPIRED:
+        return "the certificate has expired, or this machine's clock is ahead; the coordinator has to renew it"
+    if error.verify_code == _NOT_YET_VALID:
+        return "the certificate is not valid yet, so this machine's clock is behind; set it"
+    return f"the certificate was refused ({error.verify_message})"
+
+
+def _explain_no_tls(error: ssl.SSLError) -> str:
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "the server there answers without TLS; the SuperLink must be started with its certificate"
+    return f"the handshake failed ({error.reason or type(error).__name__})"
+
+
+def _peer_names(address: Address, root: Path | None) -> list[str]:
+    """Return the names in a certificate that is the authority's but another host's."""
+    context = ssl.create_default_context(cafile=root)
+    context.check_hostname = False
+    try:
+        with (
+            socket.create_connection((address.host, address.port), _TIMEOUT_SECONDS) as connection,
+            context.wrap_socket(connection) as secured,
+        ):
+            return _names(secured.getpeercert() or {})
+    except OSError:
+        return ["other names"]
