@@ -3,7 +3,6 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +15,13 @@ from fl_app.errors import FlAppError, OptionError
 from fl_app.sections import OptionValue
 
 if TYPE_CHECKING:
-    from fl_app.doctor.finding import Finding
+    from fl_app.data.images import DatasetInfo
+    from fl_app.data.local import LocalData
+    from fl_app.doctor.finding import Checks, Finding
     from fl_app.doctor.network import Address
 
 _COLOURS = {"ready": "green", "warning": "yellow", "not ready": "red", "not checked": "bright_black"}
 _SUMMARY = ("Ready.", "Ready, with warnings.", "Not ready.")
-
-Checks = Iterator[tuple[str, Callable[[], "Finding"]]]
 
 
 def doctor(
@@ -104,15 +103,24 @@ def _all_checks(
     root_certificates: Path | None,
     key: Path | None,
     num_rounds: int,
-) -> Checks:
-    """Yield every check by name; one runs before the next is made."""
+) -> "Checks":
+    """Yield every check with its name; one runs before the next is made."""
+    from fl_app.doctor import images
+
     yield from _network_checks(address, root_certificates, key)
-    yield from _local_checks(config, NodeConfig.from_flat(options))
-    if num_rounds:
-        yield from _training_checks(config, options, num_rounds)
+    node = NodeConfig.from_flat(options)
+    found = images.read_images(config, node)
+    info = images.run_info(config, found)
+    yield from _image_checks(config, node, found, info)
+    yield from _machine_checks(config, node, found, info)
+    if num_rounds and info is not None:
+        from fl_app.cli.rehearsal import rehearse
+
+        for name in config.tasks:
+            yield f"training of {name}", partial(rehearse, name, config, info, options, num_rounds)
 
 
-def _network_checks(address: "Address | None", root: Path | None, key: Path | None) -> Checks:
+def _network_checks(address: "Address | None", root: Path | None, key: Path | None) -> "Checks":
     from fl_app.doctor import network, versions
     from fl_app.doctor.finding import Finding
     from fl_app.doctor.key import check_key
@@ -136,34 +144,39 @@ def _network_checks(address: "Address | None", root: Path | None, key: Path | No
     yield "flower there", lambda: versions.check_flower_there(found.flower_version)
 
 
-def _local_checks(config: RunConfig, node: NodeConfig) -> Checks:
+def _image_checks(
+    config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
+) -> "Checks":
+    from fl_app.doctor import images
+    from fl_app.doctor.finding import Finding, sentence
+    from fl_app.doctor.folder import folder_checks
+
+    surveyed = images.survey_folder(config, node)
+    if isinstance(surveyed, str):
+        yield "folder", lambda: Finding("folder", "not ready", sentence(surveyed))
+    else:
+        yield from folder_checks(surveyed, info, 0.05)
+    yield "reading", lambda: images.check_reading(found)
+    yield "classes", lambda: images.check_classes(found, node.min_class_count)
+
+
+def _machine_checks(
+    config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
+) -> "Checks":
     from fl_app.data.local import state_folder
-    from fl_app.data.sources import dataset_info
     from fl_app.doctor import images, machine
     from fl_app.doctor.step import check_step, kept_bytes
     from fl_app.tasks.registry import build_task
 
-    found = images.read_images(config, node)
-    yield "reading", lambda: images.check_reading(found)
-    yield "classes", lambda: images.check_classes(found, node.min_class_count)
     yield "memory", lambda: machine.check_memory(images.num_bytes(found))
     yield "device", lambda: machine.check_device(node.device)
-    info = dataset_info(config.data)
-    tasks = [build_task(name, config, info) for name in config.tasks]
+    tasks = [build_task(name, config, info) for name in config.tasks] if info else []
     kept = sum(kept_bytes(task, config.checkpoint_every) for task in tasks)
     yield "disk", lambda: machine.check_disk(state_folder(node, "", "run").parents[1], kept)
     device, num_images = machine.device_of(node.device), images.num_training(found)
     for task in tasks:
+        assert info is not None
         yield f"step of {task.name}", partial(check_step, task, info, device, num_images, config.federation)
-
-
-def _training_checks(config: RunConfig, options: dict[str, OptionValue], num_rounds: int) -> Checks:
-    from fl_app.cli.rehearsal import rehearse
-    from fl_app.data.sources import dataset_info
-
-    info = dataset_info(config.data)
-    for name in config.tasks:
-        yield f"training of {name}", partial(rehearse, name, config, info, options, num_rounds)
 
 
 def _show(finding: "Finding") -> None:

@@ -54,7 +54,8 @@ def rehearse(
     """
     task = build_task(task_name, config, info)
     with tempfile.TemporaryDirectory() as state, _quiet_node():
-        ask = _Node(task_name, config, {**node, "state-dir": state}).ask
+        options = {name: value for name, value in node.items() if name != "max-rounds-per-day"}  # this is no real round
+        ask = _Node(task_name, config, {**options, "state-dir": state}).ask
         weights: Weights | Mapping[str, Tensor] = initial_weights(task, config.seed)
         rounds: list[LocalRound] = []
         before: Statistics = {}

@@ -1,6 +1,6 @@
 """What a check found, and what all of them mean together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +26,11 @@ class Finding:
     text: str
 
 
-def examine(name: str, check: Callable[[], Finding]) -> Finding:
+Check = Callable[[], Finding]
+Checks = Iterator[tuple[str, Check]]  # each with its name, which is known before it runs
+
+
+def examine(name: str, check: Check) -> Finding:
     """Run a check; one that fails is a finding, too, and stops none of the others."""
     try:
         return check()

@@ -1,21 +1,41 @@
 """The hospital's images, as a run would read them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from fl_app.config import NodeConfig, RunConfig
+from fl_app.data.images import DatasetInfo
 from fl_app.data.local import LocalData, load_local
+from fl_app.data.sources import dataset_info
+from fl_app.data.survey import Survey, survey
 from fl_app.doctor.finding import Finding, plural, sentence
 from fl_app.errors import FlAppError
+
+T = TypeVar("T")
 
 
 def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
     """Read the node's images exactly as a run does; where that fails, return why, without names of files."""
+    return _or_reason(lambda: load_local(config, node))
+
+
+def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
+    """Look through the node's folder; where that fails, return why, without names of files."""
+    info = run_info(config, "")
+    names = info.class_names if info else config.data.class_names
+    return _or_reason(lambda: survey(Path(node.data_path).expanduser(), names))
+
+
+def run_info(config: RunConfig, found: LocalData | str) -> DatasetInfo | None:
+    """Return classes, channels and size of the run: those of the images read, else of its options, else nothing."""
+    if not isinstance(found, str):
+        channels, height, _ = found.train.images.shape[1:]
+        return DatasetInfo(found.train.class_names, channels, height)
     try:
-        return load_local(config, node)
-    except FlAppError as error:
-        return error.public
-    except Exception as error:  # its text may hold names of files
-        return f"reading them failed with {type(error).__name__}"
+        return dataset_info(config.data)
+    except FlAppError:  # they leave it to the folders
+        return None
 
 
 def check_reading(found: LocalData | str) -> Finding:
@@ -65,3 +85,12 @@ def num_training(found: LocalData | str) -> int:
 
 def _list(names: Sequence[str], counts: Sequence[int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+
+
+def _or_reason(read: Callable[[], T]) -> T | str:
+    try:
+        return read()
+    except FlAppError as error:
+        return error.public
+    except Exception as error:  # its text may hold names of files
+        return f"reading them failed with {type(error).__name__}"

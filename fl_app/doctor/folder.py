@@ -1,0 +1,120 @@
+"""What lies in the hospital's folder, from a survey of it: counts only, no names of files."""
+
+from functools import partial
+
+from fl_app.data.images import DatasetInfo
+from fl_app.data.survey import Survey
+from fl_app.doctor.finding import Checks, Finding, plural
+
+_SHOWN_SIZES = 5
+_COLOURS = {1: "grey", 3: "RGB"}
+
+
+def check_folder(found: Survey) -> Finding:
+    """Tell how the images are labelled, and how many there are."""
+    parts = ", ".join(f"{name} {count:,}" for name, count in found.part_counts.items())
+    text = f"{plural(found.num_images, 'readable image')}, labelled by {found.layout}; {parts or 'no parts'}."
+    return Finding("folder", "ready" if found.num_images else "not ready", text)
+
+
+def check_sizes(found: Survey, info: DatasetInfo | None) -> Finding:
+    """List the sizes of the images, and what a run makes of them; `info`: of the run, where it is known."""
+    ordered = sorted(found.sizes.items(), key=lambda pair: (-pair[1], pair[0]))
+    sizes = [f"{width} x {height} ({count:,})" for (width, height), count in ordered[:_SHOWN_SIZES]]
+    sizes += [f"{len(ordered) - _SHOWN_SIZES} other sizes"] if len(ordered) > _SHOWN_SIZES else []
+    text = f"Pixels: {', '.join(sizes) or 'none'}."
+    if info is None:
+        return Finding("sizes", "ready", text)
+    side = info.image_size
+    text += f" The run resizes to {side} x {side}."
+    oblong = sum(count for (width, height), count in ordered if width != height)
+    small = sum(count for (width, height), count in ordered if min(width, height) < side)
+    if oblong:
+        text += f" {plural(oblong, 'image')} will be stretched to a square."
+    if small:
+        text += f" {plural(small, 'image')} will be enlarged."
+    return Finding("sizes", "warning" if small else "ready", text)
+
+
+def check_channels(found: Survey, info: DatasetInfo | None) -> Finding:
+    """Count grey and colour images, and compare with what the run takes."""
+    counts = ", ".join(f"{_COLOURS[channels]} {count:,}" for channels, count in sorted(found.channels.items()))
+    text = f"{counts or 'No image'}."
+    wanted = info.num_channels if info else 0
+    others = sum(count for channels, count in found.channels.items() if channels != wanted)
+    if wanted and others:
+        text += f" The run takes {_COLOURS[wanted]} images: {plural(others, 'image')} will be converted."
+        return Finding("channels", "warning", text)
+    return Finding("channels", "warning" if len(found.channels) > 1 else "ready", text)
+
+
+def check_unreadable(found: Survey, max_share: float) -> Finding:
+    """Count the files that are missing or broken; `max_share`: the node option `max-unreadable-share`."""
+    count = len(found.unreadable) + len(found.labels_without_file)
+    if count == 0:
+        return Finding("unreadable", "ready", "Every labelled file can be read.")
+    text = f"{plural(count, 'file')} of {found.num_files:,} cannot be read or {_are(count)} missing"
+    if found.unreadable_share > max_share:
+        limit = f"more than the {max_share:.1%} that 'max-unreadable-share' allows: mend or remove them"
+        return Finding("unreadable", "not ready", f"{text}, {limit}.")
+    return Finding("unreadable", "warning", f"{text}; a run passes over them.")
+
+
+def check_labels(found: Survey) -> Finding:
+    """Count labels without a file, and files without a label."""
+    gaps = {
+        "label without a file": len(found.labels_without_file),
+        "image without a label": len(found.files_without_label),
+    }
+    told = [f"{count:,} x {what}" for what, count in gaps.items() if count]
+    if told:
+        return Finding("labels", "warning", f"Gaps: {', '.join(told)}. Such images are not used.")
+    return Finding("labels", "ready", "Every image has a label, and every label an image.")
+
+
+def check_duplicates(found: Survey) -> Finding:
+    """Count images that are there more than once, and those of them that have different labels."""
+    spare = sum(len(group) - 1 for group in found.duplicates)
+    if not spare:
+        return Finding("duplicates", "ready", "No image is there twice.")
+    text = f"{plural(spare, 'image')} {_are(spare)} there more than once: held-out images may be training images, too."
+    if found.contradictions:
+        groups = plural(len(found.contradictions), "picture")
+        return Finding("duplicates", "warning", f"{text} {groups} with different labels among them: look at those.")
+    return Finding("duplicates", "warning", text)
+
+
+def check_patients(found: Survey) -> Finding:
+    """Tell whether a patient's images lie on both sides of a split."""
+    if found.num_patients is None:
+        text = "No image says whom it shows, so that a patient's images may be trained on and held out."
+        return Finding("patients", "not checked", f"{text} A table with a column 'patient' prevents that.")
+    text = f"{plural(found.num_patients, 'patient')}."
+    if found.num_patients_on_two_sides:
+        count = plural(found.num_patients_on_two_sides, "patient")
+        return Finding("patients", "not ready", f"{text} {count} in more than one part: mend the column 'split'.")
+    return Finding("patients", "ready", f"{text} None is in more than one part.")
+
+
+def check_brightness(found: Survey) -> Finding:
+    """Count 16-bit images that come out nearly black."""
+    if found.num_faint:
+        text = f"{plural(found.num_faint, '16-bit image')} without a value of 4,096 or more, and so nearly black"
+        return Finding("brightness", "warning", f"{text}: scale their values to 0..65,535.")
+    return Finding("brightness", "ready", "No 16-bit image is nearly black.")
+
+
+def folder_checks(found: Survey, info: DatasetInfo | None, max_unreadable_share: float) -> Checks:
+    """Yield the checks of a folder; `info`: of the run, where it is known."""
+    yield "folder", partial(check_folder, found)
+    yield "sizes", partial(check_sizes, found, info)
+    yield "channels", partial(check_channels, found, info)
+    yield "brightness", partial(check_brightness, found)
+    yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
+    yield "labels", partial(check_labels, found)
+    yield "duplicates", partial(check_duplicates, found)
+    yield "patients", partial(check_patients, found)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
