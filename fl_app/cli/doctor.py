@@ -1,8 +1,11 @@
 """The command `fl-app doctor`: is this hospital ready to join? What it prints may be e-mailed."""
 
 import json
+import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +59,7 @@ def doctor(
     except FlAppError as error:  # status 1 would say: ready, with warnings
         raise OptionError(str(error)) from None
     findings = []
-    with warnings.catch_warnings(action="ignore"):  # they may name files
+    with _quiet():
         for name, check in _all_checks(config, options, address, root_certificates, key, train):
             findings.append(examine(name, check))
             if not as_json:
@@ -177,6 +180,21 @@ def _machine_checks(
     for task in tasks:
         assert info is not None
         yield f"step of {task.name}", partial(check_step, task, info, device, num_images, config.federation)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings and this app's log off the screen: they name files."""
+    log, handler = logging.getLogger("fl_app"), logging.NullHandler()
+    propagates = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        log.propagate = propagates
+        log.removeHandler(handler)
 
 
 def _show(finding: "Finding") -> None:

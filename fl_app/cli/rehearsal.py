@@ -1,10 +1,8 @@
 """Rounds of a federation of one: the node's real code answers messages that are written here and sent nowhere."""
 
-import logging
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
@@ -53,7 +51,8 @@ def rehearse(
         FlAppError: the node answered with an error; its text is safe to send.
     """
     task = build_task(task_name, config, info)
-    with tempfile.TemporaryDirectory() as state, _quiet_node():
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, _NODE, 1  # as Flower does
+    with tempfile.TemporaryDirectory() as state:
         options = {name: value for name, value in node.items() if name != "max-rounds-per-day"}  # this is no real round
         ask = _Node(task_name, config, {**options, "state-dir": state}).ask
         weights: Weights | Mapping[str, Tensor] = initial_weights(task, config.seed)
@@ -98,18 +97,3 @@ def _loss(task: Task, statistics: Statistics) -> float | None:
     prefix = "raw/"
     raw = {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
     return task.loss_of(raw) if raw else None
-
-
-@contextmanager
-def _quiet_node() -> Iterator[None]:
-    """Name the run and the node as Flower does, and keep the node's log, which names files, off the screen."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, _NODE, 1
-    log = logging.getLogger("fl_app")
-    handler, propagated = logging.NullHandler(), log.propagate
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = propagated

@@ -1,0 +1,67 @@
+"""What doctor says of a folder: counts, and never a name of a file."""
+
+import pytest
+
+from fl_app.data.images import DatasetInfo
+from fl_app.data.survey import Survey
+from fl_app.doctor.finding import Finding
+from fl_app.doctor.folder import folder_checks
+from tests.doctor.surveys import sound
+
+INFO = DatasetInfo(("benign", "malignant"), 1, 32)
+SECRET = "patient-4711.png"
+
+
+def look(found: Survey, info: DatasetInfo | None = INFO) -> dict[str, Finding]:
+    findings = {name: check() for name, check in folder_checks(found, info, 0.2)}
+    assert all(name == finding.name for name, finding in findings.items())
+    return findings
+
+
+def test_a_sound_folder_is_ready_in_every_respect() -> None:
+    findings = look(sound())
+    assert {finding.verdict for finding in findings.values()} == {"ready"}
+    assert findings["folder"].text == "10 readable images, labelled by table; train 8, validation 2."
+    assert findings["sizes"].text == "Pixels: 32 x 32 (10). The run resizes to 32 x 32."
+    assert findings["patients"].text == "5 patients. None is in more than one part."
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "verdict", "words"),
+    [
+        ({"class_counts": {}}, "folder", "not ready", "0 readable images"),
+        ({"sizes": {(16, 16): 3, (64, 32): 7}}, "sizes", "warning", "3 images will be enlarged"),
+        ({"sizes": {(64, 48): 1}}, "sizes", "ready", "1 image will be stretched"),
+        ({"channels": {1: 4, 3: 6}}, "channels", "warning", "grey 4, RGB 6. The run takes grey images: 6 images"),
+        ({"num_faint": 2}, "brightness", "warning", "2 16-bit images"),
+        ({"unreadable": ((SECRET, "broken"),)}, "unreadable", "warning", "1 file of 10 cannot be read or is missing"),
+        ({"labels_without_file": (SECRET,) * 3}, "unreadable", "not ready", "3 files of 10"),
+        ({"labels_without_file": (SECRET,)}, "labels", "warning", "1 x label without a file"),
+        ({"files_without_label": (SECRET,) * 2}, "labels", "warning", "2 x image without a label"),
+        ({"duplicates": ((SECRET, SECRET, SECRET),)}, "duplicates", "warning", "2 images are there more than once"),
+        (
+            {"duplicates": ((SECRET, SECRET),), "contradictions": ((SECRET, SECRET),)},
+            "duplicates",
+            "warning",
+            "1 picture with different labels",
+        ),
+        ({"num_patients": None}, "patients", "not checked", "No image says whom it shows"),
+        ({"num_patients_on_two_sides": 1}, "patients", "not ready", "1 patient in more than one part"),
+    ],
+)
+def test_each_flaw_is_told_and_no_other_check_minds(
+    changes: dict[str, object], name: str, verdict: str, words: str
+) -> None:
+    findings = look(sound(**changes))
+    assert findings[name].verdict == verdict
+    assert words in findings[name].text
+    assert all(SECRET not in finding.text for finding in findings.values())
+
+
+def test_only_the_most_frequent_sizes_are_listed() -> None:
+    findings = look(sound(sizes={(32 + side, 32 + side): 10 - side for side in range(8)}))
+    assert "3 other sizes" in findings["sizes"].text
+
+
+def test_without_a_run_the_folder_is_described_all_the_same() -> None:
+    assert {finding.verdict for finding in look(sound(), None).values()} == {"ready"}

@@ -1,0 +1,62 @@
+"""A timed step, and what it means for a round."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fl_app.data.images import DatasetInfo
+from fl_app.doctor import step
+from fl_app.doctor.step import Step, check_step, kept_bytes, largest_batch
+from fl_app.tasks.base import Task
+from fl_app.tasks.registry import build_task
+from tests.tiny import tiny_run
+
+CPU = torch.device("cpu")
+INFO = DatasetInfo(("a", "b"), 1, 8)
+
+
+def tiny_task(tmp_path: Path, name: str = "classification") -> Task:
+    return build_task(name, tiny_run(tmp_path), INFO)
+
+
+@pytest.mark.parametrize("name", ["diffusion", "classification"])
+def test_a_step_of_the_real_network_is_timed(tmp_path: Path, name: str) -> None:
+    finding = check_step(tiny_task(tmp_path, name), INFO, CPU, 10, tiny_run(tmp_path).federation)
+    assert finding.verdict == "ready"
+    assert "a step of 32 images takes" in finding.text
+    assert "this node's 10 training images" in finding.text
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(1.0, "ready"), (60.0, "warning"), (120.0, "not ready")])
+def test_a_round_that_takes_longer_than_it_may_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: str
+) -> None:
+    monkeypatch.setattr(step, "time_step", lambda *_: Step(seconds, 1))
+    federation = tiny_run(tmp_path, {"federation.round-deadline-seconds": 100.0}).federation
+    assert check_step(tiny_task(tmp_path), INFO, CPU, 32, federation).verdict == verdict
+
+
+def test_a_batch_that_has_to_be_cut_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "time_step", lambda *_: Step(1.0, 4))
+    finding = check_step(tiny_task(tmp_path), INFO, CPU, 32, tiny_run(tmp_path).federation)
+    assert finding.verdict == "warning"
+    assert "cut into 4 pieces" in finding.text
+
+
+@pytest.mark.parametrize(("limit", "largest"), [(32, 32), (100, 64), (10**6, 512)])
+def test_the_largest_batch_is_found_by_doubling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, largest: int
+) -> None:
+    def pretend(_task: Task, _info: DatasetInfo, batch_size: int, _device: torch.device) -> Step:
+        return Step(1.0, 1 if batch_size <= limit else 2)
+
+    monkeypatch.setattr(step, "time_step", pretend)
+    assert largest_batch(tiny_task(tmp_path), INFO, CPU) == largest
+
+
+def test_what_a_node_keeps_is_counted_from_its_network(tmp_path: Path) -> None:
+    task = build_task("diffusion", tiny_run(tmp_path, {"checkpoint-every": 2}), INFO)
+    size = sum(weight.numel() * 4 for weight in task.build_model().state_dict().values())
+    assert kept_bytes(task, 2) == 2 * size * 5  # Adam's two moments, five rounds
+    assert kept_bytes(tiny_task(tmp_path), 2) == 0
