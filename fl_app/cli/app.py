@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.credentials import certificates, keys
+from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.cli.doctor import doctor
 from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
@@ -14,6 +15,7 @@ from fl_app.cli.prototypes import prototypes
 from fl_app.cli.run import run
 from fl_app.cli.sample import sample
 from fl_app.cli.signals import Interrupted, interruptible
+from fl_app.cli.status import status
 from fl_app.errors import FlAppError, OptionError
 
 app = typer.Typer(
@@ -28,6 +30,8 @@ app.command("sample")(sample)
 app.command("predict")(predict)
 app.add_typer(prototypes, name="prototypes")
 app.command("doctor")(doctor)
+app.command("status")(status)
+app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)
 app.command("keys")(keys)

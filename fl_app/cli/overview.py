@@ -1,0 +1,133 @@
+"""How a run stands, for its coordinator: read from the run folder, live, finished or broken."""
+
+import fcntl
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fl_app.cli.progress import Progress, Record, RunFolder, summarise
+from fl_app.errors import RunFolderError
+
+_ENDED = ("completed", "degraded", "failed")
+_COUNTS = ("contributed", "empty", "refused", "failed", "late")
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A run at one moment.
+
+    Attributes:
+        folder: the run folder, absolute.
+        progress: state, round, who answered, the last figures.
+        seconds_since: since the server last wrote; None where it never did.
+        is_alive: whether a server holds the folder; None where that cannot be told.
+        sites: by name, the counts of outcomes and the last reason.
+        num_rounds_failed: rounds that did not count.
+        problems: what is wrong with the folder itself.
+    """
+
+    folder: Path
+    progress: Progress
+    seconds_since: float | None
+    is_alive: bool | None
+    sites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    num_rounds_failed: int = 0
+    problems: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as JSON takes it, keys in kebab-case."""
+        found = asdict(self) | {"folder": str(self.folder)}
+        found["progress"] = {name.replace("_", "-"): value for name, value in found["progress"].items()}
+        return {name.replace("_", "-"): value for name, value in found.items()}
+
+
+def find_run(named: Path | None, output: Path) -> Path:
+    """Return a run folder: the named one, one of that name below `output`, or the newest there.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    if named is not None:
+        for folder in (named.expanduser(), output / named):
+            if (folder / "run.json").is_file() or (folder / "status.json").is_file():
+                return folder.resolve()
+        raise RunFolderError(f"{named}: no run folder of that name, nor one in {output}; it would hold a run.json.")
+    found = {path.parent: path.stat().st_mtime for path in output.glob("*/run.json")}
+    if not found:
+        raise RunFolderError(f"There is no run in {output}: name a run folder, or give --out.")
+    return max(found, key=lambda folder: found[folder]).resolve()
+
+
+def look_at(folder: Path, now: float) -> Overview:
+    """Read a run folder, whatever of it is there; `now`: unix seconds."""
+    reader = RunFolder(folder, folder.parent, since=0.0)
+    status, rounds = reader.read_status(), reader.read_rounds()
+    progress = summarise(status, rounds)
+    is_alive = _is_locked(folder / ".lock")
+    updated = (status or {}).get("updated")
+    return Overview(
+        folder=folder,
+        progress=progress,
+        seconds_since=max(now - updated, 0.0) if isinstance(updated, int | float) else None,
+        is_alive=is_alive,
+        sites=_sites(status or {}, rounds),
+        num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
+        problems=_problems(folder, status, progress, is_alive),
+    )
+
+
+def _problems(folder: Path, status: Record | None, progress: Progress, is_alive: bool | None) -> list[str]:
+    problems = []
+    if not (folder / "run.json").is_file():
+        problems.append("run.json is missing: this run cannot be resumed")
+    if status is None:
+        exists = (folder / "status.json").is_file()
+        problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
+    if is_alive is False and status is not None and progress.state not in _ENDED:
+        problems.append("no server works on this run any more: it was killed, and can be resumed")
+    return problems
+
+
+def _sites(status: Record, rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Return the record of each site: that of status.json, which counts more than rounds, else that of the rounds."""
+    known = status.get("nodes")
+    if not known:
+        known = _count(rounds)
+    return {
+        str(site): {name: node.get(name, 0) for name in _COUNTS} | {"reason": (node.get("reasons") or [None])[-1]}
+        for site, node in sorted(known.items())
+    }
+
+
+def _count(rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    counts: dict[str, dict[str, Any]] = {}
+    for one in rounds:
+        for site, node in (one.get("nodes") or {}).items():
+            site_counts = counts.setdefault(site, {"reasons": []})
+            outcome = node.get("outcome", "failed")
+            site_counts[outcome] = site_counts.get(outcome, 0) + 1
+            site_counts["reasons"] += [node["reason"]] if node.get("reason") else []
+    return counts
+
+
+def _is_locked(lock: Path) -> bool | None:
+    """Tell whether a server holds the run folder; None where it cannot be told, as on a disk of another machine."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return False
+
+
+def age(seconds: float) -> str:
+    """Write how long ago something was, roughly."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

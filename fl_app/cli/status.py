@@ -1,0 +1,112 @@
+"""The command `fl-app status`: nodes, rounds, who is late or failed, and the last figures of a run."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fl_app.cli.choices import DEFAULT_OUTPUT
+from fl_app.cli.flower import ask_flower
+from fl_app.cli.overview import Overview, age, find_run, look_at
+from fl_app.cli.view import describe_nodes, describe_phase, format_time
+from fl_app.errors import FlAppError
+
+_SHOWN_RUNS = 3
+
+Listing = Sequence[Mapping[str, Any]]
+
+
+def status(
+    run: Annotated[Path | None, typer.Argument(help="A run folder, or its name; default: the newest.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where run folders are; default: ~/fl-app/runs.")] = None,
+    connection: Annotated[
+        str | None, typer.Option(help="Also ask this SuperLink: a name in Flower's config.toml.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how a run stands: live, finished or broken.
+
+    Exit status: 0 where it could be read, whatever became of the run; else 1.
+    """
+    overview = look_at(find_run(run, (out or DEFAULT_OUTPUT).expanduser()), time.time())
+    flower = _ask(connection) if connection else {}
+    if as_json:
+        typer.echo(json.dumps(overview.to_json() | ({"flower": flower} if connection else {}), indent=1))
+        return
+    console = Console(highlight=False)
+    for line in describe(overview):
+        console.print(Text(line), soft_wrap=True)
+    if overview.sites:
+        console.print(make_table(overview))
+    for line in describe_flower(flower):
+        console.print(Text(line), soft_wrap=True)
+
+
+def describe(overview: Overview) -> list[str]:
+    """Say in lines what holds for the whole run."""
+    progress = overview.progress
+    since = "" if overview.seconds_since is None else f" (written {age(overview.seconds_since)} ago)"
+    lines = [f"run folder: {overview.folder}", f"state: {describe_phase(progress)}{since}"]
+    lines += [f"problem: {problem}" for problem in overview.problems]
+    if progress.num_rounds:
+        failed = f", {overview.num_rounds_failed} failed so far" if overview.num_rounds_failed else ""
+        seconds = None if overview.is_alive is False else progress.seconds_left
+        left = "" if seconds is None else f", about {format_time(seconds)} left"
+        lines.append(f"round: {progress.round} of {progress.num_rounds} of {progress.task}{failed}{left}")
+    if progress.state == "running":
+        lines.append(f"this round: {describe_nodes(progress)}")
+        lines += [f"  {site}: {reason}" for site, reason in progress.failed.items()]
+    figures = [
+        f"{name} {value:{form}}"
+        for name, value, form in (
+            ("training loss", progress.loss, ".4f"),
+            ("validation loss", progress.validation_loss, ".4f"),
+            ("images/s", progress.images_per_second, ".0f"),
+        )
+        if value is not None
+    ]
+    return lines + ([f"last figures: {', '.join(figures)}"] if figures else [])
+
+
+def make_table(overview: Overview) -> Table:
+    """Make the table of all sites: how often each did what, and why it last did not contribute."""
+    table = Table("site", "contributed", "refused", "failed", "late", "last reason", box=None, pad_edge=False)
+    for site, counts in overview.sites.items():
+        numbers = [str(counts[name]) for name in ("contributed", "refused", "failed", "late")]
+        table.add_row(Text(site), *numbers, Text(counts["reason"] or ""))
+    return table
+
+
+def describe_flower(flower: Mapping[str, Any]) -> list[str]:
+    """Say in lines what the SuperLink says."""
+    if "problem" in flower:
+        return [f"SuperLink: {flower['problem']}"]
+    if not flower:
+        return []
+    states: dict[str, int] = {}
+    for node in flower["nodes"]:
+        states[str(node.get("status"))] = states.get(str(node.get("status")), 0) + 1
+    nodes = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none registered"
+    lines = [f"SuperLink: nodes: {nodes}"]
+    runs = sorted(flower["runs"], key=lambda one: str(one.get("pending-at")), reverse=True)
+    for one in runs[:_SHOWN_RUNS]:
+        details = one.get("status-details")
+        why = f": {details}" if details not in (None, "", "N/A") else ""
+        lines.append(f"SuperLink: run {one.get('run-id')} is {one.get('status')}{why}")
+    return lines
+
+
+def _ask(connection: str) -> dict[str, Any]:
+    """Return nodes and runs, or why they cannot be told: the run folder is worth showing all the same."""
+    try:
+        runs: Listing = ask_flower(connection, "ls")
+        nodes: Listing = ask_flower(connection, "supernode", "list")
+    except FlAppError as error:
+        return {"problem": str(error)}
+    return {"runs": runs, "nodes": nodes}

@@ -1,0 +1,81 @@
+"""What is packed for support, from a run folder with canaries in it."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fl_app.cli.bundle_logs import bundle_logs, collect
+from fl_app.errors import OptionError, RunFolderError
+
+CANARY = "canary"
+
+
+def plant(folder: Path) -> Path:
+    """Make a run folder with canaries in every place where something private can be."""
+    (folder / "diffusion" / "samples").mkdir(parents=True)
+    for name in ("diffusion/samples/canary.png", "diffusion/canary.safetensors", "canary.csv", "canary-key"):
+        (folder / name).write_text(CANARY)
+    path = f"/data/{CANARY} {CANARY}/{CANARY}.png"
+    options = {"output-dir": f"/home/{CANARY}", "data.directory": f"{CANARY}-images", "seed": 7}
+    (folder / "run.json").write_text(json.dumps({"run-name": "r", "options": options, "nodes": {"north": {}}}))
+    status = {"state": "failed", "reason": f"{path} is broken", "folder": str(folder), "nodes": {"north": {"late": 1}}}
+    (folder / "status.json").write_text(json.dumps(status))
+    lines = [
+        json.dumps({"round": 1, "train-loss": 0.5, "reason": f"'{path}' is broken"}),
+        f'{{"round": 2, "x": "{path}',
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    log = [
+        "INFO : diffusion round 1/2: 1 of 2 nodes contributed",
+        f"ERROR : {path} cannot be read as an image: truncated",
+        f'  File "/home/{CANARY}/fl_app/data/folder.py", line 3, in read',
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{CANARY}\n-----END OPENSSH PRIVATE KEY-----",
+        f"written by {CANARY}.dcm",
+    ]
+    (folder / "run.log").write_text("\n".join(log))
+    return folder
+
+
+def test_no_canary_gets_into_the_zip(tmp_path: Path) -> None:
+    folder, out = plant(tmp_path / "run"), tmp_path / "logs.zip"
+    bundle_logs(folder, out)
+    with zipfile.ZipFile(out) as bundle:
+        assert bundle.namelist() == ["versions.json", "run.json", "status.json", "metrics.jsonl", "run.log"]
+        texts = {name: bundle.read(name).decode() for name in bundle.namelist()}
+    for name, text in texts.items():
+        assert CANARY not in text, name
+    assert str(tmp_path) not in "".join(texts.values())
+
+
+def test_what_support_needs_is_in_it(tmp_path: Path) -> None:
+    members = collect(plant(tmp_path / "run"), [])
+    assert json.loads(members["run.json"])["options"]["seed"] == 7
+    assert json.loads(members["status.json"])["nodes"] == {"north": {"late": 1}}
+    assert json.loads(members["metrics.jsonl"].splitlines()[0])["train-loss"] == 0.5
+    assert "diffusion round 1/2: 1 of 2 nodes contributed" in members["run.log"]
+    assert "fl_app/data/folder.py" in members["run.log"]
+    assert json.loads(members["versions.json"])["packages"]["flwr"].startswith("1.41")
+
+
+def test_a_broken_run_folder_is_packed_as_far_as_it_goes(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "run")
+    (folder / "status.json").write_text(f'{{"reason": "/data/{CANARY}')
+    (folder / "run.log").unlink()
+    members = collect(folder, [])
+    assert list(members) == ["versions.json", "run.json", "status.json", "metrics.jsonl"]
+    assert CANARY not in "".join(members.values())
+
+
+def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "logs.zip"
+    out.write_text("mine")
+    with pytest.raises(OptionError, match="does not exist yet"):
+        bundle_logs(plant(tmp_path / "run"), out)
+    assert out.read_text() == "mine"
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no run folder of that name"):
+        bundle_logs(tmp_path, tmp_path / "logs.zip", tmp_path)
