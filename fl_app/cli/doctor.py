@@ -158,7 +158,7 @@ def _image_checks(
     if isinstance(surveyed, str):
         yield "folder", lambda: Finding("folder", "not ready", sentence(surveyed))
     else:
-        yield from folder_checks(surveyed, info, 0.05)
+        yield from folder_checks(surveyed, info, node.max_unreadable_share)
     yield "reading", lambda: images.check_reading(found)
     yield "classes", lambda: images.check_classes(found, node.min_class_count)
 
@@ -166,7 +166,7 @@ def _image_checks(
 def _machine_checks(
     config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
 ) -> "Checks":
-    from fl_app.data.local import state_folder
+    from fl_app.data.local import state_base
     from fl_app.doctor import images, machine
     from fl_app.doctor.step import check_step, kept_bytes
     from fl_app.tasks.registry import build_task
@@ -175,7 +175,7 @@ def _machine_checks(
     yield "device", lambda: machine.check_device(node.device)
     tasks = [build_task(name, config, info) for name in config.tasks] if info else []
     kept = sum(kept_bytes(task, config.checkpoint_every) for task in tasks)
-    yield "disk", lambda: machine.check_disk(state_folder(node, "", "run").parents[1], kept)
+    yield "disk", lambda: machine.check_disk(state_base(node, ""), kept)
     device, num_images = machine.device_of(node.device), images.num_training(found)
     for task in tasks:
         assert info is not None

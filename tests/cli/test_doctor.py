@@ -1,0 +1,134 @@
+"""The whole of `fl-app doctor` on real folders, and that nothing it says names a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from fl_app.cli.app import app
+from fl_app.cli.doctor import read_node_options
+from fl_app.errors import OptionError
+from tests.doctor.certificates import issue, make_authority
+from tests.doctor.server import serve
+from tests.doctor.test_key import write_key
+
+CANARY = "canary-4711"
+SETTINGS = {
+    "tasks": "diffusion,classification",
+    "data.source": "folder",
+    "data.class-names": "benign,malignant",
+    "data.num-channels": "1",
+    "data.image-size": "8",
+    "diffusion.block-channels": "8,8",
+    "diffusion.mid-attention": "false",
+    "diffusion.epochs": "1",
+    "classification.embedding-size": "8",
+}
+
+
+def make_folder(folder: Path) -> Path:
+    """Write ten images of each class: dark ones, and bright ones."""
+    generator = np.random.default_rng(0)
+    for name, brightness in (("benign", 60), ("malignant", 180)):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.normal(brightness, 20, (8, 8)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{CANARY}-{number}.png")
+    return folder
+
+
+def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None) -> Result:
+    node = f'data-path="{folder}" site="north" device="cpu" state-dir="{folder.parent / "state"}"'
+    command = ["doctor", "--node-config", node, *arguments]
+    for name, value in {**SETTINGS, **(settings or {})}.items():
+        command += ["--set", f"{name}={value}"]
+    return CliRunner().invoke(app, command)
+
+
+def findings(result: Result) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in json.loads(result.stdout)["checks"]}
+
+
+def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
+    folder, authority = make_folder(tmp_path / "data"), make_authority(tmp_path)
+    key = write_key(tmp_path / "node")
+    with serve(issue(authority, tmp_path / "server.pem", "127.0.0.1")) as port:
+        more = ["--superlink", f"127.0.0.1:{port}", "--root-certificates", str(authority.file), "--json"]
+        result = examine(folder, *more, "--auth-supernode-private-key", str(key), "--train", "2")
+    found = findings(result)
+    assert {one["verdict"] for one in found.values()} == {"ready", "not checked"}, found
+    assert [name for name, one in found.items() if one["verdict"] == "not checked"] == ["patients"]
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["verdict"] == "ready"
+    assert found["classes"]["text"] == "Training images: benign 9, malignant 9."
+    assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
+    assert not (tmp_path / "state").exists()
+    assert CANARY not in result.output and str(tmp_path) not in result.output
+
+
+def test_every_flaw_of_a_folder_is_told_and_no_file_is_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    first, second = sorted((folder / "benign").iterdir())[:2]
+    second.write_bytes(first.read_bytes())
+    for file in sorted((folder / "malignant").iterdir())[:8]:
+        file.write_bytes(b"broken")
+    result = examine(folder, "--json")
+    found = findings(result)
+    assert result.exit_code == 2
+    assert found["unreadable"]["verdict"] == "not ready"
+    assert found["duplicates"]["verdict"] == "warning"
+    assert found["reading"]["verdict"] == "not ready"
+    assert found["device"]["verdict"] == "ready"
+    assert CANARY not in result.output and str(tmp_path) not in result.output
+
+
+def test_a_folder_that_is_missing_stops_no_other_check(tmp_path: Path) -> None:
+    result = examine(tmp_path / CANARY, "--train", "1")
+    assert result.exit_code == 2
+    assert result.stdout.splitlines()[-1] == "Not ready."
+    assert "not ready    folder: The data folder does not exist." in result.stdout
+    assert "ready        disk: " in result.stdout
+    assert "not ready    training of diffusion: " in result.stdout
+    assert CANARY not in result.output
+
+
+def test_what_is_missing_can_be_lived_with(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    result = examine(
+        folder, "--json", settings={"data.class-names": "benign,malignant,other", "tasks": "classification"}
+    )
+    assert result.exit_code == 1
+    assert findings(result)["classes"]["text"].startswith("Training images: benign 9, malignant 9, other 0. None of ")
+    assert findings(result)["port"]["verdict"] == "not checked"
+
+
+def test_the_log_and_the_warnings_of_the_node_stay_off_the_screen(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_folder(tmp_path / "data")
+    (folder / "benign" / f"{CANARY}-broken.png").write_bytes(b"broken")
+    result = examine(folder, "--train", "1", settings={"tasks": "classification"})
+    assert CANARY not in result.output
+    assert CANARY not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("arguments", [("--superlink", "nowhere"), ("--set", "sede=1"), ("no-such-recipe",)])
+def test_wrong_options_are_refused_before_anything_is_checked(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = examine(make_folder(tmp_path / "data"), *arguments)
+    assert isinstance(result.exception, OptionError)  # which is status 2
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("text", ["", 'site="north"', 'data-path="/data"', "data-path=/data site=north", 'x="y"'])
+def test_node_options_must_name_a_hospital(text: str) -> None:
+    with pytest.raises(OptionError):
+        read_node_options(text)
+
+
+def test_node_options_are_read_as_flower_reads_them() -> None:
+    text = 'data-path="/data of ours" site="north" min-class-count=5'
+    assert read_node_options(text) == {"data-path": "/data of ours", "site": "north", "min-class-count": 5}
