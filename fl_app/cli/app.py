@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.bundle_logs import bundle_logs
+from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.doctor import doctor
 from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict

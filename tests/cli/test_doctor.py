@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from fl_app.cli.app import app
 from fl_app.cli.doctor import read_node_options
@@ -41,7 +41,7 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None) -> Result:
+def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None) -> Any:
     node = f'data-path="{folder}" site="north" device="cpu" state-dir="{folder.parent / "state"}"'
     command = ["doctor", "--node-config", node, *arguments]
     for name, value in {**SETTINGS, **(settings or {})}.items():
