@@ -49,7 +49,7 @@ def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = Non
     return CliRunner().invoke(app, command)
 
 
-def findings(result: Result) -> dict[str, dict[str, Any]]:
+def findings(result: Any) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in json.loads(result.stdout)["checks"]}
 
 
