@@ -19,7 +19,7 @@ from fl_app.cli.scrubbing import scrub, scrub_json
 from fl_app.errors import OptionError
 
 _PRIVATE_OPTIONS = ("output-dir", "resume", "data.directory")
-_LONGEST_LOG = 20 * 1024 * 1024  # the end says why a run ended
+_LONGEST_LOG = 2 * 1024 * 1024  # the end says why a run ended
 
 
 def bundle_logs(

@@ -28,6 +28,7 @@ _ENDINGS = (
 _FILE = re.compile(rf"[^\s:,;\"'()\[\]{{}}=][^\n:,;\"'()\[\]{{}}=]*?\.(?:{_ENDINGS})\b", re.IGNORECASE)
 _RELATIVE = re.compile(r"(?<!\S)[^\s\"']*[A-Za-z_][^\s\"']*[/\\][^\s\"']*[^\s\"'.,;:]")
 _UNITS = re.compile(r"(?:[\w.]+/(?:s|round|image)|(?:[A-Z][a-z]*|\d+)/\d+)$")
+_LONGEST_LINE = 1000  # the search takes time by the square of a line; what is cut off is lost
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -35,11 +36,16 @@ def scrub(text: str, names: Iterable[str] = ()) -> str:
     """Replace keys, paths and names of files.
 
     Args:
-        text: any number of lines.
+        text: any number of lines; of a very long one only the beginning stays.
         names: further words to be taken out, such as the user's.
     """
     text = _ESCAPES.sub("", text)
     text = _KEY_LINE.sub("[key]", _KEY_BLOCK.sub("[key]", text))
+    words = list(names)
+    return "\n".join(_scrub_line(line[:_LONGEST_LINE], words) for line in text.split("\n"))
+
+
+def _scrub_line(text: str, names: Iterable[str]) -> str:
     text = _SOURCE.sub(r"\1[…]\2\1", text)
     text = _QUOTED.sub(_keep_source, text)
     text = _PATH.sub("[path]", text)
