@@ -395,6 +395,7 @@ def test_a_site_whose_last_reply_failed_is_left_out_of_the_readings_of_own_netwo
         "reason": "out of memory",
         "images": 0.0,
         "seconds": 0.0,
+        "pieces": 1,
     }
     assert found["contributed"] == ["site-0", "site-2"]
 

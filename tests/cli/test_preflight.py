@@ -26,7 +26,7 @@ def test_a_run_that_can_start_passes(tmp_path: Path) -> None:
     [
         ({"data.image-size": 7}, OptionError, "7 pixels cannot be halved"),
         ({"data.source": "pneumonia"}, OptionError, "pneumoniamnist"),
-        ({"data.source": "folder"}, OptionError, "class-names"),
+        ({"data.source": "folder"}, OptionError, "image-size"),
         ({"data.source": "mnist", "data.directory": "/nowhere"}, DataError, "/nowhere"),
         ({"partition.scheme": "pathological", "partition.classes-per-node": 11}, OptionError, "classes-per-node"),
     ],
