@@ -9,6 +9,7 @@ import typer
 from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.doctor import doctor
+from fl_app.cli.examples import example_images
 from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
@@ -35,6 +36,7 @@ app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)
 app.command("keys")(keys)
+app.command("example-images")(example_images)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -12,13 +12,21 @@ _TEST_SHARE = 0.2
 _MAX_VALUE = 16  # the values are counts of set pixels in blocks of 4 x 4
 
 
+_INFO = DatasetInfo(tuple(str(digit) for digit in range(10)), num_channels=1, image_size=8)
+
+
 def info(options: DataOptions) -> DatasetInfo:
     """Return classes, channels and the size before resizing."""
-    return DatasetInfo(tuple(str(digit) for digit in range(10)), num_channels=1, image_size=8)
+    return _INFO
 
 
 def load(options: DataOptions, split: str) -> ImageSet:
     """Read one part; the parts, 80 to 20 in each class, are the same for every seed of a run."""
+    return read_digits(split)
+
+
+def read_digits(split: str) -> ImageSet:
+    """Read one part, `train` or `test`, without any options."""
     from sklearn.datasets import load_digits  # slow to import, and needed for this source only
 
     published = load_digits()
@@ -29,4 +37,4 @@ def load(options: DataOptions, split: str) -> ImageSet:
     )
     chosen = is_test if split == "test" else ~is_test
     pixels = np.rint(images[chosen] * (255 / _MAX_VALUE)).astype(np.uint8)
-    return ImageSet(torch.from_numpy(pixels)[:, None], torch.from_numpy(labels[chosen]), info(options).class_names)
+    return ImageSet(torch.from_numpy(pixels)[:, None], torch.from_numpy(labels[chosen]), _INFO.class_names)
