@@ -14,7 +14,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-faults check clean
+.PHONY: help demo install test test-faults docker-check check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -25,13 +25,17 @@ demo: install ## Train on five simulated hospitals with the data that comes alon
 install: $(STAMP) ## Make .venv and install everything into it
 
 # On a busy machine two threads are several times slower than one.
-test test-faults check: export OMP_NUM_THREADS := 1
+test test-faults docker-check check: export OMP_NUM_THREADS := 1
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
 
 test-faults: install ## Break a federation of real processes in a dozen ways (a quarter of an hour)
 	$(BIN)/python -m pytest tests/faults --durations=0
+
+# With FL_APP_IMAGE_ROOT, an unpacked image (docker/build-without-engine.sh), also from that image's own files.
+docker-check: install ## Check docker/, and bring its services up as processes on loopback
+	$(BIN)/python -m pytest tests/docker tests/docker/processes --durations=5 -rs
 
 check: install ## Formatting, lint, types, floors, tests
 	$(BIN)/ruff format --check .
