@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -79,7 +79,7 @@ class Federation:
 
     def end(self) -> list[list[str]]:
         """End all processes, gently first, and return the command lines of those that had to be killed after that."""
-        sessions = {process.pid for process in self.processes.values()}
+        sessions = {os.getsid(process.pid) for process in self._descendants()}
         for number, seconds in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
             for session in sessions:
                 _signal_session(session, number)
@@ -89,6 +89,15 @@ class Federation:
                     process.poll()
                 time.sleep(0.1)
         return [process.cmdline() for process in _alive(sessions)]
+
+    def _descendants(self) -> list[psutil.Process]:
+        """Return the services' processes and all below them, also those that left their session."""
+        found = []
+        for process in self.processes.values():
+            with suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(process.pid)
+                found += [parent, *parent.children(recursive=True)]
+        return [process for process in found if process.is_running()]
 
     def _ask(self, service: Service) -> subprocess.CompletedProcess[str]:
         command = self._command(service, list(service.health))

@@ -11,6 +11,7 @@ from typing import Protocol
 from tests.docker.compose_file import DOCKER, ROOT, Service, read_image_environment
 
 _PROGRAMS = Path(sys.executable).parent
+_OF_EXECUTOR = {"/data": "images", "/state": "state"}
 _USER = 1000  # of the image, unless it was built for another one
 _FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -48,22 +49,15 @@ class Checkout:
         private = self.home / "tmp" / service.name
         private.mkdir(parents=True, exist_ok=True)
         places = {"/app": str(ROOT), "/tmp": str(private)}
-        for name, other in self.partners(service).items():
-            places.setdefault(name, str(other))
+        places |= {mount.target: str(self.folder(mount.source)) for mount in service.mounts}
+        for name, what in _OF_EXECUTOR.items():  # a SuperNode's configuration names folders that its executor has
+            if name not in places and any(name in word for word in words):
+                places[name] = str(self.folder(f"{service.name}-{what}"))
         image = read_image_environment(DOCKER / "Dockerfile") | dict(environment)
         here = {name: _place(value, places) for name, value in image.items() if name != "VIRTUAL_ENV"}
         here |= {"PATH": f"{_PROGRAMS}:{_FOLDERS}", "PYTHONPATH": str(ROOT), "HOME": str(private)}
         pairs = [f"{name}={value}" for name, value in here.items()]
         return ["env", "-i", "-C", str(ROOT), *pairs, *(_place(word, places) for word in words)]
-
-    def partners(self, service: Service) -> dict[str, Path]:
-        """Return {folder in the container: folder here}; a node's configuration names its executor's folders."""
-        executor = re.sub(r"-executor$", "", service.name)
-        own = {mount.target: self.folder(mount.source) for mount in service.mounts}
-        return own | {name: self.folder(f"{executor}-{what}") for name, what in _OF_EXECUTOR.items() if name not in own}
-
-
-_OF_EXECUTOR = {"/data": "images", "/state": "state"}
 
 
 class Image:

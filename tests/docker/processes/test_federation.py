@@ -6,6 +6,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,29 @@ sampling.images-per-class = 1
 
 @pytest.fixture(scope="module", params=["checkout", "image"])
 def federation(request: pytest.FixtureRequest) -> Iterator[Federation]:
-    home = Path(tempfile.mkdtemp(prefix="fl-app-docker-"))
-    home.chmod(0o755)  # the image's user goes through it
-    launcher: Launcher = Checkout(home) if request.param == "checkout" else Image(unpacked_image(), home)
-    runs = launcher.folder("./runs")
-    (runs / "tiny.toml").write_text(_RECIPE, encoding="utf-8")
-    services = read_compose(DOCKER / "compose.yaml", {"RECIPE": "/runs/tiny.toml"})
-    with brought_up(services, launcher, home) as found:
+    """Bring compose.yaml up, from the checkout or from the image."""
+    with compose_up("compose.yaml", unpacked_image() if request.param == "image" else None) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def demo(federation: Federation) -> tuple[int, dict[str, Any]]:
     """Run the demo: its exit status, and status.json."""
+    return run_demo(federation)
+
+
+@contextmanager
+def compose_up(name: str, image: Path | None) -> Iterator[Federation]:
+    home = Path(tempfile.mkdtemp(prefix="fl-app-docker-"))
+    home.chmod(0o755)  # the image's user goes through it
+    launcher: Launcher = Checkout(home) if image is None else Image(image, home)
+    (launcher.folder("./runs") / "tiny.toml").write_text(_RECIPE, encoding="utf-8")
+    services = read_compose(DOCKER / name, {"RECIPE": "/runs/tiny.toml"})
+    with brought_up(services, launcher, home) as found:
+        yield found
+
+
+def run_demo(federation: Federation) -> tuple[int, dict[str, Any]]:
     exit_status = federation.run("demo", _DEMO_SECONDS)
     runs = federation.launcher.folder("./runs")
     found = sorted(runs.glob("tiny-*/status.json"))
@@ -98,3 +109,10 @@ def test_what_is_made_once_stays_as_it_is(federation: Federation) -> None:
     after = {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
     assert after == before
     assert federation.log("register").count("is registered already") == 3
+
+
+def test_the_insecure_file_completes_too() -> None:
+    with compose_up("compose.insecure.yaml", None) as federation:
+        exit_status, status = run_demo(federation)
+        assert (exit_status, status["state"]) == (0, "completed"), everything(federation)
+        assert sorted(status["nodes"]) == list(_HOSPITALS)
