@@ -23,15 +23,15 @@ fi
 
 {
   if ! in_store inspect --type image fl-app-base >/dev/null 2>&1; then
-    rm -rf "$folder/base"
-    debootstrap --variant=minbase --include="$packages" bookworm "$folder/base"
-    rm -rf "$folder/base/var/cache/apt/archives" "$folder/base/var/lib/apt/lists"
-    [ -z "${EXTRA_CA-}" ] || cp "$EXTRA_CA" "$folder/base/etc/ssl/certs/ca-certificates.crt"
     base=$(in_store from scratch)
-    in_store add --quiet "$base" "$folder/base" /
-    [ -z "${EXTRA_CA-}" ] || in_store config --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt "$base"
+    root=$(in_store mount "$base")
+    debootstrap --variant=minbase --include="$packages" bookworm "$root"
+    rm -rf "$root/var/cache/apt/archives" "$root/var/lib/apt/lists"
+    if [ -n "${EXTRA_CA-}" ]; then
+      cp "$EXTRA_CA" "$root/etc/ssl/certs/ca-certificates.crt"
+      in_store config --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt "$base"
+    fi
     in_store commit --rm --quiet "$base" fl-app-base
-    rm -rf "$folder/base"
   fi
   in_store bud --isolation chroot --file "$checkout/docker/Dockerfile" --tag fl-app \
     --build-arg BASE=localhost/fl-app-base --build-arg TORCH_BACKEND="${TORCH_BACKEND-}" "$checkout"

@@ -98,8 +98,9 @@ def test_a_command_finds_the_connection_and_its_arguments(
     tmp_path: Path, certificate: str, expected: dict[str, object]
 ) -> None:
     home = tmp_path / "home"
-    command = ["sh", DOCKER / "connected.sh", "superlink:8000", certificate, "echo", "one two", "three"]
-    assert run(*command, FLWR_HOME=str(home)).stdout == "one two three\n"
+    script = DOCKER / "connected.sh"
+    answer = run("sh", script, "superlink:8000", certificate, "printf", "%s,", "one two", "three", FLWR_HOME=str(home))
+    assert answer.stdout == "one two,three,"
     written = tomllib.loads((home / "config.toml").read_text(encoding="utf-8"))
     assert written["superlink"]["federation"] == {"address": "superlink:8000"} | expected
 
