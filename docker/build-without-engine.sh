@@ -29,7 +29,8 @@ fi
     rm -rf "$root/var/cache/apt/archives" "$root/var/lib/apt/lists"
     if [ -n "${EXTRA_CA-}" ]; then
       cp "$EXTRA_CA" "$root/etc/ssl/certs/ca-certificates.crt"
-      in_store config --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt "$base"
+      trusted=/etc/ssl/certs/ca-certificates.crt
+      in_store config --env SSL_CERT_FILE="$trusted" --env PIP_CERT="$trusted" "$base"
     fi
     in_store commit --rm --quiet "$base" fl-app-base
   fi
