@@ -17,6 +17,7 @@ from tests.docker.compose_file import Service, in_order
 from tests.docker.processes.launchers import Launcher
 
 _HEALTHY_SECONDS, _JOB_SECONDS = 180.0, 180.0  # a busy machine needs most of a minute to import Flower
+_RESTART_SECONDS = 10.0
 _SELF = ("localhost", "127.0.0.1", "0.0.0.0")
 
 
@@ -26,6 +27,7 @@ class Federation:
     def __init__(self, services: Mapping[str, Service], launcher: Launcher, home: Path) -> None:
         self.services, self.launcher, self.home = services, launcher, home
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._restarted = time.monotonic()
         self._ports: dict[tuple[str, int], int] = {}
 
     def up(self) -> None:
@@ -58,7 +60,11 @@ class Federation:
     def run(self, name: str, seconds: float) -> int:
         """Run a service that ends by itself, and return its exit status."""
         self.start(name)
-        return self.processes[name].wait(timeout=seconds)
+        deadline = time.monotonic() + seconds
+        while self.processes[name].poll() is None and time.monotonic() < deadline:
+            self._restart_ended()
+            time.sleep(0.5)
+        return self.processes[name].wait(timeout=0.1)
 
     def wait_until_healthy(self, name: str) -> None:
         """Wait until a service's own health check succeeds.
@@ -89,6 +95,15 @@ class Federation:
                     process.poll()
                 time.sleep(0.1)
         return [process.cmdline() for process in _alive(sessions)]
+
+    def _restart_ended(self) -> None:
+        """Do what `restart: unless-stopped` does, at most every ten seconds."""
+        if time.monotonic() - self._restarted < _RESTART_SECONDS:
+            return
+        for name in [name for name, process in self.processes.items() if process.poll() is not None]:
+            if not self.services[name].is_job:
+                self._restarted = time.monotonic()
+                self.start(name)
 
     def _descendants(self) -> list[psutil.Process]:
         """Return the services' processes and all below them, also those that left their session."""
