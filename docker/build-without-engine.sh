@@ -34,7 +34,7 @@ fi
     fi
     in_store commit --rm --quiet "$base" fl-app-base
   fi
-  in_store bud --isolation chroot --file "$checkout/docker/Dockerfile" --tag fl-app \
+  in_store bud --isolation chroot --format docker --file "$checkout/docker/Dockerfile" --tag fl-app \
     --build-arg BASE=localhost/fl-app-base --build-arg TORCH_BACKEND="${TORCH_BACKEND-}" "$checkout"
   container=$(in_store from --pull-never localhost/fl-app)
 } >&2
