@@ -94,7 +94,11 @@ class Federation:
                 for process in self.processes.values():
                     process.poll()
                 time.sleep(0.1)
-        return [process.cmdline() for process in _alive(sessions)]
+        survivors = [process.cmdline() for process in _alive(sessions)]
+        for process in self.processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1.0)
+        return survivors
 
     def _restart_ended(self) -> None:
         """Do what `restart: unless-stopped` does, at most every ten seconds."""
