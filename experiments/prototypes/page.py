@@ -32,7 +32,8 @@ Accuracies are those on the test set, in %, means over the seeds. Differences ar
 points, with the 95 % interval of their mean by Student's t ({len(SEEDS) - 1} degrees of freedom); nothing is corrected
 for the number of comparisons. `linear` is the network's own last layer: plain FedAvg or FedProx. R is the number of
 rounds. "Each node's own" is the reading `local`: every node classifies its share of the test set, all classes alike,
-with its own last weights; the share of a node without training images does not count there.
+with its own last weights; the share of a node without training images does not count there. AUCs of `nearest-mean` are
+too low: see [the summary](../results.md).
 """
 
 

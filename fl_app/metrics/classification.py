@@ -11,11 +11,12 @@ from fl_app.metrics.additive import Statistics, mean
 
 Array = NDArray[np.float64]
 
-# A softmax piles up at 0 and 1, or, before training, at 1 / K. Thresholds even in the logit leave one or the other in
-# few bins; these are close together around 1 / K and move apart with the distance from it.
+# A softmax piles up at 0 and 1, or, before training, at 1 / K, and squared distances as scores differ by hundreds of
+# nats, where a probability is 1 in float64. So images are binned by the logit, in bins that are narrow around that of
+# 1 / K and grow with the distance from it.
 _NUM_THRESHOLDS = 128
-_FINE_WITHIN = 0.3  # logits from that of 1 / K, where the spacing starts to grow
-_LOWEST_LOGIT, _HIGHEST_LOGIT = -100.0, 36.0  # above, a probability is 1 in float64
+_FINE_WITHIN = 0.3  # logits from that of 1 / K, where the bins start to grow
+_LARGEST_LOGIT = 1000.0
 
 
 # Scores are divided by these before the softmax, to find out how sure a head may be (Guo et al. 2017). None is below 1:
@@ -29,8 +30,8 @@ def blank_scores(num_classes: int) -> dict[str, Array]:
 
     Returns:
         `confusion` [K, K], true times predicted; `auroc` [T, K, 2, 2], per threshold and class the images by
-        whether they are of the class and whether their probability reaches the threshold; `nll` [] and `nll-count` [];
-        `nll-tempered`, the same at each of TEMPERATURES.
+        whether they are of the class and whether their logit, stretched, reaches the threshold; `nll` [] and
+        `nll-count` []; `nll-tempered`, the same at each of TEMPERATURES.
     """
     return {
         "confusion": np.zeros((num_classes, num_classes)),
@@ -62,7 +63,7 @@ def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Arra
         return statistics
     log_probabilities = _log_softmax(np.asarray(scores, dtype=np.float64))
     np.add.at(statistics["confusion"], (labels, np.argmax(scores, axis=1)), 1.0)
-    statistics["auroc"] += _auroc_state(np.exp(log_probabilities), labels)
+    statistics["auroc"] += _auroc_state(stretched_logits(log_probabilities), labels)
     own = _log_likelihood(scores, labels)
     is_finite = np.isfinite(own)
     statistics["nll"] -= own[is_finite].sum()
@@ -140,17 +141,30 @@ def _log_softmax(scores: Array) -> Array:
     return np.asarray(special.log_softmax(scores, axis=1))
 
 
-def _thresholds(num_classes: int) -> Array:
-    """Return increasing probabilities, even in asinh((logit p - logit 1/K) / _FINE_WITHIN): [T]."""
-    center = -np.log(max(num_classes - 1, 1))
-    low, high = (float(np.arcsinh((end - center) / _FINE_WITHIN)) for end in (_LOWEST_LOGIT, _HIGHEST_LOGIT))
-    return np.asarray(special.expit(center + _FINE_WITHIN * np.sinh(np.linspace(low, high, _NUM_THRESHOLDS))))
+def stretched_logits(log_probabilities: Array) -> Array:
+    """Map probabilities to [0, 1] in their own order, by asinh((logit p - logit 1/K) / _FINE_WITHIN), even at its ends.
+
+    Args:
+        log_probabilities: [B, K], of a softmax.
+
+    Returns:
+        [B, K]; logits beyond _LARGEST_LOGIT are 0 or 1.
+    """
+    rows, best = np.arange(len(log_probabilities)), np.argmax(log_probabilities, axis=1)
+    others = log_probabilities.copy()
+    others[rows, best] = -np.inf
+    rest = np.log1p(-np.minimum(np.exp(log_probabilities), 0.5))  # only the best one may exceed a half
+    rest[rows, best] = special.logsumexp(others, axis=1)
+    center = -np.log(max(log_probabilities.shape[1] - 1, 1))
+    logits = np.clip(log_probabilities - rest, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    low, high = (float(np.arcsinh((end - center) / _FINE_WITHIN)) for end in (-_LARGEST_LOGIT, _LARGEST_LOGIT))
+    return np.asarray((np.arcsinh((logits - center) / _FINE_WITHIN) - low) / (high - low))
 
 
-def _auroc_state(probabilities: Array, labels: NDArray[np.int64]) -> Array:
+def _auroc_state(stretched: Array, labels: NDArray[np.int64]) -> Array:
     """Return the state of torchmetrics' MulticlassAUROC after these images, [T, K, 2, 2], in a fiftieth of its time."""
-    num_classes = probabilities.shape[1]
-    reached = np.searchsorted(_thresholds(num_classes), probabilities, side="right")  # thresholds, of each probability
+    num_classes = stretched.shape[1]
+    reached = np.searchsorted(np.linspace(0.0, 1.0, _NUM_THRESHOLDS), stretched, side="right")
     is_class = labels[:, None] == np.arange(num_classes)
     cells = (reached * num_classes + np.arange(num_classes)) * 2 + is_class
     counts = np.bincount(cells.ravel(), minlength=(_NUM_THRESHOLDS + 1) * num_classes * 2)

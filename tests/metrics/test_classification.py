@@ -7,19 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medmnist.evaluator import getACC, getAUC
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.classification import MulticlassAUROC
 
+from benchmarks.exact_auc import exact_auc
 from fl_app.errors import FlAppError
 from fl_app.metrics.additive import add
 from fl_app.metrics.classification import (
-    _thresholds,
     best_temperature,
     blank_scores,
     figures,
     intervals,
     score_statistics,
+    stretched_logits,
 )
 
 Array = NDArray[np.float64]
@@ -75,12 +76,20 @@ def test_figures_agree_with_medmnists_own_evaluator(seed: int, num_classes: int,
 
 
 @pytest.mark.parametrize("num_classes", [2, 10])
+@pytest.mark.parametrize("spread", [10.0, 100.0, 300.0])
+def test_the_auc_holds_for_squared_distances(num_classes: int, spread: float) -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, num_classes, 5000)
+    scores = -spread * generator.chisquare(4, (5000, num_classes))
+    scores[np.arange(5000), labels] += 2 * spread
+    assert figures(score_statistics(scores, labels))["auc"] == pytest.approx(exact_auc(scores, labels), abs=3e-3)
+
+
+@pytest.mark.parametrize("num_classes", [2, 10])
 @pytest.mark.parametrize("certainty", [0.1, 30.0])
 def test_the_auc_holds_for_timid_and_overconfident_scores(num_classes: int, certainty: float) -> None:
     scores, labels = scored(0, 5000, num_classes, certainty)
-    task = "binary-class" if num_classes == 2 else "multi-class"
-    exact = getAUC(labels[:, None], softmax(scores, axis=1), task)
-    assert figures(score_statistics(scores, labels))["auc"] == pytest.approx(exact, abs=3e-3)
+    assert figures(score_statistics(scores, labels))["auc"] == pytest.approx(exact_auc(scores, labels), abs=3e-3)
 
 
 @laws
@@ -171,9 +180,9 @@ def test_scores_that_rank_nothing_are_refused(row: list[float]) -> None:
 def test_the_state_of_the_auc_is_torchmetrics_own() -> None:
     scores, labels = scored(0, 1500)
     state = score_statistics(scores, labels)["auroc"]
-    thresholds = torch.from_numpy(_thresholds(scores.shape[1]))
-    theirs = MulticlassAUROC(scores.shape[1], thresholds=thresholds)
-    theirs.update(torch.from_numpy(softmax(scores, axis=1)), torch.from_numpy(labels))
+    theirs = MulticlassAUROC(scores.shape[1], thresholds=torch.linspace(0, 1, len(state), dtype=torch.float64))
+    stretched = stretched_logits(log_softmax(scores, axis=1))
+    theirs.update(torch.from_numpy(stretched), torch.from_numpy(labels))
     assert np.array_equal(state, theirs.confmat.numpy())
 
 
