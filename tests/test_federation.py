@@ -356,7 +356,8 @@ def test_too_many_failed_rounds_in_a_row_stop_the_run_and_say_how_to_resume(tmp_
 def test_fewer_nodes_than_required_end_the_wait_with_a_clear_message(tmp_path: Path) -> None:
     config = tiny_run(tmp_path, {"federation.min-nodes": 3, "federation.wait-seconds": 0.1})
     with pytest.raises(
-        FederationError, match=r"2 of 3 nodes connected within 0.1 s: site-0, site-1. Start the missing nodes, or lower"
+        FederationError,
+        match=r"^2 of 3 nodes connected within 0.1 s: site-0, site-1. Start the missing nodes, or lower",
     ):
         run_federation(config, 2)
     assert status(tmp_path)["state"] == "failed" and "2 of 3 nodes" in status(tmp_path)["reason"]

@@ -234,11 +234,12 @@ class Resilient(Streaming):
 
     def _gather(self, grid: Grid, number: int) -> dict[str, int]:
         """Wait for nodes, get to know new ones, and choose those of the round: node ids by site; none if it fails."""
+        has_begun = bool(self.roster.sites)  # asked before the wait, which gets to know whoever is there
         try:
             self.wait_for_nodes(grid)
         except FederationError as error:
-            if not self.roster.sites:
-                raise  # nothing has begun
+            if not has_begun:
+                raise
             self.record.reason = str(error)
             return {}
         self.roster.update(grid)

@@ -9,8 +9,8 @@ def test_a_run_whose_fourth_site_never_comes_stops_and_is_resumed_without_it(fed
     waiting = Run(federation, {**options, "federation.min-nodes": 4})
     status = waiting.wait_for_end()
     assert status["state"] == "failed"
-    assert "3 of 4 nodes connected within " in status["reason"]
-    assert " s: east, north, south. Start the missing nodes" in status["reason"]
+    assert status["reason"].startswith("3 of 4 nodes connected within ")
+    assert status["reason"].split(". ")[0].endswith(" s: east, north, south")
     assert federation.flower_status(waiting.id) == "finished:failed"
 
     resumed = Run(federation, {**options, "resume": str(waiting.folder.path)})
