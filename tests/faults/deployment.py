@@ -198,6 +198,13 @@ def deployed(home: Path) -> Iterator[Deployment]:
     assert find_processes(token) == []
 
 
+def num_online(federation: Deployment) -> int:
+    """Count the nodes that the SuperLink takes for connected."""
+    answer = federation.flwr("supernode", "list", "hospitals", "--format", "json")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return sum(node["status"] == "online" for node in json.loads(answer.stdout)["nodes"])
+
+
 def nan_switch(home: Path) -> dict[str, str]:
     """Return the environment that makes a hospital send NaN while `<home>/nan` is there."""
     return {"PYTHONPATH": str(Path(__file__).parent / "hook"), "FAULT_NAN": str(home / "nan")}

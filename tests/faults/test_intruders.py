@@ -1,16 +1,7 @@
 """Who does not belong: a hospital of another authority, a key that nobody registered."""
 
-import json
-
 from fl_app.certificates import make_certificates, make_node_key
-from tests.faults.deployment import SITES, Deployment, wait_until
-
-
-def num_online(federation: Deployment) -> int:
-    """Count the nodes that the SuperLink takes for connected."""
-    answer = federation.flwr("supernode", "list", "hospitals", "--format", "json")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return sum(node["status"] == "online" for node in json.loads(answer.stdout)["nodes"])
+from tests.faults.deployment import SITES, Deployment, num_online, wait_until
 
 
 def test_a_hospital_that_trusts_another_authority_does_not_connect(federation: Deployment) -> None:
