@@ -18,6 +18,7 @@ from fl_app.data.loading import place
 from fl_app.data.local import LocalData, load_local, load_pooled, load_test, state_folder
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
+from fl_app.logs import show_log
 from fl_app.node_state import NodeState
 from fl_app.permissions import check_task, count_round
 from fl_app.records import (
@@ -57,6 +58,8 @@ class Node:
         """Check all options and read the images that this node has for a task; no task: its own."""
         config = RunConfig.from_flat(context.run_config)
         options = NodeConfig.from_flat(context.node_config)
+        if options.data_path:
+            show_log()  # a hospital's log is its own; a simulation's is the server's
         check_task(options, task_of(task))
         _use_given_cpus()
         load = load_pooled if baseline_of(task) == "centralised" else load_local
@@ -78,7 +81,9 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
         try:
-            return Message(handle(message, Node.from_context(context, task_name(message))), reply_to=message)
+            node = Node.from_context(context, task_name(message))
+            log.info("The server asks: %s", message.metadata.message_type)
+            return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
             log.error("%s", error)
             return Message(Error(_APP_ERROR, error.public), reply_to=message)
@@ -104,6 +109,8 @@ def train(message: Message, node: Node) -> RecordDict:
     instruction = read_instruction(message)
     count_round(node.options, instruction.run_folder)
     task = build_task(instruction.task, node.config, node.info)
+    where = f"Run {instruction.run_name}, {task.name}, round {instruction.round_number} of {task.options.num_rounds}"
+    log.info("%s: %d images, %d held out", where, len(node.data.train), len(node.data.validation))
     statistics = _measure(task, node, instruction)
     model = task.build_model()
     model.load_state_dict(instruction.weights)
@@ -111,6 +118,8 @@ def train(message: Message, node: Node) -> RecordDict:
         result = LocalResult(0.0, 0, 0, 1, 0.0, {}, instruction.node_ema)
     else:
         result = _train(task, node, instruction, model)
+        loss = result.loss_sum / max(result.num_losses, 1)
+        log.info("%s: trained for %.1f s, loss %.4f; the answer goes to the server", where, result.seconds, loss)
     statistics |= task.after_training(
         model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
     )

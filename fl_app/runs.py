@@ -24,6 +24,10 @@ _PACKAGES = ("fl-app", "flwr", "torch", "diffusers", "numpy", "safetensors")
 def open_run(config: RunConfig, run_id: int) -> RunFolder:
     """Make the run's folder with run.json in it, or find the one to resume; the folder comes back locked.
 
+    Args:
+        config: every option.
+        run_id: Flower's, noted in run.json: a resumed run has one more.
+
     Raises:
         RunFolderError: it exists already, cannot be written, or belongs to a run of other options.
     """
@@ -31,12 +35,15 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     if config.resume == "auto":
         found = _newest_unfinished(runs, config)
         if found is not None:
+            log.info("Going on with %s", found.path)
+            _note_run_id(found, run_id)
             return found
         log.info("Nothing to resume in %s: a new run starts", runs)
     elif config.resume:
         folder = RunFolder(Path(config.resume).expanduser().resolve())
         check_resumable(folder, config)
         folder.lock()
+        _note_run_id(folder, run_id)
         return folder
     folder = RunFolder(runs / (config.run_name or new_run_name(config.recipe, f"{run_id % 0x10000:04x}")))
     if folder.options_file.exists():
@@ -46,6 +53,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         )
     document = {
         "run-name": folder.path.name,
+        "flower-runs": [str(run_id)],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "options": config.to_flat(),
         "seed": config.seed,
@@ -55,6 +63,11 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     write_json(folder.options_file, document)
     folder.lock()
     return folder
+
+
+def _note_run_id(folder: RunFolder, run_id: int) -> None:
+    document = read_options(folder)
+    write_json(folder.options_file, document | {"flower-runs": [*document.get("flower-runs", []), str(run_id)]})
 
 
 def add_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.last_round import LastRound
+from fl_app.logs import show_log
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
 from fl_app.runs import held_classes, note_agreement, open_run
@@ -36,7 +37,7 @@ def run(grid: Grid, context: Context) -> None:
     Raises:
         FlAppError: the run could not start or did not end well; status.json says why.
     """
-    _show_log()
+    show_log()
     config = RunConfig.from_flat(context.run_config)
     info = stated_info(config.data)
     if info is not None:
@@ -192,13 +193,3 @@ def _fail(status: Status, error: BaseException) -> None:
         status.set("failed", reason)
     except RunFolderError as problem:
         log.error("%s", problem)
-
-
-def _show_log() -> None:
-    """Send this app's log to the stream that `flwr run --stream` shows."""
-    ours = logging.getLogger("fl_app")
-    if not ours.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
-        ours.addHandler(handler)
-    ours.setLevel(logging.INFO)

@@ -17,6 +17,7 @@ from fl_app.cli.run import run
 from fl_app.cli.sample import sample
 from fl_app.cli.signals import Interrupted, interruptible
 from fl_app.cli.status import status
+from fl_app.cli.supernode import supernode
 from fl_app.errors import FlAppError, OptionError
 
 app = typer.Typer(
@@ -31,6 +32,11 @@ app.command("sample")(sample)
 app.command("predict")(predict)
 app.add_typer(prototypes, name="prototypes")
 app.command("doctor")(doctor)
+app.command(
+    "supernode",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(supernode)
 app.command("status")(status)
 app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)

@@ -30,7 +30,7 @@ _SUMMARY = ("Ready.", "Ready, with warnings.", "Not ready.")
 def doctor(
     recipe: Annotated[str | None, typer.Argument(help="The run to join: a name in recipes/, or a TOML file.")] = None,
     node_config: Annotated[
-        str, typer.Option(help='The node\'s options, exactly as for flower-supernode: \'data-path="/data" site="x"\'.')
+        str, typer.Option(help='The node\'s options, exactly as for fl-app supernode: \'data-path="/data" site="x"\'.')
     ] = "",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option of the run.")

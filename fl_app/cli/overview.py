@@ -1,6 +1,7 @@
 """How a run stands, for its coordinator: read from the run folder, live, finished or broken."""
 
 import fcntl
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Overview:
         sites: by name, the counts of outcomes and the last reason.
         num_rounds_failed: rounds that did not count.
         problems: what is wrong with the folder itself.
+        flower_runs: Flower's ids of this run, one more each time that it was resumed.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class Overview:
     sites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_rounds_failed: int = 0
     problems: Sequence[str] = ()
+    flower_runs: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON takes it, keys in kebab-case."""
@@ -74,6 +77,7 @@ def look_at(folder: Path, now: float) -> Overview:
         sites=_sites(status or {}, rounds),
         num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
         problems=_problems(folder, status, progress, is_alive),
+        flower_runs=_flower_runs(folder),
     )
 
 
@@ -87,6 +91,13 @@ def _problems(folder: Path, status: Record | None, progress: Progress, is_alive:
     if is_alive is False and status is not None and progress.state not in _ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
     return problems
+
+
+def _flower_runs(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(str(one) for one in json.loads((folder / "run.json").read_bytes()).get("flower-runs", ()))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()
 
 
 def _sites(status: Record, rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from fl_app.cli.preflight import check_before_start
 from fl_app.cli.progress import Progress, RunFolder, summarise
 from fl_app.cli.signals import Interrupted
 from fl_app.cli.simulation import Simulation, read_tail, simulate
-from fl_app.cli.view import View, open_view
+from fl_app.cli.view import View, format_time, open_view
 from fl_app.errors import OptionError
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -45,7 +45,8 @@ def run(
     check_before_start(plan.config, nodes, plan.output, plan.folder if plan.config.resume else None)
     share = choose_gpu_share(gpu_share)
     console = Console(highlight=False)
-    folder = RunFolder(plan.folder, plan.output, since=time.time())
+    begun = time.time()
+    folder = RunFolder(plan.folder, plan.output, since=begun)
     if plan.folder is not None:
         typer.echo(f"run folder: {plan.folder}")
     try:
@@ -54,7 +55,7 @@ def run(
         write_stopped(folder.folder)
         _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app, gpu_share)
         raise
-    report(outcome, log)
+    report(outcome, log, time.time() - begun)
     raise typer.Exit(outcome.exit_status)
 
 
@@ -74,7 +75,7 @@ def choose_gpu_share(wanted: float | None) -> float:
     return (_GPU_SHARE if wanted is None else wanted) if has_gpu else 0.0
 
 
-def report(outcome: Outcome, log: str) -> None:
+def report(outcome: Outcome, log: str, seconds: float) -> None:
     """Print how a run ended and, last of all, where its results lie."""
     if outcome.state == "failed":
         typer.echo(f"{log}\n", err=True)
@@ -85,6 +86,7 @@ def report(outcome: Outcome, log: str) -> None:
     for site, reason in outcome.sites.items():
         typer.echo(f"  {site}: {reason}", err=True)
     typer.echo(f"outcome: {outcome.state}")
+    typer.echo(f"time: {format_time(seconds)}")
     if outcome.folder is not None:
         for line in describe_comparison(outcome.folder):
             typer.echo(line)
@@ -100,7 +102,7 @@ def _follow(
         view.show(Progress("starting"), ())
         with simulate(app, to_toml(plan.overrides), nodes, gpu_share) as simulation:
             try:
-                return _wait(simulation, folder, view), read_tail(simulation.log)
+                return _wait(simulation, folder, view, console, plan.folder), read_tail(simulation.log)
             except Interrupted:
                 view.show(Progress("stopping"), ())
                 raise
@@ -108,12 +110,15 @@ def _follow(
                 _keep_log(simulation, folder.folder)
 
 
-def _wait(simulation: Simulation, folder: RunFolder, view: View) -> Outcome:
-    """Show progress until the run has ended, then judge it."""
+def _wait(simulation: Simulation, folder: RunFolder, view: View, console: Console, told: Path | None) -> Outcome:
+    """Show progress until the run has ended, then judge it; a folder that the server chose is told when it is known."""
     is_running = True
     while is_running:
         is_running = simulation.is_running()  # asked first, so that the last look sees the last files
         rounds, status = folder.read_rounds(), folder.read_status()
+        if folder.folder is not None and folder.folder != told:
+            told = folder.folder
+            console.print(f"run folder: {told}", soft_wrap=True, markup=False)
         view.show(summarise(status, rounds), tuple(rounds))
         time.sleep(_POLL_SECONDS)
     return judge(simulation.read_status(), status, rounds, folder.folder)

@@ -44,7 +44,7 @@ def status(
         console.print(Text(line), soft_wrap=True)
     if overview.sites:
         console.print(make_table(overview))
-    for line in describe_flower(flower):
+    for line in describe_flower(flower, overview.flower_runs):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -83,8 +83,13 @@ def make_table(overview: Overview) -> Table:
     return table
 
 
-def describe_flower(flower: Mapping[str, Any]) -> list[str]:
-    """Say in lines what the SuperLink says."""
+def describe_flower(flower: Mapping[str, Any], own_runs: Sequence[str] = ()) -> list[str]:
+    """Say in lines what the SuperLink says of a run, or of its newest runs where it does not know that one.
+
+    Args:
+        flower: `runs` and `nodes` as Flower lists them, or `problem`; may be empty.
+        own_runs: Flower's ids of the run.
+    """
     if "problem" in flower:
         return [f"SuperLink: {flower['problem']}"]
     if not flower:
@@ -95,10 +100,12 @@ def describe_flower(flower: Mapping[str, Any]) -> list[str]:
     nodes = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none registered"
     lines = [f"SuperLink: nodes: {nodes}"]
     runs = sorted(flower["runs"], key=lambda one: str(one.get("pending-at")), reverse=True)
-    for one in runs[:_SHOWN_RUNS]:
+    own = [one for one in runs if str(one.get("run-id")) in own_runs]
+    for one in (own or runs)[:_SHOWN_RUNS]:
         details = one.get("status-details")
         why = f": {details}" if details not in (None, "", "N/A") else ""
-        lines.append(f"SuperLink: run {one.get('run-id')} is {one.get('status')}{why}")
+        which = "this run" if own else "run"
+        lines.append(f"SuperLink: {which} {one.get('run-id')} is {one.get('status')}{why}")
     return lines
 
 

@@ -49,7 +49,7 @@ def site_name(node: NodeConfig) -> str:
     if node.partition_id is None or node.num_partitions is None:
         raise OptionError(
             "This node has no images: node options 'data-path' and 'site' are missing. "
-            """Start it with: flower-supernode --node-config 'data-path="<folder of images>" site="<name>"'"""
+            """Start it with: fl-app supernode --node-config 'data-path="<folder of images>" site="<name>"'"""
         )
     if node.partition_id >= node.num_partitions:
         raise OptionError(

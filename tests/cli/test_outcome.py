@@ -65,21 +65,21 @@ def test_anything_else_is_a_failure_with_its_reason(
 
 
 def test_the_last_lines_name_outcome_folder_and_gallery(capsys: pytest.CaptureFixture[str]) -> None:
-    report(Outcome("completed", None, {}, FOLDER, FOLDER / "gallery.png"), "the log")
+    report(Outcome("completed", None, {}, FOLDER, FOLDER / "gallery.png"), "the log", 143.2)
     captured = capsys.readouterr()
-    assert captured.out == "outcome: completed\nrun folder: /runs/one\ngallery: /runs/one/gallery.png\n"
+    assert captured.out == "outcome: completed\ntime: 2:23\nrun folder: /runs/one\ngallery: /runs/one/gallery.png\n"
     assert captured.err == ""
 
 
 def test_a_failure_is_reported_with_the_end_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    report(Outcome("failed", "boom", {"site1": "1 failed"}), "the log")
+    report(Outcome("failed", "boom", {"site1": "1 failed"}), "the log", 143.2)
     captured = capsys.readouterr()
     assert captured.err == "the log\n\nThe run failed: boom\n  site1: 1 failed\n"
-    assert captured.out == "outcome: failed\nrun folder: none\ngallery: none\n"
+    assert captured.out == "outcome: failed\ntime: 2:23\nrun folder: none\ngallery: none\n"
 
 
 def test_a_degraded_run_is_reported_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    report(Outcome("degraded", None, {"site1": "1 late"}, FOLDER), "the log")
+    report(Outcome("degraded", None, {"site1": "1 late"}, FOLDER), "the log", 143.2)
     assert "Warning: the run is degraded, sites with trouble: site1\n  site1: 1 late\n" in capsys.readouterr().err
 
 

@@ -87,8 +87,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]
 def test_a_completed_run_exits_with_0_and_ends_with_its_paths(ended: dict[str, Ended]) -> None:
     run = ended["complete"]
     assert run.exit_status == 0, run.errors
-    assert run.output.splitlines()[-3:] == [
+    assert run.output.splitlines()[-4:] == [
         "outcome: completed",
+        f"time: {run.output.splitlines()[-3].removeprefix('time: ')}",
         f"run folder: {run.folder}",
         f"gallery: {run.folder / 'gallery.png'}",
     ]

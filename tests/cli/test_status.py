@@ -149,6 +149,7 @@ def test_what_the_superlink_says_is_summed_up() -> None:
         "SuperLink: run 3 is running",
         "SuperLink: run 2 is running",
     ]
+    assert describe_flower({"runs": runs, "nodes": nodes}, ("1", "7"))[1:] == ["SuperLink: this run 1 is running"]
 
 
 def test_a_superlink_that_does_not_answer_leaves_the_run_folder_to_be_shown(

@@ -98,7 +98,7 @@ def test_a_hospital_needs_a_name_that_is_fit_for_a_folder(site: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"partition-id": 0}, {"num-partitions": 2}, {"site": "north"}])
 def test_a_node_of_neither_kind_is_told_what_to_type(options: dict[str, OptionValue]) -> None:
-    with pytest.raises(OptionError, match=r"flower-supernode --node-config 'data-path=.* site="):
+    with pytest.raises(OptionError, match=r"fl-app supernode --node-config 'data-path=.* site="):
         load_local(_folder_run(), NodeConfig.from_flat(options))
 
 

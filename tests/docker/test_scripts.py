@@ -153,17 +153,3 @@ def test_a_demo_that_did_not_complete_fails_whatever_flower_says(
 ) -> None:
     answer = run_demo(tmp_path, status, exit_status)
     assert answer.returncode == 1 and said in answer.stdout, answer.stdout + answer.stderr
-
-
-def test_a_supernode_that_fails_ends_although_its_http_server_would_go_on() -> None:
-    program = f"""
-import runpy, threading
-import flwr.supernode.cli
-def fail():
-    threading.Thread(target=threading.Event().wait).start()
-    raise RuntimeError("500 Internal Server Error")
-flwr.supernode.cli.flower_supernode = fail
-runpy.run_path({str(DOCKER / "supernode.py")!r}, run_name="__main__")
-"""
-    answer = run(sys.executable, "-c", program)
-    assert answer.returncode == 1 and "500 Internal Server Error" in answer.stderr

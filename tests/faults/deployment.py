@@ -87,7 +87,7 @@ class Deployment:
         config = f'data-path="{self.home / "images" / site}" site="{site}" state-dir="{home / "state"}"'
         config += " max-unreadable-share=0.0"  # so that one broken image is too many
         trust = () if "--root-certificates" in options else ("--root-certificates", str(self.authority))
-        command = ["flower-supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]
+        command = ["fl-app", "supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]
         command += ["--superlink", self.address, "--host", "127.0.0.1", "--port", str(free_port())]
         self.start(site, [*command, "--node-config", config], home, variables)
 
