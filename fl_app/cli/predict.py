@@ -12,6 +12,8 @@ from fl_app.cli.classifier import best_device, check_writable, find_model
 from fl_app.errors import DataError, OptionError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fl_app.classification.bundle import Bundle
 
 _CHUNK = 1024  # images in memory at once
@@ -26,13 +28,18 @@ def predict(
         str | None, typer.Option(help="linear, nearest-mean, cosine, lda or fedcof; default: the run's choice.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the terminal.")] = None,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Resize images to the model's size, as in training.")
+    convert: Annotated[
+        bool,
+        typer.Option(
+            "--convert", help="Bring images to the model's size and colours, as in training; each frame is a line."
+        ),
     ] = False,
 ) -> None:
     """Classify images: one line each with class, probability and distance to the nearest prototype.
 
     Where `abstain` is true, the image lies farther from every prototype than the run's held-out images do.
+
+    Files that cannot be read get no line; they are named at the end, and the exit status is 1.
     """
     missing = next((path for path in images if not path.is_file() and not path.is_dir()), None)
     if missing is not None:
@@ -47,12 +54,20 @@ def predict(
         raise OptionError(f"--out must not name one of the images, got {out}.")
     bundle = open_bundle(model)
     bundle.head(head)  # refused before an image is read
-    rows = list(_rows(bundle, files, head, resize))
+    problems: list[str] = []
+    rows = list(_rows(bundle, files, head, convert, problems))
+    if not rows:
+        raise DataError(problems[0])
     _write([_header(bundle), *rows], out)
     if num_others:
         typer.echo(f"Passed over in the folders: files that are no images, {num_others} of them.", err=True)
     if out is not None:
         typer.echo(f"{len(rows)} image{'s' if len(rows) > 1 else ''}: {out.resolve()}")
+    if problems:
+        for problem in problems:
+            typer.secho(problem, fg="red", err=True)
+        typer.secho(f"{len(problems)} of {len(files)} files cannot be read and have no line.", fg="red", err=True)
+        raise typer.Exit(1)
 
 
 def _find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
@@ -71,24 +86,44 @@ def _header(bundle: "Bundle") -> Row:
     return ["file", "predicted", "probability", "distance", "abstain", *(f"p({n})" for n in bundle.info.class_names)]
 
 
-def _rows(bundle: "Bundle", files: Sequence[Path], head: str | None, may_resize: bool) -> Iterator[Row]:
-    """Yield the line of each file."""
+def _rows(
+    bundle: "Bundle", files: Sequence[Path], head: str | None, may_convert: bool, problems: list[str]
+) -> Iterator[Row]:
+    """Yield the line of each image; what is wrong with files that cannot be read is added to `problems`."""
     import torch
 
     from fl_app.classification.prediction import classify
-    from fl_app.data.folder import read_image
 
     device = best_device()
     for start in range(0, len(files), _CHUNK):
-        chunk = files[start : start + _CHUNK]
-        pixels = torch.cat([read_image(path, bundle.info, may_resize=may_resize) for path in chunk])
-        found = classify(bundle, pixels, head, device)
-        for path, label, probabilities, distance, abstain in zip(
-            chunk, found.labels, found.probabilities, found.distances, found.abstain, strict=True
+        read = list(_read(bundle, files[start : start + _CHUNK], may_convert, problems))
+        if not read:
+            continue
+        found = classify(bundle, torch.cat([pixels for _, pixels in read]), head, device)
+        names = [name for name, _ in read]
+        for file, label, probabilities, distance, abstain in zip(
+            names, found.labels, found.probabilities, found.distances, found.abstain, strict=True
         ):
             numbers = [_format(number) for number in probabilities]
             name = bundle.info.class_names[label]
-            yield [str(path), name, numbers[label], _format(distance), str(bool(abstain)).lower(), *numbers]
+            yield [file, name, numbers[label], _format(distance), str(bool(abstain)).lower(), *numbers]
+
+
+def _read(
+    bundle: "Bundle", files: Sequence[Path], may_convert: bool, problems: list[str]
+) -> Iterator[tuple[str, "Tensor"]]:
+    """Yield name and pixels, [1, C, H, W], of each image; of a file of several frames, the name and the frame's number."""
+    from fl_app.data.decoding import UnreadableImageError
+    from fl_app.data.folder import read_image
+
+    for path in files:
+        try:
+            frames = read_image(path, bundle.info, may_convert=may_convert)
+        except UnreadableImageError as error:
+            problems.append(str(error))
+            continue
+        for number in range(len(frames)):
+            yield (f"{path}#{number + 1}" if len(frames) > 1 else str(path)), frames[number : number + 1]
 
 
 def _format(number: float) -> str:

@@ -154,7 +154,7 @@ def _check_channels(path: Path, found: int, expected: int, is_strict: bool) -> N
     if is_strict and found != expected:
         raise DataError(
             f"{path} is {COLOURS[found]}, the model takes {COLOURS[expected]} images. "
-            f"Convert it to {COLOURS[expected]}, if that is what the model was trained on.",
+            f"Convert it to {COLOURS[expected]}, or let --convert do it as in training.",
             public="an image has other channels than the model takes",
         )
 

@@ -115,30 +115,38 @@ def read_parts(
     return found
 
 
-def read_image(path: Path, expected: DatasetInfo, *, may_resize: bool) -> Tensor:
-    """Read one image that must have the expected channels; its size, too, unless it may be resized as in training.
+def read_image(path: Path, expected: DatasetInfo, *, may_convert: bool) -> Tensor:
+    """Read one file that must hold one image of the expected channels and size, unless it may be converted.
+
+    Args:
+        path: the file.
+        expected: channels and size.
+        may_convert: bring it to these as training does, and take several frames.
 
     Returns:
-        [1, C, size, size] uint8.
+        [F, C, size, size] uint8; more than one frame in DICOM only.
 
     Raises:
-        DataError: it is no image, holds several, or has other channels or another size.
+        UnreadableImageError: it is missing or broken.
+        DataError: it holds several frames, or has other channels or another size, and may not be converted.
     """
-    pixels = decode(path, expected.num_channels, is_strict=True)
+    pixels = decode(path, expected.num_channels, is_strict=not may_convert)
     height, width = pixels.shape[-2:]
     size = expected.image_size
+    if may_convert:
+        return resize(pixels, size)
     if len(pixels) != 1:
         raise DataError(
-            f"{path} holds {len(pixels)} frames. Expected one image a file: save each frame as a file of its own.",
+            f"{path} holds {len(pixels)} frames. Expected one image a file: --convert makes each frame a line.",
             public="a file holds several images",
         )
-    if (height, width) != (size, size) and not may_resize:
+    if (height, width) != (size, size):
         raise DataError(
             f"{path} is {width} x {height} pixels, the model takes {size} x {size}. "
-            "Resize it, or let --resize do it as in training.",
+            "Resize it, or let --convert do it as in training.",
             public="an image has another size than the model takes",
         )
-    return resize(pixels, size)
+    return pixels
 
 
 def _directory(options: DataOptions) -> Path:

@@ -148,9 +148,9 @@ def test_colour_models_take_colour_images(tmp_path: Path) -> None:
     assert [row["predicted"] for row in read_table(predict(run, folder))] == ["bright"] * 2 + ["dark"] * 2
 
 
-def test_resize_scales_as_in_training(run: Path, tmp_path: Path) -> None:
+def test_converting_scales_as_in_training(run: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "new", make_images((2, 2, 0), 7, size=24))
-    rows = read_table(predict(run, folder, "--resize"))
+    rows = read_table(predict(run, folder, "--convert"))
     assert [row["predicted"] for row in rows] == ["bright"] * 2 + ["dark"] * 2
 
 
@@ -170,24 +170,39 @@ def test_a_file_that_is_no_image_is_refused_by_name(run: Path, tmp_path: Path, c
     assert f"{tmp_path / 'a.png'} cannot be read as an image" in text
 
 
-def test_one_bad_image_among_many_leaves_an_earlier_table_whole(
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_a_broken_file_among_many_is_named_and_the_others_have_their_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr("fl_app.cli.predict._CHUNK", chunk)
+    folder = write_folder(tmp_path / "new", make_images((2, 2, 0), 7))
+    (folder / "broken.png").write_bytes(b"no image")
+    result = CliRunner().invoke(app, ["predict", str(run), str(folder)], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert [row["predicted"] for row in read_table(result.stdout)] == ["bright"] * 2 + ["dark"] * 2
+    assert f"{folder / 'broken.png'} cannot be read as an image" in result.stderr
+    assert result.stderr.endswith("1 of 5 files cannot be read and have no line.\n")
+
+
+def test_an_image_that_does_not_fit_leaves_an_earlier_table_whole(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fl_app.cli.predict._CHUNK", 1)
     folder = write_folder(tmp_path / "new", make_images((2, 2, 0), 7))
-    (folder / "zebra.png").write_bytes(b"no image")
+    Image.new("L", (9, 7)).save(folder / "zebra.png")
     (tmp_path / "t.csv").write_text("earlier")
     refusal(DataError, run, folder, out=tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "earlier"
 
 
 @pytest.mark.parametrize(("mode", "num_channels"), [("RGB", 1), ("RGBA", 1), ("L", 3), ("LA", 3), ("1", 3)])
-def test_other_channels_are_refused_and_never_converted(tmp_path: Path, mode: str, num_channels: int) -> None:
+def test_other_channels_are_refused_unless_they_may_be_converted(tmp_path: Path, mode: str, num_channels: int) -> None:
     run = make_run(tmp_path / "run", num_channels)
     Image.new(mode, (8, 8)).save(tmp_path / "a.png")
-    text = refusal(DataError, run, tmp_path / "a.png", "--resize", out=tmp_path / "t.csv")
+    text = refusal(DataError, run, tmp_path / "a.png", out=tmp_path / "t.csv")
     found, expected = ("RGB", "grey") if num_channels == 1 else ("grey", "RGB")
     assert f"a.png is {found}, the model takes {expected} images" in text
+    assert len(read_table(predict(run, tmp_path / "a.png", "--convert"))) == 1
 
 
 @pytest.mark.parametrize(("colours", "is_grey"), [((0, 0, 0, 90, 90, 90), True), ((0, 0, 0, 90, 0, 0), False)])
@@ -215,7 +230,7 @@ def test_another_size_is_refused_with_both_sizes_and_the_way_out(run: Path, tmp_
     Image.new("L", (9, 7)).save(tmp_path / "a.png")
     text = refusal(DataError, run, tmp_path / "a.png", out=tmp_path / "t.csv")
     assert "a.png is 9 x 7 pixels, the model takes 8 x 8." in text
-    assert "--resize" in text
+    assert "--convert" in text
 
 
 @pytest.mark.parametrize("files", [[], ["notes.txt"], [".hidden.png"]])

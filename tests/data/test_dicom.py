@@ -188,9 +188,10 @@ def test_without_the_extra_the_error_names_it_and_no_file(tmp_path: Path, monkey
         assert "secret" not in caught.value.public and "extra 'dicom'" in caught.value.public
 
 
-def test_predicting_takes_a_frame_and_refuses_several(tmp_path: Path) -> None:
+def test_predicting_takes_a_frame_and_several_only_where_it_may_convert(tmp_path: Path) -> None:
     expected = DatasetInfo(("a",), 1, 4)
     one, two = np.zeros((4, 4), dtype=np.uint8), np.zeros((2, 4, 4), dtype=np.uint8)
-    assert read_image(write_dicom(tmp_path / "a.dcm", one), expected, may_resize=False).shape == (1, 1, 4, 4)
+    assert read_image(write_dicom(tmp_path / "a.dcm", one), expected, may_convert=False).shape == (1, 1, 4, 4)
     with pytest.raises(DataError, match="holds 2 frames"):
-        read_image(write_dicom(tmp_path / "b.dcm", two), expected, may_resize=False)
+        read_image(write_dicom(tmp_path / "b.dcm", two), expected, may_convert=False)
+    assert read_image(tmp_path / "b.dcm", expected, may_convert=True).shape == (2, 1, 4, 4)
