@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Message
+import numpy as np
+from flwr.app import ArrayRecord, Message
 from PIL import Image
 
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from fl_app.config import RunConfig
 from fl_app.data.sources import load_split
+from fl_app.records import unpack
 
 SITES = ("north", "south")
 FILE_NAME = "patient-mueller"  # is never sent: a test looks for it
@@ -80,14 +82,20 @@ def sizes_of_replies(config: RunConfig, folders: dict[str, Path]) -> dict[str, d
 
     def note(instruction: Message, reply: Message) -> Message:
         sizes = sent.setdefault(str(instruction.metadata.message_type), {})
-        for name, record in reply.content.items():
-            for key, value in record.items():
-                sizes[f"{name}/{key}"] = max(_size(value), sizes.get(f"{name}/{key}", 0))
+        for name, value in values_of(reply):
+            sizes[name] = max(_size(value), sizes.get(name, 0))
         return reply
 
     nodes = {number: {"data-path": str(path), "site": site} for number, (site, path) in enumerate(folders.items())}
     run_federation(config, len(folders), meddle=note, node_options=nodes)
     return sent
+
+
+def values_of(reply: Message) -> Iterator[tuple[str, Any]]:
+    """Yield `<record>/<key>` and value of everything in a reply."""
+    for name, record in reply.content.items():
+        values = unpack(record) if isinstance(record, ArrayRecord) else record
+        yield from ((f"{name}/{key}", value) for key, value in values.items())
 
 
 def explanation(name: str) -> str:
@@ -118,9 +126,8 @@ def _short(name: str) -> str:
 
 def _size(value: Any) -> int:
     """Return the bytes of an array, or of a number, text or list as Flower counts them."""
-    data = getattr(value, "data", None)
-    if isinstance(data, bytes):
-        return len(data)
+    if isinstance(value, np.ndarray):
+        return value.nbytes
     if isinstance(value, list):
         return sum(_size(one) for one in value)
     return len(value.encode()) if isinstance(value, str) else 8

@@ -22,6 +22,7 @@ from fl_app.config import NodeConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, RunFolderError
+from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
 from fl_app.strategies.registry import STRATEGIES
@@ -181,9 +182,9 @@ def test_every_strategy_by_name_runs_and_keeps_the_models_dtypes(name: str, tmp_
 
 def with_weights(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> Callable[[Message], Message]:
     def changed(reply: Message) -> Message:
-        record = reply.content.array_records["weights"]
-        key = next(iter(record))
-        reply.content["weights"] = ArrayRecord({**dict(record), key: Array(change(record[key].numpy()))})
+        sent = unpack(reply.content.array_records["weights"])
+        key = next(iter(sent))
+        reply.content["weights"] = pack({**sent, key: change(sent[key])})
         return reply
 
     return changed
@@ -211,19 +212,16 @@ def raising(reply: Message) -> Message:
 
 def with_statistics(name: str, value: np.ndarray[Any, Any]) -> Callable[[Message], Message]:
     def changed(reply: Message) -> Message:
-        reply.content["statistics"] = ArrayRecord(
-            {**dict(reply.content.array_records["statistics"]), name: Array(value)}
-        )
+        reply.content["statistics"] = pack({**unpack(reply.content.array_records["statistics"]), name: value})
         return reply
 
     return changed
 
 
 def with_broken_bytes(reply: Message) -> Message:
-    record = reply.content.array_records["weights"]
-    key = next(iter(record))
-    broken = Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"")
-    reply.content["weights"] = ArrayRecord({**dict(record), key: broken})
+    (sent,) = reply.content.array_records["weights"].values()
+    half = Array(dtype=sent.dtype, shape=sent.shape, stype=sent.stype, data=sent.data[: len(sent.data) // 2])
+    reply.content["weights"] = ArrayRecord({"safetensors": half})
     return reply
 
 
@@ -318,9 +316,9 @@ def test_a_run_in_which_no_round_counted_has_failed(tmp_path: Path) -> None:
 
 def test_an_ema_of_a_node_is_judged_like_its_weights(tmp_path: Path) -> None:
     def huge(reply: Message) -> Message:
-        ema = reply.content.array_records["node-ema"]
+        ema = unpack(reply.content.array_records["node-ema"])
         key = next(iter(ema))
-        reply.content["node-ema"] = ArrayRecord({**dict(ema), key: Array(ema[key].numpy() * 0 + np.float32(1e30))})
+        reply.content["node-ema"] = pack({**ema, key: np.full_like(ema[key], 1e30)})
         return reply
 
     run_federation(tiny_run(tmp_path, {"diffusion.node-ema": True}), 2, meddle=meddling("site-1", huge))

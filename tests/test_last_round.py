@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Error, Message
+from flwr.app import Error, Message
 from safetensors.torch import load_file
 
 from fl_app.artifacts import RunFolder
@@ -19,6 +19,7 @@ from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, load_pooled
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, OptionError
+from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
 from fl_app.tasks.registry import build_task, initial_weights
@@ -66,10 +67,9 @@ def changing(kind: str, site: str, key: str, change: Any) -> Any:
 
     def meddle(instruction: Message, reply: Message) -> Message | None:
         if instruction.metadata.message_type == kind and site_of(instruction) == site:
-            arrays = reply.content.array_records["statistics"]
-            changed = {name: array.numpy() for name, array in arrays.items()}
+            changed = unpack(reply.content.array_records["statistics"])
             changed[key] = change(changed[key])
-            reply.content["statistics"] = ArrayRecord({name: Array(value) for name, value in changed.items()})
+            reply.content["statistics"] = pack(changed)
         return reply
 
     return meddle
@@ -212,8 +212,8 @@ def test_a_measurement_of_heads_that_cannot_be_is_refused(change: Any, reason: s
 def test_without_any_moments_the_linear_head_ships_and_the_reasons_are_told(tmp_path: Path) -> None:
     def silent(instruction: Message, reply: Message) -> Message | None:
         if instruction.metadata.message_type == "query.moments":
-            raise_count = reply.content.array_records["statistics"]
-            reply.content["statistics"] = ArrayRecord({"sum": raise_count["sum"]})
+            sums = unpack(reply.content.array_records["statistics"])
+            reply.content["statistics"] = pack({"sum": sums["sum"]})
         return reply
 
     run_federation(classification(tmp_path), 2, meddle=silent)

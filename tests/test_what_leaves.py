@@ -9,7 +9,7 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 
 from benchmarks.local_grid import run_federation
-from benchmarks.what_leaves import FILE_NAME, explanation, hospital_run, write_folders
+from benchmarks.what_leaves import FILE_NAME, explanation, hospital_run, values_of, write_folders
 from fl_app.config import RunConfig
 from fl_app.sections import OptionValue
 
@@ -51,7 +51,7 @@ def test_a_whole_run_sends_nothing_that_the_page_does_not_explain_and_no_name(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     replies = replies_of(tmp_path, "diffusion,classification")
-    names = {f"{name}/{key}" for reply in replies for name, record in reply.content.items() for key in record}
+    names = {name for reply in replies for name, _ in values_of(reply)}
     page = PAGE.read_text(encoding="utf-8")
     for name in names:
         assert f"| {explanation(name)} |" in page, f"{name}: make the page anew"

@@ -112,7 +112,7 @@ def _rows(
 def _read(
     bundle: "Bundle", files: Sequence[Path], may_convert: bool, problems: list[str]
 ) -> Iterator[tuple[str, "Tensor"]]:
-    """Yield name and pixels, [1, C, H, W], of each image; of a file of several frames, the name and the frame's number."""
+    """Yield name and pixels, [1, C, H, W], of each image; the name of one frame of several ends in its number."""
     from fl_app.data.decoding import UnreadableImageError
     from fl_app.data.folder import read_image
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
-from torch import Tensor
 
 from fl_app import client
 from fl_app.config import RunConfig
@@ -21,10 +20,11 @@ from fl_app.records import (
     TRAIN,
     WEIGHTS,
     Weights,
-    array_record,
     instruction_config,
+    pack,
     read_reply,
     read_statistics,
+    to_numpy,
 )
 from fl_app.sections import OptionValue
 from fl_app.tasks.base import Task
@@ -44,7 +44,7 @@ def rehearse(
         task_name: of the run.
         config: of the run.
         info: of the run's images.
-        node: the node's options, as flower-supernode takes them.
+        node: the node's options, as fl-app supernode takes them.
         num_rounds: how many; the step size falls as in a whole run.
 
     Raises:
@@ -55,7 +55,7 @@ def rehearse(
     with tempfile.TemporaryDirectory() as state:
         options = {name: value for name, value in node.items() if name != "max-rounds-per-day"}  # this is no real round
         ask = _Node(task_name, config, {**options, "state-dir": state}).ask
-        weights: Weights | Mapping[str, Tensor] = initial_weights(task, config.seed)
+        weights = to_numpy(initial_weights(task, config.seed))
         rounds: list[LocalRound] = []
         before: Statistics = {}
         for number in range(1, num_rounds + 1):
@@ -81,11 +81,11 @@ class _Node:
         handle: Callable[[Message, Context], Message],
         kind: str,
         number: int,
-        weights: Weights | Mapping[str, Tensor],
+        weights: Weights,
     ) -> Message:
         """Return the answer to an instruction; raises FlAppError where it is an error."""
         config = instruction_config(self._task, number, self._run_name, "")
-        content = RecordDict({CONFIG: config, WEIGHTS: array_record(weights)})
+        content = RecordDict({CONFIG: config, WEIGHTS: pack(weights)})
         answer = handle(Message(content, dst_node_id=_NODE, message_type=kind), self._context)
         if answer.has_error():
             raise FlAppError(str(answer.error.reason))

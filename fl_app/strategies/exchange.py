@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
-from fl_app.records import num_bytes
+from fl_app.records import num_bytes, packed
 
 _POLL_SECONDS = 0.1
 _WAIT_POLL_SECONDS = 1.0
@@ -45,7 +45,8 @@ def exchange(
     started = time.monotonic()
     batch = list(messages)
     traffic = traffic or Traffic()
-    sizes = {id(message.content): num_bytes(message.content) for message in batch}  # most share one content
+    _pack(batch)
+    sizes = {id(message.content): num_bytes(message.content) for message in batch}
     traffic.down += sum(sizes[id(message.content)] for message in batch)
     message_ids = list(grid.push_messages(batch))
     pending = {key: message for key, message in zip(message_ids, batch, strict=True) if key is not None}
@@ -63,6 +64,14 @@ def exchange(
             return
         if len(pending) == waiting:
             time.sleep(_POLL_SECONDS)
+
+
+def _pack(messages: list[Message]) -> None:
+    """Pack the arrays of messages; a content that several messages share is packed once, and stays shared."""
+    contents = {id(message.content): message.content for message in messages}
+    ready = {key: packed(content) for key, content in contents.items()}
+    for message in messages:
+        message.content = ready[id(message.content)]
 
 
 def wait_for_nodes(
