@@ -5,7 +5,7 @@ from flwr.clientapp import ClientApp
 
 from fl_app import client
 
-app = ClientApp()
+app = ClientApp(mods=[client.print_log])
 
 
 @app.query("describe")

@@ -76,11 +76,7 @@ class LocalGrid(InstantGrid):
         context = Context(
             run_id=1,
             node_id=node,
-            node_config={
-                "partition-id": node - _FIRST_NODE,
-                "num-partitions": len(self.nodes),
-                **self.node_options.get(node - _FIRST_NODE, {}),
-            },
+            node_config=self._node_config(node - _FIRST_NODE),
             state=self._states[node],
             run_config=dict(self.config.to_flat()),
         )
@@ -92,6 +88,11 @@ class LocalGrid(InstantGrid):
             return Message(Error(2, str(error)), reply_to=instruction)
         finally:
             TaskIdentity.node_id = identity
+
+    def _node_config(self, number: int) -> dict[str, Any]:
+        own = dict(self.node_options.get(number, {}))
+        simulated = {"partition-id": number, "num-partitions": len(self.nodes)}
+        return own if "data-path" in own else {**simulated, **own}
 
 
 def run_federation(config: RunConfig, num_nodes: int, **grid: Any) -> LocalGrid:

@@ -16,6 +16,7 @@ from fl_app.config import NodeConfig, RunConfig, baseline_of, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.data.local import LocalData, load_local, load_pooled, load_test, state_folder
+from fl_app.data.sites import as_site
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
 from fl_app.logs import show_log
@@ -57,9 +58,7 @@ class Node:
     def from_context(cls, context: Context, task: str) -> "Node":
         """Check all options and read the images that this node has for a task; no task: its own."""
         config = RunConfig.from_flat(context.run_config)
-        options = NodeConfig.from_flat(context.node_config)
-        if options.data_path:
-            show_log()  # a hospital's log is its own; a simulation's is the server's
+        options = as_site(config, NodeConfig.from_flat(context.node_config))
         check_task(options, task_of(task))
         _use_given_cpus()
         load = load_pooled if baseline_of(task) == "centralised" else load_local
@@ -93,6 +92,13 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
             return Message(Error(_APP_ERROR, reason), reply_to=message)
 
     return answer
+
+
+def print_log(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+    """Print what the node logs, at a hospital: in a simulation the log is the server's. A mod, in Flower's words."""
+    if context.node_config.get("data-path"):
+        show_log()
+    return call_next(message, context)
 
 
 @_answering

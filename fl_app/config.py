@@ -18,7 +18,7 @@ HeadName = Literal["linear", "nearest-mean", "cosine", "lda", "fedcof"]
 Reading = Literal["consistent", "piggyback", "local"]
 Augmentation = Literal["flip", "shift"]
 SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
-Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential"]
+Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential", "sites"]
 
 
 SITE_NAME = r"[A-Za-z0-9_.-]+"
@@ -65,7 +65,8 @@ class PartitionOptions(Section):
     """How a simulation shares one data set out among its nodes."""
 
     scheme: Scheme = Field(
-        description="how images are shared out: iid, dirichlet, pathological, shard, linear, square, exponential"
+        description="how images are shared out: iid, dirichlet, pathological, shard, linear, square, exponential; or "
+        "sites: each folder below data.directory is a site of that name, and they are not shared out at all"
     )
     alpha: float = Field(gt=0, description="dirichlet: small is skewed, large is even")
     classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
@@ -149,7 +150,10 @@ class DiffusionOptions(TrainingOptions):
     layers_per_block: int = Field(ge=1, description="residual layers a level")
     mid_attention: bool = Field(description="self-attention in the middle of the U-Net")
     ema_horizon: float = Field(
-        ge=0, le=1, description="averaging time of the server's EMA as a share of the rounds; 0: none"
+        ge=0,
+        le=1,
+        description="averaging time of the server's EMA as a share of the rounds; 0: none. "
+        "Nodes measure it in rounds with a checkpoint or a gallery",
     )
     node_ema: bool = Field(description="nodes also average their own steps, and the server averages those averages")
     node_ema_horizon: float = Field(
@@ -262,6 +266,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
+        if self.partition.scheme == "sites" and self.data.source != "folder":
+            raise ValueError(f"partition.scheme sites needs data.source folder, got {self.data.source}")
         if self.sampling.num_steps > self.diffusion.num_timesteps:
             raise ValueError(
                 f"sampling.num-steps must be at most diffusion.num-timesteps, {self.diffusion.num_timesteps}, "
@@ -318,7 +324,8 @@ class RunConfig(Section):
 class NodeConfig(Section):
     """What a node decides for itself; no option of a run overrides it.
 
-    In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`.
+    In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Nobody sets
+    both; a simulated node gets all four where it stands for a site: see `fl_app.data.sites`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
@@ -338,6 +345,12 @@ class NodeConfig(Section):
         for task in self.tasks_allowed:
             if task not in _TASKS:
                 raise ValueError(f"tasks-allowed must name {' or '.join(_TASKS)}, got {task!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        if self.data_path and self.partition_id is not None:
+            raise ValueError("partition-id is for simulations: a hospital, which has a data-path, must not set it")
         return self
 
     @classmethod

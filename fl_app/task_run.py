@@ -75,6 +75,10 @@ class TaskRun:
             models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
         if ema_horizon > 0:
             strategy.ema = ServerEma(models["ema"], ema_horizon * self.num_rounds)
+            rounds = range(1, self.num_rounds + 1)
+            strategy.ema_rounds = frozenset(
+                number for number in rounds if self._is_kept(number) or self._is_drawn(number)
+            )
         if with_node_ema:
             strategy.node_ema = models["node-ema"]
         done = 0
@@ -112,9 +116,9 @@ class TaskRun:
         self.status.show_round(record, self.num_rounds)
         _log_round(line, self.num_rounds)
         number = record.round_number
-        if self.config.gallery_every and number % self.config.gallery_every == 0 and number < self.num_rounds:
+        if self._is_drawn(number) and number < self.num_rounds:
             self.draw(f"round-{number:04d}", losses)
-        if number % self.config.checkpoint_every == 0 or number == self.num_rounds:
+        if self._is_kept(number):
             self.checkpoint(number)
 
     def finish(self, statistics: Statistics) -> str:
@@ -182,6 +186,12 @@ class TaskRun:
             return improved
         curve = [line["train-loss"] for line in counted if line["train-loss"] is not None]
         return len(curve) < 2 or curve[-1] < curve[0]
+
+    def _is_drawn(self, number: int) -> bool:
+        return self.config.gallery_every > 0 and number % self.config.gallery_every == 0
+
+    def _is_kept(self, number: int) -> bool:
+        return number % self.config.checkpoint_every == 0 or number == self.num_rounds
 
     def _remember_best(self, number: int, losses: dict[str, float | None]) -> None:
         name = better(losses)

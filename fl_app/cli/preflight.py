@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fl_app.config import RunConfig
+from fl_app.config import NodeConfig, RunConfig
 from fl_app.errors import RunFolderError
 
 
@@ -28,6 +28,9 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 
     if resumed is not None:
         check_resumable(RunFolder(resumed), config)
+    if config.partition.scheme == "sites":
+        _check_sites(config, num_nodes)
+        return
     info = dataset_info(config.data)
     for task in config.tasks:
         build_task(task, config, info).build_model()
@@ -35,6 +38,20 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     if "classification" in config.tasks and config.data.source != "folder":
         load_split(config.data, "test", config.seed)
     partition(images.units()[0], num_nodes, config.partition, config.seed)
+
+
+def _check_sites(config: RunConfig, num_nodes: int) -> None:
+    """Read the images of every site, each as its own node will."""
+    from fl_app.data.local import hospital_info, load_local
+    from fl_app.data.sites import as_site
+    from fl_app.tasks.registry import build_task
+
+    for number in range(num_nodes):
+        node = as_site(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
+        info = hospital_info(config, node)
+        for task in config.tasks:
+            build_task(task, config, info).build_model()
+        load_local(config, node)
 
 
 def _check_writable(output: Path) -> None:

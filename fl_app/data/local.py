@@ -15,6 +15,7 @@ from fl_app.config import DataOptions, NodeConfig, PartitionOptions, RunConfig
 from fl_app.data.folder import OwnImages, read_parts
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.partition import partition, split_validation
+from fl_app.data.sites import as_site
 from fl_app.data.sources import dataset_info, limited, load_split
 from fl_app.errors import OptionError
 
@@ -85,10 +86,10 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
         OptionError: this is a hospital, which has no images but its own.
         DataError: images are missing or broken.
     """
-    if node.data_path or node.num_partitions is None:
+    if node.partition_id is None or node.num_partitions is None:
         raise OptionError("The baseline 'centralised' pools the images of all nodes: only a simulation can do that.")
     others = [node.model_copy(update={"partition_id": number}) for number in range(node.num_partitions)]
-    parts = [load_local(config, other) for other in others]
+    parts = [load_local(config, as_site(config, other)) for other in others]
     train, validation = _join([part.train for part in parts]), _join([part.validation for part in parts])
     return LocalData(site_name(node), train, validation)
 
@@ -144,14 +145,14 @@ def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
         OptionError: the name of the run or of the site is not fit for a folder.
     """
     run_name, site = _safe_name("The run's name", run_name), site_name(node)
-    if not node.data_path:
+    if node.partition_id is not None:
         return state_base(node, run_folder) / site
     return state_base(node, run_folder) / run_name / site
 
 
 def state_base(node: NodeConfig, run_folder: str) -> Path:
     """Return the folder of all that a node keeps, of every run; in a simulation, of this run. Makes no folder."""
-    if not node.data_path:
+    if node.partition_id is not None:
         return Path(run_folder) / "nodes"
     return Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
 
@@ -196,8 +197,7 @@ def _test_set(data: DataOptions, seed: int, given: str) -> ImageSet:
 
 def _join(parts: list[ImageSet]) -> ImageSet:
     images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-    known = [part.patients for part in parts if part.patients is not None]  # numbered in one set before it was shared
-    return ImageSet(images, labels, parts[0].class_names, torch.cat(known) if len(known) == len(parts) else None)
+    return ImageSet(images, labels, parts[0].class_names)  # each part held patients out already: nothing asks for them
 
 
 def _safe_name(what: str, name: str) -> str:

@@ -53,6 +53,7 @@ class Resilient(Streaming):
         own_rounds: the rounds after which nodes measure their own trained network.
         own_sums: those sums of the last such round, by site.
         ema: the server's EMA, or None.
+        ema_rounds: rounds in which nodes measure it: to send it doubles what goes to every node.
         failed_in_a_row: rounds without a result since the last one that had one.
     """
 
@@ -85,6 +86,7 @@ class Resilient(Streaming):
         self.own_rounds: frozenset[int] = frozenset()
         self.own_sums: dict[str, Statistics] = {}
         self.ema: ServerEma | None = None
+        self.ema_rounds: frozenset[int] = frozenset()
         self.failed_in_a_row = 0
 
     def run_rounds(self, grid: Grid, weights: Weights, first_round: int, num_rounds: int) -> Weights:
@@ -118,7 +120,8 @@ class Resilient(Streaming):
         """Let Flower's strategy write the messages, and add the averages that nodes measure or continue."""
         messages = list(super().configure_train(server_round, arrays, config, grid))
         for message in messages[:1]:  # Flower gives all messages one and the same content
-            add_models(message.content, self.ema.weights if self.ema else None, self.node_ema)
+            is_due = self.ema is not None and server_round in self.ema_rounds
+            add_models(message.content, self.ema.weights if self.ema and is_due else None, self.node_ema)
         return messages
 
     def evaluate(self, grid: Grid, models: dict[str, Weights]) -> tuple[Statistics, dict[str, NodeOutcome]]:
@@ -194,7 +197,8 @@ class Resilient(Streaming):
 
     def expected_sums(self) -> Statistics:
         """Return sums of 0 with the names and shapes that a reply's statistics must have: the EMA's, too."""
-        ours = prefixed(self.blank_sums, ["ema"] if self.ema is not None else [])
+        has_ema = self.ema is not None and self.record.round_number in self.ema_rounds
+        ours = prefixed(self.blank_sums, ["ema"] if has_ema else [])
         own = self.blank_own if self.record.round_number in self.own_rounds else {}
         return {**super().expected_sums(), **ours, **own}
 
