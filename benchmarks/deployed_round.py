@@ -2,7 +2,7 @@
 
 A round lasts from its start to the start of the next one. Outside training is what is left of it without the training
 of the slowest hospital. The hospitals share this machine's cores, so that they start, train and send more slowly than
-on machines of their own. Parts are those of the hospital whose answer was sent last, medians over the rounds; the first
+on machines of their own: `--hospitals 1` shows what that does. Parts are those of the hospital whose answer was sent last, medians over the rounds; the first
 round, in which nodes are asked who they are, does not count.
 """
 
@@ -82,9 +82,10 @@ class LogWatcher(threading.Thread):
 def measure(arguments: argparse.Namespace) -> list[Row]:
     """Start the federation, run it, take it down."""
     options = _options(arguments)
-    with tempfile.TemporaryDirectory(prefix="fl-app-round-") as home, deployed(Path(home)) as federation:
+    sites = SITES[: arguments.hospitals]
+    with tempfile.TemporaryDirectory(prefix="fl-app-round-") as home, deployed(Path(home), sites) as federation:
         options |= {"output-dir": str(federation.runs), "federation.round-deadline-seconds": 3600.0}
-        watchers = {site: LogWatcher(federation, site) for site in SITES}
+        watchers = {site: LogWatcher(federation, site) for site in sites}
         for watcher in watchers.values():
             watcher.start()
         federation.deadline_seconds = 3600.0
@@ -100,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         for number, (one, after) in enumerate(itertools.pairwise(lines))
         if number > 0
     ]
-    row: Row = {"M weights": _count_weights(options) / 1e6, "rounds": len(found)}
+    row: Row = {"hospitals": len(sites), "M weights": _count_weights(options) / 1e6, "rounds": len(found)}
     row |= {name: statistics.median(parts[name] for parts in found) for name in found[0]}
     messages = [watcher.num_messages / len(lines) for watcher in watchers.values()]
     return [row | {"messages a round": max(messages)}]
@@ -138,8 +139,8 @@ def _options(arguments: argparse.Namespace) -> dict[str, OptionValue]:
         "diffusion.epochs": 1.0,
         "sampling.num-steps": 1,
         "sampling.images-per-class": 1,
-        "federation.min-nodes": len(SITES),
-        "federation.min-replies": len(SITES),
+        "federation.min-nodes": arguments.hospitals,
+        "federation.min-replies": arguments.hospitals,
     }
 
 
@@ -155,6 +156,7 @@ def main() -> None:
     arguments.add_argument(
         "--block-channels", default="128,256,256,256", help="of the U-Net (default: 23.5 million weights)"
     )
+    arguments.add_argument("--hospitals", type=int, default=3, choices=(1, 2, 3), help="how many (default: 3)")
     run(measure, arguments.parse_args())
 
 

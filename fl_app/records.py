@@ -139,7 +139,7 @@ def pack(weights: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
 
 
 def unpack(record: ArrayRecord) -> Weights:
-    """Return the named arrays that `pack` packed; raises whatever comes to damaged bytes."""
+    """Return the named arrays that `pack` packed, in an order of safetensors' own; raises whatever damaged bytes do."""
     return load(record[_PACKED].data)
 
 

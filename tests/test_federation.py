@@ -408,7 +408,7 @@ run_federation(tiny_run(Path(sys.argv[1]), OVERRIDES), 3, meddle=meddle)
 """
 
 
-@pytest.mark.parametrize("strategy", ["FedAvg", "FedAdam", "FedAvgM"])
+@pytest.mark.parametrize("strategy", ["FedAvg", "FedAdam", "FedAvgM", "FedMedian", "Krum"])
 def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(strategy: str, tmp_path: Path) -> None:
     overrides: dict[str, OptionValue] = {
         "diffusion.strategy": strategy,

@@ -109,7 +109,7 @@ def check_statistics(found: Statistics, expected: Statistics) -> None:
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:
     """Return the Euclidean length of the update over all arrays, in float64."""
     squares = 0.0
-    for key, value in new.items():
-        difference = value.astype(np.float64) - old[key].astype(np.float64)
+    for key, value in old.items():  # in the model's own order: what a node sends comes in another one
+        difference = new[key].astype(np.float64) - value.astype(np.float64)
         squares += float(np.vdot(difference, difference))
     return math.sqrt(squares)

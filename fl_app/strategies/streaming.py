@@ -64,7 +64,8 @@ class Streaming(FedAvg):
             if reply is None:
                 continue
             if self.keeps_all:
-                kept.append((reply.site, reply.weights, reply.weight))
+                in_order = {key: reply.weights[key] for key in self.current}
+                kept.append((reply.site, in_order, reply.weight))
             else:
                 mean.add(reply.weights, reply.weight)
             if ema_mean is not None and reply.node_ema is not None:

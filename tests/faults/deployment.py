@@ -169,8 +169,8 @@ class Deployment:
 
 
 @contextmanager
-def deployed(home: Path) -> Iterator[Deployment]:
-    """Start a SuperLink with its executor and three registered hospitals, and end all of it, whatever happens.
+def deployed(home: Path, sites: tuple[str, ...] = SITES) -> Iterator[Deployment]:
+    """Start a SuperLink with its executor and registered hospitals, and end all of it, whatever happens.
 
     Raises:
         AssertionError: a process outlived the end.
@@ -182,11 +182,11 @@ def deployed(home: Path) -> Iterator[Deployment]:
         begun = time.monotonic()
         federation.start_superlink()
         federation.start_executor()
-        for site in SITES:
+        for site in sites:
             federation.register(site)
-        for site in SITES:
+        for site in sites:
             federation.start_hospital(site, variables=nan_switch(federation.hospital(site)))
-        for site in SITES:
+        for site in sites:
             wait_until(lambda site=site: "SuperNode ID" in federation.log(site), f"{site} is connected", 120)  # type: ignore[misc]
         federation.deadline_seconds = 30.0 + 3 * round(time.monotonic() - begun)
         yield federation

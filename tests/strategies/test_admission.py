@@ -132,3 +132,10 @@ def test_only_finite_numbers_get_in(value: float, weight: float) -> None:
 def test_the_length_of_an_update_counts_all_arrays() -> None:
     new = {"w": np.full((2, 3), 2.0, np.float32), "steps": np.array(5)}
     assert update_norm(new, CURRENT) == pytest.approx(math.sqrt(6 * 4 + 25))
+
+
+def test_the_length_of_an_update_does_not_depend_on_the_order_in_which_arrays_come() -> None:
+    values = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
+    old = {str(number): np.zeros(7, np.float32) for number in range(40)}
+    new = {str(number): value for number, value in enumerate(values)}
+    assert update_norm(dict(sorted(new.items(), reverse=True)), old) == update_norm(new, old)
