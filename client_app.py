@@ -5,8 +5,8 @@ import gc
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-# Between hospitals every message starts a process, which first of all imports torch and diffusers: a million objects that
-# stay. To look for garbage among them time and again took a seventh of the start.
+# Between hospitals every message starts a process, which first of all imports torch and diffusers: objects that stay.
+# To look for garbage among them time and again took a seventh of the start.
 gc.set_threshold(100_000)
 
 from fl_app import client  # noqa: E402

@@ -2,8 +2,8 @@
 
 A round lasts from its start to the start of the next one. Outside training is what is left of it without the training
 of the slowest hospital. The hospitals share this machine's cores, so that they start, train and send more slowly than
-on machines of their own: `--hospitals 1` shows what that does. Parts are those of the hospital whose answer was sent last, medians over the rounds; the first
-round, in which nodes are asked who they are, does not count.
+on machines of their own: `--hospitals 1` shows what that does. Parts are those of the hospital whose answer was sent
+last, medians over the rounds; the first round, in which nodes are asked who they are, does not count.
 """
 
 import argparse

@@ -40,11 +40,19 @@ class ExactMean:
     def add(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> None:
         """Fold one term in; the caller has asked `fits` and checked keys and shapes."""
         for key, value in weights.items():
-            term = np.asarray(value, dtype=np.float64) * weight
-            high = np.rint(term / _HIGH)
-            term -= high * _HIGH
+            term = np.array(value, dtype=np.float64)
+            high = np.empty_like(term)
+            term *= weight
+            np.multiply(
+                term, 1 / _HIGH, out=high
+            )  # a power of two: exact, as below; in place, for new memory costs time
+            np.rint(high, out=high)
             self._high[key] += high.astype(np.int64)
-            self._low[key] += np.rint(term / _LOW).astype(np.int64)
+            high *= _HIGH
+            term -= high
+            term *= 1 / _LOW
+            np.rint(term, out=term)
+            self._low[key] += term.astype(np.int64)
         self._weights.append(weight)
 
     def result(self) -> dict[str, NDArray[np.generic]]:
