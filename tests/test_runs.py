@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.artifacts import RunFolder, write_json
+from fl_app.artifacts import RunFolder, read_options, write_json
 from fl_app.errors import RunFolderError
 from fl_app.runs import open_run
 from tests.tiny import tiny_run
@@ -87,3 +87,10 @@ def test_a_run_that_is_still_going_on_is_not_resumed(tmp_path: Path) -> None:
 
 def test_auto_starts_a_new_run_where_nothing_can_be_resumed(tmp_path: Path) -> None:
     assert open_tiny(tmp_path, resume="auto", run_name="first").path.name == "first"
+
+
+def test_a_run_and_each_resume_note_the_id_that_flower_gave_them(tmp_path: Path) -> None:
+    open_run(tiny_run(tmp_path), 2**63 + 1).unlock()
+    open_run(tiny_run(tmp_path, {"resume": str(tmp_path / "run")}), 7).unlock()
+    folder = open_run(tiny_run(tmp_path, {"resume": "auto"}), 8)
+    assert read_options(folder)["flower-runs"] == [str(2**63 + 1), "7", "8"]

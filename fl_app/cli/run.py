@@ -107,7 +107,7 @@ def _follow(
                 view.show(Progress("stopping"), ())
                 raise
             finally:
-                _keep_log(simulation, folder.folder)
+                keep_log(simulation.log, folder.folder)
 
 
 def _wait(simulation: Simulation, folder: RunFolder, view: View, console: Console, told: Path | None) -> Outcome:
@@ -124,11 +124,15 @@ def _wait(simulation: Simulation, folder: RunFolder, view: View, console: Consol
     return judge(simulation.read_status(), status, rounds, folder.folder)
 
 
-def _keep_log(simulation: Simulation, folder: Path | None) -> None:
-    """Add the log to the run folder: a resumed run has one already."""
-    if folder is not None:
-        with (folder / "run.log").open("ab") as target, simulation.log.open("rb") as source:
+def keep_log(log: Path, folder: Path | None) -> None:
+    """Add the log to the run folder: a resumed run has one already. A full disk costs the log, and not the verdict."""
+    if folder is None:
+        return
+    try:
+        with (folder / "run.log").open("ab") as target, log.open("rb") as source:
             shutil.copyfileobj(source, target)
+    except OSError as error:
+        typer.secho(f"The log cannot be kept in {folder / 'run.log'}: {error.strerror}.", fg="red", err=True)
 
 
 def write_stopped(folder: Path | None) -> None:

@@ -1,12 +1,14 @@
 """When a run counts as a success."""
 
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fl_app.cli.outcome import Outcome, describe_comparison, judge
-from fl_app.cli.run import report
+from fl_app.cli.run import keep_log, report
 from fl_app.cli.simulation import FlowerStatus
 
 COMPLETED = FlowerStatus("finished:completed", "N/A")
@@ -103,3 +105,15 @@ def test_a_run_with_a_classifier_ends_with_what_each_approach_reached(tmp_path: 
 
 def test_a_run_without_a_classifier_compares_nothing(tmp_path: Path) -> None:
     assert describe_comparison(tmp_path) == []
+
+
+def test_a_disk_without_room_for_the_log_does_not_hide_what_became_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "flower.log").write_text("a line")
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    keep_log(tmp_path / "flower.log", tmp_path)
+    assert capsys.readouterr().err == f"The log cannot be kept in {tmp_path / 'run.log'}: No space left on device.\n"
