@@ -93,4 +93,5 @@ def test_a_run_and_each_resume_note_the_id_that_flower_gave_them(tmp_path: Path)
     open_run(tiny_run(tmp_path), 2**63 + 1).unlock()
     open_run(tiny_run(tmp_path, {"resume": str(tmp_path / "run")}), 7).unlock()
     folder = open_run(tiny_run(tmp_path, {"resume": "auto"}), 8)
+    folder.unlock()
     assert read_options(folder)["flower-runs"] == [str(2**63 + 1), "7", "8"]
