@@ -21,7 +21,7 @@ from tests.options import run_config
 
 Labels = NDArray[np.int64]
 
-_SCHEMES = get_args(Scheme)
+_SCHEMES = tuple(scheme for scheme in get_args(Scheme) if scheme != "sites")  # which shares nothing out
 _BY_SIZE = ("linear", "square", "exponential")
 _LABELS = st.lists(st.integers(0, 4), max_size=40).map(lambda labels: np.array(labels, dtype=np.int64))
 _SEEDS = st.integers(0, 2**40)
