@@ -1,4 +1,4 @@
-"""Gradients of a batch that may be too large for the GPU: the same batch in pieces."""
+"""A batch that may be too large for the GPU: the same batch in pieces, to train on and to measure."""
 
 import logging
 from collections.abc import Callable
@@ -53,6 +53,37 @@ def accumulate_gradients(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         log.warning("Out of GPU memory: the batches are cut into %d pieces, with the same effect", num_pieces)
+
+
+def compute_in_pieces(compute: Callable[[slice], Tensor], size: int) -> Tensor:
+    """Return what is computed of each image of a batch; where GPU memory is short, piece after piece.
+
+    Args:
+        compute: gives the results of the images of a slice, [B, ...]; draws no random numbers.
+        size: of the batch.
+
+    Returns:
+        [size, ...], on the host.
+
+    Raises:
+        FlAppError: memory is short for one image at a time.
+    """
+    num_pieces = 1
+    while True:
+        length = max(1, -(-size // num_pieces))
+        starts = range(0, max(1, size), length)
+        try:
+            return torch.cat([compute(slice(start, start + length)).cpu() for start in starts])
+        except torch.OutOfMemoryError:
+            if num_pieces >= size:
+                raise FlAppError(
+                    "The GPU's memory does not hold the measurement of a single image. Free it, or set node option "
+                    "'device' to 'cpu'."
+                ) from None
+        num_pieces *= 2  # past the handler, as above
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        log.warning("Out of GPU memory: what is measured is cut into %d pieces", num_pieces)
 
 
 def _in_pieces(losses_of: Callable[[Tensor], Tensor], indices: Tensor, num_pieces: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +13,18 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.config import NodeConfig, RunConfig, baseline_of, task_of
+from fl_app.config import SITE_NAME, NodeConfig, RunConfig, baseline_of, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.data.local import LocalData, load_local, load_pooled, load_test, state_folder
 from fl_app.data.sites import as_site
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
-from fl_app.logs import show_log
+from fl_app.logs import hide_log, show_log
 from fl_app.node_state import NodeState
 from fl_app.permissions import check_task, count_round
 from fl_app.records import (
+    DESCRIBE,
     Instruction,
     Reply,
     SiteDescription,
@@ -85,7 +87,9 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
             return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
             log.error("%s", error)
-            return Message(Error(_APP_ERROR, error.public), reply_to=message)
+            site = str(context.node_config.get("site", ""))
+            is_known = message.metadata.message_type != DESCRIBE or not re.fullmatch(SITE_NAME, site)
+            return Message(Error(_APP_ERROR, error.public if is_known else f"{site}: {error.public}"), reply_to=message)
         except Exception as error:  # whatever it is, its text stays here
             log.exception("This node failed")
             reason = f"{type(error).__name__} at the node; its log says more"
@@ -95,9 +99,11 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
 
 
 def print_log(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-    """Print what the node logs, at a hospital: in a simulation the log is the server's. A mod, in Flower's words."""
+    """Print what the node logs, at a hospital only: a simulation's log is the server's. A mod, in Flower's words."""
     if context.node_config.get("data-path"):
         show_log()
+    else:
+        hide_log()
     return call_next(message, context)
 
 

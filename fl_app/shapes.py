@@ -24,3 +24,6 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
+
+    def __getitem__(self, part: slice) -> "Batch":
+        return Batch(self.images[part], self.labels[part])

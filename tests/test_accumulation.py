@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fl_app.accumulation import accumulate_gradients
+from fl_app.accumulation import accumulate_gradients, compute_in_pieces
 from fl_app.errors import FlAppError
 
 X = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
@@ -59,3 +59,25 @@ def test_memory_that_does_not_hold_one_image_ends_with_advice() -> None:
     with pytest.raises(FlAppError, match=r"does not hold .* single image.*take a smaller network"):
         accumulate_gradients(losses_of, torch.optim.SGD(net.parameters()), torch.arange(3), noise, 1)
     assert sizes == [3, 2, 1]
+
+
+@pytest.mark.parametrize(("holds", "sizes"), [(7, [7]), (4, [7, 4, 3]), (1, [7, 4, 2, 1, 1, 1, 1, 1, 1, 1])])
+def test_what_is_measured_in_pieces_is_what_the_whole_batch_gives(holds: int, sizes: list[int]) -> None:
+    asked: list[int] = []
+
+    def compute(part: slice) -> Tensor:
+        asked.append(len(X[part]))
+        if len(X[part]) > holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return X[part].square()
+
+    assert torch.equal(compute_in_pieces(compute, len(X)), X.square())
+    assert asked == sizes
+
+
+def test_memory_that_does_not_hold_the_measurement_of_one_image_ends_with_advice() -> None:
+    def compute(part: slice) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(FlAppError, match=r"does not hold the measurement of a single image"):
+        compute_in_pieces(compute, 3)

@@ -433,3 +433,13 @@ def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(strategy: s
     ]
     assert same(*best)
     assert os.listdir(tmp_path / "killed") == ["run"]
+
+
+def test_the_servers_average_is_sent_only_where_it_is_kept_or_drawn(tmp_path: Path) -> None:
+    overrides: dict[str, OptionValue] = {"diffusion.num-rounds": 7, "checkpoint-every": 3, "gallery-every": 5}
+    grid = run_federation(tiny_run(tmp_path, overrides), 2)
+    asked = [message for message in grid.sent if message.metadata.message_type == "train"]
+    rounds = {message.content.config_records["config"]["server-round"]: message.content for message in asked}
+    assert [number for number, content in rounds.items() if "ema" in content] == [3, 5, 6, 7]
+    lines = folder(tmp_path).read_metrics()
+    assert [line["round"] for line in lines if line["validation-loss-ema"] is not None] == [3, 5, 6, 7]

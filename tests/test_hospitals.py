@@ -188,3 +188,14 @@ def test_no_patient_and_no_name_of_a_file_leaves_a_hospital(tmp_path: Path) -> N
     assert seen and written
     assert not any("CANARY" in text for text in seen) and not any(b"CANARY" in content for content in written)
     assert "1 of 1 image files is missing or broken" in json.dumps(read(tmp_path, "status.json"))
+
+
+def test_a_hospital_that_cannot_be_described_is_named_all_the_same(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    write_learnable(tmp_path / "west", ("a", "mistyped"))
+    federate(tmp_path, STATED, hospitals(tmp_path, "north", "south", "west"))
+    status = read(tmp_path, "status.json")
+    (reasons,) = [node["reasons"] for site, node in status["nodes"].items() if site.startswith("node-")]
+    assert set(reasons) == {"west: the data folder holds a folder that is not a class of this run"}
+    assert status["state"] == "degraded" and "mistyped" not in json.dumps(status)

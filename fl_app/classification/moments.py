@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl_app.classification.network import Classifier
+from fl_app.classification.network import Classifier, embed
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.errors import FlAppError
@@ -58,7 +58,7 @@ def measure_moments(
     classes = np.eye(len(images.class_names))
     model.eval()
     for batch in iterate(kept, _BATCH_SIZE, device):
-        f = model.embed(batch.images).double().cpu().numpy()
+        f = embed(model, batch.images)
         if not np.isfinite(f).all():
             raise FlAppError("An embedding is not finite: the network has diverged. Lower the learning rate.")
         members = classes[batch.labels.cpu().numpy()]

@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_app.accumulation import compute_in_pieces
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import OptionError
 
@@ -37,6 +40,11 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the score of each class, [B, K] float32; `images`: [B, C, H, W] float32 in [-1, 1]."""
         return self.linear(self.embed(images))  # type: ignore[no-any-return]
+
+
+def embed(network: Classifier, images: Tensor) -> NDArray[np.float64]:
+    """Return the embeddings of a batch of images, [B, D], on the host; in pieces where GPU memory is short."""
+    return compute_in_pieces(lambda part: network.embed(images[part]).double(), len(images)).numpy()
 
 
 def build_network(info: DatasetInfo, name: Literal["cnn", "resnet18"], embedding_size: int) -> Classifier:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import nearest_distance, predict
+from fl_app.classification.network import embed
 from fl_app.data.loading import to_float
 from fl_app.errors import DataError
 
@@ -63,9 +64,7 @@ def _embed(bundle: Bundle, images: Tensor, device: torch.device) -> NDArray[np.f
         raise DataError(f"Images must be uint8 [N, {expected}], got {images.dtype} {list(images.shape)}.")
     network = bundle.build_network().to(device)
     with torch.no_grad():
-        parts = [network.embed(to_float(part.to(device))).double().cpu() for part in images.split(_BATCH_SIZE)]
-    features: NDArray[np.float64] = torch.cat(parts).numpy()
-    return features
+        return np.concatenate([embed(network, to_float(part.to(device))) for part in images.split(_BATCH_SIZE)])
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

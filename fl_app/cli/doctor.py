@@ -50,7 +50,7 @@ def doctor(
 
     Exit status: 0 ready, 1 ready with warnings, 2 not ready.
     """
-    from fl_app.doctor.finding import examine, exit_status
+    from fl_app.doctor.finding import examine_next, exit_status
 
     try:
         config = choose_config(find_app(app), recipe, settings or [])
@@ -60,8 +60,9 @@ def doctor(
         raise OptionError(str(error)) from None
     findings = []
     with _quiet():
-        for name, check in _all_checks(config, options, address, root_certificates, key, train):
-            findings.append(examine(name, check))
+        checks = iter(_all_checks(config, options, address, root_certificates, key, train))
+        while (found := examine_next(checks)) is not None:
+            findings.append(found)
             if not as_json:
                 _show(findings[-1])
     status = exit_status(findings)
@@ -159,6 +160,8 @@ def _image_checks(
         yield "folder", lambda: Finding("folder", "not ready", sentence(surveyed))
     else:
         yield from folder_checks(surveyed, info, node.max_unreadable_share)
+    for task in config.tasks:
+        yield f"task {task}", partial(images.check_allowed, node, task)
     yield "reading", lambda: images.check_reading(found)
     yield "classes", lambda: images.check_classes(found, node.min_class_count)
 
@@ -185,16 +188,14 @@ def _machine_checks(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep warnings and this app's log off the screen: they name files."""
-    log, handler = logging.getLogger("fl_app"), logging.NullHandler()
-    propagates = log.propagate
-    log.addHandler(handler)
-    log.propagate = False
+    log = logging.getLogger("fl_app")
+    handlers, propagates = log.handlers, log.propagate
+    log.handlers, log.propagate = [logging.NullHandler()], False
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        log.propagate = propagates
-        log.removeHandler(handler)
+        log.handlers, log.propagate = handlers, propagates
 
 
 def _show(finding: "Finding") -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
 from fl_app.data import dicom
@@ -26,6 +26,7 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _GREY_MODES = ("1", "L", "LA", "La")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _SIXTEEN_BITS = 0xFFFF
+_PHOTOMETRIC = 262  # a tag of TIFF: 0 where white is zero
 _BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError,
     struct.error, zlib.error, Image.DecompressionBombError,
@@ -98,7 +99,7 @@ def decode(path: Path, num_channels: int, *, is_strict: bool = False) -> Tensor:
     with _open(path) as image:
         _check_channels(path, _count_channels(image), num_channels, is_strict)
         upright = ImageOps.exif_transpose(image)
-        return to_tensor(_to_eight_bits(upright, path), num_channels)
+        return to_tensor(_to_eight_bits(upright, path, _is_white_zero(image)), num_channels)
 
 
 def to_tensor(image: Image.Image, num_channels: int) -> Tensor:
@@ -141,12 +142,18 @@ def _dicom_errors(path: Path) -> Iterator[None]:
         raise _unreadable(path, f"not readable as DICOM ({type(error).__name__})") from error
 
 
-def _to_eight_bits(image: Image.Image, path: Path) -> Image.Image:
+def _is_white_zero(image: Image.Image) -> bool:
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+
+
+def _to_eight_bits(image: Image.Image, path: Path, is_white_zero: bool) -> Image.Image:
     if image.mode in _EIGHT_BIT_MODES:
         return image
     values = np.asarray(image)
     if values.size and not 0 <= values.min() <= values.max() <= _SIXTEEN_BITS:
         raise _unreadable(path, f"its values reach from {values.min()} to {values.max()}; expected 0 to 65535")
+    if is_white_zero:  # Pillow minds it in 8 bits only
+        values = _SIXTEEN_BITS - values.astype(np.int64)
     return Image.fromarray(scale_sixteen_bits(values))
 
 

@@ -128,11 +128,22 @@ def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> NDArray[np.uint
         function = str(settings.get("VOILUTFunction") or "LINEAR")
         shown = window(values, _first(settings.WindowCenter), _first(settings.WindowWidth), function)
     else:
-        low, high = values.min(), values.max()
+        known = values[~_padding(file, stored)]
+        low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
         shown = (values - low) / (high - low) if high > low else np.zeros_like(values)
     if file.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
     return np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+
+
+def _padding(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell of each stored value whether it only fills the frame up (DICOM PS3.3 C.7.5.1.1.2)."""
+    value = file.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(stored.shape, dtype=np.bool_)
+    limit = file.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(value), int(value if limit is None else limit)))
+    return np.asarray((stored >= low) & (stored <= high))
 
 
 def _colours(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:

@@ -31,6 +31,9 @@ class Noise:
     eps: Tensor
     hidden: Tensor
 
+    def __getitem__(self, part: slice) -> "Noise":
+        return Noise(self.timesteps[part], self.eps[part], self.hidden[part])
+
 
 def noise_schedule(num_timesteps: int) -> DDPMScheduler:
     """Return DDPM's linear schedule, its betas scaled so that any T ends in the same noise as T = 1000."""

@@ -40,6 +40,19 @@ def examine(name: str, check: Check) -> Finding:
         return Finding(name, "not ready", f"The check itself failed with {type(error).__name__}.")
 
 
+def examine_next(checks: Checks) -> Finding | None:
+    """Run the next check; None after the last. What goes wrong between two checks is a finding, and the last one."""
+    try:
+        name, check = next(checks)
+    except StopIteration:
+        return None
+    except FlAppError as error:
+        return Finding("doctor", "not ready", sentence(error.public))
+    except Exception as error:  # as in `examine`
+        return Finding("doctor", "not ready", f"The checks ended early with {type(error).__name__}.")
+    return examine(name, check)
+
+
 def exit_status(findings: Iterable[Finding]) -> int:
     """Return 0 for ready, 1 for warnings, 2 for not ready."""
     return max((_GRAVITY[finding.verdict] for finding in findings), default=0)

@@ -11,6 +11,7 @@ from fl_app.data.sources import dataset_info
 from fl_app.data.survey import Survey, survey
 from fl_app.doctor.finding import Finding, plural, sentence
 from fl_app.errors import FlAppError
+from fl_app.permissions import check_task
 
 T = TypeVar("T")
 
@@ -36,6 +37,12 @@ def run_info(config: RunConfig, found: LocalData | str) -> DatasetInfo | None:
         return dataset_info(config.data)
     except FlAppError:  # they leave it to the folders
         return None
+
+
+def check_allowed(node: NodeConfig, task: str) -> Finding:
+    """Tell whether the node's own options let it take part in a task; raises NotAllowedError."""
+    check_task(node, task)
+    return Finding(f"task {task}", "ready", "The node's options let it take part.")
 
 
 def check_reading(found: LocalData | str) -> Finding:

@@ -83,6 +83,8 @@ def visit(address: Address, root_certificates: Path | None) -> Visit:
     """
     try:
         connection = socket.create_connection((address.host, address.port), _TIMEOUT_SECONDS)
+    except UnicodeError:  # what Python says of a name with two dots in a row
+        return Visit(address, port_problem="its name is malformed")
     except OSError as error:
         return Visit(address, port_problem=_explain_unreachable(error))
     with connection:
@@ -106,7 +108,8 @@ def visit(address: Address, root_certificates: Path | None) -> Visit:
 def check_port(found: Visit) -> Finding:
     """Tell whether the SuperLink's port can be reached."""
     if found.port_problem:
-        return Finding("port", "not ready", f"{found.address} cannot be reached: {found.port_problem}.")
+        stop = "" if found.port_problem.endswith("?") else "."
+        return Finding("port", "not ready", f"{found.address} cannot be reached: {found.port_problem}{stop}")
     return Finding("port", "ready", f"{found.address} can be reached.")
 
 

@@ -11,11 +11,12 @@ from diffusers import UNet2DModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_app.accumulation import compute_in_pieces
 from fl_app.config import DiffusionOptions, RunConfig, SamplingOptions, TrainingOptions
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import iterate
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
-from fl_app.diffusion.process import NUM_BANDS, alphas, band_of, denoising_losses, draw_noise, noise_schedule
+from fl_app.diffusion.process import NUM_BANDS, Noise, alphas, band_of, denoising_losses, draw_noise, noise_schedule
 from fl_app.diffusion.unet import build_unet
 from fl_app.metrics.additive import Statistics, mean
 from fl_app.shapes import Batch
@@ -78,7 +79,11 @@ class DiffusionTask:
         model.eval()
         for batch in iterate(chosen, _MEASURE_BATCH, device):
             noise = draw_noise(batch, self.diffusion.num_timesteps, 0.0, generator)
-            losses = denoising_losses(cast(UNet2DModel, model), batch, noise, alpha_of).double().cpu()
+
+            def losses_of(part: slice, batch: Batch = batch, noise: Noise = noise) -> Tensor:
+                return denoising_losses(cast(UNet2DModel, model), batch[part], noise[part], alpha_of).double()
+
+            losses = compute_in_pieces(losses_of, len(batch))
             bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()
             sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
             counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, linear_head, nearest_distance
-from fl_app.classification.network import Classifier
+from fl_app.classification.network import Classifier, embed
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.metrics.classification import blank_scores, score_statistics
@@ -137,7 +137,7 @@ def embeddings(
     network.eval()
     with torch.no_grad():
         for batch in iterate(images, _BATCH_SIZE, device):
-            yield network.embed(batch.images).double().cpu().numpy(), batch.labels.cpu().numpy()
+            yield embed(network, batch.images), batch.labels.cpu().numpy()
 
 
 def distance_quantile(counts: NDArray[np.float64], quantile: float) -> float | None:

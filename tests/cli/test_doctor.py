@@ -132,3 +132,31 @@ def test_node_options_must_name_a_hospital(text: str) -> None:
 def test_node_options_are_read_as_flower_reads_them() -> None:
     text = 'data-path="/data of ours" site="north" min-class-count=5'
     assert read_node_options(text) == {"data-path": "/data of ours", "site": "north", "min-class-count": 5}
+
+
+def test_a_malformed_host_is_a_finding_and_not_an_end(tmp_path: Path) -> None:
+    result = examine(make_folder(tmp_path / "data"), "--superlink", "a..b:8443")
+    assert result.exit_code == 2
+    assert "not ready    port: a..b:8443 cannot be reached: its name is malformed." in result.stdout
+    assert result.stdout.splitlines()[-1] == "Not ready."
+
+
+def test_what_breaks_between_two_checks_is_not_ready_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError(CANARY)
+
+    monkeypatch.setattr("fl_app.doctor.images.run_info", fail)
+    result = examine(make_folder(tmp_path / "data"))
+    assert result.exit_code == 2 and CANARY not in result.output
+    assert "The checks ended early with ValueError." in result.stdout
+
+
+def test_a_node_that_will_refuse_the_runs_task_is_not_ready(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    node = f'data-path="{folder}" site="north" device="cpu" tasks-allowed="diffusion"'
+    settings = [
+        word for name, value in {**SETTINGS, "tasks": "classification"}.items() for word in ("--set", f"{name}={value}")
+    ]
+    result = CliRunner().invoke(app, ["doctor", "--node-config", node, *settings, "--json"])
+    assert result.exit_code == 2
+    assert findings(result)["task classification"]["verdict"] == "not ready"

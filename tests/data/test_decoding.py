@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from fl_app.data.decoding import Header, UnreadableImageError, decode, read_header, scale_sixteen_bits
 
@@ -118,3 +118,13 @@ def test_bytes_that_are_no_image_are_unreadable_and_nothing_else(
         path.write_bytes(start + content)
         with pytest.raises(UnreadableImageError):
             decode(path, 1)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_tiff_in_which_white_is_zero_is_inverted_at_both_depths(tmp_path: Path, depth: int) -> None:
+    image = Image.fromarray(RAMP) if depth == 16 else Image.fromarray(np.array(EIGHT, dtype=np.uint8))
+    image.save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as saved:
+        assert isinstance(saved, TiffImagePlugin.TiffImageFile) and saved.tag_v2[262] == 0
+        stored = 255 - np.array(EIGHT) if depth == 16 else np.asarray(saved)
+    assert decode(tmp_path / "a.tif", 1).tolist() == [[stored.tolist()]]

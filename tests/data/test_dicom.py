@@ -195,3 +195,11 @@ def test_predicting_takes_a_frame_and_several_only_where_it_may_convert(tmp_path
     with pytest.raises(DataError, match="holds 2 frames"):
         read_image(write_dicom(tmp_path / "b.dcm", two), expected, may_convert=False)
     assert read_image(tmp_path / "b.dcm", expected, may_convert=True).shape == (2, 1, 4, 4)
+
+
+def test_padding_does_not_count_for_the_smallest_and_the_largest_value(tmp_path: Path) -> None:
+    values = np.array([[-2000, 0], [50, 100]], dtype=np.int16)
+    plain = write_dicom(tmp_path / "a.dcm", values[1:])
+    padded = write_dicom(tmp_path / "b.dcm", values, PixelPaddingValue=-2000)
+    assert decode(padded, 1).tolist() == [[[[0, 0], [128, 255]]]]
+    assert decode(plain, 1).tolist() == [[[[0, 255]]]]

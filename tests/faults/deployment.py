@@ -49,6 +49,7 @@ class Deployment:
         self.deadline_seconds = 60.0
         self._token = token
         make_certificates(self.server, ["localhost", "127.0.0.1"], 30)
+        (self.server / "executor.secret").write_text(secrets.token_hex(32))
         self.environment = self._environment(self.server)
         (self.server / "flower").mkdir()
         text = _CONNECTION.format(address=self.address, authority=self.authority)
@@ -61,12 +62,14 @@ class Deployment:
         tls = [word for name, file in files.items() for word in (f"--ssl-{name}file", str(self.server / file))]
         command = ["flower-superlink", *tls, "--enable-supernode-auth", "--host", host, "--port", port]
         command += ["--database", str(self.server / "state.db"), "--isolation", "process"]
+        command += ["--superexec-auth-secret-file", str(self.server / "executor.secret")]
         self.start("superlink", [*command, "--disable-runtime-dependency-installation"], self.server)
         wait_until(lambda: _listens(host, int(port)), "the SuperLink listens", 120)
 
     def start_executor(self) -> None:
         """Start what runs the ServerApp, so that a killed SuperLink does not take it along."""
         command = ["flower-superexec", "--root-certificates", str(self.authority)]
+        command += ["--superexec-auth-secret-file", str(self.server / "executor.secret")]
         self.start("executor", [*command, "--runtime-api-address", self.address], self.server)
 
     def register(self, site: str) -> None:

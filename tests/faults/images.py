@@ -7,11 +7,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 CANARY = "MEIER_HANS_19510203"  # a patient's name in every file's name
+PATIENT = "PID-8410277"  # and the beginning of every patient's number
 CLASSES = ("one", "zero")
 
 
 def write_folders(root: Path, sites: tuple[str, ...], num_images: int = 40) -> dict[str, Path]:
     """Write each site's images, `<root>/<site>/<class>/<patient>.png`, no image at two sites.
+
+    The last site has a table of labels and patients, too.
 
     Args:
         root: of all folders.
@@ -28,6 +31,9 @@ def write_folders(root: Path, sites: tuple[str, ...], num_images: int = 40) -> d
             folder = root / sites[i % len(sites)] / name
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray((image * 15).astype(np.uint8)).save(folder / f"{CANARY}-{i:03d}.png")
+    files = sorted((root / sites[-1]).rglob("*.png"))
+    rows = [f"{path.relative_to(root / sites[-1])},{path.parent.name},{PATIENT}-{i}" for i, path in enumerate(files)]
+    (root / sites[-1] / "labels.csv").write_text("\n".join(["file,label,patient", *rows]) + "\n")
     return {site: root / site for site in sites}
 
 
@@ -37,7 +43,7 @@ def find_private(root: Path, folders: list[Path], ignored: tuple[str, ...] = ())
     Returns:
         A line for each find.
     """
-    secrets = {"a patient's name": CANARY.encode()}
+    secrets = {"a patient's name": CANARY.encode(), "a patient's number": PATIENT.encode()}
     for folder in folders:
         secrets[f"the folder of {folder.name}"] = str(folder).encode()
         for path in sorted(folder.rglob("*.png"))[:5]:

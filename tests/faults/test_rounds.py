@@ -58,8 +58,10 @@ def test_a_lost_mount_costs_the_hospital_that_round(federation: Deployment, run:
     folder = federation.folders["east"]
     number = run.begin_round()
     folder.rename(folder.with_suffix(".away"))
-    line = run.end_round(number)
-    folder.with_suffix(".away").rename(folder)
+    try:
+        line = run.end_round(number)
+    finally:
+        folder.with_suffix(".away").rename(folder)
     assert outcomes(line) == fails_alone("east")
     assert line["nodes"]["east"]["reason"] == "the data folder does not exist"
     assert run.status["nodes"]["east"]["reasons"] == ["the data folder does not exist"]
@@ -69,8 +71,10 @@ def test_a_broken_image_is_named_at_the_hospital_and_not_at_the_server(federatio
     broken = federation.folders["north"] / "one" / f"{CANARY}-broken.png"
     number = run.begin_round()
     broken.write_bytes(b"\x89PNG no more")
-    line = run.end_round(number)
-    broken.unlink()
+    try:
+        line = run.end_round(number)
+    finally:
+        broken.unlink()
     assert outcomes(line) == fails_alone("north")
     reason = line["nodes"]["north"]["reason"]
     assert reason.startswith("1 of ") and reason.endswith("is missing or broken, more than this node allows")
@@ -81,8 +85,10 @@ def test_a_hospital_that_sends_nan_changes_nothing(federation: Deployment, run: 
     switch = federation.hospital("south") / "nan"
     number = run.begin_round()
     switch.touch()
-    line = run.end_round(number)
-    switch.unlink()
+    try:
+        line = run.end_round(number)
+    finally:
+        switch.unlink()
     assert outcomes(line) == fails_alone("south", "refused")
     assert "not finite" in line["nodes"]["south"]["reason"]
     assert line["outcome"] == "ok" and line["train-loss"] is not None
@@ -137,10 +143,12 @@ def test_a_hospital_slower_than_the_deadline_is_late_and_comes_back(federation: 
     stopped = descendants(federation, "south")
     for process in stopped:
         process.suspend()
-    line = run.end_round(number)
-    for process in stopped:
-        with suppress(psutil.NoSuchProcess):  # it had ended before it was stopped, and is buried now
-            process.resume()
+    try:
+        line = run.end_round(number)
+    finally:
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):  # it had ended before it was stopped, and is buried now
+                process.resume()
     assert outcomes(line) == fails_alone("south", "late")
     assert line["nodes"]["south"]["reason"] == f"no reply within {federation.deadline_seconds:g} s"
     all_contribute(run)
@@ -191,6 +199,7 @@ def test_a_killed_server_app_is_resumed_and_the_run_says_at_its_end_what_happene
 
 def test_nothing_of_a_patient_is_in_any_file_of_the_server(federation: Deployment, run: Run) -> None:
     assert CANARY in federation.log("north")  # where it may be
+    assert "classification, round 1 of 18" in federation.log("south")  # a hospital's log says what it was asked
     assert (federation.server / "state.db").stat().st_size > 0
     assert find_private(federation.server, list(federation.folders.values())) == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from fl_app.artifacts import RunFolder
 from fl_app.sections import OptionValue
 from tests.faults.deployment import ROOT, SITES, Deployment
+from tests.faults.images import find_private
 from tests.faults.rounds import Run, small_classification
 
 _BOTH: dict[str, OptionValue] = {
@@ -46,6 +47,7 @@ def test_a_deployed_run_ends_with_the_bits_of_the_simulated_one(federation: Depl
     assert deployed.wait_for_end()["state"] == "completed"
     ours, theirs = deployed.folder.path, simulate(federation, options)
     assert len(models(ours)) >= 2
+    assert find_private(ours, list(federation.folders.values())) == []
     assert models(ours) == models(theirs)
     for task in ("diffusion", "classification"):
         one, other = (RunFolder(folder).last_checkpoint(task) for folder in (ours, theirs))

@@ -1,0 +1,44 @@
+"""Who prints what: a hospital's node its own log, a simulated node nothing, since its images are another's."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from flwr.app import Context, Message, RecordDict
+
+from fl_app import client
+
+log = logging.getLogger("fl_app.test")
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger() -> Iterator[None]:
+    """Give the app's logger the state that it has in a new process."""
+    ours = logging.getLogger("fl_app")
+    before = (ours.handlers, ours.level, ours.propagate)
+    ours.handlers, ours.propagate = [], False  # pytest listens at the root
+    ours.setLevel(logging.NOTSET)
+    yield
+    ours.handlers, ours.propagate = before[0], before[2]
+    ours.setLevel(before[1])
+
+
+def answer(node_config: dict[str, int | str], text: str) -> None:
+    def node(message: Message, _: Context) -> Message:
+        log.info("asked: %s", text)
+        log.warning("broken: %s", text)
+        return message
+
+    message = Message(RecordDict(), dst_node_id=1, message_type="train")
+    client.print_log(message, Context(1, 1, dict(node_config), RecordDict(), {}), node)
+
+
+def test_a_hospitals_node_prints_what_it_is_asked_and_which_file_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    answer({"data-path": "/data", "site": "north"}, "MEIER.png")
+    printed = capsys.readouterr().err
+    assert "INFO : asked: MEIER.png\n" in printed and "WARNING : broken: MEIER.png\n" in printed
+
+
+def test_a_simulated_node_prints_no_name_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    answer({"partition-id": 0, "num-partitions": 2}, "MEIER.png")
+    assert "".join(capsys.readouterr()) == ""
