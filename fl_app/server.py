@@ -127,6 +127,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         blank_sums=task.blank_sums(),
         is_pooled=task.is_pooled,
     )
+    strategy.begins_run = name == config.passes()[0]
     strategy.own_rounds, strategy.blank_own = task.own_rounds(), task.blank_after_training()
     averages = (config.diffusion.ema_horizon, config.diffusion.node_ema) if name == "diffusion" else (0.0, False)
     weights, first_round = task_run.begin(strategy, *averages)

@@ -65,7 +65,7 @@ class Status:
     def end(self) -> None:
         """Write the final state: completed, or degraded with what was not always there."""
         faulty = {
-            site: ", ".join(f"{counts[fault]} times {fault}" for fault in _FAULTS if counts[fault])
+            site: ", ".join(f"{_times(counts[fault])} {fault}" for fault in _FAULTS if counts[fault])
             for site, counts in sorted(self.nodes.items())
             if any(counts[fault] for fault in _FAULTS)
         }
@@ -80,3 +80,7 @@ class Status:
     def set_gallery(self, path: Path) -> None:
         """Remember the newest gallery."""
         self._document["gallery"] = str(path)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -199,3 +199,15 @@ def test_a_hospital_that_cannot_be_described_is_named_all_the_same(tmp_path: Pat
     (reasons,) = [node["reasons"] for site, node in status["nodes"].items() if site.startswith("node-")]
     assert set(reasons) == {"west: the data folder holds a folder that is not a class of this run"}
     assert status["state"] == "degraded" and "mistyped" not in json.dumps(status)
+
+
+def test_a_run_does_not_begin_with_fewer_fit_sites_than_the_coordinator_asked_for(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    nodes = hospitals(tmp_path, "north", "south", "west")  # all three are connected, and west has no folder
+    with pytest.raises(FederationError, match=r"2 of 3 nodes can take part: north, south\. The others: west: the data"):
+        federate(tmp_path, {**STATED, "federation.min-nodes": 3}, nodes)
+    assert read(tmp_path, "status.json")["state"] == "failed"
+    write_learnable(tmp_path / "west")
+    federate(tmp_path, {**STATED, "federation.min-nodes": 3, "resume": str(tmp_path / "runs" / "run")}, nodes)
+    assert read(tmp_path, "status.json")["state"] == "completed"

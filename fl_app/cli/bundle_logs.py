@@ -26,6 +26,10 @@ def bundle_logs(
     run: Annotated[Path, typer.Argument(help="A run folder, or its name.")],
     out: Annotated[Path, typer.Option(help="The zip file to write; it must not exist yet.")],
     runs: Annotated[Path | None, typer.Option(help="Where run folders are; default: ~/fl-app/runs.")] = None,
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option("--log", help="Another log to pack, scrubbed as well: of a node, of `flwr log`; may be repeated."),
+    ] = None,
 ) -> None:
     """Pack a run's records for support, scrubbed: no images, names of files, paths, keys or weights."""
     folder = find_run(run, (runs or DEFAULT_OUTPUT).expanduser())
@@ -33,7 +37,12 @@ def bundle_logs(
         raise OptionError(f"--out must name a file that does not exist yet, got {out}.")
     from fl_app.artifacts import replacing
 
-    members = collect(folder, private_names())
+    names = private_names()
+    members = collect(folder, names)
+    for number, log in enumerate(logs or [], start=1):
+        if not log.is_file():
+            raise OptionError(f"--log must name a file, got {log}.")
+        members[f"log-{number}.txt"] = scrub(_read(log), names)
     with replacing(out.resolve()) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, text in members.items():
             bundle.writestr(name, text)

@@ -1,5 +1,6 @@
 """The command `fl-app options`: every option of a run with its default."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -9,21 +10,35 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.choices import find_app, read_defaults
+from fl_app.cli.choices import choose_config, find_app, read_defaults, read_recipe
 from fl_app.config import describe_options
 from fl_app.sections import OptionValue
 
 
 def show_options(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A name in recipes/, or a TOML file: check it, and list what it sets.")
+    ] = None,
     app: Annotated[
         Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
     ] = None,
 ) -> None:
-    """List every option of a run: name, default, meaning."""
+    """List every option of a run: name, default, meaning. Of a recipe: check it before it is submitted.
+
+    Exit status: 2 where an option is unknown, of another type or out of range.
+    """
+    folder = find_app(app)
+    if recipe is not None:
+        choose_config(folder, recipe, ())
+        chosen = read_recipe(recipe, folder)
+        for name, value in chosen.items():
+            typer.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+        typer.echo(f"{recipe}: {len(chosen)} options, all of them fit.")
+        return
     console = Console()
     if not console.is_terminal:
         console.width = 200
-    console.print(make_table(read_defaults(find_app(app))))
+    console.print(make_table(read_defaults(folder)))
 
 
 def make_table(defaults: Mapping[str, OptionValue]) -> Table:

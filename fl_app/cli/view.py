@@ -17,7 +17,7 @@ _PHASES = {
     "starting": "starting Flower",
     "waiting": "waiting for nodes",
     "running": "training",
-    "finishing": "drawing pictures, saving the model",
+    "finishing": "last measurements, pictures, saving the model",
 }
 
 

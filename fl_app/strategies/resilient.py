@@ -54,6 +54,7 @@ class Resilient(Streaming):
         own_sums: those sums of the last such round, by site.
         ema: the server's EMA, or None.
         ema_rounds: rounds in which nodes measure it: to send it doubles what goes to every node.
+        begins_run: nothing was trained before: all sites that the coordinator asked for must be fit.
         failed_in_a_row: rounds without a result since the last one that had one.
     """
 
@@ -87,6 +88,7 @@ class Resilient(Streaming):
         self.own_sums: dict[str, Statistics] = {}
         self.ema: ServerEma | None = None
         self.ema_rounds: frozenset[int] = frozenset()
+        self.begins_run = False
         self.failed_in_a_row = 0
 
     def run_rounds(self, grid: Grid, weights: Weights, first_round: int, num_rounds: int) -> Weights:
@@ -255,7 +257,19 @@ class Resilient(Streaming):
             self.record.reason = f"no node could be asked{': ' if why else ''}{'; '.join(sorted(map(str, why)))}"
             if not self.roster.sites:
                 raise FederationError(f"The run cannot begin: {self.record.reason}.")
+        if self.begins_run and not has_begun:
+            self._check_enough()
         return chosen
+
+    def _check_enough(self) -> None:
+        """Begin with as many sites as the coordinator asked for: one that is connected but unfit does not count."""
+        sites, needed = list(self.roster.names()), self.options.min_nodes
+        if len(sites) < needed:
+            why = "; ".join(sorted(str(outcome.reason) for outcome in self.roster.unfit.values()))
+            raise FederationError(
+                f"{len(sites)} of {needed} nodes can take part: {', '.join(sites)}. The others: {why}. Mend them, or "
+                "lower 'federation.min-nodes', and resume."
+            )
 
     def _train_round(self, grid: Grid, weights: Weights, chosen: dict[str, int]) -> Weights:
         number = self.record.round_number

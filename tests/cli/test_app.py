@@ -64,3 +64,15 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_gpu_share(0.0) == 0
     with pytest.raises(OptionError, match=r"--gpu-share must be 0, got 0\.5"):
         choose_gpu_share(0.5)
+
+
+def test_a_study_is_checked_before_it_is_submitted(tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('tasks = "classification"\n[federation]\nmin-nodes = 3\n')
+    answer = run_fl_app("options", str(study), "--app", str(ROOT))
+    assert answer.returncode == 0 and "federation.min-nodes = 3\n" in answer.stdout
+    assert answer.stdout.endswith(f"{study}: 3 options, all of them fit.\n")
+    study.write_text("[federation]\nmin-nods = 3\n")
+    answer = run_fl_app("options", str(study), "--app", str(ROOT))
+    assert answer.returncode == 2
+    assert answer.stderr == "Error: Option 'federation.min-nods' does not exist. Did you mean 'federation.min-nodes'?\n"

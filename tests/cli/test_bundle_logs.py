@@ -79,3 +79,15 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no run folder of that name"):
         bundle_logs(tmp_path, tmp_path / "logs.zip", tmp_path)
+
+
+def test_further_logs_are_packed_and_scrubbed_as_well(tmp_path: Path) -> None:
+    folder, out, log = plant(tmp_path / "run"), tmp_path / "logs.zip", tmp_path / "north.log"
+    log.write_text(f"ERROR : /data/{CANARY}/{CANARY}.png cannot be read as an image: truncated\n")
+    bundle_logs(folder, out, logs=[log])
+    with zipfile.ZipFile(out) as bundle:
+        text = bundle.read("log-1.txt").decode()
+    assert "cannot be read as an image" in text and CANARY not in text
+    with pytest.raises(OptionError, match="--log must name a file"):
+        bundle_logs(folder, tmp_path / "other.zip", logs=[tmp_path / "nowhere.log"])
+    assert not (tmp_path / "other.zip").exists()

@@ -3,6 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
+from fl_app.cli.supernode import check_arguments
+from fl_app.errors import OptionError
+
 _PROGRAM = """
 import sys, threading
 import flwr.supernode.cli
@@ -22,13 +27,36 @@ def run(then: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
 
 
+NODE = ["--node-config", 'data-path="/data" site="north"']
+
+
 def test_a_supernode_that_fails_ends_although_its_http_server_would_go_on() -> None:
-    answer = run('raise RuntimeError("500 Internal Server Error")')
+    answer = run('raise RuntimeError("500 Internal Server Error")', *NODE)
     assert answer.returncode == 1 and "500 Internal Server Error" in answer.stderr
 
 
 def test_all_arguments_reach_flower_as_they_are() -> None:
-    arguments = ["--superlink", "fl.example.org:8443", "--node-config", 'site="north"', "--insecure", "--help"]
+    arguments = ["--superlink", "fl.example.org:8443", *NODE, "--insecure", "--isolation=process"]
     answer = run("import os; sys.stdout.flush(); os._exit(7)", *arguments)
     assert answer.returncode == 7, answer.stderr
     assert answer.stdout.strip() == str(["flower-supernode", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--node-config must name folder and hospital"),
+        (["--node-config", "data-path=/data site=north"], "--node-config must be like"),
+        (["--node-config", 'data-path="/data" site="north" devise="cpu"'], "Did you mean 'device'?"),
+        (['--node-config=data-path="/data" site="north" device="tpu"'], "'device' must be"),
+        ([*NODE, "--auth-supernode-private-key", "nowhere.key"], "must name a file, got 'nowhere.key'"),
+    ],
+)
+def test_wrong_options_of_the_node_are_refused_before_anything_starts(arguments: list[str], said: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        check_arguments(arguments)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_help_is_flowers_own() -> None:
+    check_arguments(["--help"])
