@@ -42,11 +42,14 @@ def doctor(
     key: Annotated[Path | None, typer.Option("--auth-supernode-private-key", help="This node's private key.")] = None,
     train: Annotated[int, typer.Option(metavar="N", help="Also train N rounds here, sending nothing.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Also name the files concerned, on the error stream: these lines stay here.")
+    ] = False,
     app: Annotated[
         Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
     ] = None,
 ) -> None:
-    """Check images, machine and network before joining; the output names no file and no patient.
+    """Check images, machine and network before joining; without --names the output names no file and no patient.
 
     Exit status: 0 ready, 1 ready with warnings, 2 not ready.
     """
@@ -59,7 +62,7 @@ def doctor(
     except FlAppError as error:  # status 1 would say: ready, with warnings
         raise OptionError(str(error)) from None
     findings = []
-    with _quiet():
+    with _log_to(logging.StreamHandler() if names else logging.NullHandler()):
         checks = iter(_all_checks(config, options, address, root_certificates, key, train))
         while (found := examine_next(checks)) is not None:
             findings.append(found)
@@ -186,16 +189,19 @@ def _machine_checks(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep warnings and this app's log off the screen: they name files."""
+def _log_to(handler: logging.Handler) -> Iterator[None]:
+    """Send this app's log, which names files, to a handler alone, and warnings nowhere."""
     log = logging.getLogger("fl_app")
-    handlers, propagates = log.handlers, log.propagate
-    log.handlers, log.propagate = [logging.NullHandler()], False
+    handlers, level, propagates = log.handlers, log.level, log.propagate
+    handler.setFormatter(logging.Formatter("stays here:  %(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         log.handlers, log.propagate = handlers, propagates
+        log.setLevel(level)
 
 
 def _show(finding: "Finding") -> None:

@@ -1,5 +1,6 @@
 """The hospital's images, as a run would read them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,8 @@ from fl_app.doctor.finding import Finding, plural, sentence
 from fl_app.errors import FlAppError
 from fl_app.permissions import check_task
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -25,7 +28,10 @@ def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
     """Look through the node's folder; where that fails, return why, without names of files."""
     info = run_info(config, "")
     names = info.class_names if info else config.data.class_names
-    return _or_reason(lambda: survey(Path(node.data_path).expanduser(), names))
+    found = _or_reason(lambda: survey(Path(node.data_path).expanduser(), names))
+    if not isinstance(found, str):
+        _log_names(found)
+    return found
 
 
 def run_info(config: RunConfig, found: LocalData | str) -> DatasetInfo | None:
@@ -94,10 +100,24 @@ def _list(names: Sequence[str], counts: Sequence[int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
 
 
+def _log_names(found: Survey) -> None:
+    """Name the files that findings count; whether anybody sees the log is decided elsewhere."""
+    for name, why in found.unreadable:
+        log.info("cannot be read: %s (%s)", name, why)
+    for name in found.labels_without_file:
+        log.info("has a label, but is not there: %s", name)
+    for name in found.files_without_label:
+        log.info("has no label: %s", name)
+    for group in found.duplicates:
+        kind = "the same image with two labels" if group in found.contradictions else "the same image"
+        log.info("%s: %s", kind, ", ".join(group))
+
+
 def _or_reason(read: Callable[[], T]) -> T | str:
     try:
         return read()
     except FlAppError as error:
+        log.error("%s", error)
         return error.public
     except Exception as error:  # its text may hold names of files
         return f"reading them failed with {type(error).__name__}"

@@ -1,6 +1,7 @@
 """The whole of `fl-app doctor` on real folders, and that nothing it says names a file."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,15 @@ def test_a_node_that_will_refuse_the_runs_task_is_not_ready(tmp_path: Path) -> N
     result = CliRunner().invoke(app, ["doctor", "--node-config", node, *settings, "--json"])
     assert result.exit_code == 2
     assert findings(result)["task classification"]["verdict"] == "not ready"
+
+
+def test_with_names_the_files_concerned_are_named_on_the_error_stream_only(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    (folder / "benign" / f"{CANARY}-broken.png").write_bytes(b"no image")
+    shutil.copy(folder / "benign" / f"{CANARY}-1.png", folder / "malignant" / f"{CANARY}-again.png")
+    quiet, told = examine(folder), examine(folder, "--names")
+    assert CANARY not in quiet.output and CANARY not in told.stdout
+    assert f"stays here:  cannot be read: benign/{CANARY}-broken.png (" in told.stderr
+    assert f"the same image with two labels: benign/{CANARY}-1.png, malignant/{CANARY}-again.png\n" in told.stderr
+    (folder / "malign").mkdir()
+    assert f"{folder / 'malign'} is not a class of this run" in examine(folder, "--names").stderr
