@@ -35,7 +35,8 @@ test-faults: install ## Break a federation of real processes in a dozen ways (a 
 
 # With FL_APP_IMAGE_ROOT, an unpacked image (docker/build-without-engine.sh), also from that image's own files.
 docker-check: install ## Check docker/, and bring its services up as processes on loopback
-	$(BIN)/python -m pytest tests/docker tests/docker/processes --durations=5 -rs
+	$(BIN)/python -m pytest tests/docker
+	$(BIN)/python -m pytest tests/docker/processes --durations=5 -rs
 
 check: install ## Formatting, lint, types, floors, tests
 	$(BIN)/ruff format --check .
