@@ -1,15 +1,9 @@
 """Flower's door to `fl_app.client`."""
 
-import gc
-
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-# Between hospitals every message starts a process, which first of all imports torch and diffusers: objects that stay.
-# To look for garbage among them time and again took a seventh of the start.
-gc.set_threshold(100_000)
-
-from fl_app import client  # noqa: E402
+from fl_app import client
 
 app = ClientApp(mods=[client.print_log])
 

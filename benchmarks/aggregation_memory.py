@@ -33,6 +33,7 @@ from fl_app.records import (
     Reply,
     SiteDescription,
     Weights,
+    array_record,
     to_numpy,
     write_description,
     write_reply,
@@ -112,11 +113,11 @@ def _ours(weights: Weights, num_nodes: int) -> float:
 
 
 def _flowers(weights: Weights, num_nodes: int) -> float:
-    """Flower takes one record of arrays and one of metrics: the sums of our replies stay out."""
+    """Flower takes one record of arrays, by name, and one of metrics: the sums of our replies stay out."""
     replies = []
     for number in range(num_nodes):
-        full = write_reply(_reply(weights, number, 1))
-        kept = {WEIGHTS: full[WEIGHTS], "metrics": full["metrics"]}
+        reply = _reply(weights, number, 1)
+        kept = {WEIGHTS: array_record(reply.weights), "metrics": write_reply(reply)["metrics"]}
         message = Message(RecordDict(kept), dst_node_id=number + 1, message_type=TRAIN)
         replies.append(message)
     strategy = FedAvg(weighted_by_key=NUM_EXAMPLES, arrayrecord_key=WEIGHTS)
