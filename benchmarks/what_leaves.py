@@ -178,9 +178,10 @@ over many of them, and weights that were trained on them. Nodes open connections
 
 _TAIL = """## When something goes wrong
 
-Instead of an answer the node sends a sentence such as *an image is broken*, without the name of the file; of an error
-that it does not know, the name of the Python class alone (`MemoryError at the node; its log says more`). Everything
-else stays in the log on the hospital's machine.
+Instead of an answer the node sends a sentence such as *an image is broken*, without the name of the file; where it is
+asked who it is, the hospital's own name stands before it. Of an error that it does not know it sends the name of the
+Python class alone (`MemoryError at the node; its log says more`). Everything else stays in
+the log on the hospital's machine.
 
 ## What this does not mean
 
