@@ -52,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
                 "weights": name,
                 "round": round_number,
                 "sampler": arguments.sampler or pipeline.config.sampler,
-                "steps": arguments.steps or pipeline.config.num_steps,
+                "steps": arguments.steps or pipeline.config.num_steps or "the sampler's own",
                 "guidance": pipeline.config.guidance_scale if arguments.guidance is None else arguments.guidance,
                 "n real": len(real),
                 "n generated": len(samples),

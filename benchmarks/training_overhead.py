@@ -84,7 +84,7 @@ def _time_ours(task: DiffusionTask, start: dict[str, Tensor], images: ImageSet) 
     model.load_state_dict(start)
     noise, progress = _noise(), Progress(1, 1)
     started = time.process_time()
-    train_local(model, task.losses, images, task.options, progress, device=_CPU, order=_order, noise=noise)
+    train_local(model, task, images, task.options, progress, device=_CPU, order=_order, noise=noise)
     return time.process_time() - started, model.state_dict()
 
 

@@ -12,22 +12,17 @@ log = logging.getLogger(__name__)
 
 
 def accumulate_gradients(
-    losses_of: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    indices: Tensor,
-    noise: torch.Generator,
-    num_pieces: int,
+    losses_of: Callable[[slice], Tensor], optimizer: torch.optim.Optimizer, size: int, num_pieces: int
 ) -> tuple[Tensor, int]:
-    """Leave the gradients of a batch's mean loss in the parameters; where memory is short, piece after piece.
+    """Leave the gradients of a batch's mean loss in the parameters; if GPU memory is short, piece after piece.
 
-    Out of GPU memory, the pieces are halved and the batch begins anew with the same noise generator. The mean is that
-    of the whole batch, however it is cut.
+    Out of GPU memory, the pieces are halved and the batch starts again. The gradients are those of the whole batch,
+    however it is cut, since every random number of the batch was drawn before.
 
     Args:
-        losses_of: gives the loss of each image at the given positions, [B].
+        losses_of: gives the loss of each image of a slice of the batch, [B]; draws no random numbers.
         optimizer: its gradients are replaced.
-        indices: the positions of the batch's images, [B] int64.
-        noise: what `losses_of` draws from.
+        size: images in the batch.
         num_pieces: to begin with.
 
     Returns:
@@ -36,23 +31,21 @@ def accumulate_gradients(
     Raises:
         FlAppError: memory is short for one image at a time.
     """
-    start = noise.get_state()
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
-            return _in_pieces(losses_of, indices, num_pieces), num_pieces
+            return _in_pieces(losses_of, size, num_pieces), num_pieces
         except torch.OutOfMemoryError:
-            if num_pieces >= len(indices):
+            if num_pieces >= size:
                 raise FlAppError(
                     "The GPU's memory does not hold a training step of a single image. Free it, take a smaller network "
                     "(option 'diffusion.block-channels') or set node option 'device' to 'cpu'."
                 ) from None
         # Past the handler: its traceback held what is to be freed.
         num_pieces *= 2
-        noise.set_state(start)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        log.warning("Out of GPU memory: the batches are cut into %d pieces, with the same effect", num_pieces)
+        log.warning("Out of GPU memory: the batches are cut into %d pieces, with the same gradients", num_pieces)
 
 
 def compute_in_pieces(compute: Callable[[slice], Tensor], size: int) -> Tensor:
@@ -70,10 +63,8 @@ def compute_in_pieces(compute: Callable[[slice], Tensor], size: int) -> Tensor:
     """
     num_pieces = 1
     while True:
-        length = max(1, -(-size // num_pieces))
-        starts = range(0, max(1, size), length)
         try:
-            return torch.cat([compute(slice(start, start + length)).cpu() for start in starts])
+            return torch.cat([compute(part).cpu() for part in _slices(size, num_pieces)])
         except torch.OutOfMemoryError:
             if num_pieces >= size:
                 raise FlAppError(
@@ -86,10 +77,16 @@ def compute_in_pieces(compute: Callable[[slice], Tensor], size: int) -> Tensor:
         log.warning("Out of GPU memory: what is measured is cut into %d pieces", num_pieces)
 
 
-def _in_pieces(losses_of: Callable[[Tensor], Tensor], indices: Tensor, num_pieces: int) -> Tensor:
+def _in_pieces(losses_of: Callable[[slice], Tensor], size: int, num_pieces: int) -> Tensor:
     sums = []
-    for part in indices.chunk(num_pieces):
+    for part in _slices(size, num_pieces):
         losses = losses_of(part)
-        (losses.mean() * (len(part) / len(indices))).backward()
+        (losses.mean() * (len(losses) / size)).backward()
         sums.append(losses.detach().sum())
     return torch.stack(sums).sum() if len(sums) > 1 else sums[0]
+
+
+def _slices(size: int, num_pieces: int) -> list[slice]:
+    """Cut a batch into pieces of one length, the last one smaller; an empty batch is one empty piece."""
+    length = max(1, -(-size // num_pieces))
+    return [slice(start, start + length) for start in range(0, max(1, size), length)]

@@ -209,7 +209,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     seed = (node.config.seed, site, round_number)
     result = train_local(
         model,
-        task.losses,
+        task,
         place(node.data.train, device),
         options,
         Progress(round_number, options.num_rounds),

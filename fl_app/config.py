@@ -36,6 +36,7 @@ def _split(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Readings = Annotated[tuple[Reading, ...], BeforeValidator(_split)]
+Flips = Annotated[tuple[Literal["flip"], ...], BeforeValidator(_split)]
 Augmentations = Annotated[tuple[Augmentation, ...], BeforeValidator(_split)]
 Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(_split)]
 
@@ -155,6 +156,12 @@ class DiffusionOptions(TrainingOptions):
         description="averaging time of the server's EMA as a share of the rounds; 0: none. "
         "Nodes measure it in rounds with a checkpoint or a gallery",
     )
+    loss_weight: Literal["eps", "v", "min-snr"] = Field(
+        description="weight of a noise level in training: eps (the error in the noise, as the paper), v (the plain "
+        "error in v) or min-snr (the error in the image, weighted by the signal-to-noise ratio, at most 5)"
+    )
+    augment: Flips = Field(description="changes to training images, comma-separated: flip; empty: none")
+    dropout: float = Field(ge=0, lt=1, description="share of activations dropped in training; 0: none")
     node_ema: bool = Field(description="nodes also average their own steps, and the server averages those averages")
     node_ema_horizon: float = Field(
         gt=0, le=1, description="averaging time of the nodes' EMA as a share of the whole training"
@@ -228,8 +235,12 @@ class ClassificationOptions(TrainingOptions):
 class SamplingOptions(Section):
     """How images are drawn from the diffusion model."""
 
-    sampler: SamplerName = Field(description="ddim, dpm-solver++ (few steps) or ancestral (DDPM)")
-    num_steps: int = Field(ge=1, description="denoising steps; the paper's ancestral sampler takes 300")
+    sampler: SamplerName = Field(
+        description="dpm-solver++; or ddim, ancestral (DDPM), which lose fine texture unless they take very many steps"
+    )
+    num_steps: int = Field(
+        ge=0, description="denoising steps; 0: the sampler's own, 25 for dpm-solver++, 100 for ddim, 1000 for ancestral"
+    )
     guidance_scale: float = Field(
         ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more"
     )
@@ -273,7 +284,8 @@ class RunConfig(Section):
                 f"sampling.num-steps must be at most diffusion.num-timesteps, {self.diffusion.num_timesteps}, "
                 f"got {self.sampling.num_steps}"
             )
-        if self.sampling.sampler == "ddim" and self.diffusion.num_timesteps % self.sampling.num_steps:
+        steps = self.sampling.num_steps
+        if self.sampling.sampler == "ddim" and steps and self.diffusion.num_timesteps % steps:
             raise ValueError(
                 f"sampling.num-steps must divide diffusion.num-timesteps, {self.diffusion.num_timesteps}, for ddim, "
                 f"got {self.sampling.num_steps}"

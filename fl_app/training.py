@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,15 @@ from fl_app.data.loading import batches_of_round, take
 from fl_app.errors import FlAppError
 from fl_app.shapes import Batch
 
-Losses = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+
+class Objective(Protocol):
+    """What a node minimises."""
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Make every random choice of a training step, for the whole batch; the result can be sliced."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of each image of a drawn batch, or of a slice of it: [B]; draws nothing itself."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class LocalResult:
 
 def train_local(
     model: nn.Module,
-    losses: Losses,
+    objective: Objective,
     images: ImageSet,
     options: TrainingOptions,
     progress: Progress,
@@ -79,13 +87,14 @@ def train_local(
 
     Args:
         model: on the device.
-        losses: (model, batch, generator) -> [B], the loss of each image.
+        objective: draws the noise of a batch and gives the loss of each image.
         images: the node's training images; an empty set trains nothing.
         options: epochs, batch size, optimiser.
         progress: sets the step size within the schedule of the whole training.
         device: where the batches go.
         order: gives the CPU generator that shuffles the images of an epoch, counted from 0 over the whole training.
-        noise: generator on the device, handed to `losses`.
+        noise: generator on the device, for all random choices of the objective. Dropout inside the network follows it,
+            too: its masks, and nothing else, differ where a batch is cut into pieces.
         proximal_mu: weight of FedProx's term mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2); 0 turns it off.
         optimizer_state: state kept from an earlier round; None starts fresh.
         ema: weights to go on averaging over steps; None turns that off.
@@ -106,26 +115,27 @@ def train_local(
     num_steps = len(batches)
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
     started = time.perf_counter()
-
-    def losses_of(part: Tensor) -> Tensor:
-        batch = take(images, part, device)
-        with _autocast(options, device):
-            return losses(runner, batch, noise)
-
     num_pieces = 1
-    for step, indices in enumerate(batches):
-        share_done = progress.share_done(step, num_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * schedule(options.lr_schedule, share_done)
-        step_sum, num_pieces = accumulate_gradients(losses_of, optimizer, indices, noise, num_pieces)
-        if anchor:
-            (proximal_mu / 2 * _squared_distance(model, anchor)).backward()  # adds to the gradients
-        if options.gradient_clip > 0:
-            nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
-        optimizer.step()
-        loss_sum += step_sum
-        if average is not None:
-            _average(average, model, share_done, num_steps * progress.num_rounds, ema_horizon)
+    with _seeded_dropout(noise.initial_seed(), device):
+        for step, indices in enumerate(batches):
+            share_done = progress.share_done(step, num_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * schedule(options.lr_schedule, share_done)
+            batch = objective.draw(take(images, indices, device), noise)
+
+            def losses_of(part: slice, batch: Batch = batch) -> Tensor:
+                with _autocast(options, device):
+                    return objective.losses(runner, batch[part])
+
+            step_sum, num_pieces = accumulate_gradients(losses_of, optimizer, len(batch), num_pieces)
+            if anchor:
+                (proximal_mu / 2 * _squared_distance(model, anchor)).backward()  # adds to the gradients
+            if options.gradient_clip > 0:
+                nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
+            optimizer.step()
+            loss_sum += step_sum
+            if average is not None:
+                _average(average, model, share_done, num_steps * progress.num_rounds, ema_horizon)
     total = float(loss_sum)  # the only point where the device has to catch up
     if not math.isfinite(total):
         raise FlAppError("Local training diverged: the loss is no longer finite. Lower the learning rate.")
@@ -165,7 +175,7 @@ def _build_optimizer(model: nn.Module, options: TrainingOptions, device: torch.d
 
 
 def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Spell an optimiser's state as flat tensors: `<parameter's number>.<name>`."""
+    """Spell an optimiser's state as flat tensors in plain layout: `<parameter's number>.<name>`."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value.detach().cpu().contiguous().clone()
@@ -176,11 +186,24 @@ def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]
 
 
 def _load_optimizer_state(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """Restore such a state, each moment in its parameter's strides: fused kernels walk memory and ignore strides."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value.clone()
+        parameter = parameters[int(index)]
+        is_moment = value.shape == parameter.shape
+        own = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if is_moment else value.clone()
+        state.setdefault(int(index), {})[name] = own
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@contextmanager
+def _seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, from which dropout draws, and put them back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _autocast(options: TrainingOptions, device: torch.device) -> AbstractContextManager[object]:

@@ -90,7 +90,7 @@ def test_one_node_and_one_round_is_local_training_bit_for_bit(tmp_path: Path) ->
     model.load_state_dict(initial_weights(task, config.seed))
     train_local(
         model,
-        task.losses,
+        task,
         data.train,
         config.diffusion,
         Progress(1, 1),

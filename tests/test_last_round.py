@@ -419,7 +419,7 @@ def test_a_node_alone_that_lost_its_weights_begins_afresh_and_not_with_the_other
     model.load_state_dict(initial_weights(task, config.seed))
     train_local(
         model,
-        task.losses,
+        task,
         data_of(config, 1, 2).train,
         config.classification,
         Progress(2, 2),

@@ -8,13 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from fl_app.config import TrainingOptions
-from fl_app.data.images import ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.diffusion.unet import build_unet
 from fl_app.errors import FlAppError
 from fl_app.node_state import NodeState
 from fl_app.records import to_numpy
 from fl_app.shapes import Batch
 from fl_app.strategies.admission import update_norm
-from fl_app.training import LocalResult, Progress, ema_decay, schedule, train_local
+from fl_app.tasks.registry import build_task
+from fl_app.training import (
+    LocalResult,
+    Objective,
+    Progress,
+    _build_optimizer,
+    _load_optimizer_state,
+    ema_decay,
+    schedule,
+    train_local,
+)
 from tests.options import run_config
 
 CPU = torch.device("cpu")
@@ -35,8 +46,14 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
 
 
-def losses(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    return nn.functional.cross_entropy(model(batch.images), batch.labels, reduction="none")
+class Naming:
+    """Cross-entropy of images with some noise on them, so that what is drawn reaches the gradients."""
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        return Batch(batch.images + 0.1 * torch.randn(batch.images.shape, generator=generator), batch.labels)
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(model(batch.images), batch.labels, reduction="none")
 
 
 def ordered_by(seed: int) -> Callable[[int], torch.Generator]:
@@ -47,11 +64,11 @@ def trained(net: nn.Module, data: ImageSet | None = None, seed: int = 1, **chang
     given = {
         key: changes.pop(key) for key in ("proximal_mu", "optimizer_state", "ema", "ema_horizon") if key in changes
     }
-    progress, chosen_losses = changes.pop("progress", Progress(1, 1)), changes.pop("losses", losses)
+    progress, objective = changes.pop("progress", Progress(1, 1)), changes.pop("objective", Naming())
     order, noise = ordered_by(seed), torch.Generator().manual_seed(2)
     return train_local(
         net,
-        chosen_losses,
+        objective,
         data or images(),
         options(**changes),
         progress,
@@ -66,10 +83,11 @@ def test_it_takes_the_steps_of_a_plain_loop_bit_for_bit() -> None:
     ours, plain = model(), model()
     result = trained(ours, epochs=2, batch_size=4, lr_schedule="constant", gradient_clip=0.0, learning_rate=0.01)
     optimizer = torch.optim.Adam(plain.parameters(), 0.01, fused=True)
-    data, total = images(), 0.0
+    data, total, noise = images(), 0.0, torch.Generator().manual_seed(2)
     for epoch in range(2):
         for indices in torch.randperm(10, generator=ordered_by(1)(epoch)).split(4):
             x = data.images[indices].float() / 127.5 - 1
+            x = x + 0.1 * torch.randn(x.shape, generator=noise)
             loss = nn.functional.cross_entropy(plain(x), data.labels[indices])
             total += loss.item() * len(indices)
             optimizer.zero_grad()
@@ -80,28 +98,93 @@ def test_it_takes_the_steps_of_a_plain_loop_bit_for_bit() -> None:
     assert (result.num_losses, result.num_steps) == (20, 6)
 
 
+def convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 3), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(32, 2))
+
+
+def small_unet() -> nn.Module:
+    torch.manual_seed(0)
+    unet: nn.Module = build_unet(DatasetInfo(("a", "b"), 1, 4), (8, 16), 1, True, dropout=0.1)
+    return unet
+
+
+class Denoising:
+    """The diffusion task's own objective, its draws the same for every batch: training in one go and in two differ in
+    nothing but the optimiser."""
+
+    def __init__(self) -> None:
+        config = run_config({"diffusion.block-channels": "8,16", "diffusion.dropout": 0.1})
+        self.task = build_task("diffusion", config, DatasetInfo(("a", "b"), 1, 4))
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        torch.manual_seed(3)  # dropout, too
+        return self.task.draw(batch, torch.Generator().manual_seed(3))
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.task.losses(model, batch)
+
+
+class Silent(Naming):
+    """Cross-entropy without noise."""
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        return batch
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_an_optimiser_goes_on_from_its_kept_state_as_if_never_stopped(optimizer: str) -> None:
-    kept_going, stopped = model(), model()
-    settings: dict[str, Any] = {"optimizer": optimizer, "batch_size": 10, "lr_schedule": "constant"}
-    trained(kept_going, epochs=2, **settings)
-    state: dict[str, Tensor] | None = None
-    for number in (1, 2):
-        noise = torch.Generator().manual_seed(2)
-        chosen = options(epochs=1, **settings)
-        result = train_local(
-            stopped,
-            losses,
-            images(),
-            chosen,
-            Progress(number, 2),
-            device=CPU,
-            order=ordered_by(1),
-            noise=noise,
-            optimizer_state=state,
-        )
-        state = result.optimizer_state
+@pytest.mark.parametrize(("build", "objective"), [(convolutions, Silent), (small_unet, Denoising)])
+def test_stopped_and_restored_is_never_stopped_bit_for_bit(
+    build: Callable[[], nn.Module], objective: Callable[[], Objective], optimizer: str, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "optimizer": optimizer,
+        "batch_size": 4,
+        "lr_schedule": "constant",
+        "objective": objective(),
+        "learning_rate": 0.01,
+    }
+    kept_going, stopped = build(), build()
+    trained(kept_going, epochs=3, **settings)
+    state = NodeState(tmp_path, keep=3)
+    for number in (1, 2, 3):
+        _, kept = state.load_parts(number)
+        result = trained(stopped, epochs=1, progress=Progress(number, 3), optimizer_state=kept, **settings)
+        state.save_parts(number, {}, result.optimizer_state)
     assert all(torch.equal(a, b) for a, b in zip(kept_going.parameters(), stopped.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_restored_moments_have_the_strides_of_their_weights(name: str) -> None:
+    """Fused kernels walk memory: those of the CPU would mix the weights up, those of CUDA may refuse."""
+    net = convolutions().to(memory_format=torch.channels_last)
+    chosen = options(optimizer=name)
+    state = trained(net, optimizer=name).optimizer_state
+    optimizer = _build_optimizer(net, chosen, CPU)
+    _load_optimizer_state(optimizer, state)
+    moments = [
+        (parameter, value)
+        for parameter, entries in optimizer.state.items()
+        for value in entries.values()
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+    ]
+    assert len(moments) == len(list(net.parameters())) * (1 if name == "sgd" else 2)
+    assert all(parameter.stride() == value.stride() for parameter, value in moments)
+
+
+def test_dropout_follows_the_generator_and_leaves_torch_as_it_was() -> None:
+    def dropping() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 2))
+
+    one, same = dropping(), dropping()
+    trained(one)
+    torch.manual_seed(99)
+    expected = torch.rand(1, generator=torch.Generator().manual_seed(99))
+    trained(same)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
 
 
 def test_a_strong_proximal_term_keeps_the_weights_near_the_start() -> None:
@@ -142,12 +225,12 @@ def test_an_average_lies_between_start_and_end_and_leaves_what_it_was_given() ->
 
 
 def test_a_loss_that_is_not_finite_is_an_error_and_not_a_reply() -> None:
-    def bad(net: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        return losses(net, batch, generator) * float("nan")
+    class Bad(Naming):
+        def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+            return super().losses(model, batch) * float("nan")
 
-    order, noise = ordered_by(0), torch.Generator()
     with pytest.raises(FlAppError, match="no longer finite"):
-        train_local(model(), bad, images(), options(), Progress(1, 1), device=CPU, order=order, noise=noise)
+        trained(model(), objective=Bad())
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
@@ -185,15 +268,16 @@ def test_bfloat16_autocast_trains_and_keeps_float32_weights() -> None:
 
 
 def test_a_node_short_of_memory_learns_the_same_and_says_into_how_many_pieces_it_cut() -> None:
-    def on_a_small_gpu(net: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        if len(batch.labels) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return losses(net, batch, generator)
+    class OnASmallGpu(Naming):
+        def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+            if len(batch.labels) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().losses(model, batch)
 
     whole, cut = model(), model()
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 10, "proximal_mu": 0.5, "gradient_clip": 1.0}
     expected = trained(whole, **settings)
-    found = trained(cut, losses=on_a_small_gpu, **settings)
+    found = trained(cut, objective=OnASmallGpu(), **settings)
     assert (expected.num_pieces, found.num_pieces) == (1, 4)
     assert (expected.num_steps, expected.num_losses) == (found.num_steps, found.num_losses)
     assert found.loss_sum == pytest.approx(expected.loss_sum, rel=1e-5)

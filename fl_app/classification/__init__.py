@@ -1,1 +1,1 @@
-"""Classification: networks, augmentation, the sums that nodes measure, and the heads built from them."""
+"""Classification: networks, the sums that nodes measure, and the heads built from them."""

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import logging
 from torch import Tensor
 
-from fl_app.diffusion.sampling import build_sampler, sample
+from fl_app.diffusion.sampling import build_sampler, sample, steps_of
 from fl_app.errors import OptionError
 from fl_app.seeding import generator_for
 
@@ -38,7 +38,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         id2label: class names by number, "0" to "K-1".
         held: by number, whether any node held an image of the class; a number that is missing counts as held.
         sampler: default sampler.
-        num_steps: default number of denoising steps.
+        num_steps: default number of denoising steps; 0: the sampler's own.
         guidance_scale: default guidance.
     """
 
@@ -49,7 +49,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         id2label: dict[str, str] | None = None,
         held: dict[str, bool] | None = None,
         sampler: str = "dpm-solver++",
-        num_steps: int = 25,
+        num_steps: int = 0,
         guidance_scale: float = 1.0,
     ) -> None:
         super().__init__()
@@ -103,21 +103,17 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             first_image: position of the first image, to go on where an earlier call ended.
             batch_size: images drawn at once.
             sampler: `ddim`, `dpm-solver++` or `ancestral`; None takes the exported default, as below.
-            num_steps: denoising steps.
+            num_steps: denoising steps; None takes the exported default, or for another sampler its own number.
             guidance_scale: 1 turns guidance off.
 
         Returns:
             [len(classes), C, H, W] float32 in [-1, 1], on the CPU.
         """
         labels = [self.class_index(name) for name in classes]
-        steps = self.config.num_steps if num_steps is None else num_steps
-        if not 1 <= steps <= self.scheduler.config.num_train_timesteps:
-            limit = self.scheduler.config.num_train_timesteps
-            raise OptionError(f"The number of denoising steps must be between 1 and {limit}, got {steps}.")
         name = sampler or self.config.sampler
-        if name == "ddim" and self.scheduler.config.num_train_timesteps % steps:
-            levels = self.scheduler.config.num_train_timesteps
-            raise OptionError(f"The number of denoising steps must divide {levels} for ddim, got {steps}.")
+        if num_steps is None:
+            num_steps = self.config.num_steps if name == self.config.sampler else 0
+        steps = steps_of(name, num_steps, self.scheduler.config.num_train_timesteps)
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         chosen = build_sampler(name, self.scheduler)
         self.unet.eval()

@@ -6,6 +6,7 @@ v-error weighted by alpha_t^2 is the plain error in eps, which Tun et al. (2023)
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -15,6 +16,9 @@ from fl_app.diffusion.unet import no_class
 from fl_app.shapes import Batch
 
 NUM_BANDS = 4
+MIN_SNR_GAMMA = 5.0  # as its authors recommend
+
+LossWeight = Literal["eps", "v", "min-snr"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,16 @@ class Noise:
 
     def __getitem__(self, part: slice) -> "Noise":
         return Noise(self.timesteps[part], self.eps[part], self.hidden[part])
+
+
+@dataclass(frozen=True)
+class NoisyBatch(Batch):
+    """A batch and the random part of its loss; a slice of it keeps each image's own draw."""
+
+    noise: Noise
+
+    def __getitem__(self, part: slice) -> "NoisyBatch":
+        return NoisyBatch(self.images[part], self.labels[part], self.noise[part])
 
 
 def noise_schedule(num_timesteps: int) -> DDPMScheduler:
@@ -75,26 +89,38 @@ def draw_noise(batch: Batch, num_timesteps: int, label_dropout: float, generator
     )
 
 
-def denoising_losses(unet: UNet2DModel, batch: Batch, noise: Noise, alpha_of: Tensor) -> Tensor:
-    """Return the loss of each image: alpha_t^2 times the mean squared error in v, which is that in eps.
+def denoising_losses(unet: UNet2DModel, batch: NoisyBatch, alpha_of: Tensor, weight: LossWeight = "eps") -> Tensor:
+    """Return the loss of each image: the mean squared error in v, weighted by its noise level.
 
     Args:
         unet: predicts v from (x_t, t, label).
-        batch: B images.
-        noise: B draws.
+        batch: B images and their draws.
         alpha_of: [T], from `alphas`, on the batch's device.
+        weight: `eps`: alpha_t^2, which makes it the error in eps (Tun et al. 2023); `v`: 1 (Salimans & Ho 2022);
+            `min-snr`: min(SNR, 5) / (SNR + 1), the error in x weighted by the SNR, but at most 5 (Hang et al. 2023,
+            eq. 5 for v).
 
     Returns:
         [B] float32, mean over channels and pixels.
     """
+    noise = batch.noise
     alpha = alpha_of[noise.timesteps].view(-1, 1, 1, 1)
     sigma = (1.0 - alpha**2).sqrt()
     x_t = alpha * batch.images + sigma * noise.eps
     v = alpha * noise.eps - sigma * batch.images
     labels = torch.where(noise.hidden, no_class(unet), batch.labels)
     v_hat = unet(x_t, noise.timesteps, class_labels=labels, return_dict=False)[0].float()
-    losses: Tensor = (alpha**2 * (v_hat - v) ** 2).flatten(1).mean(1)
+    losses: Tensor = (_weight_of(alpha, weight) * (v_hat - v) ** 2).flatten(1).mean(1)
     return losses
+
+
+def _weight_of(alpha: Tensor, weight: LossWeight) -> Tensor:
+    if weight == "eps":
+        return alpha**2
+    if weight == "v":
+        return torch.ones_like(alpha)
+    # SNR = alpha^2 / sigma^2, and alpha^2 + sigma^2 = 1, so that min(SNR, gamma) / (SNR + 1) has no division by sigma.
+    return torch.minimum(alpha**2, MIN_SNR_GAMMA * (1.0 - alpha**2))
 
 
 def band_of(timesteps: Tensor, num_timesteps: int) -> Tensor:

@@ -1,28 +1,69 @@
 """Drawing images from the model: samplers by name, classifier-free guidance, one generator per image."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from torch import Tensor
 
 from fl_app.diffusion.unet import no_class
+from fl_app.errors import OptionError
 
-SAMPLERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}),
-    "dpm-solver++": (
+
+class Sampler(NamedTuple):
+    """A way to draw.
+
+    Attributes:
+        kind: the diffusers scheduler.
+        settings: its settings, beside the noise process.
+        num_steps: denoising steps unless others are asked for.
+    """
+
+    kind: type[Any]
+    settings: dict[str, Any]
+    num_steps: int
+
+
+# With steps even in t the last one is a long jump to a mean over images, which loses fine texture: an exact denoiser
+# of pixels with std 0.05 gives 0.017 after 25 steps of DPM-Solver++; with steps even in log SNR (Lu et al. 2022) 0.049.
+# `ddim` and `ancestral` have even steps only, and are here for comparison with other work.
+SAMPLERS: dict[str, Sampler] = {
+    "dpm-solver++": Sampler(
         DPMSolverMultistepScheduler,
-        {"algorithm_type": "dpmsolver++", "timestep_spacing": "trailing", "final_sigmas_type": "zero"},
+        {"algorithm_type": "dpmsolver++", "use_lu_lambdas": True, "final_sigmas_type": "zero"},
+        25,
     ),
-    "ancestral": (DDPMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}),
+    "ddim": Sampler(DDIMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 100),
+    "ancestral": Sampler(DDPMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 1000),
 }
 
 
 def build_sampler(name: str, schedule: DDPMScheduler) -> Any:
     """Build the diffusers scheduler of that name for the noise process the model was trained on."""
-    kind, settings = SAMPLERS[name]
-    return kind.from_config(schedule.config, **settings)
+    chosen = SAMPLERS[name]
+    return chosen.kind.from_config(schedule.config, **chosen.settings)
+
+
+def steps_of(name: str, num_steps: int, num_timesteps: int) -> int:
+    """Return how many denoising steps to take.
+
+    Args:
+        name: of the sampler.
+        num_steps: as asked for; 0: the sampler's own number, or the nearest below that fits.
+        num_timesteps: T of training.
+
+    Raises:
+        OptionError: more steps than T, or for `ddim` a number that does not divide T.
+    """
+    if num_steps == 0:
+        own = range(min(SAMPLERS[name].num_steps, num_timesteps), 0, -1)
+        return next(steps for steps in own if name != "ddim" or num_timesteps % steps == 0)
+    if not 1 <= num_steps <= num_timesteps:
+        raise OptionError(f"The number of denoising steps must be between 1 and {num_timesteps}, got {num_steps}.")
+    if name == "ddim" and num_timesteps % num_steps:
+        raise OptionError(f"The number of denoising steps must divide {num_timesteps} for ddim, got {num_steps}.")
+    return num_steps
 
 
 @torch.no_grad()

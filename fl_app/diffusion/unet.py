@@ -9,7 +9,11 @@ _GROUP_SIZE = 4
 
 
 def build_unet(
-    info: DatasetInfo, block_channels: tuple[int, ...], layers_per_block: int, mid_attention: bool
+    info: DatasetInfo,
+    block_channels: tuple[int, ...],
+    layers_per_block: int,
+    mid_attention: bool,
+    dropout: float = 0.0,
 ) -> UNet2DModel:
     """Build a U-Net with GroupNorm and one class embedding more than there are classes: the last means "no class".
 
@@ -18,6 +22,7 @@ def build_unet(
         block_channels: channels of each level; between two levels the image is halved.
         layers_per_block: residual layers a level.
         mid_attention: self-attention at the lowest level.
+        dropout: share of activations that each residual layer drops in training.
 
     Raises:
         OptionError: the image cannot be halved as often as there are levels.
@@ -41,6 +46,7 @@ def build_unet(
         norm_num_groups=min(block_channels) // _GROUP_SIZE,
         num_class_embeds=len(info.class_names) + 1,
         add_attention=mid_attention,
+        dropout=dropout,
         attention_head_dim=min(32, min(block_channels)),
     )
 

@@ -86,7 +86,7 @@ def time_step(task: Task, info: DatasetInfo, batch_size: int, device: torch.devi
         changed = {"batch_size": batch_size, "epochs": float(num_steps), "learning_rate": 1e-12}
         result = train_local(
             model,
-            task.losses,
+            task,
             images,
             task.options.model_copy(update=changed),
             Progress(1, 1),

@@ -35,8 +35,11 @@ class Task(Protocol):
     def build_model(self) -> nn.Module:
         """Build the network; its initial weights come from torch's global generator."""
 
-    def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the training loss of each image: [B]."""
+    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Make every random choice of a training step, for the whole batch: augmentation, noise."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the training loss of each image of a drawn batch, or of a slice of it: [B]."""
 
     def statistics(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator

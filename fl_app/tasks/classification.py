@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_app.classification.augmentation import augment
 from fl_app.classification.bundle import Bundle, save_bundle
 from fl_app.classification.moments import blank_moments, measure_moments
 from fl_app.classification.network import Classifier, build_network
 from fl_app.config import ClassificationOptions, RunConfig, baseline_of
+from fl_app.data.augmentation import augment
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.metrics.additive import Statistics, mean
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
@@ -54,10 +54,13 @@ class ClassificationTask:
         """Build the network."""
         return build_network(self.info, self.options.network, self.options.embedding_size)
 
-    def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Augment the images."""
+        return Batch(augment(batch.images, self.options.augment, generator), batch.labels)
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of each image: [B]."""
-        images = augment(batch.images, self.options.augment, generator) if self.options.augment else batch.images
-        return functional.cross_entropy(model(images).float(), batch.labels, reduction="none")
+        return functional.cross_entropy(model(batch.images).float(), batch.labels, reduction="none")
 
     def statistics(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator

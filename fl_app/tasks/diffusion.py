@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from fl_app.accumulation import compute_in_pieces
 from fl_app.config import DiffusionOptions, RunConfig, SamplingOptions, TrainingOptions
+from fl_app.data.augmentation import augment
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import iterate
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
-from fl_app.diffusion.process import NUM_BANDS, Noise, alphas, band_of, denoising_losses, draw_noise, noise_schedule
+from fl_app.diffusion.process import (
+    NUM_BANDS,
+    NoisyBatch,
+    alphas,
+    band_of,
+    denoising_losses,
+    draw_noise,
+    noise_schedule,
+)
 from fl_app.diffusion.unet import build_unet
 from fl_app.metrics.additive import Statistics, mean
 from fl_app.shapes import Batch
@@ -52,18 +61,28 @@ class DiffusionTask:
     def build_model(self) -> UNet2DModel:
         """Build the U-Net."""
         options = self.diffusion
-        return build_unet(self.info, options.block_channels, options.layers_per_block, options.mid_attention)
+        return build_unet(
+            self.info, options.block_channels, options.layers_per_block, options.mid_attention, options.dropout
+        )
 
-    def losses(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the weighted v-loss of each image: [B]."""
+    def draw(self, batch: Batch, generator: torch.Generator) -> NoisyBatch:
+        """Augment the images, and draw their noise."""
+        images = augment(batch.images, self.diffusion.augment, generator)
         noise = draw_noise(batch, self.diffusion.num_timesteps, self.diffusion.label_dropout, generator)
-        return denoising_losses(cast(UNet2DModel, model), batch, noise, alphas(self.schedule, batch.images.device))
+        return NoisyBatch(images, batch.labels, noise)
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the weighted v-loss of each image of a batch from `draw`: [B]."""
+        alpha_of = alphas(self.schedule, batch.images.device)
+        return denoising_losses(cast(UNet2DModel, model), cast(NoisyBatch, batch), alpha_of, self.diffusion.loss_weight)
 
     @torch.no_grad()
     def statistics(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Sum up the denoising loss of held-out images per noise band.
+        """Sum up the denoising loss of held-out images per noise band, as the error in eps whatever is trained on.
+
+        The images come in a drawn order: files are often sorted by class, and noise levels rise along a batch.
 
         Returns:
             `loss-sum` and `loss-count`, [NUM_BANDS] float64. Few images are measured under several draws of noise,
@@ -74,14 +93,17 @@ class DiffusionTask:
             return blank
         sums, counts = blank["loss-sum"], blank["loss-count"]
         positions = torch.linspace(0, len(images) - 1, min(len(images), _MEASURED_AT_MOST)).long()
-        chosen = images.select(positions.repeat(math.ceil(_MEASURED_AT_LEAST / len(positions))))
+        positions = positions.repeat(math.ceil(_MEASURED_AT_LEAST / len(positions)))
+        order = torch.randperm(len(positions), generator=generator, device=generator.device).cpu()
+        chosen = images.select(positions[order])
         alpha_of = alphas(self.schedule, device)
         model.eval()
         for batch in iterate(chosen, _MEASURE_BATCH, device):
             noise = draw_noise(batch, self.diffusion.num_timesteps, 0.0, generator)
+            noisy = NoisyBatch(batch.images, batch.labels, noise)
 
-            def losses_of(part: slice, batch: Batch = batch, noise: Noise = noise) -> Tensor:
-                return denoising_losses(cast(UNet2DModel, model), batch[part], noise[part], alpha_of).double()
+            def losses_of(part: slice, noisy: NoisyBatch = noisy) -> Tensor:
+                return denoising_losses(cast(UNet2DModel, model), noisy[part], alpha_of).double()
 
             losses = compute_in_pieces(losses_of, len(batch))
             bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()

@@ -8,6 +8,7 @@ from fl_app.data.images import DatasetInfo
 from fl_app.diffusion.process import (
     NUM_BANDS,
     Noise,
+    NoisyBatch,
     alphas,
     band_of,
     denoising_losses,
@@ -33,6 +34,10 @@ class Remembering(nn.Module):
         return (self.answer,)
 
 
+def noisy(batch: Batch, noise: Noise) -> NoisyBatch:
+    return NoisyBatch(batch.images, batch.labels, noise)
+
+
 def batch_of(size: int) -> Batch:
     return Batch(torch.rand(size, 1, 8, 8) * 2 - 1, torch.arange(size) % 3)
 
@@ -42,10 +47,27 @@ def test_the_weighted_v_loss_is_the_mean_squared_error_in_eps() -> None:
     batch, alpha_of = batch_of(16), alphas(noise_schedule(1000))
     noise = draw_noise(batch, 1000, 0.0, torch.Generator().manual_seed(1))
     model = Remembering(torch.randn(16, 1, 8, 8))
-    losses = denoising_losses(model, batch, noise, alpha_of)
+    losses = denoising_losses(model, noisy(batch, noise), alpha_of)
     alpha = alpha_of[noise.timesteps].view(-1, 1, 1, 1)
     eps_hat = alpha * model.answer + (1 - alpha**2).sqrt() * model.x
     torch.testing.assert_close(losses, ((eps_hat - noise.eps) ** 2).flatten(1).mean(1), rtol=1e-4, atol=1e-6)
+
+
+def test_the_other_weights_are_the_plain_v_loss_and_the_image_loss_with_a_bounded_snr() -> None:
+    torch.manual_seed(0)
+    batch, alpha_of = batch_of(64), alphas(noise_schedule(1000))
+    noise = draw_noise(batch, 1000, 0.0, torch.Generator().manual_seed(1))
+    model = Remembering(torch.randn(64, 1, 8, 8))
+    alpha = alpha_of[noise.timesteps].view(-1, 1, 1, 1)
+    sigma = (1 - alpha**2).sqrt()
+    v_losses = denoising_losses(model, noisy(batch, noise), alpha_of, "v")
+    v = alpha * noise.eps - sigma * batch.images
+    torch.testing.assert_close(v_losses, ((model.answer - v) ** 2).flatten(1).mean(1))
+    x_hat = alpha * model.x - sigma * model.answer
+    snr = (alpha**2 / sigma**2).flatten().clamp(max=5.0)
+    expected = snr * ((x_hat - batch.images) ** 2).flatten(1).mean(1)
+    found = denoising_losses(model, noisy(batch, noise), alpha_of, "min-snr")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_perfect_prediction_has_no_loss() -> None:
@@ -53,7 +75,7 @@ def test_a_perfect_prediction_has_no_loss() -> None:
     noise = draw_noise(batch, 1000, 0.0, torch.Generator().manual_seed(1))
     alpha = alpha_of[noise.timesteps].view(-1, 1, 1, 1)
     v = alpha * noise.eps - (1 - alpha**2).sqrt() * batch.images
-    assert denoising_losses(Remembering(v), batch, noise, alpha_of).abs().max() < 1e-10
+    assert denoising_losses(Remembering(v), noisy(batch, noise), alpha_of).abs().max() < 1e-10
 
 
 def test_the_schedule_is_the_papers_log_snr() -> None:
@@ -76,7 +98,7 @@ def test_hidden_labels_become_no_class() -> None:
     batch = batch_of(4)
     noise = Noise(torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 8, 8), torch.tensor([True, False, True, False]))
     model = Remembering(torch.zeros(4, 1, 8, 8))
-    denoising_losses(model, batch, noise, alphas(noise_schedule(1000)))
+    denoising_losses(model, noisy(batch, noise), alphas(noise_schedule(1000)))
     assert model.labels.tolist() == [3, 1, 3, 0]
 
 
@@ -103,7 +125,7 @@ def test_losses_come_back_per_image() -> None:
     torch.manual_seed(0)
     unet = build_unet(INFO, (8, 8), 1, True)
     noise = draw_noise(batch_of(5), 1000, 0.1, torch.Generator().manual_seed(0))
-    losses = denoising_losses(unet, batch_of(5), noise, alphas(noise_schedule(1000)))
+    losses = denoising_losses(unet, noisy(batch_of(5), noise), alphas(noise_schedule(1000)))
     assert losses.shape == (5,) and losses.dtype == torch.float32
     assert math.isfinite(float(losses.detach().sum()))
     assert no_class(unet) == 3
