@@ -1,0 +1,71 @@
+"""Run a group of the experiment on diffusion, one run after the other, each in a process of its own.
+
+Finished runs are passed over; a run that was stopped starts anew.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from experiments.diffusion.plan import GROUPS, Setting
+from fl_app.artifacts import RunFolder, read_status
+
+
+def main() -> None:
+    """Read the arguments and do what they say."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.diffusion", description=__doc__)
+    parser.add_argument("group", choices=list(GROUPS))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run folders")
+    parser.add_argument("--only", nargs="*", metavar="SETTING", help="names of settings (default: all)")
+    parser.add_argument("--seeds", nargs="*", type=int, help="default: the plan's")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    out = arguments.out.expanduser().resolve()
+    wanted = [s for s in GROUPS[arguments.group] if not arguments.only or s.name in arguments.only]
+    pairs = [
+        (seed, setting)
+        for setting in wanted
+        for seed in setting.seeds
+        if not arguments.seeds or seed in arguments.seeds
+    ]
+    if arguments.one:
+        _run_one(next(s for s in wanted if s.name == arguments.one), arguments.seeds[0], out)
+        return
+    failed = [setting.name for seed, setting in sorted(pairs, key=lambda pair: pair[0]) if not _run(setting, seed, out)]
+    sys.exit(f"Failed: {', '.join(failed)}" if failed else 0)
+
+
+def _run(setting: Setting, seed: int, out: Path) -> bool:
+    """Run a setting in a process of its own; return whether it ended well."""
+    name = f"{setting.name}-seed-{seed}"
+    folder = out / name
+    if (folder / "diffusion" / "model").is_dir():
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    group = next(group for group, settings in GROUPS.items() if setting in settings)
+    command = [sys.executable, "-m", "experiments.diffusion", group, "--out", str(out)]
+    with (out / f"{name}.log").open("w") as log:
+        code = subprocess.call([*command, "--one", setting.name, "--seeds", str(seed)], stdout=log, stderr=log)
+    lines = RunFolder(folder).read_metrics() if folder.is_dir() else []
+    loss = lines[-1]["validation-loss"] if lines else None
+    state = read_status(RunFolder(folder)).get("state") if folder.is_dir() else "none"
+    print(f"{name}: {state}, last validation loss {loss}, {time.monotonic() - started:.0f} s", flush=True)
+    return code == 0
+
+
+def _run_one(setting: Setting, seed: int, out: Path) -> None:
+    import torch
+
+    from benchmarks.local_grid import run_federation
+
+    torch.set_num_threads(1)
+    run_federation(setting.config(seed, out), setting.num_nodes)
+
+
+if __name__ == "__main__":
+    main()

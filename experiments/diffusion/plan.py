@@ -1,0 +1,123 @@
+"""What is run: every group of runs, fixed before its first run.
+
+`digits` compares options of training with today's defaults, one changed at a time. `fashion-options` does it again on
+Fashion-MNIST for what digits leave open. `search` looks for the batch and the step size of the federated and of the
+centralised training, equally many settings each, by the loss of held-out images; `fashion` then trains both to the end
+with the settings that won. Samples are judged by `benchmarks.image_quality`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_app.config import RunConfig, default_options
+from fl_app.sections import OptionValue
+
+Options = dict[str, OptionValue]
+
+_PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+_ALWAYS: Options = {
+    "tasks": "diffusion",
+    "recipe": "diffusion",
+    "gallery-every": 0,
+    "checkpoint-every": 1000,
+    # Under Dirichlet 0.5 a node with many images makes an update that is 10 times as long as others.
+    "admission.max-update-norm-ratio": 0.0,
+}
+
+# As it was before the comparison, so that what is called `base` stays what it is when defaults follow the results.
+_BASE: Options = {
+    "diffusion.keep-optimizer-state": True,
+    "diffusion.loss-weight": "eps",
+    "diffusion.augment": "",
+    "diffusion.ema-horizon": 0.1,
+    "diffusion.node-ema": True,
+    "diffusion.node-ema-horizon": 0.05,
+}
+
+_FASHION: Options = {
+    "data.source": "fashion-mnist",
+    "data.image-size": 14,
+    "data.limit": 6000,
+    "diffusion.augment": "",
+    "diffusion.loss-weight": "eps",
+    "diffusion.keep-optimizer-state": True,
+    "diffusion.ema-horizon": 0.0,
+}
+_FEDERATED: Options = {"diffusion.batch-size": 8, "diffusion.learning-rate": 0.005}
+_CENTRALISED: Options = {
+    "partition.scheme": "iid",
+    "federation.min-nodes": 1,
+    "federation.min-replies": 1,
+    "diffusion.batch-size": 16,
+    "diffusion.learning-rate": 0.001,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to train, run once for each seed.
+
+    Attributes:
+        name: of the setting.
+        num_nodes: simulated nodes.
+        options: that differ from the defaults.
+        seeds: of the runs.
+    """
+
+    name: str
+    num_nodes: int
+    options: Options
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def config(self, seed: int, out: Path) -> RunConfig:
+        """Return all options of one run."""
+        own: Options = {"seed": seed, "output-dir": str(out), "run-name": f"{self.name}-seed-{seed}"}
+        return RunConfig.from_flat({**default_options(_PYPROJECT), **_ALWAYS, **self.options, **own})
+
+
+def _rounds(epochs: int, per_round: float) -> Options:
+    return {"diffusion.num-rounds": round(epochs / per_round), "diffusion.epochs": per_round}
+
+
+def _digits() -> list[Setting]:
+    changes: dict[str, Options] = {
+        "base": {},
+        "fresh": {"diffusion.keep-optimizer-state": False},
+        "v": {"diffusion.loss-weight": "v"},
+        "min-snr": {"diffusion.loss-weight": "min-snr"},
+        "flip": {"diffusion.augment": "flip"},
+        "long-ema": {"diffusion.ema-horizon": 0.3, "diffusion.node-ema-horizon": 0.15},
+    }
+    return [Setting(f"digits-{name}", 5, {**_BASE, **changed}) for name, changed in changes.items()]
+
+
+def _fashion_options() -> list[Setting]:
+    changes: dict[str, Options] = {
+        "base": {},
+        "fresh": {"diffusion.keep-optimizer-state": False},
+        "min-snr": {"diffusion.loss-weight": "min-snr"},
+        "flip": {"diffusion.augment": "flip"},
+    }
+    common = {**_FASHION, **_FEDERATED, **_rounds(10, 0.1)}
+    return [Setting(f"fashion-options-{name}", 10, {**common, **changed}) for name, changed in changes.items()]
+
+
+def _search() -> list[Setting]:
+    settings = []
+    for batch, rate in ((4, 0.0025), (8, 0.0025), (8, 0.005), (8, 0.01)):
+        chosen: Options = {"diffusion.batch-size": batch, "diffusion.learning-rate": rate}
+        common = {**_FASHION, **_FEDERATED, **_rounds(5, 0.1)}
+        settings.append(Setting(f"search-federated-{batch}-{rate:g}", 10, {**common, **chosen}, seeds=(100,)))
+    for batch, rate in ((8, 0.001), (16, 0.001), (16, 0.002), (16, 0.004)):
+        chosen = {"diffusion.batch-size": batch, "diffusion.learning-rate": rate}
+        common = {**_FASHION, **_CENTRALISED, **_rounds(5, 1.0)}
+        settings.append(Setting(f"search-centralised-{batch}-{rate:g}", 1, {**common, **chosen}, seeds=(100,)))
+    return settings
+
+
+GROUPS: dict[str, list[Setting]] = {
+    "digits": _digits(),
+    "fashion-options": _fashion_options(),
+    "search": _search(),
+}
