@@ -18,13 +18,14 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from fl_app.artifacts import RunFolder
-from fl_app.config import NodeConfig
+from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, RunFolderError
 from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
+from fl_app.shapes import Batch
 from fl_app.strategies.registry import STRATEGIES
 from fl_app.tasks.registry import build_task, initial_weights
 from fl_app.training import Progress, train_local
@@ -99,6 +100,54 @@ def test_one_node_and_one_round_is_local_training_bit_for_bit(tmp_path: Path) ->
         noise=generator_for(0, "site-0", 1, "diffusion-noise"),
     )
     assert same(weights(tmp_path), {key: value.numpy() for key, value in model.state_dict().items()})
+
+
+def averaged_by_hand(config: RunConfig, num_nodes: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Federated averaging without the app's loop: an optimiser a node, plain layout, a float64 mean (McMahan 2017)."""
+    task = build_task("diffusion", config, dataset_info(config.data))
+    options = config.diffusion
+    common = initial_weights(task, config.seed)
+    nets = [task.build_model() for _ in range(num_nodes)]
+    optimizers = [torch.optim.Adam(net.parameters(), options.learning_rate, fused=False) for net in nets]
+    for number in range(1, options.num_rounds + 1):
+        total: dict[str, torch.Tensor] = {key: torch.zeros_like(value).double() for key, value in common.items()}
+        num_images = 0
+        for node, (net, optimizer) in enumerate(zip(nets, optimizers, strict=True)):
+            data = load_local(config, NodeConfig.from_flat({"partition-id": node, "num-partitions": num_nodes})).train
+            net.load_state_dict(common)
+            net.train()
+            noise = generator_for(config.seed, f"site-{node}", number, "diffusion-noise")
+            shuffle = generator_for(config.seed, f"site-{node}", number - 1, "diffusion-order")
+            parts = torch.randperm(len(data), generator=shuffle).split(options.batch_size)
+            for step, part in enumerate(parts):
+                share = (number - 1 + step / len(parts)) / options.num_rounds
+                optimizer.param_groups[0]["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+                batch = Batch(data.images[part].float() / 127.5 - 1, data.labels[part])
+                optimizer.zero_grad()
+                task.losses(net, task.draw(batch, noise)).mean().backward()
+                torch.nn.utils.clip_grad_norm_(net.parameters(), options.gradient_clip)
+                optimizer.step()
+            for key, value in net.state_dict().items():
+                total[key] += len(data) * value.double()
+            num_images += len(data)
+        common = {key: (value / num_images).float() for key, value in total.items()}
+    return {key: value.numpy() for key, value in common.items()}
+
+
+def test_two_rounds_of_three_nodes_with_kept_state_are_federated_averaging_by_hand(tmp_path: Path) -> None:
+    config = tiny_run(
+        tmp_path,
+        {
+            "diffusion.keep-optimizer-state": True,
+            "diffusion.batch-size": 4,
+            "admission.max-update-norm-ratio": 0.0,
+        },
+    )
+    run_federation(config, 3)
+    expected = averaged_by_hand(config, 3)
+    found = weights(tmp_path)
+    assert found.keys() == expected.keys()
+    assert max(np.abs(found[key] - expected[key]).max() for key in found) <= 1e-5
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_order_of_arrival(tmp_path: Path) -> None:
