@@ -10,9 +10,9 @@ trained on them     accuracy on all real test images of a classifier of that kin
 std within class    std of a pixel among the images of a class, mean over pixels and classes. `real`: the run's
                     training images
 variance kept       variance within a class, sum over pixels, mean over classes, as a share of the real one
-precision, recall   Kynkäänniemi et al. 2019, k = 3, in the features, against real test images (`n test`)
-coverage            Naeem et al. 2020, k = 5, likewise. `real`, all three: as many of the run's training images
-                    (`n samples`) in the place of the samples
+precision, recall   Kynkäänniemi et al. 2019, k = 3, in the features: `n test` samples against as many real test images
+coverage            Naeem et al. 2020, k = 5, likewise. `real`, all three: as many of the run's training images in the
+                    place of the samples
 Fréchet distances   to the run's real training images (`n train`). `real`: of real test images (`n test`), the floor
 seconds             for each image drawn: wall time, and that of the processor
 evaluations         images that pass through the network for each image drawn: guidance costs twice
@@ -132,7 +132,7 @@ def real_side(options: DataOptions, seed: int, arguments: argparse.Namespace) ->
     moments = feature_moments(judge.features_of(train.images))
     pixels = pixels_of(train.images)
     pixel_moments = feature_moments(pixels)
-    shared = overlap(near, judge.features_of(few_train.images))
+    shared = overlap(near, judge.features_of(_some(few_train, len(near)).images))
     row: Row = {
         "run": f"real {options.source} {whole.images.shape[-1]} px",
         "sampler": "",
@@ -196,7 +196,7 @@ def judge_samples(real: RealSide, samples: ImageSet, seed: int) -> Row:
     """Return the figures of samples against the real side; the seed is that of the classifier trained on them."""
     features, pixels = real.judge.features_of(samples.images), pixels_of(samples.images)
     labels = samples.labels.numpy()
-    shared = overlap(real.near, features)
+    shared = overlap(real.near, real.judge.features_of(_some(samples, len(real.near)).images))
     return {
         "n samples": len(samples),
         "label accuracy": _accuracy(real.judge, samples),
