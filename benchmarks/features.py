@@ -21,7 +21,7 @@ from fl_app.seeding import seed_for
 
 NUM_FEATURES = 64
 
-_BATCH_SIZE = 64
+BATCH_SIZE = 64
 _LEARNING_RATE = 2e-3
 _CPU = torch.device("cpu")
 
@@ -98,32 +98,37 @@ def load_features(options: DataOptions, num_epochs: int, seed: int, cache: Path 
         "epochs": str(num_epochs),
         "seed": str(seed),
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "features"))
-        network = FeatureNetwork(train.images.shape[1], len(train.class_names))
     if cache is not None and cache.exists():
-        return _read(cache, key, network)
-    _train(network, train, num_epochs, seed)
+        return _read(cache, key, FeatureNetwork(train.images.shape[1], len(train.class_names)))
+    network = train_network(train, num_epochs, seed)
     features = Features(network, _accuracy(network, load_split(whole, "test", seed)))
     if cache is not None:
         save_file(network.state_dict(), cache, metadata={**key, "accuracy": repr(features.accuracy)})
     return features
 
 
-def _train(network: FeatureNetwork, images: ImageSet, num_epochs: int, seed: int) -> None:
-    """Train with Adam, its step size falling to 0 in a line."""
-    network.train()
+def train_network(images: ImageSet, num_epochs: int, seed: int) -> FeatureNetwork:
+    """Train a new network with Adam, its step size falling to 0 in a line, and return it in eval mode.
+
+    Args:
+        images: its classes are those of `class_names`, some of which may be absent.
+        num_epochs: passes over the images.
+        seed: of the initial weights and of the order of the images.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "features"))
+        network = FeatureNetwork(images.images.shape[1], len(images.class_names))
     optimizer = torch.optim.Adam(network.parameters(), _LEARNING_RATE, fused=True)
-    num_steps = num_epochs * -(-len(images) // _BATCH_SIZE)
+    num_steps = num_epochs * -(-len(images) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / num_steps)
     order = torch.Generator().manual_seed(seed_for(seed, "features", "order"))
     for _ in range(num_epochs):
-        for batch in iterate(images, _BATCH_SIZE, _CPU, order):
+        for batch in iterate(images, BATCH_SIZE, _CPU, order):
             optimizer.zero_grad(set_to_none=True)
             functional.cross_entropy(network(batch.images), batch.labels).backward()
             optimizer.step()
             schedule.step()
-    network.eval()
+    return network.eval()
 
 
 @torch.no_grad()
