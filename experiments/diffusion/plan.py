@@ -1,9 +1,10 @@
 """What is run: every group of runs, fixed before its first run.
 
-`digits` trains as the demo does, with the optimiser's state kept or fresh. `digits-options` changes one option at a time,
-with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST for what digits leave open. `search` looks for the batch and the step size of the federated and of the
-centralised training, equally many settings each, by the loss of held-out images; `fashion` then trains both to the end
-with the settings that won. Samples are judged by `benchmarks.image_quality`.
+`digits` trains as the demo does, with the optimiser's state kept or fresh. `digits-options` changes one option at a
+time, with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST for what digits leave open.
+`search` looks for the batch and the step size of the federated and of the centralised training, equally many settings
+each, by the loss of held-out images; `fashion` then trains both to the end with the settings that won. Samples are
+judged by `benchmarks.image_quality`.
 """
 
 from dataclasses import dataclass
