@@ -159,7 +159,8 @@ class LastRound:
 
     def _judge_heads(self, site: str, sums: Statistics) -> None:
         described = self._described(site)
-        check_head_sums(sums, described.validation_counts if described else None)
+        counts = (described.validation_counts, described.test_counts) if described else (None, None)
+        check_head_sums(sums, *counts)
 
     def _described(self, site: str) -> SiteDescription | None:
         """Return what a site said of its images; None where it is not connected, or holds those of all."""
