@@ -109,6 +109,11 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
     return LocalData(site_name(node), train, validation, test, parts[0].test_from)
 
 
+def wanted_parts(config: RunConfig) -> tuple[Part, ...]:
+    """Return the parts of a simulation's data set that a run reads: only a classifier is tested."""
+    return PARTS if "classification" in config.tasks else ("train", "validation")
+
+
 def share_out(
     parts: Mapping[Part, ImageSet], num_nodes: int, scheme: PartitionOptions, seed: int
 ) -> tuple[tuple[ImageSet, ImageSet], ...]:
@@ -209,9 +214,8 @@ class _Simulated:
 
 
 def _simulated(config: RunConfig, num_nodes: int) -> _Simulated:
-    wanted = PARTS if "classification" in config.tasks else ("train", "validation")  # nothing else has test figures
     given = os.environ.get("FL_APP_DATA", "")
-    return _remembered(config.data, config.partition, config.seed, num_nodes, wanted, given)
+    return _remembered(config.data, config.partition, config.seed, num_nodes, wanted_parts(config), given)
 
 
 @functools.lru_cache(maxsize=1)

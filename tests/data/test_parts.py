@@ -83,7 +83,8 @@ def test_a_part_of_held_out_images_takes_the_place_of_the_validation_share(tmp_p
 
 def test_held_out_images_of_a_node_are_skewed_as_its_training_images_are(tmp_path: Path) -> None:
     folder = write_npz(tmp_path, train=300, val=300, test=10)
-    found = nodes(of_folder(folder, **{"partition.scheme": "shard", "partition.shards-per-node": 1}), 2)
+    shards: dict[str, OptionValue] = {"partition.scheme": "shard", "partition.shards-per-node": 1}
+    found = nodes(of_folder(folder, **shards), 2)
     shares = [[float(part.labels.float().mean()) for part in (node.train, node.validation)] for node in found]
     assert sorted(shares) == [[0.0, 0.0], [1.0, 1.0]]
 
@@ -101,7 +102,9 @@ def test_a_public_set_and_a_folder_with_its_npz_are_the_same_images_node_by_node
 ) -> None:
     shutil.copy(real_data / "medmnist" / "breastmnist.npz", tmp_path)
     options: dict[str, OptionValue] = {"data.image-size": size, "data.limit": limit}
-    public = run_config({**options, "tasks": "classification", "data.source": "breastmnist", "data.directory": str(real_data)})
+    public = run_config(
+        {**options, "tasks": "classification", "data.source": "breastmnist", "data.directory": str(real_data)}
+    )
     own = run_config({**SHARED, **options, "data.directory": str(tmp_path)})
     for here, there in zip(nodes(public, 5), nodes(own, 5), strict=True):
         for part in PARTS:
