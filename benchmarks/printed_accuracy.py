@@ -1,8 +1,8 @@
 """Is the printed accuracy that of the model? comparison.csv against the exported model, on an npz of one's own.
 
-An npz is made of MedMNIST's breast images: its training and held-out parts have as many images of either class, its test
-part stays as it is. For each seed the real server and three real nodes train on it. Then the exported model is opened
-and classifies the npz's test images, read with numpy alone.
+An npz is made of MedMNIST's breast images: its training and held-out parts have as many images of either class, its
+test part stays as it is. For each seed the real server and three real nodes train on it. Then the exported model is
+opened and classifies the npz's test images, read with numpy alone.
 
     python -m benchmarks.printed_accuracy --seeds 5
 """

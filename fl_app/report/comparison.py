@@ -19,6 +19,7 @@ _COLUMNS = ("approach", "reading", "head", "images", *_FIGURES, *_HOME)
 NO_TEST_SET = "no test set"
 NOT_MEASURED = "not measured"
 _NOT_DEFINED = "not defined"
+_ALONE = "each node alone"
 
 Row = dict[str, Any]
 
@@ -39,19 +40,32 @@ def write_comparison(folder: RunFolder, config: RunConfig) -> list[Row]:
         if name.startswith("classification"):
             rows += _of_pass(folder, config, name)
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder.task("classification") / "comparison.csv", text.getvalue())
-    log.info("What each approach reaches on test images:\n%s", table(rows))
+    log.info("What each approach reaches on test images:\n%s\n%s", table(rows), "\n".join(notes(rows)))
     return rows
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Say on which images the columns stand, and why a row has no head but its own layer."""
+    own = {"test": "test images", "validation": "held-out images, for layers that these have not chosen"}
+    lines = [f"home: on the nodes' own {own[part]}." for part in dict.fromkeys(row["home"] for row in rows)]
+    if any(row["approach"] == _ALONE for row in rows):
+        lines.append(f"{_ALONE}: its network's own layer, since nothing is exchanged.")
+    if any(NOT_MEASURED in row.values() for row in rows):
+        lines.append(f"{NOT_MEASURED}: a node's own network does not leave it.")
+    return lines
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as aligned text."""
     lines = [_COLUMNS, *(tuple(_cell(row[key]) for key in _COLUMNS) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
@@ -62,7 +76,7 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
         return []  # a baseline that failed; the run's status says why
     result = json.loads(path.read_text(encoding="utf-8"))
     baseline = baseline_of(name)
-    approach = {"local": "each node alone", "centralised": "centralised"}.get(baseline, options.strategy)
+    approach = {"local": _ALONE, "centralised": "centralised"}.get(baseline, options.strategy)
     own_layer = ("local" if baseline == "local" else "global", "linear")
     chosen = (result["shipped"]["reading"], result["shipped"]["head"])
     mark = "chosen" if baseline else "ships"
@@ -95,7 +109,7 @@ def _row(result: dict[str, Any], pair: tuple[str, str]) -> Row:
         low, high = (parts["test"]["intervals"] or {}).get("accuracy") or (None, None)
         found = parts["test"]["figures"] | {"accuracy-low": low, "accuracy-high": high}
         row |= {key: _NOT_DEFINED if found[key] is None else found[key] for key in _FIGURES}
-    home = "test" if test_set == "own parts" else "validation"
+    home = row["home"] = "test" if test_set == "own parts" else "validation"
     if home == "validation" and head != "linear":  # these images have chosen among the heads
         return row | dict.fromkeys(_HOME, "")
     figures = parts[home]["figures"]
