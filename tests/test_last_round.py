@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from fl_app.artifacts import RunFolder
 from fl_app.classification.bundle import open_bundle
 from fl_app.classification.moments import measure_moments
+from fl_app.classification.prediction import classify
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, load_pooled
 from fl_app.data.sources import dataset_info
@@ -263,7 +264,7 @@ def test_a_class_that_nobody_holds_is_never_predicted(tmp_path: Path) -> None:
     run_federation(classification(tmp_path, options), 2)
     found = result(tmp_path)
     assert figure(found["results"], "consistent", "lda", "validation", "support")[0] == 0
-    assert figure(found["results"], "consistent", "lda", "test", "n") == 0
+    assert figure(found["results"], "consistent", "lda", "test", "support")[0] == 0
     bundle = open_bundle(tmp_path / "run/classification/model")
     assert all(head.bias[0] == -np.inf for head in bundle.heads.values())
     assert not bundle.known[0] and bundle.known[1:].all()
@@ -369,6 +370,22 @@ def test_own_images_are_tested_on_in_a_simulation_too(
     tested = sum(sum(node["test"]) for node in nodes.values())
     assert tested > 5 and all(row["n"] == str(tested) for row in comparison(tmp_path))
     assert f"accuracy on {tested} test images: global/linear" in caplog.text
+
+
+def test_the_table_says_what_the_exported_model_reaches_on_the_test_part_of_an_npz(tmp_path: Path) -> None:
+    generator, arrays = np.random.default_rng(0), {}
+    for part, count in (("train", 60), ("val", 20), ("test", 30)):
+        labels = np.arange(count) % 2
+        noise = generator.normal(0, 60, (count, 8, 8))
+        arrays[f"{part}_images"] = (110 + 30 * labels[:, None, None] + noise).clip(0, 255).astype(np.uint8)
+        arrays[f"{part}_labels"] = labels
+    (tmp_path / "images").mkdir()
+    np.savez(tmp_path / "images" / "own.npz", allow_pickle=False, **arrays)
+    run_federation(classification(tmp_path, of_folder(tmp_path / "images", {})), 3)
+    bundle = open_bundle(tmp_path / "run/classification/model")
+    found = classify(bundle, torch.from_numpy(arrays["test_images"])[:, None], None, torch.device("cpu"))
+    (shipped,) = [row for row in comparison(tmp_path) if row["approach"].endswith("(ships)")]
+    assert shipped["n"] == "30" and float(shipped["accuracy"]) == (found.labels == arrays["test_labels"]).mean()
 
 
 @pytest.mark.parametrize("is_simulated", [True, False])
