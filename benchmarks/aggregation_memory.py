@@ -187,7 +187,7 @@ class PullGrid(InstantGrid):
         number = instruction.metadata.dst_node_id - 1
         if instruction.metadata.message_type == DESCRIBE:
             counts = [10] * len(_INFO.class_names)
-            return write_description(SiteDescription(_site(number), _INFO, counts, counts))
+            return write_description(SiteDescription(_site(number), _INFO, counts, counts, counts))
         return write_reply(_reply(self.weights, number, 1))
 
 

@@ -37,7 +37,9 @@ _EXPLAINED = {
     r"node/site": "the name that the hospital gave itself",
     r"node/class-names": "the names of the classes",
     r"node/(num-channels|image-size)": "channels and side of the images, as the run's options have them",
-    r"node/(train|validation)-counts": "how many images of each class there are to train on, and held out",
+    r"node/(train|validation|test)-counts": "how many images of each class there are to train on, held out, and tested "
+    "on",
+    r"node/has-common-test": "whether the test images are common to the nodes of a simulation; at a hospital never",
     r"node/unreadable-files": "how many files were left out because they are missing or broken",
     r"node/(task|server-round)": "which task and round this answers",
     r"weights/.*": "the network's weights after local training",
@@ -48,10 +50,11 @@ _EXPLAINED = {
     r"metrics/num-pieces": "into how many pieces batches were cut for want of GPU memory",
     r"statistics/(raw|ema|node-ema|initial)/loss-(sum|count)": "sum and number of the denoising losses of held-out "
     "images in four bands of noise, for each received set of weights",
-    r"statistics/.*/confusion": "held-out images counted by true and predicted class, for each received "
+    r"statistics/.*/confusion": "held-out or test images counted by true and predicted class, for each received "
     "network or head",
-    r"statistics/.*/auroc": "held-out images counted by score, in 128 bins a class, for the AUC",
-    r"statistics/.*/nll(-count|-tempered)?": "sum of the held-out images' negative log-likelihoods, at 31 temperatures",
+    r"statistics/.*/auroc": "held-out or test images counted by score, in 128 bins a class, for the AUC",
+    r"statistics/.*/nll(-count|-tempered)?": "sum of the held-out or test images' negative log-likelihoods, at 31 "
+    "temperatures",
     r"statistics/validation/distance": "held-out images counted by distance from the nearest prototype",
     r"statistics/(own/)?count": "training images of each class whose embeddings were summed",
     r"statistics/(own/)?sum": "for each class the sum of the embeddings of its training images",

@@ -16,7 +16,7 @@ from torch import nn
 from fl_app.config import SITE_NAME, NodeConfig, RunConfig, baseline_of, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
-from fl_app.data.local import LocalData, load_local, load_pooled, load_test, state_folder
+from fl_app.data.local import LocalData, load_local, load_pooled, state_folder
 from fl_app.data.sites import as_site
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
@@ -111,8 +111,11 @@ def print_log(message: Message, context: Context, call_next: Callable[[Message, 
 def describe(message: Message, node: Node) -> RecordDict:
     """Tell which classes, channels and size the images have, and how many there are of each class."""
     data = node.data
-    counts = (data.train.class_counts().tolist(), data.validation.class_counts().tolist())
-    return write_description(SiteDescription(data.site, node.info, *counts, data.num_unreadable))
+    train, validation, test = (part.class_counts().tolist() for part in (data.train, data.validation, data.test))
+    has_common_test = data.test_from == "share"
+    return write_description(
+        SiteDescription(data.site, node.info, train, validation, test, has_common_test, data.num_unreadable)
+    )
 
 
 @_answering
@@ -171,13 +174,12 @@ def moments(message: Message, node: Node) -> RecordDict:
 
 @_answering
 def heads(message: Message, node: Node) -> RecordDict:
-    """Measure the received heads on held-out images, and on the share of the public test set in a simulation."""
+    """Measure the received heads on held-out images, and on test images."""
     instruction, task = _read_classification(message, node)
     own = None
     if task.keeps_weights:
         own, _ = _kept(task, node, instruction).load_parts(instruction.round_number + 1)
-    test = load_test(node.config, node.options, is_pooled=task.is_pooled)
-    images = {"validation": place(node.data.validation, node.device), "test": place(test, node.device)}
+    images = {part: place(getattr(node.data, part), node.device) for part in ("validation", "test")}
     found = HeadSet.from_arrays(instruction.heads)
     return write_statistics(node.data.site, task.measure_heads(instruction.weights, own, found, images, node.device))
 

@@ -50,9 +50,21 @@ class DataOptions(Section):
     )
     image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
     limit: int = Field(
-        ge=0, description="images taken from the whole training set, the same share of each class; 0: all"
+        ge=0,
+        description="images taken from the whole training set, the same share of each class, and that share of a part "
+        "val; 0: all",
     )
-    validation_share: float = Field(ge=0, lt=1, description="share of a node's images held out; 0 turns it off")
+    validation_share: float = Field(
+        ge=0,
+        lt=1,
+        description="share of a node's images held out, if the images have no part val of their own; 0 turns it off",
+    )
+    test_share: float = Field(
+        ge=0,
+        lt=1,
+        description="share of a folder's images, or patients, tested on, if it has no part test of its own; 0: no test "
+        "set. Public sets have theirs",
+    )
     class_names: Names = Field(
         description="source folder only: the agreed class names, comma-separated, in label order; empty: as the "
         "folders have them, which must all agree"

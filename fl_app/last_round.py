@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Scorer = tuple[str, str]  # reading and head
 
 _LINEAR = ("global", "linear")
+_IMAGES = {"test": "test images", "validation": "held-out images, which chose the head (no test set)"}
 _ORDER = {name: number for number, name in enumerate(HEADS)}
 
 
@@ -98,6 +99,7 @@ class LastRound:
             "images": int(used["count"].sum()) if used else 0,
             "bytes": {f"{name}-{way}": getattr(traffic[name], way) for name in traffic for way in ("down", "up")},
             "not-defined": undefined,
+            "test-set": self._test_set(total),
             "results": self._rows(scorers, total, number, with_intervals),
             "sites": {site: self._rows(scorers, sums, number, set()) for site, sums in measured.items()},
             "shipped": shipped,
@@ -159,7 +161,8 @@ class LastRound:
 
     def _judge_heads(self, site: str, sums: Statistics) -> None:
         described = self._described(site)
-        check_head_sums(sums, described.validation_counts if described else None)
+        counts = (described.validation_counts, described.test_counts) if described else (None, None)
+        check_head_sums(sums, *counts)
 
     def _described(self, site: str) -> SiteDescription | None:
         """Return what a site said of its images; None where it is not connected, or holds those of all."""
@@ -286,12 +289,22 @@ class LastRound:
         )
 
     def _draw(self, total: Statistics, shipped: dict[str, Any]) -> None:
-        """Draw the confusion matrix of the head that ships, over the public test set where there is one."""
-        drawn = {part: _part(total, part, shipped["reading"], shipped["head"])["confusion"] for part in PARTS}
-        part = "test" if drawn["test"].sum() > 0 else "validation"
-        title = f"{shipped['head']} ({shipped['reading']}), {part} images"
+        """Draw the confusion matrix of the head that ships, over test images, else over those that chose it."""
+        part = "test" if self._test_set(total) else "validation"
+        confusion = _part(total, part, shipped["reading"], shipped["head"])["confusion"]
+        title = f"{shipped['head']} ({shipped['reading']}), {_IMAGES[part]}"
         path = self.folder.task(self.task.name) / "confusion.png"
-        draw_confusion(drawn[part], self.task.info.class_names, title, path)
+        draw_confusion(confusion, self.task.info.class_names, title, path)
+
+    def _test_set(self, total: Statistics) -> str | None:
+        """Say whose test images were measured: `common` to all nodes, the nodes' `own parts`, or None without any.
+
+        A node's own network is measured at that node alone: on its share of common images, or on its own part.
+        """
+        if _part(total, "test", *_LINEAR)["confusion"].sum() == 0:
+            return None
+        sites = self.strategy.roster.sites.values()
+        return "common" if all(site.has_common_test for site in sites) else "own parts"
 
     def _results(self) -> Path:
         return self.folder.task(self.task.name) / "prototypes"
@@ -311,13 +324,17 @@ def _images(total: Statistics) -> float:
 
 
 def _log_result(result: dict[str, Any]) -> None:
-    """Say what the heads reached, on the test set where there is one."""
-    rows = [row for row in result["results"] if row["figures"]["n"] > 0]
-    part = "test" if any(row["part"] == "test" for row in rows) else "validation"
+    """Say what the heads reached, and on how many images of which part."""
+    part = "test" if result["test-set"] else "validation"
+    rows = [row for row in result["results"] if row["part"] == part and row["figures"]["n"] > 0]
+    at_home = " (each at home)" if result["test-set"] == "own parts" else ""
     found = ", ".join(
-        f"{row['reading']}/{row['head']} {row['figures']['accuracy']:.3f}" for row in rows if row["part"] == part
+        f"{row['reading']}/{row['head']} {row['figures']['accuracy']:.3f}{at_home if row['reading'] == 'local' else ''}"
+        for row in rows
     )
+    num_images = max((row["figures"]["n"] for row in rows), default=0)
     shipped = result["shipped"]
-    message = "%s, prototypes of round %d: accuracy on %s images: %s. Ships: %s (%s), %s"
+    message = "%s, prototypes of round %d: accuracy on %d %s: %s. Ships: %s (%s), %s"
     head, reading, why = shipped["head"], shipped["reading"], shipped["why"]
-    log.info(message, result["task"], result["round"], part, found or "not measured", head, reading, why)
+    images = _IMAGES[part]
+    log.info(message, result["task"], result["round"], num_images, images, found or "not measured", head, reading, why)

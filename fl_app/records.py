@@ -112,6 +112,8 @@ class SiteDescription:
         info: classes, channels and size of its images.
         train_counts: training images of each class, K numbers.
         validation_counts: held-out images of each class, K numbers.
+        test_counts: test images of each class that it measures, K numbers.
+        has_common_test: they are its share of a test set that is common to all nodes of a simulation.
         num_unreadable: files that it left out because they are missing or broken.
     """
 
@@ -119,6 +121,8 @@ class SiteDescription:
     info: DatasetInfo
     train_counts: list[int]
     validation_counts: list[int]
+    test_counts: list[int]
+    has_common_test: bool = False
     num_unreadable: int = 0
 
 
@@ -304,6 +308,8 @@ def write_description(description: SiteDescription) -> RecordDict:
             "image-size": info.image_size,
             "train-counts": description.train_counts,
             "validation-counts": description.validation_counts,
+            "test-counts": description.test_counts,
+            "has-common-test": description.has_common_test,
             "unreadable-files": description.num_unreadable,
         }
     )
@@ -321,6 +327,8 @@ def read_description(message: Message) -> SiteDescription:
             info=info,
             train_counts=[int(count) for count in cast(list[int], node["train-counts"])],
             validation_counts=[int(count) for count in cast(list[int], node["validation-counts"])],
+            test_counts=[int(count) for count in cast(list[int], node["test-counts"])],
+            has_common_test=bool(node["has-common-test"]),
             num_unreadable=int(cast(int, node["unreadable-files"])),
         )
     except Exception as error:  # as above

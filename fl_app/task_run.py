@@ -208,7 +208,10 @@ class TaskRun:
         sites = [known[name] for name in sorted(known)]
         add_nodes(
             self.folder,
-            {site.site: {"train": site.train_counts, "validation": site.validation_counts} for site in sites},
+            {
+                site.site: {"train": site.train_counts, "validation": site.validation_counts, "test": site.test_counts}
+                for site in sites
+            },
         )
         counts = {site.site: site.train_counts for site in sites}
         names = self.roster.expected.class_names

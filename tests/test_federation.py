@@ -1,5 +1,6 @@
 """Whole federations in one process: the laws, and what bad nodes can and cannot do."""
 
+import dataclasses
 import json
 import math
 import os
@@ -428,9 +429,8 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         data = real(config, node)
         if data.site != "site-1":
             return data
-        names = tuple(reversed(data.train.class_names))
-        train, validation = (type(part)(part.images, part.labels, names) for part in (data.train, data.validation))
-        return type(data)(data.site, train, validation)
+        train = dataclasses.replace(data.train, class_names=tuple(reversed(data.train.class_names)))
+        return dataclasses.replace(data, train=train)
 
     monkeypatch.setattr("fl_app.client.load_local", other)
     with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):

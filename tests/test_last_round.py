@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from fl_app.artifacts import RunFolder
 from fl_app.classification.bundle import open_bundle
 from fl_app.classification.moments import measure_moments
+from fl_app.classification.prediction import classify
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, load_pooled
 from fl_app.data.sources import dataset_info
@@ -209,6 +210,12 @@ def test_a_measurement_of_heads_that_cannot_be_is_refused(change: Any, reason: s
     assert status(tmp_path)["nodes"]["site-0"]["refused"] == 1
 
 
+def test_a_site_that_measures_more_test_images_than_it_described_is_refused(tmp_path: Path) -> None:
+    meddle = changing("evaluate.heads", "site-0", "test/consistent/lda/confusion", lambda value: value + 1000)
+    run_federation(classification(tmp_path), 2, meddle=meddle)
+    assert "more test images than it said" in result(tmp_path)["left-out"]["site-0"]["reason"]
+
+
 def test_without_any_moments_the_linear_head_ships_and_the_reasons_are_told(tmp_path: Path) -> None:
     def silent(instruction: Message, reply: Message) -> Message | None:
         if instruction.metadata.message_type == "query.moments":
@@ -257,7 +264,7 @@ def test_a_class_that_nobody_holds_is_never_predicted(tmp_path: Path) -> None:
     run_federation(classification(tmp_path, options), 2)
     found = result(tmp_path)
     assert figure(found["results"], "consistent", "lda", "validation", "support")[0] == 0
-    assert figure(found["results"], "consistent", "lda", "test", "n") == 0
+    assert figure(found["results"], "consistent", "lda", "test", "support")[0] == 0
     bundle = open_bundle(tmp_path / "run/classification/model")
     assert all(head.bias[0] == -np.inf for head in bundle.heads.values())
     assert not bundle.known[0] and bundle.known[1:].all()
@@ -278,18 +285,132 @@ def test_a_hospitals_min_class_count_is_obeyed_and_recorded(tmp_path: Path) -> N
 def test_baselines_stand_in_one_table_with_the_prototypes(tmp_path: Path) -> None:
     baselines = {"classification.baselines": "local,centralised,FedProx"}
     run_federation(classification(tmp_path, baselines), 3)
-    rows = list(csv.DictReader((tmp_path / "run/classification/comparison.csv").read_text().splitlines()))
-    approaches = [row["approach"] for row in rows if row["part"] == "test"]
-    assert [name.removesuffix(" (ships)") for name in approaches[:4]] == [
-        "each node alone",
-        "centralised",
-        "FedProx",
-        "FedAvg",
-    ]
-    assert sum(name.endswith("(ships)") for name in approaches) == 1
+    rows = comparison(tmp_path)
+    own_layers = [row["approach"] for row in rows if row["head"] == "linear"]
+    names = [name.removesuffix(" (ships)").removesuffix(" (chosen)") for name in own_layers]
+    assert names == ["each node alone", "centralised", "FedProx", "FedAvg"]
+    assert [row["approach"] for row in rows].count("each node alone") == 1  # it has no prototypes
+    assert sum(row["approach"].endswith("(ships)") for row in rows) == 1
     assert all(float(row["accuracy-low"]) <= float(row["accuracy"]) <= float(row["accuracy-high"]) for row in rows)
-    assert all(row["n"] == "359" for row in rows if row["part"] == "test")
+    assert all((row["images"], row["n"]) == ("test", "359") for row in rows)
     assert not (tmp_path / "run/classification-local/model").exists()
+
+
+def comparison(tmp_path: Path) -> list[Row]:
+    text = (tmp_path / "run/classification/comparison.csv").read_text()
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_each_approach_has_its_own_layer_and_the_head_that_held_out_images_chose(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"classification.baselines": "centralised,FedProx"}), 3)
+    rows = comparison(tmp_path)
+    for name, task, mark in (
+        ("centralised", "classification-centralised", "chosen"),
+        ("FedProx", "classification-fedprox", "chosen"),
+        ("FedAvg", "classification", "ships"),
+    ):
+        found = result(tmp_path, task=task)
+        (chosen,) = [row for row in rows if row["approach"].startswith(name) and row["approach"].endswith(f"({mark})")]
+        assert (chosen["reading"], chosen["head"]) == (found["shipped"]["reading"], found["shipped"]["head"])
+        assert float(chosen["accuracy"]) == figure(found["results"], chosen["reading"], chosen["head"], "test")
+        (layer,) = [row for row in rows if row["approach"].startswith(name) and row["head"] == "linear"]
+        assert float(layer["accuracy"]) == figure(found["results"], "global", "linear", "test")
+
+
+def test_held_out_images_report_a_layer_that_they_did_not_choose_and_nothing_else(tmp_path: Path) -> None:
+    run_federation(classification(tmp_path, {"classification.baselines": "local"}), 2)
+    for row in comparison(tmp_path):
+        task = "classification-local" if row["approach"] == "each node alone" else "classification"
+        rows = result(tmp_path, task=task)["results"]
+        accuracy = figure(rows, row["reading"], row["head"], "validation")
+        assert row["home-accuracy"] == (str(accuracy) if row["head"] == "linear" else "")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Write two hospitals' folders of images whose class is hard to see."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for site in ("north", "south"):
+        for name, level in (("dark", 110), ("light", 140)):
+            (tmp_path / "sites" / site / name).mkdir(parents=True)
+            for number in range(40):
+                pixels = generator.normal(level, 60, (8, 8)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "sites" / site / name / f"{number}.png")
+    return tmp_path / "sites"
+
+
+def of_folder(directory: Path | str, more: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    return {
+        "data.source": "folder", "data.directory": str(directory), "data.class-names": "dark,light",
+        "data.num-channels": 1, "data.image-size": 8, "data.limit": 0, **more,
+    }  # fmt: skip
+
+
+def test_without_a_test_set_the_table_says_so_and_holds_no_figure_of_images_that_chose(
+    folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = of_folder(folders / "north", {"data.test-share": 0.0, "classification.baselines": "local"})
+    with caplog.at_level("INFO"):
+        run_federation(classification(tmp_path, options), 2)
+    for row in comparison(tmp_path):
+        assert row["images"] == "no test set" and not any(row[name] for name in ("n", "accuracy", "auc", "macro-f1"))
+        assert bool(row["home-accuracy"]) == (row["head"] == "linear")
+    assert "accuracy on 16 held-out images, which chose the head (no test set): " in caplog.text
+
+
+def test_own_images_are_tested_on_in_a_simulation_too(
+    folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = of_folder(folders / "north", {"classification.baselines": "local"})
+    with caplog.at_level("INFO"):
+        run_federation(classification(tmp_path, options), 2)
+    nodes = json.loads((tmp_path / "run/run.json").read_text())["nodes"]
+    tested = sum(sum(node["test"]) for node in nodes.values())
+    assert tested > 5 and all(row["n"] == str(tested) for row in comparison(tmp_path))
+    assert f"accuracy on {tested} test images: global/linear" in caplog.text
+
+
+def test_the_table_says_what_the_exported_model_reaches_on_the_test_part_of_an_npz(tmp_path: Path) -> None:
+    generator, arrays = np.random.default_rng(0), {}
+    for part, count in (("train", 60), ("val", 20), ("test", 30)):
+        labels = np.arange(count) % 2
+        noise = generator.normal(0, 60, (count, 8, 8))
+        arrays[f"{part}_images"] = (110 + 30 * labels[:, None, None] + noise).clip(0, 255).astype(np.uint8)
+        arrays[f"{part}_labels"] = labels
+    (tmp_path / "images").mkdir()
+    np.savez(tmp_path / "images" / "own.npz", allow_pickle=False, **arrays)
+    run_federation(classification(tmp_path, of_folder(tmp_path / "images", {})), 3)
+    bundle = open_bundle(tmp_path / "run/classification/model")
+    found = classify(bundle, torch.from_numpy(arrays["test_images"])[:, None], None, torch.device("cpu"))
+    (shipped,) = [row for row in comparison(tmp_path) if row["approach"].endswith("(ships)")]
+    assert shipped["n"] == "30" and float(shipped["accuracy"]) == (found.labels == arrays["test_labels"]).mean()
+
+
+@pytest.mark.parametrize("is_simulated", [True, False])
+def test_between_sites_a_node_alone_is_measured_at_home_and_never_called_tested_on_all(
+    folders: Path, tmp_path: Path, is_simulated: bool
+) -> None:
+    more: dict[str, OptionValue] = {"classification.baselines": "local", "classification.readings": "consistent,local"}
+    if is_simulated:
+        run_federation(classification(tmp_path, of_folder(folders, {**more, "partition.scheme": "sites"})), 2)
+    else:
+        nodes = {
+            number: {"data-path": str(folders / site), "site": site, "state-dir": str(tmp_path / "state")}
+            for number, site in enumerate(("north", "south"))
+        }
+        run_federation(classification(tmp_path, of_folder("", more)), 2, node_options=nodes)
+    described = json.loads((tmp_path / "run/run.json").read_text())["nodes"]
+    tested = sum(sum(described[site]["test"]) for site in ("north", "south"))
+    rows = comparison(tmp_path)
+    assert {row["reading"] for row in rows} == {"local", "global", "consistent"}
+    for row in rows:
+        task = "classification-local" if row["approach"] == "each node alone" else "classification"
+        accuracy = figure(result(tmp_path, task=task)["results"], row["reading"], row["head"], "test")
+        expected = "not measured" if row["reading"] == "local" else str(accuracy)
+        assert row["accuracy"] == expected
+        assert (row["home-n"], row["home-accuracy"]) == (str(tested), str(accuracy))  # the same images in every row
 
 
 def test_with_one_node_every_baseline_is_the_plain_run(tmp_path: Path) -> None:

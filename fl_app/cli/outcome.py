@@ -65,19 +65,32 @@ def find_troubled_sites(status: Record) -> dict[str, str]:
 
 
 def describe_comparison(folder: Path) -> list[str]:
-    """Say in a few lines what each way of training a classifier reached; nothing for a run without one."""
+    """Say in a few lines what each way of training a classifier reached, and on which images; nothing without one."""
     path = folder / "classification" / "comparison.csv"
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    part = "test" if any(row["part"] == "test" for row in rows) else "validation"
-    shown = [row for row in rows if row["part"] == part and not row["approach"].endswith("prototypes")]
-    lines = [f"classifiers, on {shown[0]['n']} {part} images:"] if shown else []
-    for row in shown:
-        figures = ", ".join(f"{name} {_short(row[name])}" for name in ("accuracy", "auc"))
-        lines.append(f"  {row['approach']} ({row['head']}): {figures}")
+    shown = [row for row in rows if not row["approach"].endswith("prototypes")]
+    sizes = [int(row["n"]) for row in shown if row["n"].isdigit()]
+    lines = []
+    if sizes:
+        lines = [f"classifiers, on {max(sizes)} test images:"]
+    elif shown:
+        lines = ["classifiers, no test set; home: on the nodes' own held-out images:"]
+    lines += [f"  {row['approach']} ({row['head']}): {_figures(row, max(sizes, default=0))}" for row in shown]
     return [*lines, f"comparison: {path}"]
+
+
+def _figures(row: dict[str, str], num_images: int) -> str:
+    """Say what a row of the table holds; `num_images`: of the test set, told again where a row stands on fewer."""
+    if row["n"].isdigit():
+        found = ", ".join(f"{name} {_short(row[name])}" for name in ("accuracy", "auc"))
+        return found if int(row["n"]) == num_images else f"{found} (on {row['n']} images)"
+    found = row["n"] or "no test set"  # not measured on the test images of all
+    if not row["home-accuracy"]:
+        return found
+    return f"{found}; home accuracy {_short(row['home-accuracy'])} on {row['home-n']} images"
 
 
 def _short(figure: str) -> str:

@@ -27,6 +27,7 @@ class Overview:
         num_rounds_failed: rounds that did not count.
         problems: what is wrong with the folder itself.
         flower_runs: Flower's ids of this run, one more each time that it was resumed.
+        images: by site, how many images of each class it trains on, holds out and tests on.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Overview:
     num_rounds_failed: int = 0
     problems: Sequence[str] = ()
     flower_runs: Sequence[str] = ()
+    images: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON takes it, keys in kebab-case."""
@@ -77,7 +79,8 @@ def look_at(folder: Path, now: float) -> Overview:
         sites=_sites(status or {}, rounds),
         num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
         problems=_problems(folder, status, progress, is_alive),
-        flower_runs=_flower_runs(folder),
+        flower_runs=tuple(str(one) for one in _options(folder).get("flower-runs") or ()),
+        images=_options(folder).get("nodes") or {},
     )
 
 
@@ -93,11 +96,13 @@ def _problems(folder: Path, status: Record | None, progress: Progress, is_alive:
     return problems
 
 
-def _flower_runs(folder: Path) -> tuple[str, ...]:
+def _options(folder: Path) -> dict[str, Any]:
+    """Return run.json; nothing where it is missing or damaged."""
     try:
-        return tuple(str(one) for one in json.loads((folder / "run.json").read_bytes()).get("flower-runs", ()))
-    except (OSError, ValueError, AttributeError, TypeError):
-        return ()
+        found = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _sites(status: Record, rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:

@@ -21,8 +21,8 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     """
     _check_writable(output)
     from fl_app.artifacts import RunFolder
-    from fl_app.data.partition import partition
-    from fl_app.data.sources import dataset_info, load_split
+    from fl_app.data.local import share_out, wanted_parts
+    from fl_app.data.sources import dataset_info, load_parts
     from fl_app.runs import check_resumable
     from fl_app.tasks.registry import build_task
 
@@ -34,10 +34,8 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     info = dataset_info(config.data)
     for task in config.tasks:
         build_task(task, config, info).build_model()
-    images = load_split(config.data, "train", config.seed)
-    if "classification" in config.tasks and config.data.source != "folder":
-        load_split(config.data, "test", config.seed)
-    partition(images.units()[0], num_nodes, config.partition, config.seed)
+    parts = load_parts(config.data, config.seed, wanted_parts(config))
+    share_out(parts, num_nodes, config.partition, config.seed)
 
 
 def _check_sites(config: RunConfig, num_nodes: int) -> None:

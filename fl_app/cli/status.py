@@ -75,11 +75,14 @@ def describe(overview: Overview) -> list[str]:
 
 
 def make_table(overview: Overview) -> Table:
-    """Make the table of all sites: how often each did what, and why it last did not contribute."""
-    table = Table("site", "contributed", "refused", "failed", "late", "last reason", box=None, pad_edge=False)
+    """Make the table of all sites: images, how often each did what, and why it last did not contribute."""
+    outcomes = ("contributed", "refused", "failed", "late")
+    table = Table("site", *outcomes, "train/held out/test", "last reason", box=None, pad_edge=False)
     for site, counts in overview.sites.items():
-        numbers = [str(counts[name]) for name in ("contributed", "refused", "failed", "late")]
-        table.add_row(Text(site), *numbers, Text(counts["reason"] or ""))
+        known = overview.images.get(site, {})
+        images = [str(sum(known[part])) if part in known else "-" for part in ("train", "validation", "test")]
+        numbers = [str(counts[name]) for name in outcomes]
+        table.add_row(Text(site), *numbers, "/".join(images), Text(counts["reason"] or ""))
     return table
 
 

@@ -1,6 +1,7 @@
 """The source `folder`: a hospital's own images, as class folders, beside a table, or in an npz."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.listing import is_dicom
-from fl_app.data.npz import classes_and_channels, find_npz, read_npz
-from fl_app.data.parts import PART_NAMES, Part
+from fl_app.data.npz import classes_and_channels, find_npz, own_pixels, read_npz
+from fl_app.data.own_test_set import choose_test, patient_identity, pixel_identity
+from fl_app.data.parts import PART_NAMES, PARTS, Part
 from fl_app.data.resizing import resize
 from fl_app.errors import DataError, OptionError
 
@@ -30,10 +32,12 @@ class OwnImages:
     Attributes:
         parts: the images of each part that was asked for; one that the folder does not have is empty.
         num_unreadable: files that are left out because they are missing or broken.
+        is_test_drawn: the folder has no test part of its own, and a share of its training images became one.
     """
 
     parts: dict[Part, ImageSet]
     num_unreadable: int
+    is_test_drawn: bool = False
 
 
 def stated_info(options: DataOptions) -> DatasetInfo | None:
@@ -62,14 +66,14 @@ def info(options: DataOptions) -> DatasetInfo:
     return stated_info(options) or _look_up(_directory(options), options)
 
 
-def load(options: DataOptions, split: str) -> ImageSet:
-    """Read a part of the folder that the options name: see `read_folder`.
+def load(options: DataOptions) -> dict[Part, ImageSet]:
+    """Read all parts of the folder that the options name, every file of which must be readable.
 
     Raises:
         OptionError: no folder is named, or as `info` raises it.
-        DataError: as `read_folder` raises it.
+        DataError: as `read_parts` raises it.
     """
-    return read_folder(_directory(options), info(options), split)
+    return read_parts(_directory(options), info(options), PARTS, test_share=options.test_share).parts
 
 
 def read_folder(directory: Path, expected: DatasetInfo, split: str) -> ImageSet:
@@ -89,27 +93,37 @@ def read_folder(directory: Path, expected: DatasetInfo, split: str) -> ImageSet:
 
 
 def read_parts(
-    directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float = 0.0
+    directory: Path,
+    expected: DatasetInfo,
+    wanted: Sequence[Part],
+    max_unreadable_share: float = 0.0,
+    test_share: float = 0.0,
 ) -> OwnImages:
     """Read parts of a folder, in whichever form its images are; they get the expected channels and size.
 
     A class without images is fine: a hospital may not hold that class.
+
+    The test part that `test_share` takes out depends on patients and pixels as the folder has them, and on nothing that
+    a run decides: see `own_test_set.choose_test`.
 
     Args:
         directory: the folder.
         expected: agreed classes, channels and size.
         wanted: which parts to read.
         max_unreadable_share: of the files of these parts, which may be left out; in [0, 1].
+        test_share: share of the training images that become the test part of a folder without one, in [0, 1); more
+            than 0 only where all parts are wanted.
 
     Raises:
         DataError: the folder is missing or of no known form, holds nothing to train on where that is wanted, too many
             files cannot be read, or a patient is on two sides.
     """
+    assert test_share == 0 or set(wanted) == set(PARTS), "whether there is a test part is not known"
     npz = find_npz(directory)
     if npz is not None:
-        found = OwnImages({part: read_npz(npz, expected, part) for part in wanted}, 0)
+        found = _read_npz(npz, expected, wanted, test_share)
     else:
-        found = _read_files(directory, expected, wanted, max_unreadable_share)
+        found = _read_files(directory, expected, wanted, max_unreadable_share, test_share)
     if "train" in wanted and len(found.parts["train"]) == 0:
         raise no_image(directory, expected.class_names)
     return found
@@ -180,23 +194,52 @@ def _channels(entries: Sequence[Entry]) -> int:
     return 1
 
 
+def _read_npz(path: Path, expected: DatasetInfo, wanted: Sequence[Part], test_share: float) -> OwnImages:
+    parts = {part: read_npz(path, expected, part) for part in wanted}
+    if test_share == 0 or len(parts["test"]) > 0:
+        return OwnImages(parts, 0)
+    identities = [pixel_identity(image) for image in own_pixels(path, "train")]
+    chosen = torch.tensor(choose_test(identities, test_share), dtype=torch.bool)
+    train = parts["train"]
+    parts["train"], parts["test"] = (train.select(torch.nonzero(side)[:, 0]) for side in (~chosen, chosen))
+    return OwnImages(parts, 0, is_test_drawn=bool(chosen.any()))
+
+
 def _read_files(
-    directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float
+    directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float, test_share: float
 ) -> OwnImages:
     entries = [entry for entry in list_entries(directory, expected.class_names).entries if entry.part in wanted]
+    draws_test = test_share > 0 and not any(entry.part == "test" for entry in entries)
     read: dict[Part, list[tuple[Entry, Tensor]]] = {part: [] for part in wanted}
+    identities: list[bytes] = []  # of the training files
     problems: list[UnreadableImageError] = []
-    for entry in entries:
+    for listed in entries:
         try:
-            frames = resize(decode(entry.path, expected.num_channels), expected.image_size)
-            read[entry.part].append((with_patient(entry), frames))
+            entry, pixels = with_patient(listed), decode(listed.path, expected.num_channels)
+            if draws_test and entry.part == "train":
+                identities.append(_identity(entry, pixels))
+            read[entry.part].append((entry, resize(pixels, expected.image_size)))
         except UnreadableImageError as error:
             problems.append(error)
     _check_problems(problems, len(entries), max_unreadable_share)
-    numbers: dict[str, int] = {}
-    parts = {part: _image_set(pairs, expected, numbers) for part, pairs in read.items()}
     _check_sides(directory, {part: {entry.patient for entry, _ in pairs} for part, pairs in read.items()})
-    return OwnImages(parts, len(problems))
+    if draws_test:
+        chosen = list(zip(read["train"], choose_test(identities, test_share), strict=True))
+        read["train"], read["test"] = ([pair for pair, is_test in chosen if is_test == side] for side in (False, True))
+    pairs = [pair for found in read.values() for pair in found]
+    numbers: dict[str, int] | None = None
+    if any(entry.patient or len(frames) > 1 for entry, frames in pairs):
+        numbers = {}
+    parts = {part: _image_set(found, expected, numbers) for part, found in read.items()}
+    return OwnImages(parts, len(problems), is_test_drawn=draws_test and len(parts["test"]) > 0)
+
+
+def _identity(entry: Entry, pixels: Tensor) -> bytes:
+    """Return what decides on which side a file is: its patient, else its pixels in their own channels and size."""
+    if entry.patient:
+        return patient_identity(entry.patient)
+    num_channels = read_header(entry.path).num_channels
+    return pixel_identity(pixels if pixels.shape[1] == num_channels else decode(entry.path, num_channels))
 
 
 def with_patient(entry: Entry) -> Entry:
@@ -210,17 +253,20 @@ def with_patient(entry: Entry) -> Entry:
     return dataclasses.replace(entry, patient=read_header(entry.path).patient)
 
 
-def _image_set(pairs: Sequence[tuple[Entry, Tensor]], expected: DatasetInfo, numbers: dict[str, int]) -> ImageSet:
-    """Join images; `numbers` gives each patient a number, and is added to."""
+def _image_set(
+    pairs: Sequence[tuple[Entry, Tensor]], expected: DatasetInfo, numbers: dict[str, int] | None
+) -> ImageSet:
+    """Join images; `numbers` gives each patient a number, and is added to; None: there is nobody to be numbered."""
     size = expected.image_size
     images = [torch.zeros(0, expected.num_channels, size, size, dtype=torch.uint8), *(frames for _, frames in pairs)]
     labels = [expected.class_names.index(entry.class_name) for entry, frames in pairs for _ in frames]
     groups = None
-    if any(entry.patient or len(frames) > 1 for entry, frames in pairs):
+    if numbers is not None:
         # without a patient's number, the frames of a file belong together
         names = [f"patient {entry.patient}" if entry.patient else f"file {entry.path}" for entry, _ in pairs]
         found = [numbers.setdefault(name, len(numbers)) for name in names]
-        groups = torch.tensor([group for group, (_, frames) in zip(found, pairs, strict=True) for _ in frames])
+        of_frames = [group for group, (_, frames) in zip(found, pairs, strict=True) for _ in frames]
+        groups = torch.tensor(of_frames, dtype=torch.int64)
     return ImageSet(torch.cat(images), torch.tensor(labels, dtype=torch.int64), expected.class_names, groups)
 
 
@@ -238,12 +284,12 @@ def _check_problems(problems: Sequence[UnreadableImageError], num_files: int, ma
 
 
 def _check_sides(directory: Path, patients: dict[Part, set[str]]) -> None:
-    """Refuse a split in which DICOM files of one patient lie on two sides."""
-    train, validation = patients.get("train", set()), patients.get("validation", set())
-    shared = (train & validation) - {""}
-    if shared:
-        raise DataError(
-            f"{directory}: the images of {len(shared)} patients lie partly in 'train' and partly in 'validation', by "
-            "the PatientID of their DICOM files. All images of a patient belong to one part.",
-            public="images of one patient lie in two parts",
-        )
+    """Refuse a split in which DICOM files of one patient lie in two parts."""
+    for one, other in itertools.combinations(patients, 2):
+        shared = (patients[one] & patients[other]) - {""}
+        if shared:
+            raise DataError(
+                f"{directory}: the images of {len(shared)} patients lie partly in '{one}' and partly in '{other}', by "
+                "the PatientID of their DICOM files. All images of a patient belong to one part.",
+                public="images of one patient lie in two parts",
+            )

@@ -87,3 +87,9 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     num_channels: int
     image_size: int
+
+
+def no_images(info: DatasetInfo) -> ImageSet:
+    """Return a set of zero images."""
+    pixels = torch.zeros(0, info.num_channels, info.image_size, info.image_size, dtype=torch.uint8)
+    return ImageSet(pixels, torch.zeros(0, dtype=torch.int64), info.class_names)

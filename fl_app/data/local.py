@@ -5,18 +5,21 @@ import functools
 import logging
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from fl_app.config import DataOptions, NodeConfig, PartitionOptions, RunConfig
 from fl_app.data.folder import OwnImages, read_parts
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet, no_images
 from fl_app.data.partition import partition, split_validation
+from fl_app.data.parts import PARTS, Part
 from fl_app.data.sites import as_site
-from fl_app.data.sources import dataset_info, limited, load_split
+from fl_app.data.sources import dataset_info, limited, load_parts
 from fl_app.errors import OptionError
 
 log = logging.getLogger(__name__)
@@ -29,13 +32,18 @@ class LocalData:
     Attributes:
         site: the node's name.
         train: what it trains on; may be empty.
-        validation: what it holds out; may be empty.
+        validation: what it holds out, and what heads and temperatures are chosen on; may be empty.
+        test: what nothing is chosen on; may be empty.
+        test_from: whose test set that is: the node's `share` of a set that is common to all nodes of a simulation, its
+            `own` part, or one `drawn` from its training images by `data.test-share`.
         num_unreadable: files that it left out because they are missing or broken.
     """
 
     site: str
     train: ImageSet
     validation: ImageSet
+    test: ImageSet
+    test_from: Literal["share", "own", "drawn"] = "own"
     num_unreadable: int = 0
 
 
@@ -61,7 +69,7 @@ def site_name(node: NodeConfig) -> str:
 
 
 def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
-    """Read a node's images and hold some of them out.
+    """Read a node's images: its own parts if it has them, else some are held out, and at a hospital some tested on.
 
     Raises:
         OptionError: options of the node or the run do not fit.
@@ -69,18 +77,24 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
     """
     site, share = site_name(node), config.data.validation_share
     if not node.data_path:
-        return LocalData(site, *split_validation(_of_simulation(config, node), share, config.seed, site))
+        assert node.partition_id is not None and node.num_partitions is not None
+        simulated = _simulated(config, node.num_partitions)
+        train, validation = simulated.nodes[node.partition_id]
+        if not simulated.has_validation:
+            train, validation = split_validation(train, share, config.seed, site)
+        return LocalData(site, train, validation, simulated.share_of_test(node.partition_id), "share")
     found = _of_hospital(config, node)
     train, validation = found.parts["train"], found.parts["validation"]
     if len(validation) == 0:  # the hospital has not split its images itself
         train, validation = split_validation(train, share, config.seed, site)
     if len(validation) == 0 and share > 0 and train.patients is not None:
         log.warning("All images show one patient, so that none can be held out. Is the patient's number right?")
-    return LocalData(site, train, validation, found.num_unreadable)
+    test_from: Literal["own", "drawn"] = "drawn" if found.is_test_drawn else "own"
+    return LocalData(site, train, validation, found.parts["test"], test_from, found.num_unreadable)
 
 
 def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
-    """Read the images of all simulated nodes together, each node's held-out ones still held out.
+    """Read the images of all simulated nodes together; those held out or tested on at a node still are.
 
     Raises:
         OptionError: this is a hospital, which has no images but its own.
@@ -90,30 +104,45 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
         raise OptionError("The baseline 'centralised' pools the images of all nodes: only a simulation can do that.")
     others = [node.model_copy(update={"partition_id": number}) for number in range(node.num_partitions)]
     parts = [load_local(config, as_site(config, other)) for other in others]
-    train, validation = _join([part.train for part in parts]), _join([part.validation for part in parts])
-    return LocalData(site_name(node), train, validation)
+    joined = (_join([getattr(part, name) for part in parts]) for name in ("train", "validation", "test"))
+    train, validation, test = joined
+    return LocalData(site_name(node), train, validation, test, parts[0].test_from)
 
 
-def load_test(config: RunConfig, node: NodeConfig, is_pooled: bool) -> ImageSet:
-    """Read a simulated node's share of the public test set, every N-th image; the shares add up to the whole set.
+def wanted_parts(config: RunConfig) -> tuple[Part, ...]:
+    """Return the parts of a simulation's data set that a run reads: only a classifier is tested."""
+    return PARTS if "classification" in config.tasks else ("train", "validation")
+
+
+def share_out(
+    parts: Mapping[Part, ImageSet], num_nodes: int, scheme: PartitionOptions, seed: int
+) -> tuple[tuple[ImageSet, ImageSet], ...]:
+    """Share training and held-out images out among simulated nodes.
+
+    They are shared out together, then each node's images are divided by the part that they came from: so a node's
+    held-out images are skewed as its training images are.
 
     Args:
-        config: of the run.
-        node: a hospital has no share, and gets an empty set.
-        is_pooled: the node stands for all, and gets the whole set.
+        parts: `train` and, perhaps empty, `validation`.
+        num_nodes: how many.
+        scheme: how.
+        seed: of the run.
+
+    Returns:
+        The training and the held-out images of each node.
 
     Raises:
-        DataError: images are missing or broken.
+        OptionError: as `partition` does.
     """
-    if node.data_path or config.data.source == "folder":
-        info = hospital_info(config, node) if node.data_path else dataset_info(config.data)
-        nothing = torch.zeros(0, info.num_channels, info.image_size, info.image_size, dtype=torch.uint8)
-        return ImageSet(nothing, torch.zeros(0, dtype=torch.int64), info.class_names)
-    images = _test_set(config.data, config.seed, os.environ.get("FL_APP_DATA", ""))
-    if is_pooled:
-        return images
-    assert node.partition_id is not None and node.num_partitions is not None
-    return images.select(torch.arange(node.partition_id, len(images), node.num_partitions))
+    num_train = len(parts["train"])
+    images = _join([parts["train"], parts["validation"]])
+    labels, unit_of = images.units()  # all images of a patient go to one node
+    found = []
+    for units in partition(labels, num_nodes, scheme, seed):
+        positions = torch.from_numpy(np.flatnonzero(np.isin(unit_of, units)))
+        is_train = positions < num_train
+        found.append((images.select(positions[is_train]), images.select(positions[~is_train])))
+    return tuple(found)
 
 
 def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
@@ -159,45 +188,63 @@ def state_base(node: NodeConfig, run_folder: str) -> Path:
 
 def _of_hospital(config: RunConfig, node: NodeConfig) -> OwnImages:
     """Read the hospital's folder; the run's source only says which classes, channels and size are agreed."""
-    directory = Path(node.data_path).expanduser()
-    found = read_parts(directory, hospital_info(config, node), ("train", "validation"), node.max_unreadable_share)
-    return dataclasses.replace(
-        found, parts=found.parts | {"train": limited(found.parts["train"], config.data, config.seed)}
-    )
+    directory, info = Path(node.data_path).expanduser(), hospital_info(config, node)
+    found = read_parts(directory, info, PARTS, node.max_unreadable_share, config.data.test_share)
+    return dataclasses.replace(found, parts=limited(found.parts, config.data, config.seed))
 
 
-def _of_simulation(config: RunConfig, node: NodeConfig) -> ImageSet:
-    assert node.partition_id is not None and node.num_partitions is not None
+@dataclass(frozen=True)
+class _Simulated:
+    """The images of every simulated node.
+
+    Attributes:
+        nodes: training and held-out images of each.
+        has_validation: the data set itself says which images are held out.
+        test: the common test set.
+    """
+
+    nodes: tuple[tuple[ImageSet, ImageSet], ...]
+    has_validation: bool
+    test: ImageSet
+
+    def share_of_test(self, number: int) -> ImageSet:
+        """Return every N-th image, or patient, of the common test set; the shares of all N nodes are the whole set."""
+        _, unit_of = self.test.units()
+        return self.test.select(torch.from_numpy(np.flatnonzero(unit_of % len(self.nodes) == number)))
+
+
+def _simulated(config: RunConfig, num_nodes: int) -> _Simulated:
     given = os.environ.get("FL_APP_DATA", "")
-    parts = _share_out(config.data, config.partition, config.seed, node.num_partitions, given)
-    return parts[node.partition_id]
+    return _remembered(config.data, config.partition, config.seed, num_nodes, wanted_parts(config), given)
 
 
 @functools.lru_cache(maxsize=1)
-def _share_out(
-    data: DataOptions, scheme: PartitionOptions, seed: int, num_nodes: int, given: str
-) -> tuple[ImageSet, ...]:
+def _remembered(
+    data: DataOptions, scheme: PartitionOptions, seed: int, num_nodes: int, wanted: tuple[Part, ...], given: str
+) -> _Simulated:
     """Return the images of every simulated node.
 
     A simulation's worker serves all nodes, one after the other. Reading and sharing out 60,000 images again for each
     message took a second and more; so the worker remembers the last split. `given` is the folder that the environment
     names: another one holds other images.
     """
-    images = load_split(data, "train", seed)
-    labels, unit_of = images.units()  # all images of a patient go to one node
-    parts = partition(labels, num_nodes, scheme, seed)
-    return tuple(images.select(torch.from_numpy(np.flatnonzero(np.isin(unit_of, part)))) for part in parts)
+    parts = load_parts(data, seed, wanted)
+    test = parts.get("test", no_images(dataset_info(data)))
+    return _Simulated(share_out(parts, num_nodes, scheme, seed), len(parts["validation"]) > 0, test)
 
 
-@functools.lru_cache(maxsize=1)
-def _test_set(data: DataOptions, seed: int, given: str) -> ImageSet:
-    """Return the public test set, remembered as `_share_out` remembers the training set."""
-    return load_split(data, "test", seed)
-
-
-def _join(parts: list[ImageSet]) -> ImageSet:
-    images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-    return ImageSet(images, labels, parts[0].class_names)  # each part held patients out already: nothing asks for them
+def _join(sets: Sequence[ImageSet]) -> ImageSet:
+    """Join sets no two of which show the same patient; patients are numbered anew."""
+    images, labels = torch.cat([one.images for one in sets]), torch.cat([one.labels for one in sets])
+    patients, num_known = None, 0
+    if any(one.patients is not None for one in sets):
+        numbers = []
+        for one in sets:
+            units, unit_of = one.units()
+            numbers.append(torch.from_numpy(unit_of) + num_known)
+            num_known += len(units)
+        patients = torch.cat(numbers)
+    return ImageSet(images, labels, sets[0].class_names, patients)
 
 
 def _safe_name(what: str, name: str) -> str:

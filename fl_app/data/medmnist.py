@@ -36,9 +36,7 @@ def info(options: DataOptions) -> DatasetInfo:
 
 
 def load(options: DataOptions, split: str) -> ImageSet:
-    """Read the npz's `train` or `test` part.
-
-    Its `val` part is not used: nodes hold out images of their own, and training sets keep their published size.
+    """Read a part of the npz: `train`, `validation` or `test`.
 
     Raises:
         DataError: as `read_known_files` does.
@@ -55,7 +53,8 @@ def load(options: DataOptions, split: str) -> ImageSet:
     file = KnownFile((f"medmnist/{place}", place), entry["MD5"])
     (content,) = read_known_files(options, [file], download)
     with np.load(io.BytesIO(content)) as arrays:
-        pixels, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        name = "val" if split == "validation" else split
+        pixels, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
     images = torch.from_numpy(pixels).reshape(len(pixels), _SIDE, _SIDE, -1).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.from_numpy(labels[:, 0].astype(np.int64)), info(options).class_names)
 

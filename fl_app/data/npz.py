@@ -9,6 +9,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from fl_app.data.decoding import scale_sixteen_bits, to_tensor
 from fl_app.data.images import DatasetInfo, ImageSet
@@ -51,6 +52,16 @@ def read_npz(path: Path, expected: DatasetInfo, part: Part) -> ImageSet:
     blank = torch.zeros(0, expected.num_channels, size, size, dtype=torch.uint8)
     images = [resize(to_tensor(Image.fromarray(image), expected.num_channels), size) for image in pixels]
     return ImageSet(torch.cat([blank, *images]), torch.from_numpy(labels), expected.class_names)
+
+
+def own_pixels(path: Path, part: Part) -> Iterator[Tensor]:
+    """Yield the images of a part one by one as they are, [1, C, H, W] uint8 of the file's own channels and size.
+
+    Raises:
+        DataError: as `read_npz` does.
+    """
+    pixels, _ = read_arrays(path, part)
+    return (to_tensor(Image.fromarray(image), 1 if image.ndim == 2 else 3) for image in pixels)
 
 
 def read_arrays(path: Path, part: Part) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

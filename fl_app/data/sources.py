@@ -1,21 +1,23 @@
-"""The data sets that an option can name, and the two functions that read them."""
+"""The data sets that an option can name, and the functions that read them."""
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from fl_app.config import DataOptions
 from fl_app.data import digits, folder, medmnist, mnist
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet, no_images
+from fl_app.data.parts import PARTS, Part
 from fl_app.data.resizing import resize
 from fl_app.data.stratified import stratified_choice
 from fl_app.errors import OptionError
 from fl_app.seeding import numpy_generator_for
 
-Split = Literal["train", "test"]
+Load = Callable[[DataOptions, Sequence[Part]], dict[Part, ImageSet]]
 
 
 class Source(NamedTuple):
@@ -23,18 +25,23 @@ class Source(NamedTuple):
 
     Attributes:
         info: what is known without reading an image; the size is the one before resizing.
-        load: read one part, of any size.
+        load: read the wanted parts, of any size; one that the set does not have is missing or empty.
     """
 
     info: Callable[[DataOptions], DatasetInfo]
-    load: Callable[[DataOptions, str], ImageSet]
+    load: Load
+
+
+def _published(load: Callable[[DataOptions, str], ImageSet], parts: Sequence[Part]) -> Load:
+    """Read single parts of a published set, which has these parts."""
+    return lambda options, wanted: {part: load(options, part) for part in wanted if part in parts}
 
 
 SOURCES = {
-    "digits": Source(digits.info, digits.load),
-    "mnist": Source(mnist.info, mnist.load),
-    "fashion-mnist": Source(mnist.info, mnist.load),
-    "folder": Source(folder.info, folder.load),
+    "digits": Source(digits.info, _published(digits.load, ("train", "test"))),
+    "mnist": Source(mnist.info, _published(mnist.load, ("train", "test"))),
+    "fashion-mnist": Source(mnist.info, _published(mnist.load, ("train", "test"))),
+    "folder": Source(folder.info, lambda options, wanted: folder.load(options)),
 }  # and every fit flag of MedMNIST: see `find_source`
 
 
@@ -45,7 +52,7 @@ def find_source(name: str) -> Source:
     medmnist.refuse_unfit(name)
     flags = medmnist.flags()
     if name in flags:
-        return Source(medmnist.info, medmnist.load)
+        return Source(medmnist.info, _published(medmnist.load, PARTS))
     close = difflib.get_close_matches(name, [*SOURCES, *flags], n=1, cutoff=0.0)[0]
     raise OptionError(
         f"Option 'data.source' must be {', '.join(SOURCES)} or a flag of MedMNIST, got '{name}'. "
@@ -73,28 +80,47 @@ def stated_info(options: DataOptions) -> DatasetInfo | None:
     return folder.stated_info(options) if options.source == "folder" else dataset_info(options)
 
 
-def load_split(options: DataOptions, split: Split, seed: int) -> ImageSet:
-    """Read one part of a data set, resized; of the part `train` no more images than the option `limit` says.
+def load_parts(options: DataOptions, seed: int, wanted: Sequence[Part] = PARTS) -> dict[Part, ImageSet]:
+    """Read parts of a data set, resized and limited; one that the set does not have is empty.
 
     Args:
         options: which set, from where, how large, how many.
-        split: `train` or `test`; the parts do not depend on the seed.
-        seed: draws which images a limit leaves.
+        seed: draws which images a limit leaves; the parts do not depend on it.
+        wanted: which parts; `validation` not without `train`.
 
     Raises:
         OptionError: as `dataset_info` does.
         DataError: images are missing or broken.
     """
-    size = dataset_info(options).image_size
-    images = find_source(options.source).load(options, split)
-    if split == "train":
-        images = limited(images, options, seed)
-    return dataclasses.replace(images, images=resize(images.images, size))
+    info = dataset_info(options)
+    found = limited(find_source(options.source).load(options, wanted), options, seed)
+    resized = {
+        part: dataclasses.replace(images, images=resize(images.images, info.image_size))
+        for part, images in found.items()
+    }
+    return {part: resized.get(part, no_images(info)) for part in wanted}
 
 
-def limited(images: ImageSet, options: DataOptions, seed: int) -> ImageSet:
-    """Return no more images than the option `limit` says, the same share of each class; the seed draws which ones."""
-    if not 0 < options.limit < len(images):
-        return images
-    generator = numpy_generator_for(seed, "limit")
-    return images.select(torch.from_numpy(stratified_choice(images.labels.numpy(), options.limit, generator)))
+def load_split(options: DataOptions, split: Literal["train", "test"], seed: int) -> ImageSet:
+    """Read one part of a data set: see `load_parts`."""
+    return load_parts(options, seed, [split])[split]
+
+
+def limited(parts: Mapping[Part, ImageSet], options: DataOptions, seed: int) -> dict[Part, ImageSet]:
+    """Leave as many training images as the option `limit` says, and the same share of the held-out ones.
+
+    Each class keeps its share; the seed draws which images. The part `test` is left whole.
+    """
+    train = parts.get("train")
+    if train is None or not 0 < options.limit < len(train):
+        return dict(parts)
+    left = dict(parts) | {"train": _draw(train, options.limit, numpy_generator_for(seed, "limit"))}
+    validation = parts.get("validation")
+    if validation is not None and len(validation) > 0:
+        count = max(round(len(validation) * options.limit / len(train)), 1)
+        left["validation"] = _draw(validation, count, numpy_generator_for(seed, "limit", "validation"))
+    return left
+
+
+def _draw(images: ImageSet, count: int, generator: np.random.Generator) -> ImageSet:
+    return images.select(torch.from_numpy(stratified_choice(images.labels.numpy(), count, generator)))

@@ -52,12 +52,12 @@ def check_allowed(node: NodeConfig, task: str) -> Finding:
 
 
 def check_reading(found: LocalData | str) -> Finding:
-    """Tell whether a run can read the images, and how it divides them."""
+    """Tell whether a run can read the images, and how it divides them into parts."""
     name = "reading"
     if isinstance(found, str):
         return Finding(name, "not ready", f"A run could not read the images: {sentence(found)}")
     train, held_out = len(found.train), len(found.validation)
-    text = f"A run reads {plural(train, 'training image')} and holds {held_out} out."
+    text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {_tested(found)}."
     if train == 0:
         return Finding(name, "not ready", f"{text} There is nothing to train on.")
     if held_out == 0:
@@ -65,6 +65,16 @@ def check_reading(found: LocalData | str) -> Finding:
             name, "warning", f"{text} So nothing is measured here: 'data.validation-share' is 0 or too small."
         )
     return Finding(name, "ready", text)
+
+
+def _tested(found: LocalData) -> str:
+    """Say how many test images there are, and where they come from."""
+    count = len(found.test)
+    if count == 0:
+        return "none: there is no part 'test', and 'data.test-share' is 0 or too small"
+    if found.test_from == "drawn":
+        return f"{count}, taken out of the training images by 'data.test-share'; a part 'test' would take their place"
+    return f"the {count} of the part 'test'"
 
 
 def check_classes(found: LocalData | str, min_class_count: int) -> Finding:
@@ -88,7 +98,7 @@ def num_bytes(found: LocalData | str) -> int:
     """Return the memory that the images take; 0 where they could not be read."""
     if isinstance(found, str):
         return 0
-    return found.train.images.numel() + found.validation.images.numel()
+    return sum(part.images.numel() for part in (found.train, found.validation, found.test))
 
 
 def num_training(found: LocalData | str) -> int:

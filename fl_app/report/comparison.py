@@ -1,9 +1,10 @@
-"""One table of a classification run: what each way of training reaches on the same images."""
+"""One table of a classification run: what each way of training reaches on test images, which chose nothing."""
 
 import csv
 import io
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fl_app.artifacts import RunFolder, write_text
@@ -11,8 +12,14 @@ from fl_app.config import RunConfig, baseline_of
 
 log = logging.getLogger(__name__)
 
-_FIGURES = ("n", "accuracy", "balanced-accuracy", "auc", "macro-f1")
-_COLUMNS = ("approach", "reading", "head", "part", *_FIGURES, "accuracy-low", "accuracy-high")
+_FIGURES = ("n", "accuracy", "accuracy-low", "accuracy-high", "balanced-accuracy", "auc", "macro-f1")
+_HOME = ("home-n", "home-accuracy")
+_COLUMNS = ("approach", "reading", "head", "images", *_FIGURES, *_HOME)
+
+NO_TEST_SET = "no test set"
+NOT_MEASURED = "not measured"
+_NOT_DEFINED = "not defined"
+_ALONE = "each node alone"
 
 Row = dict[str, Any]
 
@@ -20,63 +27,96 @@ Row = dict[str, Any]
 def write_comparison(folder: RunFolder, config: RunConfig) -> list[Row]:
     """Write `classification/comparison.csv` from the last exchange of the task and of its baselines, and log it.
 
+    The figures are those of test images alone. Held-out images choose heads and temperatures; so the columns `home-…`
+    hold their accuracy only for a network's own layer, which nothing chooses. Where each node has a test part of its
+    own, `home-…` stands on that part instead.
+
     Returns:
-        A row for each approach and part of the images: first the baselines, then plain averaging, then the prototypes.
+        A row for each approach and head: first the baselines, then plain averaging, then the prototypes. A figure that
+        is not there is a text that says why, or empty.
     """
     rows: list[Row] = []
     for name in sorted(config.passes(), key=lambda name: name == "classification"):
         if name.startswith("classification"):
             rows += _of_pass(folder, config, name)
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({key: "not defined" if row[key] is None else row[key] for key in _COLUMNS} for row in rows)
+    writer.writerows(rows)
     write_text(folder.task("classification") / "comparison.csv", text.getvalue())
-    log.info("What each approach reaches:\n%s", table(rows))
+    log.info("What each approach reaches on test images:\n%s\n%s", table(rows), "\n".join(notes(rows)))
     return rows
 
 
-def table(rows: list[Row]) -> str:
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Say on which images the columns stand, and why a row has no head but its own layer."""
+    own = {"test": "test images", "validation": "held-out images, for layers that these have not chosen"}
+    lines = [f"home: on the nodes' own {own[part]}." for part in dict.fromkeys(row["home"] for row in rows)]
+    if any(row["approach"] == _ALONE for row in rows):
+        lines.append(f"{_ALONE}: its network's own layer, since nothing is exchanged.")
+    if any(NOT_MEASURED in row.values() for row in rows):
+        lines.append(f"{NOT_MEASURED}: a node's own network does not leave it.")
+    return lines
+
+
+def table(rows: Sequence[Row]) -> str:
     """Return the rows as aligned text."""
     lines = [_COLUMNS, *(tuple(_cell(row[key]) for key in _COLUMNS) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
+    """Return a pass's own layer and its best head; of the task itself the other heads, too."""
     options = config.options_of(name)
     path = folder.task(name) / "prototypes" / f"round-{options.num_rounds:04d}.json"
     if not path.exists():
         return []  # a baseline that failed; the run's status says why
     result = json.loads(path.read_text(encoding="utf-8"))
     baseline = baseline_of(name)
-    approach = {"local": "each node alone", "centralised": "centralised"}.get(baseline, options.strategy)
+    approach = {"local": _ALONE, "centralised": "centralised"}.get(baseline, options.strategy)
     own_layer = ("local" if baseline == "local" else "global", "linear")
-    rows = [
-        {"approach": approach, **_flat(row)}
-        for row in result["results"]
-        if (row["reading"], row["head"]) == own_layer and row["figures"]["n"] > 0
-    ]
+    chosen = (result["shipped"]["reading"], result["shipped"]["head"])
+    mark = "chosen" if baseline else "ships"
+    measured = dict.fromkeys((row["reading"], row["head"]) for row in result["results"])
+    pairs = [own_layer]
     if baseline:
-        return rows
-    shipped = (result["shipped"]["reading"], result["shipped"]["head"])
-    if shipped == own_layer:
-        rows = [row | {"approach": f"{approach} (ships)"} for row in rows]
-    others = [row for row in result["results"] if row["reading"] != "global" and row["figures"]["n"] > 0]
-    ours = f"{options.strategy} + prototypes"
-    for row in sorted(others, key=lambda row: (row["reading"], row["head"]) == shipped):
-        is_shipped = (row["reading"], row["head"]) == shipped
-        rows.append({"approach": f"{ours} (ships)" if is_shipped else ours, **_flat(row)})
+        pairs += [chosen] if chosen != own_layer else []
+    else:
+        pairs += sorted((pair for pair in measured if pair[0] != "global"), key=lambda pair: pair == chosen)
+    rows = []
+    for pair in pairs:
+        named = approach if pair == own_layer else f"{approach} + prototypes"
+        if pair == chosen and baseline != "local":  # a node alone has one layer, and nothing to choose from
+            named = f"{named} ({mark})"
+        rows.append({"approach": named, **_row(result, pair)})
     return rows
 
 
-def _flat(row: dict[str, Any]) -> Row:
-    named = {key: row[key] for key in ("reading", "head", "part")} | {key: row["figures"][key] for key in _FIGURES}
-    low, high = (row["intervals"] or {}).get("accuracy") or (None, None)
-    return named | {"accuracy-low": low, "accuracy-high": high}
+def _row(result: dict[str, Any], pair: tuple[str, str]) -> Row:
+    """Return the figures of one head, texts in place of those that are not there."""
+    reading, head = pair
+    parts = {row["part"]: row for row in result["results"] if (row["reading"], row["head"]) == pair}
+    test_set = result["test-set"]
+    row: Row = {"reading": reading, "head": head, "images": "test" if test_set else NO_TEST_SET}
+    if test_set is None:
+        row |= dict.fromkeys(_FIGURES, "")
+    elif test_set == "own parts" and reading == "local":  # each network has seen the test images of its own node alone
+        row |= dict.fromkeys(_FIGURES, NOT_MEASURED)
+    else:
+        low, high = (parts["test"]["intervals"] or {}).get("accuracy") or (None, None)
+        found = parts["test"]["figures"] | {"accuracy-low": low, "accuracy-high": high}
+        row |= {key: _NOT_DEFINED if found[key] is None else found[key] for key in _FIGURES}
+    home = row["home"] = "test" if test_set == "own parts" else "validation"
+    if home == "validation" and head != "linear":  # these images have chosen among the heads
+        return row | dict.fromkeys(_HOME, "")
+    figures = parts[home]["figures"]
+    return row | {"home-n": figures["n"], "home-accuracy": "" if figures["accuracy"] is None else figures["accuracy"]}
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return "not defined"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value) if value != "" else "-"

@@ -76,7 +76,9 @@ class Roster:
             return
         self._check(node, description)
         self.sites[node] = description
-        log.info("Site %s: %d training images", description.site, sum(description.train_counts))
+        counts = (description.train_counts, description.validation_counts, description.test_counts)
+        message = "Site %s: %d training images, %d held out, %d tested on"
+        log.info(message, description.site, *(sum(part) for part in counts))
         if description.num_unreadable:
             log.warning("Site %s leaves out %d files that it cannot read", description.site, description.num_unreadable)
 
@@ -95,6 +97,6 @@ class Roster:
         differences = compare(found, expected)
         if differences:
             raise FederationError(f"Site '{site}' has {'; '.join(differences)}.")
-        for counts in (description.train_counts, description.validation_counts):
+        for counts in (description.train_counts, description.validation_counts, description.test_counts):
             if len(counts) != len(expected.class_names) or min(counts) < 0:
                 raise FederationError(f"Site '{site}' sent counts that do not fit its classes: {counts}.")

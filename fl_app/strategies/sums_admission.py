@@ -41,13 +41,17 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
         raise Refusal("its second moment is smaller than its means allow")
 
 
-def check_head_sums(sums: Statistics, validation_counts: list[int] | None) -> None:
+def check_head_sums(
+    sums: Statistics, validation_counts: list[int] | None, test_counts: list[int] | None = None
+) -> None:
     """Raise Refusal for measurements of heads that contradict one another, or what the site said of its images.
 
     Args:
         sums: from `tasks.readings.measure_heads`.
         validation_counts: held-out images of each class, as the site described them: with more, one site alone would
             choose the head. None: unknown.
+        test_counts: test images of each class, as the site described them: with more, one site alone would make the
+            table. None: unknown.
 
     Raises:
         Refusal: with the reason.
@@ -62,8 +66,10 @@ def check_head_sums(sums: Statistics, validation_counts: list[int] | None) -> No
             continue
         part, reading, _, _ = key.split("/")
         found = value.sum(axis=1)
-        if part == "validation" and validation_counts is not None and (found > np.array(validation_counts)).any():
-            raise Refusal("it measured more held-out images than it said it holds")
+        described = {"validation": validation_counts, "test": test_counts}[part]
+        if described is not None and (found > np.array(described)).any():
+            name = "held-out" if part == "validation" else "test"
+            raise Refusal(f"it measured more {name} images than it said it holds")
         expected = support.setdefault((part, reading == "local"), found)
         classes_and_rest = sums[key.replace("/confusion", "/auroc")][0].sum(axis=-1)
         if (found != expected).any() or (classes_and_rest[:, 1] != found).any():

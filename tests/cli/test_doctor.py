@@ -65,7 +65,10 @@ def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
     assert [name for name, one in found.items() if one["verdict"] == "not checked"] == ["patients"]
     assert result.exit_code == 0
     assert json.loads(result.stdout)["verdict"] == "ready"
-    assert found["classes"]["text"] == "Training images: benign 9, malignant 9."
+    assert found["classes"]["text"] == "Training images: benign 7, malignant 9."
+    assert found["reading"]["text"].startswith(
+        "A run trains on 16 images, holds 2 out, and tests on 2, taken out of the training images by 'data.test-share'"
+    )
     assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
     assert not (tmp_path / "state").exists()
     assert CANARY not in result.output and str(tmp_path) not in result.output
@@ -103,7 +106,7 @@ def test_what_is_missing_can_be_lived_with(tmp_path: Path) -> None:
         folder, "--json", settings={"data.class-names": "benign,malignant,other", "tasks": "classification"}
     )
     assert result.exit_code == 1
-    assert findings(result)["classes"]["text"].startswith("Training images: benign 9, malignant 9, other 0. None of ")
+    assert findings(result)["classes"]["text"].startswith("Training images: benign 7, malignant 9, other 0. None of ")
     assert findings(result)["port"]["verdict"] == "not checked"
 
 

@@ -89,17 +89,44 @@ def test_a_run_with_a_classifier_ends_with_what_each_approach_reached(tmp_path: 
     (tmp_path / "classification").mkdir()
     table = tmp_path / "classification/comparison.csv"
     table.write_text(
-        "approach,reading,head,part,n,accuracy,balanced-accuracy,auc,macro-f1\n"
-        "FedAvg,global,linear,validation,10,0.5,0.5,0.5,0.5\n"
-        "FedAvg,global,linear,test,99,0.6123,0.5,not defined,0.5\n"
-        "FedAvg + prototypes,consistent,cosine,test,99,0.65,0.5,0.5,0.5\n"
-        "FedAvg + prototypes (ships),consistent,lda,test,99,0.7,0.5,0.81,0.5\n"
+        "approach,reading,head,images,n,accuracy,auc,home-n,home-accuracy\n"
+        "FedAvg,global,linear,test,99,0.6123,not defined,10,0.5\n"
+        "FedAvg + prototypes,consistent,cosine,test,99,0.65,0.5,,\n"
+        "FedAvg + prototypes (ships),consistent,lda,test,98,0.7,0.81,,\n"
     )
     assert describe_comparison(tmp_path) == [
         "classifiers, on 99 test images:",
         "  FedAvg (linear): accuracy 0.612, auc not defined",
-        "  FedAvg + prototypes (ships) (lda): accuracy 0.700, auc 0.810",
+        "  FedAvg + prototypes (ships) (lda): accuracy 0.700, auc 0.810 (on 98 images)",
         f"comparison: {table}",
+    ]
+
+
+def test_where_a_node_alone_is_measured_at_home_only_that_is_said_and_not_mixed_with_the_others(tmp_path: Path) -> None:
+    (tmp_path / "classification").mkdir()
+    (tmp_path / "classification/comparison.csv").write_text(
+        "approach,reading,head,images,n,accuracy,auc,home-n,home-accuracy\n"
+        "each node alone,local,linear,test,not measured,not measured,not measured,40,0.9\n"
+        "FedAvg (ships),global,linear,test,40,0.7,0.8,40,0.7\n"
+    )
+    assert describe_comparison(tmp_path)[:3] == [
+        "classifiers, on 40 test images:",
+        "  each node alone (linear): not measured; home accuracy 0.900 on 40 images",
+        "  FedAvg (ships) (linear): accuracy 0.700, auc 0.800",
+    ]
+
+
+def test_without_a_test_set_no_figure_of_a_chosen_head_is_told(tmp_path: Path) -> None:
+    (tmp_path / "classification").mkdir()
+    (tmp_path / "classification/comparison.csv").write_text(
+        "approach,reading,head,images,n,accuracy,auc,home-n,home-accuracy\n"
+        "FedAvg,global,linear,no test set,,,,10,0.5\n"
+        "FedAvg + prototypes (ships),consistent,lda,no test set,,,,,\n"
+    )
+    assert describe_comparison(tmp_path)[:3] == [
+        "classifiers, no test set; home: on the nodes' own held-out images:",
+        "  FedAvg (linear): no test set; home accuracy 0.500 on 10 images",
+        "  FedAvg + prototypes (ships) (lda): no test set",
     ]
 
 

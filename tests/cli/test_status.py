@@ -40,7 +40,8 @@ ROUND = {
 
 def make_run(folder: Path, status: dict[str, Any] | None = None, rounds: int = 1) -> Path:
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text("{}")
+    images = {"train": [20, 12], "validation": [3, 1], "test": [5, 2]}
+    (folder / "run.json").write_text(json.dumps({"nodes": {"north": images}}))
     (folder / "metrics.jsonl").write_text(f"{json.dumps(ROUND)}\n" * rounds)
     if status is not None:
         (folder / "status.json").write_text(json.dumps(status))
@@ -135,8 +136,8 @@ def test_the_command_shows_a_row_for_each_site(tmp_path: Path) -> None:
     make_run(tmp_path / "run", RUNNING)
     answer = CliRunner().invoke(app, ["status", "--out", str(tmp_path)])
     assert answer.exit_code == 0
-    assert "north  1 " in answer.stdout
-    assert "west   0 " in answer.stdout
+    assert "north  1 " in answer.stdout and "32/4/7" in answer.stdout
+    assert "west   0 " in answer.stdout and "-/-/-" in answer.stdout
 
 
 def test_what_the_superlink_says_is_summed_up() -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from fl_app.config import DataOptions
 from fl_app.data import folder, listing
-from fl_app.data.images import DatasetInfo
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.parts import Part
 from fl_app.errors import DataError, OptionError
 from fl_app.sections import OptionValue
 from tests.data.conftest import write_images
@@ -27,22 +28,27 @@ def _options(directory: Path | str = "", **changes: OptionValue) -> DataOptions:
         "class-names": "benign,malignant,normal",
         "num-channels": 1,
         "image-size": 8,
+        "test-share": 0.0,
     }
     options |= {name.replace("_", "-"): value for name, value in changes.items()}
     return run_config({f"data.{name}": value for name, value in options.items()}).data
 
 
+def _read(options: DataOptions, part: Part) -> ImageSet:
+    return folder.load(options)[part]
+
+
 def _refusal(directory: Path, **changes: OptionValue) -> DataError:
     """Return the error that reading raises, having checked that nothing of the file's name leaves."""
     with pytest.raises(DataError) as caught:
-        folder.load(_options(directory, **changes), "train")
+        _read(_options(directory, **changes), "train")
     for part in (str(directory), "patient", "png", "secret"):
         assert part not in caught.value.public
     return caught.value
 
 
 def test_labels_follow_the_agreed_names_and_a_missing_class_is_fine(tmp_path: Path) -> None:
-    images = folder.load(_options(write_images(tmp_path, {"normal": 2, "benign": 1})), "train")
+    images = _read(_options(write_images(tmp_path, {"normal": 2, "benign": 1})), "train")
     assert images.labels.tolist() == [0, 2, 2]
     assert images.class_names == ("benign", "malignant", "normal")
     assert images.class_counts().tolist() == [1, 0, 2]
@@ -52,12 +58,12 @@ def test_pixels_are_read_as_they_are(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1}, size=(8, 8))
     with Image.open(tmp_path / "benign" / "patient-0.png") as image:
         expected = torch.from_numpy(np.array(image))
-    assert torch.equal(folder.load(_options(tmp_path), "train").images[0, 0], expected)
+    assert torch.equal(_read(_options(tmp_path), "train").images[0, 0], expected)
 
 
 @pytest.mark.parametrize("size", [(6, 6), (20, 5), (1, 1)])
 def test_every_shape_becomes_a_square(tmp_path: Path, size: tuple[int, int]) -> None:
-    images = folder.load(_options(write_images(tmp_path, {"benign": 2}, size=size)), "train")
+    images = _read(_options(write_images(tmp_path, {"benign": 2}, size=size)), "train")
     assert images.images.shape == (2, 1, 8, 8)
 
 
@@ -65,14 +71,14 @@ def test_every_shape_becomes_a_square(tmp_path: Path, size: tuple[int, int]) -> 
 @pytest.mark.parametrize("num_channels", [1, 3])
 def test_the_option_says_how_many_channels(tmp_path: Path, mode: str, num_channels: int) -> None:
     write_images(tmp_path, {"benign": 1}, mode=mode)
-    assert folder.load(_options(tmp_path, num_channels=num_channels), "train").images.shape == (1, num_channels, 8, 8)
+    assert _read(_options(tmp_path, num_channels=num_channels), "train").images.shape == (1, num_channels, 8, 8)
 
 
 def test_jpeg_files_are_read_by_either_suffix_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "benign").mkdir()
     for name in ("a.jpg", "b.JPEG"):
         Image.new("L", (8, 8), 128).save(tmp_path / "benign" / name, format="JPEG")
-    assert len(folder.load(_options(tmp_path), "train")) == 2
+    assert len(_read(_options(tmp_path), "train")) == 2
 
 
 def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
@@ -81,15 +87,15 @@ def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     photo.save(tmp_path / "benign" / "a.png", exif=exif)
-    image = folder.load(_options(tmp_path), "train").images[0, 0]
+    image = _read(_options(tmp_path), "train").images[0, 0]
     assert (int(image[0, 4]), int(image[-1, 4])) == (0, 255)  # bright below
 
 
 def test_parts_may_lie_in_folders_of_their_own(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"benign": 2})
     write_images(tmp_path / "test", {"normal": 1})
-    assert folder.load(_options(tmp_path), "train").labels.tolist() == [0, 0]
-    assert folder.load(_options(tmp_path), "test").labels.tolist() == [2]
+    assert _read(_options(tmp_path), "train").labels.tolist() == [0, 0]
+    assert _read(_options(tmp_path), "test").labels.tolist() == [2]
 
 
 def test_what_file_managers_leave_is_passed_over(tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_what_file_managers_leave_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "benign" / "Thumbs.db").write_bytes(b"x")
     (tmp_path / "benign" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "README.txt").write_text("where the images come from")
-    assert len(folder.load(_options(tmp_path), "train")) == 1
+    assert len(_read(_options(tmp_path), "train")) == 1
 
 
 def test_a_foreign_folder_is_refused_with_the_closest_class(tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ def test_damage_to_a_file_gives_an_image_or_our_error_and_no_other(
     (directory / "benign").mkdir()
     (directory / "benign" / "a.png").write_bytes(content[: max(len(content) - cut, 0)])
     try:
-        images = folder.load(_options(directory), "train")
+        images = _read(_options(directory), "train")
     except DataError:
         return
     assert images.images.shape == (1, 1, 8, 8)
@@ -197,12 +203,12 @@ def test_a_folder_that_cannot_be_searched_is_an_error_of_ours(tmp_path: Path, mo
 def test_without_a_test_part_there_is_nothing_to_test_on(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1})
     with pytest.raises(DataError, match="holds no part 'test'"):
-        folder.load(_options(tmp_path), "test")
+        folder.read_folder(tmp_path, DatasetInfo(("benign",), 1, 8), "test")
 
 
 def test_without_a_directory_the_option_is_asked_for() -> None:
     with pytest.raises(OptionError, match=r"set option 'data.directory'"):
-        folder.load(_options(), "train")
+        _read(_options(), "train")
 
 
 def test_the_size_must_be_stated() -> None:

@@ -28,6 +28,7 @@ def _hospital(data_path: Path | str, **changes: OptionValue) -> NodeConfig:
 def _folder_run(**changes: OptionValue) -> RunConfig:
     options: dict[str, OptionValue] = {
         "source": "folder", "class-names": "a,b,c", "num-channels": 1, "image-size": 8, "validation-share": 0.25,
+        "test-share": 0.0,
     }  # fmt: skip
     options |= {name.replace("_", "-"): value for name, value in changes.items()}
     return run_config({f"data.{name}": value for name, value in options.items()})
@@ -67,7 +68,10 @@ def test_a_hospital_reads_its_folder(tmp_path: Path) -> None:
 
 def test_a_hospital_reads_its_folder_whatever_the_source_which_then_says_what_is_agreed(tmp_path: Path) -> None:
     write_images(tmp_path, {"malignant": 3, "normal, benign": 2})
-    local = load_local(run_config({"data.source": "breastmnist", "data.validation-share": 0.0}), _hospital(tmp_path))
+    local = load_local(
+        run_config({"data.source": "breastmnist", "data.validation-share": 0.0, "data.test-share": 0.0}),
+        _hospital(tmp_path),
+    )
     assert local.train.images.shape == (5, 1, 28, 28)
     assert local.train.labels.tolist() == [0, 0, 0, 1, 1]
 
@@ -139,13 +143,13 @@ def test_a_hospital_with_patients_holds_out_whole_patients(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
-def test_a_split_of_the_hospitals_own_is_kept_and_its_test_part_left_alone(tmp_path: Path, share: float) -> None:
+def test_a_split_of_the_hospitals_own_is_kept_whatever_the_shares(tmp_path: Path, share: float) -> None:
     write_images(tmp_path, {"files": 6})
     splits = ["train", "val", "train", "test", "val", "train"]
     lines = [f"files/patient-{number}.png,a,{split}" for number, split in enumerate(splits)]
     _table(tmp_path, ["file,label,split", *lines])
-    local = load_local(_folder_run(validation_share=share), _hospital(tmp_path))
-    assert (len(local.train), len(local.validation)) == (3, 2)
+    local = load_local(_folder_run(validation_share=share, test_share=share), _hospital(tmp_path))
+    assert (len(local.train), len(local.validation), len(local.test)) == (3, 2, 1)
 
 
 def test_frames_of_a_patient_stay_together_by_the_number_in_the_dicom_file(tmp_path: Path) -> None:
@@ -156,12 +160,18 @@ def test_frames_of_a_patient_stay_together_by_the_number_in_the_dicom_file(tmp_p
     assert (len(local.train), len(local.validation)) == (6, 6)
 
 
-def test_dicom_files_of_one_patient_in_two_parts_are_refused_without_the_number(tmp_path: Path) -> None:
-    for part in ("train", "val"):
+@pytest.mark.parametrize("parts", [("train", "val"), ("train", "test"), ("val", "test")])
+def test_dicom_files_of_one_patient_in_two_parts_are_refused_without_the_number(
+    tmp_path: Path, parts: tuple[str, str]
+) -> None:
+    write_dicom(tmp_path / "train" / "a" / "other.dcm", np.zeros((2, 2), dtype=np.uint8), PatientID="other")
+    for part in parts:
         write_dicom(tmp_path / part / "a" / "scan.dcm", np.zeros((2, 2), dtype=np.uint8))
-    with pytest.raises(DataError, match="by the PatientID of their DICOM files") as caught:
-        load_local(_folder_run(), _hospital(tmp_path))
-    assert CANARY not in str(caught.value) and caught.value.public == "images of one patient lie in two parts"
+    simulated = _folder_run(directory=str(tmp_path))
+    for config, node in ((_folder_run(), _hospital(tmp_path)), (simulated, _simulated(0))):
+        with pytest.raises(DataError, match="by the PatientID of their DICOM files") as caught:
+            load_local(config, node)
+        assert CANARY not in str(caught.value) and caught.value.public == "images of one patient lie in two parts"
 
 
 def test_the_column_of_the_table_goes_before_the_number_in_the_dicom_file(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_each_node_is_the_hospital_of_its_folder_image_by_image(root: Path, tmp_
         here = load_local(config, as_site(config, simulated(number)))
         there = load_local(config, NodeConfig.from_flat({"data-path": str(root / site), "site": site}))
         assert here.site == there.site == site
-        for ours, theirs in ((here.train, there.train), (here.validation, there.validation)):
+        for part in ("train", "validation", "test"):
+            ours, theirs = getattr(here, part), getattr(there, part)
             assert len(ours) > 0 and ours.images.equal(theirs.images) and ours.labels.equal(theirs.labels)
 
 
@@ -86,6 +87,7 @@ def test_all_images_together_are_those_of_the_sites(root: Path, tmp_path: Path) 
     pooled = load_pooled(config, as_site(config, simulated(0)))
     assert len(pooled.train) == sum(len(part.train) for part in parts)
     assert len(pooled.validation) == sum(len(part.validation) for part in parts)
+    assert len(pooled.test) == sum(len(part.test) for part in parts)
 
 
 def test_what_would_fail_at_a_node_fails_before_the_start(root: Path, tmp_path: Path) -> None:

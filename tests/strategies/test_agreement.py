@@ -20,7 +20,7 @@ INFOS = st.builds(
 
 def site(name: str, info: DatasetInfo = COMMON) -> SiteDescription:
     counts = [1] * len(info.class_names)
-    return SiteDescription(name, info, counts, counts)
+    return SiteDescription(name, info, counts, counts, counts)
 
 
 def refusal(*sites: SiteDescription) -> str:
