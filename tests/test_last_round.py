@@ -373,7 +373,8 @@ def test_own_images_are_tested_on_in_a_simulation_too(
 
 
 def test_the_table_says_what_the_exported_model_reaches_on_the_test_part_of_an_npz(tmp_path: Path) -> None:
-    generator, arrays = np.random.default_rng(0), {}
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
     for part, count in (("train", 60), ("val", 20), ("test", 30)):
         labels = np.arange(count) % 2
         noise = generator.normal(0, 60, (count, 8, 8))
