@@ -51,7 +51,7 @@ def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval
     }
 
 
-def wilson(share: float, num_images: float, level: float) -> Interval:
+def wilson(share: float, num_images: float, level: float, is_plain: bool = False) -> Interval:
     """Return Wilson's interval of a share of independent images, a little longer next to 0 and 1.
 
     There it misses the truth too often; the end on the side of 0 or 1 is then that of a Poisson variable (Brown, Cai
@@ -61,16 +61,17 @@ def wilson(share: float, num_images: float, level: float) -> Interval:
         share: of right images.
         num_images: need not be whole.
         level: of the interval.
+        is_plain: whether it is Wilson's own, without that.
     """
     z = float(stats.norm.ppf(0.5 + level / 2.0))
     center = (share + z**2 / (2.0 * num_images)) / (1.0 + z**2 / num_images)
     half = z * np.sqrt(share * (1.0 - share) / num_images + (z / (2.0 * num_images)) ** 2) / (1.0 + z**2 / num_images)
     low, high = float(center - half), float(center + half)
-    few = 2.0 if num_images <= 50 else 3.0
+    few = 2.5 if num_images < 50.5 else 3.5
     right, wrong = num_images * share, num_images * (1.0 - share)
-    if wrong <= few:
+    if not is_plain and wrong < min(few, right):
         high = max(high, 1.0 - _poisson_low(wrong, level) / num_images)
-    if right <= few:
+    if not is_plain and right < min(few, wrong):
         low = min(low, _poisson_low(right, level) / num_images)
     return float(max(low, 0.0)), float(min(high, 1.0))
 
