@@ -145,7 +145,7 @@ def test_the_head_that_ships_is_the_best_of_those_that_beat_the_linear_one_beyon
         assert difference["low"] < difference["high"]
     beyond = {head: reached[head] for head, difference in differences.items() if difference["low"] > 0}
     assert beyond, "skewed nodes make a bad layer: else this test says nothing"
-    assert reached[shipped["head"]] == max(beyond.values())
+    assert shipped["head"] != "linear" and reached[shipped["head"]] == max(beyond.values())
     assert "80 % interval" in shipped["why"] and by in shipped["why"]
 
 

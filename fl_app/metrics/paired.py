@@ -122,17 +122,17 @@ def _share_difference(head: Statistics, by: str) -> tuple[float, float]:
 def _auc_variance(joint: Array) -> float:
     """Return the variance of the difference of two mean AUCs (DeLong et al., Biometrics 44, 1988).
 
-    Two images are added on each side that the heads rank at random. The classes' differences are taken to hang together
-    as in `intervals`.
+    Two images are added that the heads rank at random, shared equally by the classes, of them and beside them. The
+    classes' differences are taken to hang together as in `intervals`.
     """
     classes = [1] if len(joint) == 2 else range(len(joint))
+    defined = [joint[label] for label in classes if joint[label].sum(axis=(1, 2)).min() > 0]
+    added = 2.0 / len(defined)
     variances = []
-    for rest, members in (joint[label] for label in classes):
-        if min(rest.sum(), members.sum()) == 0:
-            continue
+    for rest, members in defined:
         below = [_ranks(rest.sum(axis=1 - head)) for head in (0, 1)]
         above = [1.0 - _ranks(members.sum(axis=1 - head)) for head in (0, 1)]
-        variances.append(sum(_variance(values, counts) for values, counts in ((below, members), (above, rest))))
+        variances.append(_variance(below, members, added) + _variance(above, rest, added))
     dependence = 1.0 if len(classes) == 1 else 2.0
     return dependence * float(sum(variances)) / len(variances) ** 2
 
@@ -142,9 +142,9 @@ def _ranks(counts: Array) -> Array:
     return np.asarray((np.cumsum(counts) - 0.5 * counts) / counts.sum())
 
 
-def _variance(ranks: list[Array], counts: Array) -> float:
+def _variance(ranks: list[Array], counts: Array, added: float) -> float:
     """Return the variance of the mean of the differences between two heads' ranks, of images counted in joint bins."""
     differences = ranks[1][None, :] - ranks[0][:, None]
     mean = (counts * differences).sum() / counts.sum()
-    squares = (counts * (differences - mean) ** 2).sum() + 2.0 / 6.0  # of two independent ranks: 1/12 each
-    return float(squares / (counts.sum() + 2.0) ** 2)
+    squares = (counts * (differences - mean) ** 2).sum() + added / 6.0  # two independent ranks have 1/12 each
+    return float(squares / (counts.sum() + added) ** 2)
