@@ -66,15 +66,18 @@ def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Arra
     log_probabilities = _log_softmax(np.asarray(scores, dtype=np.float64))
     np.add.at(statistics["confusion"], (labels, np.argmax(scores, axis=1)), 1.0)
     statistics["auroc"] += _auroc_state(score_bins(log_probabilities), labels)
-    own = np.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    rows = np.arange(len(scores))
+    own = log_probabilities[rows, labels]
     is_finite = np.isfinite(own)
     statistics["nll"] += _cost(own[is_finite])
     statistics["nll-count"] += is_finite.sum()
-    statistics["nll-tempered"] += _tempered_costs(scores[is_finite], labels[is_finite])
-    if num_classes > 1:
-        runners_up = np.argpartition(scores, -2, axis=1)[:, -2]
-        has_one = is_finite & np.isfinite(scores[np.arange(len(scores)), runners_up])
-        statistics["nll-runner-up"] += _tempered_costs(scores[has_one], runners_up[has_one])
+    likely = np.argpartition(log_probabilities, max(num_classes - 2, 0), axis=1)
+    runner_up = log_probabilities[rows, likely[:, max(num_classes - 2, 0)]]
+    has_other = is_finite & np.isfinite(runner_up) & (num_classes > 1)
+    for index, temperature in enumerate(TEMPERATURES):
+        total = _log_sum(log_probabilities / temperature)
+        statistics["nll-tempered"][index] += _cost((own / temperature - total)[is_finite])
+        statistics["nll-runner-up"][index] += _cost((runner_up / temperature - total)[has_other])
     return statistics
 
 
@@ -115,14 +118,10 @@ def best_temperature(statistics: Statistics) -> float | None:
     return float(min(TEMPERATURES[is_best], key=lambda t: abs(np.log(t))))
 
 
-def _tempered_costs(scores: Array, classes: NDArray[np.int64]) -> Array:
-    """Return the negative log-likelihood of each image's class, added up, at each of TEMPERATURES: [41]."""
-    costs = np.zeros(len(TEMPERATURES))
-    if len(scores):
-        for index, temperature in enumerate(TEMPERATURES):
-            tempered = special.log_softmax(scores / temperature, axis=1)
-            costs[index] = _cost(np.take_along_axis(tempered, classes[:, None], axis=1))
-    return costs
+def _log_sum(logs: Array) -> Array:
+    """Return the log of the sum of the powers in each row: [B]."""
+    largest = logs.max(axis=1)
+    return np.asarray(largest + np.log(np.exp(logs - largest[:, None]).sum(axis=1)))
 
 
 def _cost(log_likelihoods: Array) -> float:
