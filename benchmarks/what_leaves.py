@@ -53,8 +53,15 @@ _EXPLAINED = {
     r"statistics/.*/confusion": "held-out or test images counted by true and predicted class, for each received "
     "network or head",
     r"statistics/.*/auroc": "held-out or test images counted by score, in 128 bins a class, for the AUC",
-    r"statistics/.*/nll(-count|-tempered)?": "sum of the held-out or test images' negative log-likelihoods, at 31 "
-    "temperatures",
+    r"statistics/.*/nll(-count|-tempered|-runner-up)?": "sum of the held-out or test images' negative "
+    "log-likelihoods, of the right and of the second best class, at 41 temperatures",
+    r"statistics/.*/paired": "held-out or test images of each class that a head alone has right, and that the "
+    "network's own last layer alone has right",
+    r"statistics/.*/patients": "number of patients of the held-out or test images (of images if patients are not "
+    "known), and sums over them of squares and products of each one's number of images and of right ones; a site with fewer than 5 "
+    "sends these sums as if all its images were one patient's",
+    r"statistics/.*/joint": "held-out or test images counted by the scores of a head and of the network's own "
+    'last layer together, in 33 x 33 bins a class, with `classification.choose-by = "auc"` alone',
     r"statistics/validation/distance": "held-out images counted by distance from the nearest prototype",
     r"statistics/(own/)?count": "training images of each class whose embeddings were summed",
     r"statistics/(own/)?sum": "for each class the sum of the embeddings of its training images",
@@ -154,6 +161,7 @@ def hospital_run(temporary: Path) -> RunConfig:
             "sampling.images-per-class": 1,
             "classification.num-rounds": 1,
             "classification.readings": "consistent,piggyback",
+            "classification.choose-by": "auc",
         }
     )
 

@@ -207,8 +207,22 @@ class ClassificationOptions(TrainingOptions):
     )
     shrinkage: float = Field(ge=0, description="lda, fedcof: share of the mean variance added to every variance")
     head: Literal["auto", HeadName] = Field(
-        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the most accurate one on "
-        "the nodes' held-out images"
+        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the best one on the nodes' "
+        "held-out images by choose-by, and linear unless another one is better beyond doubt"
+    )
+    choose_by: Literal["accuracy", "balanced-accuracy", "auc"] = Field(
+        description="figure by which head = auto chooses: accuracy, balanced-accuracy or auc"
+    )
+    choose_confidence: float = Field(
+        ge=0,
+        lt=1,
+        description="level of the paired interval that must lie above 0 before a head replaces linear; 0: any better",
+    )
+    prior: Literal["training", "equal"] = Field(
+        description="lda: how likely classes are beforehand: training (their shares of the training images) or equal"
+    )
+    abstain_by: Literal["euclid", "mahalanobis"] = Field(
+        description="distance from a prototype, in the embedding: euclid, or mahalanobis (with the covariance of lda)"
     )
     abstain_quantile: float = Field(
         gt=0, le=1, description="share of held-out images that lie near enough to a prototype for an answer"

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from fl_app.artifacts import RunFolder, read_options, write_json
 from fl_app.classification.bundle import Bundle
-from fl_app.classification.heads import HEADS, Head, build_heads, linear_head
+from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
 from fl_app.metrics.additive import Statistics, add
-from fl_app.metrics.classification import best_temperature, figures, intervals
+from fl_app.metrics.choosing import choose_head
+from fl_app.metrics.classification import best_temperature, figures
+from fl_app.metrics.intervals import intervals
 from fl_app.records import HEADS as ASK_HEADS
 from fl_app.records import MOMENTS, SiteDescription, Weights, add_heads, to_tensors
 from fl_app.report.confusion import draw_confusion
 from fl_app.runs import held_classes
-from fl_app.seeding import numpy_generator_for
 from fl_app.status import Status
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exchange import Traffic
@@ -28,15 +29,12 @@ from fl_app.strategies.ledger import NodeOutcome
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.tasks.classification import ClassificationTask
-from fl_app.tasks.readings import MEASURED_WITH, PARTS, HeadSet, blank_head_sums, distance_quantile
+from fl_app.tasks.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, blank_head_sums, distance_quantile
 
 log = logging.getLogger(__name__)
 
-Scorer = tuple[str, str]  # reading and head
-
 _LINEAR = ("global", "linear")
 _IMAGES = {"test": "test images", "validation": "held-out images, which chose the head (no test set)"}
-_ORDER = {name: number for number, name in enumerate(HEADS)}
 
 
 class LastRound:
@@ -79,7 +77,7 @@ class LastRound:
         content = self.strategy.instruction(number, weights)
         add_heads(content, heads.to_arrays())
         scorers = heads.scorers(self.task.measured_readings())
-        blank = blank_head_sums(scorers, len(self.task.info.class_names))
+        blank = blank_head_sums(scorers, len(self.task.info.class_names), heads.with_joint)
         measured, outcomes = self.strategy.ask(grid, ASK_HEADS, content, blank, traffic["heads"], self._judge_heads)
         left_out |= {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
         total = add([blank, *measured.values()])
@@ -87,9 +85,10 @@ class LastRound:
             scorers.remove(_LINEAR)  # the mean of networks that were trained apart
         shipped = self._choose(heads, total)
         within = distance_quantile(total["validation/distance"], self.task.options.abstain_quantile)
+        if not heads.known.any():
+            within = None  # from no prototype every image is infinitely far
         source = MEASURED_WITH[self.task.shipped_reading]
         used = pooled.get(source)
-        with_intervals = set(scorers) if is_last else {_LINEAR, (shipped["reading"], shipped["head"])}
         result = {
             "task": self.task.name,
             "round": number,
@@ -100,8 +99,8 @@ class LastRound:
             "bytes": {f"{name}-{way}": getattr(traffic[name], way) for name in traffic for way in ("down", "up")},
             "not-defined": undefined,
             "test-set": self._test_set(total),
-            "results": self._rows(scorers, total, number, with_intervals),
-            "sites": {site: self._rows(scorers, sums, number, set()) for site, sums in measured.items()},
+            "results": self._rows(scorers, total),
+            "sites": {site: self._rows(scorers, sums) for site, sums in measured.items()},
             "shipped": shipped,
             "temperatures": self._temperatures(scorers, total),
             "abstain-distance": within,
@@ -182,7 +181,7 @@ class LastRound:
         undefined: dict[str, str] = {}
         for source, sites in parts.items():
             pooled[source] = dict(pool([blank, *sites.values()]))
-            heads[source], reasons = build_heads(pooled[source], options.shrinkage)
+            heads[source], reasons = build_heads(pooled[source], options.shrinkage, options.prior)
             undefined |= {
                 f"{reading}/{head}": reason
                 for reading in self.task.readings
@@ -192,53 +191,39 @@ class LastRound:
         used = pooled.get(MEASURED_WITH[self.task.shipped_reading], blank)
         count = used["count"]
         prototypes = used["sum"] / np.maximum(count, 1.0)[:, None]
-        return HeadSet(heads, prototypes, count > 0), pooled, undefined
+        mapped_by = distance_map(used, options.shrinkage, options.abstain_by)
+        return HeadSet(heads, prototypes, count > 0, mapped_by, options.choose_by == "auc"), pooled, undefined
 
     def _choose(self, heads: HeadSet, total: Statistics) -> dict[str, Any]:
-        """Choose the head that ships: the one asked for, else the most accurate; never one worse than `linear`."""
-        reading, wanted = self.task.shipped_reading, self.task.options.head
+        """Choose the head that ships: the one asked for, else the best that beats `linear`, else `linear`."""
+        reading, options = self.task.shipped_reading, self.task.options
         own_layer = "local" if self.task.is_alone else "global"
-        names = {"linear": own_layer} | dict.fromkeys(heads.heads.get(MEASURED_WITH[reading], {}), reading)
-        found = {head: figures(_part(total, "validation", source, head)) for head, source in names.items()}
-        accuracy = {head: cast(float | None, values["accuracy"]) for head, values in found.items()}
-        measured = {head: value for head, value in accuracy.items() if value is not None}
-        head: str
-        if wanted != "auto" and wanted in names:
-            head, why = wanted, "option 'classification.head' names it"
-        elif not measured:
-            head, why = "linear", "no held-out image was measured"
-        else:
-            # Few held-out images make many ties, which the AUC decides.
-            head = min(measured, key=lambda name: (-measured[name], -(found[name]["auc"] or 0.0), _ORDER[name]))
-            why = f"most accurate on {int(_images(total))} held-out images"
-            if wanted != "auto":
-                why += f"; '{wanted}', which option 'classification.head' names, is not defined"
+        sources = {"linear": own_layer} | dict.fromkeys(heads.heads.get(MEASURED_WITH[reading], {}), reading)
+        sums = {head: _part(total, "validation", source, head) for head, source in sources.items()}
+        choice = choose_head(sums, options.choose_by, options.choose_confidence)
+        head, why = choice.head, choice.why
+        if options.head in sources:
+            head, why = options.head, "option 'classification.head' names it"
+        elif options.head != "auto":
+            why += f"; '{options.head}', which option 'classification.head' names, is not defined"
         return {
-            "reading": names[head],
+            "reading": sources[head],
             "head": head,
-            "accuracy": accuracy[head],
-            "linear-accuracy": accuracy["linear"],
+            "accuracy": figures(sums[head])["accuracy"],
+            "linear-accuracy": figures(sums["linear"])["accuracy"],
+            "choose-by": options.choose_by,
+            "differences": {name: vars(one) if one else None for name, one in choice.differences.items()},
             "why": why,
         }
 
-    def _rows(
-        self, scorers: list[Scorer], sums: Statistics, number: int, with_intervals: set[Scorer]
-    ) -> list[dict[str, Any]]:
-        """Finish the sums of every head on both parts; bootstrap intervals take long, so only where they are wanted."""
+    def _rows(self, scorers: list[Scorer], sums: Statistics) -> list[dict[str, Any]]:
+        """Finish the sums of every head on both parts."""
         rows = []
         for part in PARTS:
             for reading, head in scorers:
                 found = _part(sums, part, reading, head)
-                generator = numpy_generator_for(self.strategy.seed, "bootstrap", number, part, reading, head)
-                rows.append(
-                    {
-                        "reading": reading,
-                        "head": head,
-                        "part": part,
-                        "figures": figures(found),
-                        "intervals": intervals(found, generator) if (reading, head) in with_intervals else None,
-                    }
-                )
+                named = {"reading": reading, "head": head, "part": part}
+                rows.append({**named, "figures": figures(found), "intervals": intervals(found)})
         return rows
 
     def _temperatures(self, scorers: list[Scorer], total: Statistics) -> dict[str, float]:
@@ -277,6 +262,8 @@ class LastRound:
             reading=self.task.shipped_reading,
             shrinkage=options.shrinkage,
             abstain_distance=within,
+            prior=options.prior,
+            abstain_by="euclid" if heads.mapped_by is None else options.abstain_by,
             temperatures={
                 name.split("/")[1]: value
                 for name, value in result["temperatures"].items()
@@ -317,10 +304,6 @@ def _part(sums: Statistics, part: str, reading: str, head: str) -> Statistics:
     """Return the sums of one head on one part, without their prefix."""
     prefix = f"{part}/{reading}/{head}/"
     return {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
-
-
-def _images(total: Statistics) -> float:
-    return float(_part(total, "validation", *_LINEAR)["confusion"].sum())
 
 
 def _log_result(result: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file as load_weights
 from safetensors.torch import save as weights_to_bytes
 from torch import Tensor
 
-from fl_app.classification.heads import HEADS, Head, build_heads
+from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.network import Classifier, build_network
 from fl_app.data.images import DatasetInfo
@@ -44,6 +44,8 @@ class Bundle:
         record: JSON that says how the model came about. `contributed` lists the sites whose sums went in, and
             `added` what `joining.add_site` added, an entry each.
         temperatures: what a head's scores are divided by before they become probabilities; 1 where a head has none.
+        prior: of `lda`: `training` or `equal`.
+        abstain_by: the distance that `abstain_distance` limits, `euclid` or `mahalanobis`.
     """
 
     network: str
@@ -58,6 +60,8 @@ class Bundle:
     abstain_distance: float | None
     record: dict[str, Any]
     temperatures: dict[str, float] = field(default_factory=dict)
+    prior: str = "training"
+    abstain_by: str = "euclid"
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -86,8 +90,13 @@ class Bundle:
         choice = f"Choose one of {', '.join(self.heads)}."
         if name not in HEADS:
             raise OptionError(f"There is no head '{name}'. {choice}")
-        reason = build_heads(self.pooled, self.shrinkage)[1].get(name, "it was not exported")
+        reason = build_heads(self.pooled, self.shrinkage, self.prior)[1].get(name, "it was not exported")
         raise OptionError(f"The head '{name}' is not defined in this model: {reason}. {choice}")
+
+    def distances(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far embeddings [B, D] lie from the nearest prototype: [B]; infinite if there is none."""
+        mapped_by = distance_map(self.pooled, self.shrinkage, self.abstain_by)
+        return nearest_distance(self.prototypes, self.known, features, mapped_by)
 
     def build_network(self) -> Classifier:
         """Return the network with its weights, in eval mode."""
@@ -111,6 +120,8 @@ class _Document(Section):
     shrinkage: float = Field(ge=0)
     abstain_distance: float | None = Field(ge=0)
     temperatures: dict[str, Annotated[float, Field(gt=0)]]
+    prior: Literal["training", "equal"] = "training"  # of bundles without this field
+    abstain_by: Literal["euclid", "mahalanobis"] = "euclid"  # likewise
     weights_sha256: str
     record: dict[str, Any]
 
@@ -147,6 +158,8 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
             "shrinkage": bundle.shrinkage,
             "abstain-distance": bundle.abstain_distance,
             "temperatures": bundle.temperatures,
+            "prior": bundle.prior,
+            "abstain-by": bundle.abstain_by,
             "weights-sha256": fingerprint(bundle.weights),
             "record": bundle.record,
         }
@@ -203,6 +216,8 @@ def _read(folder: Path, document: _Document) -> Bundle:
         abstain_distance=document.abstain_distance,
         record=document.record,
         temperatures=document.temperatures,
+        prior=document.prior,
+        abstain_by=document.abstain_by,
     )
 
 

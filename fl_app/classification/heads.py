@@ -76,13 +76,17 @@ def linear_head(weight: NDArray[np.floating], bias: NDArray[np.floating], held: 
     return _head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), is_held)
 
 
-def build_heads(pooled: Mapping[str, Array], shrinkage: float) -> tuple[dict[str, Head], dict[str, str]]:
+def build_heads(
+    pooled: Mapping[str, Array], shrinkage: float, prior: str = "training"
+) -> tuple[dict[str, Head], dict[str, str]]:
     """Build every head that needs no training.
 
     Args:
         pooled: as `moments.pool` returns them.
         shrinkage: `lda`, `fedcof`: the share of the mean variance that is added to every variance. 0 adds none; the
             heads are then defined only where there are more images (`fedcof`: sites) than the embedding is long.
+        prior: `lda`: how likely classes are before an image is seen: `training`, as their shares of the images, or
+            `equal`. No other head has a prior.
 
     Returns:
         The heads by name, and the reason for each that is not defined.
@@ -93,24 +97,48 @@ def build_heads(pooled: Mapping[str, Array], shrinkage: float) -> tuple[dict[str
         try:
             if not (pooled["count"] > 0).any():
                 raise _NotDefined("no class is held by any site")
-            heads[name] = build(pooled, shrinkage)
+            heads[name] = build(pooled, shrinkage, prior)
         except _NotDefined as reason:
             reasons[name] = str(reason)
     return heads, reasons
 
 
-def nearest_distance(prototypes: Array, held: NDArray[np.bool_], features: NDArray[np.floating]) -> Array:
-    """Return the Euclidean distance to the nearest prototype of a held class: [B]; infinite where none is held.
+def distance_map(pooled: Mapping[str, Array], shrinkage: float, by: str) -> Array | None:
+    """Return the linear map after which the Euclidean distance is the one that abstention goes by.
+
+    Args:
+        pooled: as `moments.pool` returns them.
+        shrinkage: of the covariance, as for `lda`.
+        by: `euclid`, or `mahalanobis`: sqrt((f - P)' S^-1 (f - P)) with the covariance S of `lda`.
+
+    Returns:
+        A with A A' = S^-1, [D, D]; None for `euclid`, and if S cannot be inverted.
+    """
+    if by == "euclid" or not (pooled["count"] > 0).any():
+        return None
+    try:
+        return np.asarray(np.linalg.cholesky(_inverse(_covariance(pooled, shrinkage))), dtype=np.float64)
+    except (_NotDefined, np.linalg.LinAlgError):
+        return None
+
+
+def nearest_distance(
+    prototypes: Array, held: NDArray[np.bool_], features: NDArray[np.floating], mapped_by: Array | None = None
+) -> Array:
+    """Return the distance to the nearest prototype of a held class: [B]; infinite if none is held.
 
     Args:
         prototypes: [K, D].
         held: [K].
         features: [B, D].
+        mapped_by: from `distance_map`; None: Euclidean.
     """
-    f = np.asarray(features, dtype=np.float64)
+    f, points = np.asarray(features, dtype=np.float64), prototypes[held]
+    if mapped_by is not None:
+        f, points = f @ mapped_by, points @ mapped_by
     nearest = np.full(len(f), np.inf)
-    for prototype in prototypes[held]:
-        np.minimum(nearest, np.linalg.norm(f - prototype, axis=1), out=nearest)
+    for point in points:
+        np.minimum(nearest, np.linalg.norm(f - point, axis=1), out=nearest)
     return nearest
 
 
@@ -118,7 +146,7 @@ class _NotDefined(Exception):
     """The moments do not determine a head; the text says why."""
 
 
-def _nearest_mean(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+def _nearest_mean(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """-|f - P_c|^2 / (2 s^2) without |f|^2: the posterior of round Gaussians with variance s^2 = tr(W) / (n D)."""
     count, means = pooled["count"], _class_means(pooled)
     variance = _mean_variance(_within_scatter(pooled) / count.sum(), pooled["outer"])
@@ -127,25 +155,21 @@ def _nearest_mean(pooled: Mapping[str, Array], shrinkage: float) -> Head:
     return _head(means / variance, -0.5 * (means**2).sum(axis=1) / variance, count > 0)
 
 
-def _cosine(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+def _cosine(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """f.P_c / |f||P_c|, divided by a temperature; a zero vector has cosine 0 to all others."""
     weight = _unit_rows(_class_means(pooled)) / _COSINE_TEMPERATURE
     return _head(weight, np.zeros(len(weight)), pooled["count"] > 0, normalise=True)
 
 
-def _lda(pooled: Mapping[str, Array], shrinkage: float) -> Head:
-    """P_c' S^-1 f - P_c' S^-1 P_c / 2 + log(n_c / n), with S = W / n + shrinkage tr(W) / (n D) I."""
+def _lda(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
+    """P_c' S^-1 f - P_c' S^-1 P_c / 2 + log(n_c / n), with the S of `_covariance`; equal priors drop the last term."""
     count, means = pooled["count"], _class_means(pooled)
-    within = _within_scatter(pooled) / count.sum()
-    variance = _mean_variance(within, pooled["outer"])
-    if variance == 0.0:
-        raise _NotDefined("the embeddings do not vary within any class; each may have one image only")
-    weight = means @ _inverse(within + shrinkage * variance * np.eye(len(within)))
-    prior = np.log(np.where(count > 0, count, 1.0) / count.sum())
-    return _head(weight, prior - 0.5 * (weight * means).sum(axis=1), count > 0)
+    weight = means @ _inverse(_covariance(pooled, shrinkage))
+    log_prior = np.log(np.where(count > 0, count, 1.0) / count.sum()) if prior == "training" else 0.0
+    return _head(weight, log_prior - 0.5 * (weight * means).sum(axis=1), count > 0)
 
 
-def _fedcof(pooled: Mapping[str, Array], shrinkage: float) -> Head:
+def _fedcof(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """Ridge regression on covariances estimated from the sites' means (Goswami et al. 2025, arXiv 2412.14326).
 
     A site's mean of n images scatters with 1/n of the covariance of one image, so that
@@ -173,7 +197,7 @@ def _fedcof(pooled: Mapping[str, Array], shrinkage: float) -> Head:
     return _head(weight, np.zeros(len(weight)), count > 0)
 
 
-_BUILDERS: dict[str, Callable[[Mapping[str, Array], float], Head]] = {
+_BUILDERS: dict[str, Callable[[Mapping[str, Array], float, str], Head]] = {
     "nearest-mean": _nearest_mean,
     "cosine": _cosine,
     "lda": _lda,
@@ -194,6 +218,15 @@ def _class_means(pooled: Mapping[str, Array]) -> Array:
 def _within_scatter(pooled: Mapping[str, Array]) -> Array:
     means = _class_means(pooled)
     return np.asarray(pooled["outer"] - (pooled["count"][:, None] * means).T @ means)
+
+
+def _covariance(pooled: Mapping[str, Array], shrinkage: float) -> Array:
+    """Return S = W / n + shrinkage tr(W) / (n D) I."""
+    within = _within_scatter(pooled) / pooled["count"].sum()
+    variance = _mean_variance(within, pooled["outer"])
+    if variance == 0.0:
+        raise _NotDefined("the embeddings do not vary within any class; each may have one image only")
+    return np.asarray(within + shrinkage * variance * np.eye(len(within)))
 
 
 def _mean_variance(covariance: Array, outer: Array) -> float:

@@ -36,7 +36,7 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
     added = pool([moments])
     pooled = {name: np.asarray(value + added[name]) for name, value in bundle.pooled.items()}
     heads = {name: head for name, head in bundle.heads.items() if name == "linear"}
-    heads |= build_heads(pooled, bundle.shrinkage)[0]
+    heads |= build_heads(pooled, bundle.shrinkage, bundle.prior)[0]
     shipped, why = _choose_head(bundle, heads, pooled["count"] > 0)
     names = bundle.info.class_names
     entry = {

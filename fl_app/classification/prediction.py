@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fl_app.classification.bundle import Bundle
-from fl_app.classification.heads import nearest_distance, predict
+from fl_app.classification.heads import predict
 from fl_app.classification.network import embed
 from fl_app.data.loading import to_float
 from fl_app.errors import DataError
@@ -24,7 +24,8 @@ class Predictions:
         labels: [N] int64.
         probabilities: [N, K] float64, the softmax of the head's scores over its temperature; 0 for a class that the
             head does not know.
-        distances: [N] float64, to the nearest prototype, in the embedding; infinite where there is no prototype.
+        distances: [N] float64, to the nearest prototype, in the embedding, by the distance of the classifier's
+            `abstain_by`; infinite where there is no prototype.
         abstain: [N] bool: too far from every prototype for an answer to be trusted.
     """
 
@@ -51,7 +52,7 @@ def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.dev
     chosen = bundle.head(head)
     features = _embed(bundle, images, device)
     scores = chosen.scores(features)
-    distances = nearest_distance(bundle.prototypes, bundle.known, features)
+    distances = bundle.distances(features)
     limit = np.inf if bundle.abstain_distance is None else bundle.abstain_distance
     temperature = bundle.temperatures.get(head or bundle.shipped, 1.0)
     return Predictions(predict(scores), _softmax(scores / temperature), distances, distances > limit)

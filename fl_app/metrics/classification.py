@@ -1,4 +1,4 @@
-"""Figures of a classifier from sums that add up over nodes, with intervals from the same sums."""
+"""Figures of a classifier from sums that add up over nodes."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ Array = NDArray[np.float64]
 # nats, where a probability is 1 in float64. So images are binned by the logit, in bins that are narrow around that of
 # 1 / K and grow with the distance from it.
 _NUM_THRESHOLDS = 128
+NUM_SCORE_BINS = _NUM_THRESHOLDS + 1  # the first one stays empty
 _FINE_WITHIN = 0.3  # logits from that of 1 / K, where the bins start to grow
 _LARGEST_LOGIT = 1000.0
 
 
-# Scores are divided by these before the softmax, to find out how sure a head may be (Guo et al. 2017). None is below 1:
-# a few held-out images that are all right would make a head surer than it is.
-TEMPERATURES = np.geomspace(1.0, 1000.0, 31)
-_MOST_NATS = 1e4  # that one image may cost
+# Scores are divided by these before the softmax, to find out how sure a head may be (Guo et al. 2017).
+TEMPERATURES = np.concatenate([np.geomspace(0.1, 1.0, 11)[:-1], np.geomspace(1.0, 1000.0, 31)])
+MOST_NATS = 1e4  # that one image may cost
 
 
 def blank_scores(num_classes: int) -> dict[str, Array]:
@@ -31,7 +31,8 @@ def blank_scores(num_classes: int) -> dict[str, Array]:
     Returns:
         `confusion` [K, K], true times predicted; `auroc` [T, K, 2, 2], per threshold and class the images by
         whether they are of the class and whether their logit, stretched, reaches the threshold; `nll` [] and
-        `nll-count` []; `nll-tempered`, the same at each of TEMPERATURES.
+        `nll-count` []; `nll-tempered` [41], the same at each of TEMPERATURES; `nll-runner-up` [41], of the second
+        best class instead of the right one, over the same images.
     """
     return {
         "confusion": np.zeros((num_classes, num_classes)),
@@ -39,6 +40,7 @@ def blank_scores(num_classes: int) -> dict[str, Array]:
         "nll": np.zeros(()),
         "nll-count": np.zeros(()),
         "nll-tempered": np.zeros(len(TEMPERATURES)),
+        "nll-runner-up": np.zeros(len(TEMPERATURES)),
     }
 
 
@@ -63,12 +65,19 @@ def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Arra
         return statistics
     log_probabilities = _log_softmax(np.asarray(scores, dtype=np.float64))
     np.add.at(statistics["confusion"], (labels, np.argmax(scores, axis=1)), 1.0)
-    statistics["auroc"] += _auroc_state(stretched_logits(log_probabilities), labels)
-    own = _log_likelihood(scores, labels)
+    statistics["auroc"] += _auroc_state(score_bins(log_probabilities), labels)
+    rows = np.arange(len(scores))
+    own = log_probabilities[rows, labels]
     is_finite = np.isfinite(own)
-    statistics["nll"] -= own[is_finite].sum()
+    statistics["nll"] += _cost(own[is_finite])
     statistics["nll-count"] += is_finite.sum()
-    statistics["nll-tempered"] -= [_log_likelihood(scores / t, labels)[is_finite].sum() for t in TEMPERATURES]
+    likely = np.argpartition(log_probabilities, max(num_classes - 2, 0), axis=1)
+    runner_up = log_probabilities[rows, likely[:, max(num_classes - 2, 0)]]
+    has_other = is_finite & np.isfinite(runner_up) & (num_classes > 1)
+    for index, temperature in enumerate(TEMPERATURES):
+        total = _log_sum(log_probabilities / temperature)
+        statistics["nll-tempered"][index] += _cost((own / temperature - total)[is_finite])
+        statistics["nll-runner-up"][index] += _cost((runner_up / temperature - total)[has_other])
     return statistics
 
 
@@ -88,51 +97,35 @@ def figures(statistics: Statistics) -> dict[str, Any]:
         "support": [round(float(value)) for value in confusion.sum(axis=1)],
         "accuracy": measured["accuracy"],
         "balanced-accuracy": measured["balanced-accuracy"],
-        "auc": _number(_mean_defined(np.array([_auc(*bins) for bins in _auc_bins(statistics)]))),
+        "auc": _number(_mean_defined(np.array([_auc(*bins) for bins in auc_bins(statistics)]))),
         "macro-f1": measured["macro-f1"],
         "nll": mean(float(statistics["nll"]), float(statistics["nll-count"])),
     }
 
 
-def intervals(
-    statistics: Statistics, generator: np.random.Generator, num_resamples: int = 1000, level: float = 0.95
-) -> dict[str, tuple[float, float] | None]:
-    """Return percentile intervals of a bootstrap over images, drawn from the added statistics alone.
-
-    The confusion matrix says what a resample of the images can hold, and so do the bins of one class's AUC. The sums
-    do not say how the AUCs of several classes hang together: each is drawn on its own, and the variance of their mean
-    doubled. For two classes that would be exact; for 3 to 8 the 95 % intervals then covered in 95 to 99 % of trials,
-    and without it in 84 to 91 %.
-
-    Args:
-        statistics: added.
-        generator: draws the resamples.
-        num_resamples: more make the ends steadier.
-        level: the share of resamples inside.
-
-    Returns:
-        `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None where a figure is not defined, and for fewer than 2
-        images. An interval has no width where no image was wrong, however few there are.
-    """
-    confusion = statistics["confusion"]
-    if confusion.sum() < 2:
-        return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
-    drawn = _confusion_figures(_resample(confusion, generator, num_resamples))
-    drawn["auc"] = _mean_auc_draws(_auc_bins(statistics), generator, num_resamples)
-    return {name: _middle(values, level) for name, values in drawn.items()}
-
-
 def best_temperature(statistics: Statistics) -> float | None:
-    """Return the one of TEMPERATURES at which the right class is likeliest; None where nothing was measured."""
-    if statistics["nll-count"] == 0:
+    """Return the one of TEMPERATURES that fits the images best; None if nothing was measured.
+
+    One more image is added to those that were measured, an average one whose runner-up is right. Without it a few
+    images that are all right would ask for certainty. With it n images, all right and all equally clear, give
+    the right class the probability n / (n + 1), nearly Laplace's rule of succession.
+    """
+    count = float(statistics["nll-count"])
+    if count == 0:
         return None
-    return float(TEMPERATURES[int(np.argmin(statistics["nll-tempered"]))])
+    cost = statistics["nll-tempered"] + statistics["nll-runner-up"] / count
+    is_best = cost <= cost.min() + 1e-9 * count
+    return float(min(TEMPERATURES[is_best], key=lambda t: abs(np.log(t))))
 
 
-def _log_likelihood(scores: Array, labels: NDArray[np.int64]) -> Array:
-    """Return the log-probability of the right class of each image, [B]; minus infinity of an excluded one."""
-    own = _log_softmax(np.asarray(scores, dtype=np.float64))[np.arange(len(labels)), labels]
-    return np.asarray(np.where(np.isfinite(own), np.maximum(own, -_MOST_NATS), own))
+def _log_sum(logs: Array) -> Array:
+    """Return the log of the sum of the powers in each row: [B]."""
+    largest = logs.max(axis=1)
+    return np.asarray(largest + np.log(np.exp(logs - largest[:, None]).sum(axis=1)))
+
+
+def _cost(log_likelihoods: Array) -> float:
+    return float(np.minimum(-log_likelihoods, MOST_NATS).sum())
 
 
 def _log_softmax(scores: Array) -> Array:
@@ -161,10 +154,15 @@ def stretched_logits(log_probabilities: Array) -> Array:
     return np.asarray((np.arcsinh((logits - center) / _FINE_WITHIN) - low) / (high - low))
 
 
-def _auroc_state(stretched: Array, labels: NDArray[np.int64]) -> Array:
+def score_bins(log_probabilities: Array) -> NDArray[np.int64]:
+    """Return how many thresholds of the AUC each stretched logit reaches, [B, K]; `log_probabilities`: [B, K]."""
+    thresholds = np.linspace(0.0, 1.0, _NUM_THRESHOLDS)
+    return np.searchsorted(thresholds, stretched_logits(log_probabilities), side="right").astype(np.int64)
+
+
+def _auroc_state(reached: NDArray[np.int64], labels: NDArray[np.int64]) -> Array:
     """Return the state of torchmetrics' MulticlassAUROC after these images, [T, K, 2, 2], in a fiftieth of its time."""
-    num_classes = stretched.shape[1]
-    reached = np.searchsorted(np.linspace(0.0, 1.0, _NUM_THRESHOLDS), stretched, side="right")
+    num_classes = reached.shape[1]
     is_class = labels[:, None] == np.arange(num_classes)
     cells = (reached * num_classes + np.arange(num_classes)) * 2 + is_class
     counts = np.bincount(cells.ravel(), minlength=(_NUM_THRESHOLDS + 1) * num_classes * 2)
@@ -186,7 +184,7 @@ def _confusion_figures(confusion: Array) -> dict[str, Array]:
     }
 
 
-def _auc_bins(statistics: Statistics) -> list[Array]:
+def auc_bins(statistics: Statistics) -> list[Array]:
     """Return, per class that counts, the images by (rest or class, bin of their probability): [2, T + 1]."""
     state = statistics["auroc"]
     total = state[:1].sum(axis=-1)
@@ -202,26 +200,6 @@ def _auc(rest: Array, members: Array) -> Array:
     return _ratio((members * below).sum(axis=-1), members.sum(axis=-1) * rest.sum(axis=-1))
 
 
-def _mean_auc_draws(bins: list[Array], generator: np.random.Generator, num_resamples: int) -> Array:
-    """Draw the mean AUC of classes, whose images are binned as [2, T + 1] each: [num_resamples]."""
-    aucs = [_auc(*np.moveaxis(_resample(one, generator, num_resamples), 1, 0)) for one in bins]
-    drawn = _mean_defined(np.stack(aucs, axis=-1))
-    if len(bins) == 1:
-        return drawn
-    center = _mean_defined(drawn)
-    return np.asarray(np.clip(center + np.sqrt(2.0) * (drawn - center), 0.0, 1.0))
-
-
-def _resample(counts: Array, generator: np.random.Generator, num_resamples: int) -> Array:
-    """Draw as many images again from the cells of a table: [num_resamples, *counts.shape]."""
-    drawn = np.zeros((num_resamples, counts.size))
-    cells = np.flatnonzero(counts)
-    if len(cells):
-        filled = counts.reshape(-1)[cells]
-        drawn[:, cells] = generator.multinomial(round(filled.sum()), filled / filled.sum(), size=num_resamples)
-    return drawn.reshape(num_resamples, *counts.shape)
-
-
 def _ratio(numerator: Array, denominator: Array) -> Array:
     """Divide; not a number where the denominator is 0."""
     undefined = np.full(np.shape(numerator), np.nan)
@@ -232,14 +210,6 @@ def _mean_defined(values: Array) -> Array:
     """Average over the last axis what is a number; not a number where nothing is."""
     is_defined = ~np.isnan(values)
     return _ratio(np.where(is_defined, values, 0.0).sum(axis=-1), is_defined.sum(axis=-1))
-
-
-def _middle(values: Array, level: float) -> tuple[float, float] | None:
-    defined = values[~np.isnan(values)]
-    if len(defined) == 0:
-        return None
-    low, high = np.quantile(defined, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    return float(low), float(high)
 
 
 def _number(value: Array) -> float | None:

@@ -1,11 +1,17 @@
 """Which sums of the last round are fit: what no image leads to is refused, whoever sends it."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from fl_app.classification.handover import check_moments
 from fl_app.errors import FlAppError
 from fl_app.metrics.additive import Statistics
+from fl_app.metrics.classification import MOST_NATS, TEMPERATURES
+from fl_app.metrics.paired import coarse_bins
+from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
 from fl_app.strategies.admission import Refusal
+from fl_app.tasks.readings import linear_of
 
 _ROUNDING = 1e-6
 
@@ -56,24 +62,87 @@ def check_head_sums(
     Raises:
         Refusal: with the reason.
     """
-    support: dict[tuple[str, bool], np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {}
     for key, value in sums.items():
-        if "/nll" in key:  # likelihoods are no counts
-            continue
-        if (value < 0).any() or (value != np.round(value)).any():
+        is_whole = key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")) or (value == np.round(value)).all()
+        is_signed = key.endswith("/patients")  # one of them may be negative, and is checked below
+        if not is_whole or ((value < 0).any() and not is_signed):
             raise Refusal(f"its counts {key!r} are no whole numbers of at least 0")
-        if not key.endswith("/confusion"):
-            continue
-        part, reading, _, _ = key.split("/")
-        found = value.sum(axis=1)
+    heads = [key.removesuffix("confusion") for key in sums if key.endswith("/confusion")]
+    for prefix in heads:
+        part, reading, _, _ = prefix.split("/")
+        linear = f"{part}/{linear_of(reading)[0]}/linear/"
         described = {"validation": validation_counts, "test": test_counts}[part]
-        if described is not None and (found > np.array(described)).any():
-            name = "held-out" if part == "validation" else "test"
-            raise Refusal(f"it measured more {name} images than it said it holds")
-        expected = support.setdefault((part, reading == "local"), found)
-        classes_and_rest = sums[key.replace("/confusion", "/auroc")][0].sum(axis=-1)
-        if (found != expected).any() or (classes_and_rest[:, 1] != found).any():
-            raise Refusal("it measured its heads on different images")
+        _check_images(sums, prefix, linear, described)
+        _check_costs(sums, prefix)
+        _check_paired(sums, prefix, linear)
+        _check_patients(sums, prefix, linear)
+        if f"{prefix}joint" in sums:
+            _check_joint(sums, prefix, linear)
+    averaged = "validation/global/linear/confusion"
+    if averaged in sums and sums["validation/distance"].sum() != sums[averaged].sum():
+        raise Refusal("it measured the distances of other images than its heads")
+
+
+def _check_images(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+    found = sums[f"{prefix}confusion"].sum(axis=1)
+    if counts is not None and (found > np.array(counts)).any():
+        name = "held-out" if prefix.startswith("validation/") else "test"
+        raise Refusal(f"it measured more {name} images than it said it holds")
+    state = sums[f"{prefix}auroc"].sum(axis=-1)  # [T, K, 2]: at each threshold all images
+    is_whole = (state == np.stack([found.sum() - found, found], axis=-1)).all()
+    is_falling = (np.diff(sums[f"{prefix}auroc"][..., 1], axis=0) <= 0).all()
+    if (found != sums[f"{linear}confusion"].sum(axis=1)).any() or not is_whole or not is_falling:
+        raise Refusal("it measured its heads on different images")
+
+
+def _check_costs(sums: Statistics, prefix: str) -> None:
+    count = float(sums[f"{prefix}nll-count"])
+    if count > sums[f"{prefix}confusion"].sum():
+        raise Refusal("it measured the likelihoods of more images than there are")
+    costs = [sums[f"{prefix}{name}"] for name in ("nll", "nll-tempered", "nll-runner-up")]
+    plain, tempered = float(costs[0]), float(costs[1][TEMPERATURES == 1.0][0])
+    if max(float(value.max()) for value in costs) > count * MOST_NATS * (1.0 + _ROUNDING):
+        raise Refusal("its likelihoods are smaller than any that are counted")
+    if abs(plain - tempered) > _ROUNDING * max(plain, 1.0):
+        raise Refusal("its likelihoods contradict one another")
+
+
+def _check_paired(sums: Statistics, prefix: str, linear: str) -> None:
+    won, lost = sums[f"{prefix}paired"].T
+    confusion = sums[f"{prefix}confusion"]
+    right, wrong = np.diagonal(confusion), confusion.sum(axis=1) - np.diagonal(confusion)
+    if (won > right).any() or (lost > wrong).any():
+        raise Refusal("its paired counts hold more images than its confusion matrices")
+    if (right - won + lost != np.diagonal(sums[f"{linear}confusion"])).any():
+        raise Refusal("its paired counts and its confusion matrices contradict one another")
+
+
+def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
+    found = sums[f"{prefix}patients"]
+    if (found[[PATIENTS, NN]] != sums[f"{linear}patients"][[PATIENTS, NN]]).any():
+        raise Refusal("it measured its heads on the images of different patients")
+    won, lost = sums[f"{prefix}paired"].sum(axis=0)
+    images, right = float(sums[f"{prefix}confusion"].sum()), float(np.trace(sums[f"{prefix}confusion"]))
+    # Of n_p images c_p are right, and d_p of them beyond the linear head's, all of them whole numbers.
+    chains = (
+        (0.0, found[PATIENTS], images, found[NN], images**2),
+        (0.0, right, found[CC], found[NC], found[NN]),
+        (abs(won - lost), found[DD], found[NN]),
+        (found[DD], (won + lost) ** 2),
+        (abs(found[ND]), found[NN]),
+    )
+    is_ordered = all(one <= other for chain in chains for one, other in pairwise(chain))
+    matrices = gram_matrices(found, images, right, won - lost)
+    smallest = [np.linalg.eigvalsh(matrix)[0] + _ROUNDING * np.trace(matrix) for matrix in matrices]
+    if not is_ordered or (found[PATIENTS] == 0) != (images == 0) or min(smallest) < 0:
+        raise Refusal("its sums over patients are those of no patients")
+
+
+def _check_joint(sums: Statistics, prefix: str, linear: str) -> None:
+    joint = sums[f"{prefix}joint"]
+    for name, axis in ((prefix, 2), (linear, 3)):
+        if (joint.sum(axis=axis) != coarse_bins(sums[f"{name}auroc"])).any():
+            raise Refusal("its joint counts of scores and those of each head contradict one another")
 
 
 def _check_withheld(moments: Statistics) -> None:

@@ -18,13 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl_app.classification.heads import Head, linear_head, nearest_distance
+from fl_app.classification.heads import Head, linear_head, nearest_distance, predict
 from fl_app.classification.network import Classifier, embed
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.metrics.classification import blank_scores, score_statistics
+from fl_app.metrics.paired import NUM_BINS, joint_bins, paired_counts
+from fl_app.metrics.patients import NUM_SUMS, patient_sums
 
 Arrays = dict[str, NDArray[np.generic]]
+Scorer = tuple[str, str]  # reading and head
 
 PARTS = ("validation", "test")
 MEASURED_WITH = {"global": "global", "consistent": "consistent", "piggyback": "own", "local": "own"}
@@ -41,15 +44,21 @@ class HeadSet:
         heads: by what their prototypes were measured with (`global`, `consistent`, `own`), then by name.
         prototypes: [K, D] float64, of the reading that ships.
         known: [K] bool, the classes that have a prototype.
+        mapped_by: [D, D] float64, from `heads.distance_map`; None: distances are Euclidean.
+        with_joint: whether the covariances of AUCs are measured, for `classification.choose-by = "auc"`.
     """
 
     heads: dict[str, dict[str, Head]]
     prototypes: NDArray[np.float64]
     known: NDArray[np.bool_]
+    mapped_by: NDArray[np.float64] | None = None
+    with_joint: bool = False
 
     def to_arrays(self) -> Arrays:
         """Return flat arrays, for a message."""
-        arrays: Arrays = {"prototypes": self.prototypes, "known": self.known}
+        arrays: Arrays = {"prototypes": self.prototypes, "known": self.known, "with-joint": np.array(self.with_joint)}
+        if self.mapped_by is not None:
+            arrays["mapped-by"] = self.mapped_by
         for source, heads in self.heads.items():
             for name, head in heads.items():
                 key = f"{source}/{name}"
@@ -70,9 +79,11 @@ class HeadSet:
                     bool(arrays[f"{source}/{name}/normalise"]),
                 )
                 heads.setdefault(source, {})[name] = head
-        return cls(heads, arrays["prototypes"].astype(np.float64), arrays["known"].astype(np.bool_))
+        mapped_by = arrays["mapped-by"].astype(np.float64) if "mapped-by" in arrays else None
+        prototypes, known = arrays["prototypes"].astype(np.float64), arrays["known"].astype(np.bool_)
+        return cls(heads, prototypes, known, mapped_by, bool(arrays["with-joint"]))
 
-    def scorers(self, readings: Sequence[str]) -> list[tuple[str, str]]:
+    def scorers(self, readings: Sequence[str]) -> list[Scorer]:
         """Return (reading, head) of everything that is measured: each node's own layer with the reading `local`."""
         names = [("global", "linear")] if "global" in self.heads else []
         for reading in readings:
@@ -81,15 +92,24 @@ class HeadSet:
         return names
 
 
-def blank_head_sums(scorers: Sequence[tuple[str, str]], num_classes: int) -> dict[str, NDArray[np.float64]]:
+def linear_of(reading: str) -> Scorer:
+    """Return the linear head on the same network, which the heads of a reading are compared with image by image."""
+    return ("local" if reading == "local" else "global", "linear")
+
+
+def blank_head_sums(
+    scorers: Sequence[Scorer], num_classes: int, with_joint: bool = False
+) -> dict[str, NDArray[np.float64]]:
     """Return sums of 0 with the names and shapes of what `measure_heads` returns."""
-    sums = {
-        f"{part}/{reading}/{head}/{key}": value
-        for part in PARTS
-        for reading, head in scorers
-        for key, value in blank_scores(num_classes).items()
-    }
-    return sums | {"validation/distance": np.zeros(len(DISTANCE_EDGES) + 1)}
+    sums = {"validation/distance": np.zeros(len(DISTANCE_EDGES) + 1)}
+    for part in PARTS:
+        for reading, head in scorers:
+            prefix = f"{part}/{reading}/{head}/"
+            sums |= {prefix + key: value for key, value in blank_scores(num_classes).items()}
+            sums |= {prefix + "paired": np.zeros((num_classes, 2)), prefix + "patients": np.zeros(NUM_SUMS)}
+            if _has_joint(with_joint, part, reading, head):
+                sums[prefix + "joint"] = np.zeros((num_classes, 2, NUM_BINS, NUM_BINS))
+    return sums
 
 
 def measure_heads(
@@ -105,28 +125,37 @@ def measure_heads(
     Args:
         averaged: the global network, on the device.
         own: the node's own last network; None where it never trained: nothing is counted for the reading `local`.
-        heads: what the server built.
+        heads: what the server built; `global` among them.
         readings: those of the run.
         images: by part, `validation` and `test`; either may be empty.
         device: where to compute.
 
     Returns:
-        Additive sums `<part>/<reading>/<head>/<sum>`, and `validation/distance`, how many held-out images lie how far
-        from the nearest prototype in the averaged network's features: counts between DISTANCE_EDGES.
+        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics`; `paired` and, if the heads ask for
+        it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
+        (`metrics.patients`). And `validation/distance`, how many held-out images lie how far from the nearest prototype
+        in the averaged network's features: counts between DISTANCE_EDGES.
     """
-    total = blank_head_sums(heads.scorers(readings), len(heads.known))
+    total = blank_head_sums(heads.scorers(readings), len(heads.known), heads.with_joint)
     for part, chosen in images.items():
         for whose, network in (("averaged", averaged), ("own", own)):
-            if network is None:
-                continue
             scorers = [pair for pair in heads.scorers(readings) if (pair[0] == "local") == (whose == "own")]
+            if network is None or not scorers:
+                continue
+            right: dict[Scorer, list[NDArray[np.bool_]]] = {pair: [] for pair in scorers}
             for features, labels in embeddings(network, chosen, device):
-                for reading, name in scorers:
-                    scores = _head(heads, reading, name, network).scores(features)
-                    for key, value in score_statistics(scores, labels).items():
-                        total[f"{part}/{reading}/{name}/{key}"] += value
+                scores = {pair: _head(heads, *pair, network).scores(features) for pair in scorers}
+                for pair, found in scores.items():
+                    right[pair].append(predict(found) == labels)
+                    for key, value in _batch_sums(heads, part, pair, scores, labels).items():
+                        total[f"{part}/{'/'.join(pair)}/{key}"] += value
                 if whose == "averaged" and part == "validation":
                     total["validation/distance"] += _distance_counts(heads, features)
+            patients = None if chosen.patients is None else chosen.patients.cpu().numpy()
+            flags = {pair: np.concatenate([np.zeros(0, dtype=np.bool_), *parts]) for pair, parts in right.items()}
+            for pair, is_right in flags.items():
+                sums = patient_sums(patients, is_right, flags[linear_of(pair[0])])
+                total[f"{part}/{'/'.join(pair)}/patients"] += sums
     return total
 
 
@@ -158,8 +187,23 @@ def _head(heads: HeadSet, reading: str, name: str, network: Classifier) -> Head:
     return heads.heads[MEASURED_WITH[reading]][name]
 
 
+def _batch_sums(
+    heads: HeadSet, part: str, pair: Scorer, scores: Mapping[Scorer, NDArray[np.float64]], labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the sums of one head on one batch, those over patients excepted."""
+    found, linear = scores[pair], scores[linear_of(pair[0])]
+    sums = score_statistics(found, labels)
+    sums["paired"] = paired_counts(predict(found) == labels, predict(linear) == labels, labels, len(heads.known))
+    if _has_joint(heads.with_joint, part, *pair):
+        sums["joint"] = joint_bins(found, linear, labels)
+    return sums
+
+
+def _has_joint(with_joint: bool, part: str, reading: str, head: str) -> bool:
+    """Tell whether a head may ship in place of the linear one, by its AUC on these images."""
+    return with_joint and part == "validation" and reading != "local" and head != "linear"
+
+
 def _distance_counts(heads: HeadSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not heads.known.any():
-        return np.zeros(len(DISTANCE_EDGES) + 1)
-    distances = nearest_distance(heads.prototypes, heads.known, features)
+    distances = nearest_distance(heads.prototypes, heads.known, features, heads.mapped_by)
     return np.bincount(np.searchsorted(DISTANCE_EDGES, distances), minlength=len(DISTANCE_EDGES) + 1).astype(float)

@@ -47,6 +47,19 @@ def test_a_bundle_comes_back_as_it_was_saved(bundle: Bundle, tmp_path: Path) -> 
         assert np.array_equal(found.pooled[key], value)
 
 
+def test_prior_and_distance_come_back_and_an_older_bundle_opens_with_those_it_was_made_with(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    save_bundle(dataclasses.replace(bundle, prior="equal", abstain_by="mahalanobis"), tmp_path)
+    found = open_bundle(tmp_path)
+    assert (found.prior, found.abstain_by) == ("equal", "mahalanobis")
+    document = json.loads((tmp_path / "model.json").read_text())
+    older = {key: value for key, value in document.items() if key not in ("prior", "abstain-by")}
+    (tmp_path / "model.json").write_text(json.dumps(older))
+    found = open_bundle(tmp_path)
+    assert (found.prior, found.abstain_by) == ("training", "euclid")
+
+
 def test_the_same_bundle_is_saved_as_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -130,6 +143,8 @@ def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, vict
         {"format": 2},
         {"shrinkage": None},
         {"surprise": 1},
+        {"prior": "flat"},
+        {"abstain-by": "cosine"},
         {"weights-sha256": "0"},
     ],
 )

@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial.distance import mahalanobis
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from fl_app.classification.heads import HEADS, Head, build_heads, linear_head, nearest_distance, predict
+from fl_app.classification.heads import (
+    HEADS,
+    Head,
+    build_heads,
+    distance_map,
+    linear_head,
+    nearest_distance,
+    predict,
+)
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.errors import FlAppError
 
@@ -324,3 +333,48 @@ def test_the_distance_is_that_to_the_nearest_held_prototype() -> None:
 
 def test_without_a_held_prototype_everything_is_infinitely_far() -> None:
     assert nearest_distance(np.zeros((2, D)), np.zeros(2, dtype=bool), np.zeros((3, D))).tolist() == [np.inf] * 3
+
+
+@laws
+@given(seeds)
+def test_the_prior_changes_lda_alone_and_only_by_the_log_of_each_classs_share(seed: int) -> None:
+    f, labels = embeddings(seed)
+    pooled = pooled_over_sites(f, labels, 4)
+    training, equal = (build_heads(pooled, 0.1, prior)[0] for prior in ("training", "equal"))
+    for name in BUILT:
+        shift = np.log(pooled["count"] / pooled["count"].sum()) if name == "lda" else np.zeros(K)
+        np.testing.assert_allclose(training[name].bias, equal[name].bias + shift)
+        np.testing.assert_array_equal(training[name].weight, equal[name].weight)
+
+
+@laws
+@given(seeds)
+def test_the_mahalanobis_distance_is_that_of_ldas_covariance(seed: int) -> None:
+    f, labels = embeddings(seed)
+    pooled = pool([moments(f, labels)])
+    means = np.stack([f[labels == c].mean(axis=0) for c in range(K)])
+    within = (f - means[labels]).T @ (f - means[labels]) / len(f)
+    inverse = np.linalg.inv(within + 0.1 * np.trace(within) / D * np.eye(D))
+    expected = [min(mahalanobis(one, mean, inverse) for mean in means) for one in f]
+    mapped_by = distance_map(pooled, 0.1, "mahalanobis")
+    np.testing.assert_allclose(nearest_distance(means, np.full(K, True), f, mapped_by), expected, rtol=1e-8)
+
+
+@laws
+@given(seeds)
+def test_mahalanobis_distances_do_not_depend_on_the_units_of_the_features(seed: int) -> None:
+    f, labels = embeddings(seed)
+    units = np.exp(np.random.default_rng(seed).standard_normal(D))
+    found = []
+    for g in (f, f * units):
+        pooled = pool([moments(g, labels)])
+        mapped_by = distance_map(pooled, 0.0, "mahalanobis")
+        found.append(nearest_distance(pooled["sum"] / pooled["count"][:, None], np.full(K, True), g, mapped_by))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+def test_without_a_covariance_that_can_be_inverted_distances_are_euclidean() -> None:
+    f, _ = embeddings(0, K)
+    assert distance_map(pool([moments(f, np.arange(K))]), 0.1, "mahalanobis") is None  # one image a class
+    assert distance_map(pool([blank_moments(K, D)]), 0.1, "mahalanobis") is None
+    assert distance_map(pool([moments(*embeddings(0))]), 0.1, "euclid") is None

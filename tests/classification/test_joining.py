@@ -1,5 +1,6 @@
 """A new site's sums join a finished model."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from fl_app.classification.prediction import classify
 from fl_app.errors import DataError, OptionError
 from tests.classification.bundles import CPU, make_bundle, make_images, make_network
 
+PRIORS = ("equal", "training")
 Sums = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
 
 
@@ -32,6 +34,16 @@ def test_adding_a_site_equals_a_run_that_had_it_from_the_start(bundle: Bundle) -
         assert np.allclose(later.pooled[key], value, rtol=1e-12)
     for name in ("nearest-mean", "cosine", "lda", "fedcof"):
         assert np.allclose(later.heads[name].weight, from_the_start.heads[name].weight, rtol=1e-6)
+
+
+def test_a_joining_site_leaves_the_prior_as_it_is(bundle: Bundle) -> None:
+    equal, training = (
+        add_site(dataclasses.replace(bundle, prior=prior), "site-2", sums((40, 0, 9), 2)) for prior in PRIORS
+    )
+    assert (equal.prior, training.prior) == PRIORS
+    shift = training.heads["lda"].bias - equal.heads["lda"].bias
+    count = training.pooled["count"]
+    assert np.allclose(shift, np.log(count / count.sum()))
 
 
 def test_the_order_in_which_sites_join_does_not_matter(bundle: Bundle) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fl_app.classification.bundle import Bundle
-from fl_app.classification.heads import HEADS
+from fl_app.classification.heads import HEADS, distance_map
 from fl_app.classification.prediction import classify
 from fl_app.errors import DataError, FlAppError, OptionError
 from tests.classification.bundles import CPU, make_bundle, make_images
@@ -70,6 +70,18 @@ def test_distances_are_euclidean_and_to_the_nearest_prototype(bundle: Bundle) ->
         features = bundle.build_network().embed(images.float() / 127.5 - 1.0).double().numpy()
     lengths = np.linalg.norm(features[:, None] - bundle.prototypes[None, :2], axis=2).min(axis=1)
     assert np.allclose(classify(bundle, images, None, CPU).distances, lengths, atol=1e-5)
+
+
+def test_distances_are_those_of_the_classifiers_rule(bundle: Bundle) -> None:
+    images = make_images((2, 2, 2), 5).images
+    features = bundle.build_network().embed(images.float() / 127.5 - 1.0).detach().double().numpy()
+    by_covariance = dataclasses.replace(bundle, abstain_by="mahalanobis")
+    mapped_by = distance_map(bundle.pooled, bundle.shrinkage, "mahalanobis")
+    assert mapped_by is not None
+    points = bundle.prototypes[:2] @ mapped_by
+    expected = np.linalg.norm((features @ mapped_by)[:, None] - points, axis=2).min(axis=1)
+    assert np.allclose(classify(by_covariance, images, None, CPU).distances, expected, rtol=1e-4)
+    assert not np.allclose(classify(bundle, images, None, CPU).distances, expected, rtol=0.1)
 
 
 def test_an_image_far_from_every_prototype_gets_no_answer(bundle: Bundle) -> None:

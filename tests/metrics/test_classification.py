@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medmnist.evaluator import getACC, getAUC
-from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.classification import MulticlassAUROC
@@ -15,30 +14,18 @@ from benchmarks.exact_auc import exact_auc
 from fl_app.errors import FlAppError
 from fl_app.metrics.additive import add
 from fl_app.metrics.classification import (
+    TEMPERATURES,
     best_temperature,
     blank_scores,
     figures,
-    intervals,
     score_statistics,
     stretched_logits,
 )
+from tests.metrics.scores import scored
 
-Array = NDArray[np.float64]
-Labels = NDArray[np.int64]
 laws = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
-
-
-def scored(
-    seed: int, count: int = 300, num_classes: int = 4, certainty: float = 2.0, skill: float = 1.0
-) -> tuple[Array, Labels]:
-    """Scores that know a bit of their labels; `certainty` scales the scores without changing who wins."""
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, num_classes, count)
-    scores = generator.standard_normal((count, num_classes))
-    scores[np.arange(count), labels] += skill
-    return certainty * scores, labels
 
 
 @laws
@@ -160,7 +147,6 @@ def test_a_data_set_of_one_class_has_no_auc(count: int) -> None:
     ours = figures(statistics)
     assert ours["auc"] is None
     assert ours["accuracy"] == (1.0 if count else None)
-    assert intervals(statistics, np.random.default_rng(0))["auc"] is None
 
 
 def test_an_image_of_an_excluded_class_is_wrong_and_has_no_likelihood() -> None:
@@ -194,9 +180,43 @@ def test_the_best_temperature_takes_back_what_a_head_is_too_sure() -> None:
     assert surer == pytest.approx(20.0 * sure, rel=0.3)  # the grid's step is a quarter
 
 
-def test_a_timid_head_is_made_no_surer() -> None:
-    scores, labels = scored(0)
-    assert best_temperature(score_statistics(0.01 * scores, labels)) == 1.0
+def test_the_best_temperature_gives_back_what_a_head_is_too_timid() -> None:
+    scores, labels = scored(0, 4000)
+    plain, timid = (best_temperature(score_statistics(factor * scores, labels)) for factor in (1.0, 0.25))
+    assert plain is not None and timid is not None
+    assert timid < 1.0
+    assert timid == pytest.approx(0.25 * plain, rel=0.15)
+
+
+def test_a_plain_softmax_of_the_truth_keeps_temperature_1() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.standard_normal((20_000, 4))
+    labels = (scores + generator.gumbel(size=scores.shape)).argmax(axis=1)
+    assert best_temperature(score_statistics(scores, labels)) == 1.0
+
+
+@pytest.mark.parametrize("factor", [0.02, 1.0, 50.0])
+@pytest.mark.parametrize("count", [3, 20, 200])
+def test_a_few_images_that_are_all_right_ask_for_no_certainty(count: int, factor: float) -> None:
+    scores = factor * np.tile([4.0, 0.0, -1000.0], (count, 1))
+    temperature = best_temperature(score_statistics(scores, np.zeros(count, dtype=np.int64)))
+    assert temperature is not None
+    sure = softmax(scores[0] / temperature)[0]
+    # One image more, which is wrong: n of n + 1, to within half a step of the temperatures or at their end.
+    logit, step = np.log(count), 10.0**0.06
+    at_the_end = temperature in (TEMPERATURES[0], TEMPERATURES[-1])
+    assert 1.0 / (1.0 + np.exp(-logit / step)) <= sure <= 1.0 / (1.0 + np.exp(-logit * step)) or at_the_end
+    assert sure <= (count + 1.0) / (count + 2.0) + 0.03
+
+
+def test_a_head_that_knows_one_class_alone_keeps_temperature_1() -> None:
+    scores = np.tile([3.0, -np.inf], (5, 1))
+    assert best_temperature(score_statistics(scores, np.zeros(5, dtype=np.int64))) == 1.0
+
+
+def test_the_likelihoods_at_temperature_1_are_the_plain_ones() -> None:
+    statistics = score_statistics(*scored(0))
+    assert statistics["nll-tempered"][TEMPERATURES == 1.0].tolist() == [pytest.approx(float(statistics["nll"]))]
 
 
 def test_without_images_there_is_no_best_temperature() -> None:
@@ -208,65 +228,6 @@ def test_arrays_that_cannot_be_written_are_measured() -> None:
     scores.setflags(write=False)
     labels.setflags(write=False)
     assert figures(score_statistics(scores, labels))["n"] == 300
-
-
-def test_the_same_seed_gives_the_same_intervals() -> None:
-    statistics = score_statistics(*scored(0))
-    one, other = (intervals(statistics, np.random.default_rng(7), 100) for _ in range(2))
-    assert one == other
-
-
-@laws
-@given(seeds)
-def test_an_interval_lies_about_the_figure(seed: int) -> None:
-    statistics = score_statistics(*scored(seed))
-    ours, bounds = figures(statistics), intervals(statistics, np.random.default_rng(seed), 200)
-    assert set(bounds) == set(FIGURES)
-    for name in FIGURES:
-        low, high = bounds[name] or (1.0, 0.0)
-        assert 0.0 <= low < ours[name] < high <= 1.0
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_intervals_shrink_with_the_root_of_the_number_of_images(name: str) -> None:
-    widths = []
-    for count in (400, 6400):
-        low, high = intervals(score_statistics(*scored(0, count)), np.random.default_rng(0))[name] or (0.0, 0.0)
-        widths.append(high - low)
-    assert widths[0] / widths[1] == pytest.approx(4.0, rel=0.25)
-
-
-@pytest.mark.parametrize("num_classes", [2, 3])
-def test_intervals_cover_the_truth_about_as_often_as_they_say(num_classes: int) -> None:
-    truth = figures(score_statistics(*scored(99, 50_000, num_classes)))
-    trials = 40
-    covered = dict.fromkeys(FIGURES, 0)
-    for trial in range(trials):
-        statistics = score_statistics(*scored(trial, 150, num_classes))
-        for name, bounds in intervals(statistics, np.random.default_rng(trial), 100, level=0.9).items():
-            low, high = bounds or (1.0, 0.0)
-            covered[name] += low <= truth[name] <= high
-    assert min(covered.values()) >= 0.8 * trials
-
-
-def test_a_higher_level_gives_a_wider_interval() -> None:
-    statistics = score_statistics(*scored(0))
-    narrow, wide = (intervals(statistics, np.random.default_rng(0), 200, level)["accuracy"] for level in (0.5, 0.99))
-    assert narrow is not None
-    assert wide is not None
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_images_have_no_interval(count: int) -> None:
-    statistics = score_statistics(*scored(0, count))
-    assert intervals(statistics, np.random.default_rng(0)) == dict.fromkeys(FIGURES)
-
-
-def test_a_class_without_images_does_not_break_the_intervals() -> None:
-    scores, labels = scored(0)
-    statistics = score_statistics(scores[labels != 2], labels[labels != 2])
-    assert all(intervals(statistics, np.random.default_rng(0), 100).values())
 
 
 def test_measuring_does_not_touch_the_random_state() -> None:

@@ -1,0 +1,149 @@
+"""Intervals of a classifier's figures, in closed form from sums that add up over nodes.
+
+Each figure is treated as the share of right images among m independent ones. m is chosen so that this share has the
+figure's variance, and Wilson's interval of the share is the figure's. So an interval has width at 0 and at 1, and
+images of one patient count less than those of several. For shares of clustered samples Franco et al. (Journal of Survey
+Statistics and Methodology 7, 2019) compare such intervals.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from fl_app.metrics.additive import Statistics
+from fl_app.metrics.classification import auc_bins, figures
+from fl_app.metrics.patients import CC, PATIENTS, degrees_factor, design_effect
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+
+_PRIOR_WRONG = 1.0  # images in which patients are taken to be alike altogether: see `design_effect`
+_ADDED_ERRORS = 0.1  # wrong images that are added to a variance, so that it is not 0
+
+
+def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval | None]:
+    """Return the intervals of figures.
+
+    The sums do not say how the AUCs of several classes hang together: the variance of their mean is taken to be twice
+    that of independent ones.
+
+    Args:
+        statistics: added; with `patients`, from `patients.patient_sums`, or without if every image is independent.
+        level: the share of repeated samples whose interval holds the true figure.
+
+    Returns:
+        `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None if a figure is not defined.
+    """
+    found = figures(statistics)
+    confusion = statistics["confusion"]
+    if found["n"] == 0:
+        return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
+    share = _independent_share(statistics, level)
+    images = {
+        "accuracy": float(found["n"]),
+        "balanced-accuracy": _recall_images(confusion),
+        "auc": _auc_images(found["auc"], auc_bins(statistics)),
+        "macro-f1": _f1_images(found["macro-f1"], confusion),
+    }
+    return {
+        name: None if found[name] is None else wilson(found[name], share * worth, level)
+        for name, worth in images.items()
+    }
+
+
+def wilson(share: float, num_images: float, level: float, is_plain: bool = False) -> Interval:
+    """Return Wilson's interval of a share of independent images, a little longer next to 0 and 1.
+
+    There it misses the truth too often; the end on the side of 0 or 1 is then that of a Poisson variable (Brown, Cai
+    and DasGupta, Statistical Science 16, 2001, section 4.1.1).
+
+    Args:
+        share: of right images.
+        num_images: need not be whole.
+        level: of the interval.
+        is_plain: whether it is Wilson's own, without that.
+    """
+    z = float(stats.norm.ppf(0.5 + level / 2.0))
+    center = (share + z**2 / (2.0 * num_images)) / (1.0 + z**2 / num_images)
+    half = z * np.sqrt(share * (1.0 - share) / num_images + (z / (2.0 * num_images)) ** 2) / (1.0 + z**2 / num_images)
+    low, high = float(center - half), float(center + half)
+    few = 2.5 if num_images < 50.5 else 3.5
+    right, wrong = num_images * share, num_images * (1.0 - share)
+    if not is_plain and wrong < min(few, right):
+        high = max(high, 1.0 - _poisson_low(wrong, level) / num_images)
+    if not is_plain and right < min(few, wrong):
+        low = min(low, _poisson_low(right, level) / num_images)
+    return float(max(low, 0.0)), float(min(high, 1.0))
+
+
+def _poisson_low(count: float, level: float) -> float:
+    return 0.0 if count <= 0 else float(stats.chi2.ppf(1.0 - level, 2.0 * count) / 2.0)
+
+
+def _independent_share(statistics: Statistics, level: float) -> float:
+    """Return how many independent images one image is worth, between 0 and 1."""
+    if "patients" not in statistics:
+        return 1.0
+    sums, confusion = statistics["patients"], statistics["confusion"]
+    num_images, num_right = float(confusion.sum()), float(np.trace(confusion))
+    effect = design_effect(sums, num_images, num_right, num_right, CC, _PRIOR_WRONG)
+    return 1.0 / (effect * degrees_factor(level, num_images, float(sums[PATIENTS])) ** 2)
+
+
+def _recall_images(confusion: Array) -> float:
+    """Return how many images the mean recall is worth.
+
+    A class of few images that are all right has no variance of its own: half an image more is right and half one wrong
+    in each class (Jeffreys' prior).
+    """
+    support = confusion.sum(axis=1)
+    held = support > 0
+    recall = (np.diagonal(confusion)[held] + 0.5) / (support[held] + 1.0)
+    mean = recall.mean()
+    return float(mean * (1.0 - mean) / (recall * (1.0 - recall) / support[held]).sum() * len(recall) ** 2)
+
+
+def _f1_images(f1: float, confusion: Array) -> float:
+    """Return how many images the macro F1 is worth: delta method (Takahashi et al., Applied Intelligence 52, 2022)."""
+    support, correct = confusion.sum(axis=1), np.diagonal(confusion)
+    held = support > 0
+    both = np.maximum(support + confusion.sum(axis=0), 1.0)
+    weight = np.where(held, 2.0 * correct / both, 0.0) / both
+    gradient = np.diag(np.where(held, 2.0, 0.0) / both) - weight[:, None] - weight[None, :]
+    number = np.count_nonzero(held)
+    variance = float((confusion * gradient**2).sum() / number**2)
+    return _worth(f1, variance, float(number**2 / (1.0 / support[held]).sum()))
+
+
+def _auc_images(auc: float | None, bins: list[Array]) -> float:
+    """Return how many images the mean AUC is worth.
+
+    By the variance of DeLong et al. (Biometrics 44, 1988) of each class; at 1, where that is 0, as in the score
+    interval of Newcombe (Statistics in Medicine 25, 2006, method 5).
+    """
+    variances, at_one = [], []
+    for rest, members in bins:
+        num_rest, num_members = rest.sum(), members.sum()
+        if min(num_rest, num_members) == 0:
+            continue
+        below = (np.cumsum(rest) - 0.5 * rest) / num_rest
+        above = 1.0 - (np.cumsum(members) - 0.5 * members) / num_members
+        variances.append(_variance_of_mean(below, members) + _variance_of_mean(above, rest))
+        at_one.append((1.0 + (num_rest + num_members - 2.0) / 4.0) / (num_rest * num_members))
+    if auc is None:
+        return 0.0
+    dependence = 1.0 if len(bins) == 1 else 2.0
+    shared = dependence / len(variances) ** 2
+    return _worth(auc, shared * sum(variances), 1.0 / (shared * sum(at_one)))
+
+
+def _worth(figure: float, variance: float, at_one: float) -> float:
+    """Return of how many images a share with this variance is; `at_one` if it is 1 or 0 and has none."""
+    added = _ADDED_ERRORS / at_one
+    return (figure * (1.0 - figure) + added) / (variance + added / at_one)
+
+
+def _variance_of_mean(values: Array, counts: Array) -> float:
+    number = counts.sum()
+    mean = (counts * values).sum() / number
+    return float((counts * (values - mean) ** 2).sum() / max(number - 1.0, 1.0) / number)

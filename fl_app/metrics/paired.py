@@ -1,0 +1,150 @@
+"""Whether one head beats another on the same images, from sums that add up over nodes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from fl_app.metrics.additive import Statistics
+from fl_app.metrics.classification import NUM_SCORE_BINS, figures, score_bins
+from fl_app.metrics.patients import DD, PATIENTS, degrees_factor, design_effect
+
+Array = NDArray[np.float64]
+
+_FINE_BINS_EACH = 4  # of the AUC's bins make one here
+NUM_BINS = (NUM_SCORE_BINS + _FINE_BINS_EACH - 1) // _FINE_BINS_EACH
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A head's figure minus the other one's, and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def paired_counts(is_right: NDArray[np.bool_], linear: NDArray[np.bool_], labels: NDArray[np.int64], k: int) -> Array:
+    """Count the images on which one head alone is right.
+
+    Args:
+        is_right: [B], whether the head is.
+        linear: [B], whether the linear head is.
+        labels: [B].
+        k: number of classes.
+
+    Returns:
+        [K, 2]: by true class, images that the head alone has right, and that the linear head alone has right.
+    """
+    won = np.bincount(labels[is_right & ~linear], minlength=k)
+    lost = np.bincount(labels[linear & ~is_right], minlength=k)
+    return np.stack([won, lost], axis=1).astype(np.float64)
+
+
+def joint_bins(scores: Array, linear: Array, labels: NDArray[np.int64]) -> Array:
+    """Count images by how likely both heads hold a class, for the covariance of their AUCs.
+
+    Args:
+        scores: [B, K], of the head.
+        linear: [B, K], of the linear head.
+        labels: [B].
+
+    Returns:
+        [K, 2, C, C]: by class, whether the image is of it, bin of the linear head and bin of the head; a bin is four of
+        those of `score_statistics`' `auroc`, C = NUM_BINS.
+    """
+    num_classes = scores.shape[1]
+    if len(scores) == 0:
+        return np.zeros((num_classes, 2, NUM_BINS, NUM_BINS))
+    bins = [score_bins(special.log_softmax(values, axis=1)) // _FINE_BINS_EACH for values in (linear, scores)]
+    is_class = (labels[:, None] == np.arange(num_classes)).astype(np.int64)
+    cells = ((np.arange(num_classes) * 2 + is_class) * NUM_BINS + bins[0]) * NUM_BINS + bins[1]
+    counts = np.bincount(cells.ravel(), minlength=num_classes * 2 * NUM_BINS**2)
+    return counts.reshape(num_classes, 2, NUM_BINS, NUM_BINS).astype(np.float64)
+
+
+def coarse_bins(auroc: Array) -> Array:
+    """Return the images in the coarse bins of one head: [K, 2, C], from the `auroc` of `score_statistics`."""
+    total = auroc[:1].sum(axis=-1)
+    reaching = np.concatenate([total, auroc[..., 1], np.zeros_like(total)])
+    fine = np.moveaxis(reaching[:-1] - reaching[1:], 0, -1)
+    padded = np.zeros((*fine.shape[:-1], NUM_BINS * _FINE_BINS_EACH))
+    padded[..., : fine.shape[-1]] = fine
+    return np.asarray(padded.reshape(*fine.shape[:-1], NUM_BINS, _FINE_BINS_EACH).sum(axis=-1))
+
+
+def difference(head: Statistics, linear: Statistics, by: str, confidence: float) -> Difference | None:
+    """Return by how much a head's figure exceeds the linear head's, with a paired interval.
+
+    One image more that the head alone has right and one that the linear head alone has right are added, as Bonett and
+    Price (Psychological Methods 17, 2012) do, so that a few images never decide: for accuracy their interval is
+    this one. If patients are known, the variance is multiplied by the design effect of the difference in
+    accuracy.
+
+    Args:
+        head: added `score_statistics` with `paired`, `patients` and, by `auc`, `joint`.
+        linear: the linear head's, on the same images.
+        by: accuracy, balanced-accuracy or auc.
+        confidence: of the interval, from 0 to below 1; 0 gives the interval no width.
+
+    Returns:
+        None if the figure is not defined.
+    """
+    found = [figures(statistics)[by] for statistics in (head, linear)]
+    if found[0] is None or found[1] is None:
+        return None
+    if by == "auc":
+        center, variance = found[0] - found[1], _auc_variance(head["joint"])
+    else:
+        center, variance = _share_difference(head, by)
+    won, lost = head["paired"].sum(axis=0)
+    num_images = float(head["confusion"].sum())
+    sums = head["patients"]
+    effect = design_effect(sums, num_images, float(won - lost), float(won + lost), DD, prior=2.0)
+    factor = degrees_factor(confidence, num_images, float(sums[PATIENTS]))
+    half = float(stats.norm.ppf(0.5 + confidence / 2.0)) * factor * float(np.sqrt(variance * effect))
+    return Difference(found[0] - found[1], center - half, center + half)
+
+
+def _share_difference(head: Statistics, by: str) -> tuple[float, float]:
+    """Return the shrunk difference of accuracies, or of mean recalls, and its variance."""
+    counts, support = head["paired"], head["confusion"].sum(axis=1)
+    if by == "accuracy":
+        counts, support = counts.sum(axis=0, keepdims=True), support.sum(keepdims=True)
+    counts, support = counts[support > 0], support[support > 0]
+    number = len(support)
+    won, lost = ((counts + 1.0 / number) / (support + 2.0 / number)[:, None]).T
+    variances = (won + lost - (won - lost) ** 2) / (support + 2.0 / number)
+    return float((won - lost).mean()), float(variances.sum()) / number**2
+
+
+def _auc_variance(joint: Array) -> float:
+    """Return the variance of the difference of two mean AUCs (DeLong et al., Biometrics 44, 1988).
+
+    Two images are added that the heads rank at random, shared equally by the classes, of them and beside them. The
+    classes' differences are taken to hang together as in `intervals`.
+    """
+    classes = [1] if len(joint) == 2 else range(len(joint))
+    defined = [joint[label] for label in classes if joint[label].sum(axis=(1, 2)).min() > 0]
+    added = 2.0 / len(defined)
+    variances = []
+    for rest, members in defined:
+        below = [_ranks(rest.sum(axis=1 - head)) for head in (0, 1)]
+        above = [1.0 - _ranks(members.sum(axis=1 - head)) for head in (0, 1)]
+        variances.append(_variance(below, members, added) + _variance(above, rest, added))
+    dependence = 1.0 if len(classes) == 1 else 2.0
+    return dependence * float(sum(variances)) / len(variances) ** 2
+
+
+def _ranks(counts: Array) -> Array:
+    """Return which share of the images lies below each bin, ties half."""
+    return np.asarray((np.cumsum(counts) - 0.5 * counts) / counts.sum())
+
+
+def _variance(ranks: list[Array], counts: Array, added: float) -> float:
+    """Return the variance of the mean of the differences between two heads' ranks, of images counted in joint bins."""
+    differences = ranks[1][None, :] - ranks[0][:, None]
+    mean = (counts * differences).sum() / counts.sum()
+    squares = (counts * (differences - mean) ** 2).sum() + added / 6.0  # two independent ranks have 1/12 each
+    return float(squares / (counts.sum() + added) ** 2)

@@ -1,0 +1,152 @@
+"""Which measurements of heads a site may send: all that images lead to, and none that contradict themselves."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.moments import measure_moments, pool
+from fl_app.data.images import ImageSet
+from fl_app.metrics.additive import add
+from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
+from fl_app.strategies.admission import Refusal, check_statistics
+from fl_app.strategies.sums_admission import check_head_sums
+from fl_app.tasks.readings import HeadSet, blank_head_sums, measure_heads
+from tests.classification.bundles import CPU, make_images, make_network
+
+Array = NDArray[np.float64]
+Sums = dict[str, Array]
+READINGS = ("consistent", "local")
+HEAD = "validation/consistent/lda"
+
+
+def head_set(with_joint: bool = True) -> HeadSet:
+    network = make_network()
+    pooled = pool([measure_moments(network, make_images((20, 15, 12), seed), CPU, 1) for seed in range(2)])
+    layer = network.linear
+    weight, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+    heads = {"global": {"linear": linear_head(weight, bias, [True] * 3)}, "consistent": build_heads(pooled, 0.1)[0]}
+    heads["own"] = heads["consistent"]
+    prototypes = pooled["sum"] / pooled["count"][:, None]
+    return HeadSet(heads, prototypes, pooled["count"] > 0, with_joint=with_joint)
+
+
+def hard_images(seed: int, count: int, num_patients: int | None) -> ImageSet:
+    """Images of whose labels a third is wrong; patients, if wanted, of several images each."""
+    generator = np.random.default_rng(seed)
+    counts = tuple(int(n) for n in generator.multinomial(count, [0.5, 0.3, 0.2]))
+    images = make_images(counts, seed)
+    labels = torch.from_numpy(np.where(generator.random(count) < 0.3, generator.integers(0, 3, count), images.labels))
+    patients = None if num_patients is None else torch.from_numpy(generator.integers(0, num_patients, count))
+    return ImageSet(images.images, labels, images.class_names, patients)
+
+
+def measure(images: ImageSet, heads: HeadSet | None = None) -> Sums:
+    network = make_network()
+    return measure_heads(network, network, heads or head_set(), READINGS, {"validation": images}, CPU)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.sampled_from([None, 1, 2, 5, 12, 40]), st.booleans())
+def test_what_is_measured_of_any_images_is_admitted(
+    seed: int, count: int, num_patients: int | None, with_joint: bool
+) -> None:
+    heads = head_set(with_joint)
+    images = hard_images(seed, count, num_patients)
+    sums = measure(images, heads)
+    check_statistics(sums, blank_head_sums(heads.scorers(READINGS), 3, with_joint))
+    check_head_sums(sums, images.class_counts().tolist())
+    check_head_sums(sums, None)
+
+
+def test_the_sums_of_no_image_are_admitted() -> None:
+    check_head_sums(blank_head_sums(head_set().scorers(READINGS), 3, True), [0, 0, 0])
+
+
+def changed(key: str, position: tuple[int, ...], by: float) -> Callable[[Sums], None]:
+    def change(sums: Sums) -> None:
+        sums[key][position] += by
+
+    return change
+
+
+def moved_images(sums: Sums) -> None:
+    """Leave every margin as it is, and let the head win on more images than it has right."""
+    sums[f"{HEAD}/paired"][0] += 1000.0
+
+
+def other_joint(sums: Sums) -> None:
+    cells = np.argwhere(sums[f"{HEAD}/joint"][0, 0] > 0)
+    sums[f"{HEAD}/joint"][0, 0][tuple(cells[0])] -= 1.0
+    sums[f"{HEAD}/joint"][0, 0][32, 32] += 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (changed(f"{HEAD}/paired", (0, 0), 0.5), "no whole numbers"),
+        (changed(f"{HEAD}/paired", (0, 0), -1000.0), "no whole numbers"),
+        (changed(f"{HEAD}/paired", (0, 0), 1.0), "contradict one another"),
+        (changed(f"{HEAD}/paired", (0, 1), 1.0), "contradict one another"),
+        (moved_images, "more images than its confusion"),
+        (changed(f"{HEAD}/patients", (PATIENTS,), 1.0), "different patients"),
+        (changed(f"{HEAD}/patients", (NN,), -1.0), "different patients"),
+        (changed(f"{HEAD}/patients", (CC,), -1000.0), "no patients"),
+        (changed(f"{HEAD}/patients", (CC,), 1000.0), "no patients"),
+        (changed(f"{HEAD}/patients", (NC,), 1e6), "no patients"),
+        (changed(f"{HEAD}/patients", (NC,), 0.5), "no whole numbers"),
+        (changed(f"{HEAD}/patients", (DD,), -1000.0), "no patients"),
+        (changed(f"{HEAD}/patients", (DD,), 1e6), "no patients"),
+        (changed(f"{HEAD}/patients", (ND,), 1e6), "no patients"),
+        (changed(f"{HEAD}/patients", (ND,), -1e6), "no patients"),
+        (other_joint, "joint counts"),
+        (changed(f"{HEAD}/auroc", (5, 0, 0), 1.0), "different images"),
+        (changed(f"{HEAD}/nll-count", (), 1.0), "more images than there are"),
+        (changed(f"{HEAD}/nll-count", (), -0.5), "no whole numbers"),
+        (changed(f"{HEAD}/nll", (), 5.0), "likelihoods contradict"),
+        (changed(f"{HEAD}/nll-tempered", (3,), 1e9), "smaller than any"),
+        (changed(f"{HEAD}/nll-runner-up", (3,), 1e9), "smaller than any"),
+        (changed(f"{HEAD}/nll-runner-up", (3,), -1e9), "at least 0"),
+        (changed("validation/distance", (200,), 1.0), "distances of other images"),
+        (changed("validation/distance", (200,), -1.0), "no whole numbers|distances of other images"),
+    ],
+)
+def test_a_measurement_that_contradicts_itself_is_refused(change: Callable[[Sums], None], reason: str) -> None:
+    sums = measure(hard_images(0, 60, 20))
+    check_head_sums(sums, None)
+    change(sums)
+    with pytest.raises(Refusal, match=reason):
+        check_head_sums(sums, None)
+
+
+def test_patients_who_were_counted_without_their_images_are_refused() -> None:
+    sums = measure(hard_images(0, 60, 20))
+    for key in sums:
+        if key.startswith("validation") and key.endswith("/patients"):
+            sums[key][PATIENTS] += 1000.0
+    with pytest.raises(Refusal, match="no patients"):
+        check_head_sums(sums, None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_a_site_sends_is_admitted_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    sums = measure(SOME_IMAGES, SOME_HEADS)
+    for _ in range(data.draw(st.integers(1, 4))):
+        key = data.draw(st.sampled_from(sorted(sums)))
+        flat = sums[key].reshape(-1)
+        value = data.draw(st.one_of(st.integers(-(10**6), 10**14), st.floats(-1e14, 1e14)))
+        flat[data.draw(st.integers(0, len(flat) - 1))] = float(value)
+    try:
+        check_head_sums(sums, None)
+    except Refusal:
+        return
+    add([sums])
+
+
+SOME_IMAGES, SOME_HEADS = hard_images(3, 20, 8), head_set()
