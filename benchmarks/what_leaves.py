@@ -58,8 +58,8 @@ _EXPLAINED = {
     r"statistics/.*/paired": "held-out or test images of each class that a head alone has right, and that the "
     "network's own last layer alone has right",
     r"statistics/.*/patients": "number of patients of the held-out or test images (of images if patients are not "
-    "known), and sums over them of squares and products of each one's number of images and of right ones; a site with fewer than 5 "
-    "sends these sums as if all its images were one patient's",
+    "known), and sums over them of squares and products of each one's number of images and of right ones; a site with "
+    "fewer than 5 sends these sums as if all its images were one patient's",
     r"statistics/.*/joint": "held-out or test images counted by the scores of a head and of the network's own "
     'last layer together, in 33 x 33 bins a class, with `classification.choose-by = "auc"` alone',
     r"statistics/validation/distance": "held-out images counted by distance from the nearest prototype",
