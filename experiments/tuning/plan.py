@@ -5,6 +5,9 @@ time, with a quarter of the epochs. `fashion-options` does it again on Fashion-M
 `search` looks for the batch and the step size of the federated and of the centralised training, equally many settings
 each, by the loss of held-out images; `fashion` then trains both to the end with the settings that won. Samples are
 judged by `benchmarks.image_quality`.
+
+`strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of
+held-out images; `strategies-final` then runs the winners with three other seeds.
 """
 
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ _PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 _ALWAYS: Options = {
     "tasks": "diffusion",
-    "recipe": "diffusion",
+    "recipe": "tuning",
     "gallery-every": 0,
     "checkpoint-every": 1000,
     # Under Dirichlet 0.5 a node with many images makes an update that is 10 times as long as others.
@@ -122,9 +125,35 @@ def _search() -> list[Setting]:
     return settings
 
 
+def _strategies() -> list[Setting]:
+    common: Options = {
+        "tasks": "classification",
+        "data.source": "fashion-mnist",
+        "data.limit": 3000,
+        "partition.alpha": 0.1,
+        "classification.num-rounds": 10,
+    }
+    grid: list[tuple[str, str, tuple[float, ...]]] = [
+        ("FedAvg", "classification.learning-rate", (0.0005, 0.001, 0.002, 0.004)),
+        ("FedProx", "strategy.proximal-mu", (0.001, 0.01, 0.1, 1.0)),
+        ("FedAdam", "strategy.eta", (0.003, 0.01, 0.03, 0.1)),
+    ]
+    return [
+        Setting(
+            f"strategies-{strategy.lower()}-{value:g}",
+            10,
+            {**common, "classification.strategy": strategy, option: value},
+            seeds=(100, 101),
+        )
+        for strategy, option, values in grid
+        for value in values
+    ]
+
+
 GROUPS: dict[str, list[Setting]] = {
     "digits": _digits(),
     "digits-options": _digits_options(),
     "fashion-options": _fashion_options(),
     "search": _search(),
+    "strategies": _strategies(),
 }

@@ -1,22 +1,23 @@
-"""Run a group of the experiment on diffusion, one run after the other, each in a process of its own.
+"""Run a group of the experiment on training, one run after the other, each in a process of its own.
 
 Finished runs are passed over; a run that was stopped starts anew.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from experiments.diffusion.plan import GROUPS, Setting
+from experiments.tuning.plan import GROUPS, Setting
 from fl_app.artifacts import RunFolder, read_status
 
 
 def main() -> None:
     """Read the arguments and do what they say."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.diffusion", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.tuning", description=__doc__)
     parser.add_argument("group", choices=list(GROUPS))
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run folders")
     parser.add_argument("--only", nargs="*", metavar="SETTING", help="names of settings (default: all)")
@@ -42,20 +43,34 @@ def _run(setting: Setting, seed: int, out: Path) -> bool:
     """Run a setting in a process of its own; return whether it ended well."""
     name = f"{setting.name}-seed-{seed}"
     folder = out / name
-    if (folder / "diffusion" / "model").is_dir():
+    if folder.is_dir() and read_status(RunFolder(folder)).get("state") in ("completed", "degraded"):
         return True
     shutil.rmtree(folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     group = next(group for group, settings in GROUPS.items() if setting in settings)
-    command = [sys.executable, "-m", "experiments.diffusion", group, "--out", str(out)]
+    command = [sys.executable, "-m", "experiments.tuning", group, "--out", str(out)]
     with (out / f"{name}.log").open("w") as log:
         code = subprocess.call([*command, "--one", setting.name, "--seeds", str(seed)], stdout=log, stderr=log)
-    lines = RunFolder(folder).read_metrics() if folder.is_dir() else []
-    loss = lines[-1]["validation-loss"] if lines else None
-    state = read_status(RunFolder(folder)).get("state") if folder.is_dir() else "none"
-    print(f"{name}: {state}, last validation loss {loss}, {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{name}: {_outcome(folder)}, {time.monotonic() - started:.0f} s", flush=True)
     return code == 0
+
+
+def _outcome(folder: Path) -> str:
+    """Return how a run ended and what its held-out images say: the last loss, and accuracies by head."""
+    if not folder.is_dir():
+        return "no run folder"
+    run = RunFolder(folder)
+    lines, exchanges = run.read_metrics(), sorted(folder.glob("classification/prototypes/round-*.json"))
+    text = (
+        f"{read_status(run).get('state')}, last held-out loss {lines[-1]['validation-loss']:.4f}" if lines else "none"
+    )
+    if exchanges:
+        rows = json.loads(exchanges[-1].read_text(encoding="utf-8"))["results"]
+        for part in ("validation", "test"):
+            found = [f"{row['head']} {row['figures']['accuracy']:.4f}" for row in rows if row["part"] == part]
+            text += f"; {part}: {', '.join(found)}"
+    return text
 
 
 def _run_one(setting: Setting, seed: int, out: Path) -> None:
