@@ -6,15 +6,17 @@ time, with a quarter of the epochs. `fashion-options` does it again on Fashion-M
 each, by the loss of held-out images; `fashion` then trains both to the end with the settings that won. Samples are
 judged by `benchmarks.image_quality`.
 
-`strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of
-held-out images; `strategies-final` then runs the winners with three other seeds.
+`breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh. `strategies` looks for FedAvg's
+step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images; `strategies-final`
+then runs the winners with three other seeds.
 """
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from fl_app.config import RunConfig, default_options
-from fl_app.sections import OptionValue
+from fl_app.sections import OptionValue, flatten
 
 Options = dict[str, OptionValue]
 
@@ -150,10 +152,21 @@ def _strategies() -> list[Setting]:
     ]
 
 
+def _breastmnist() -> list[Setting]:
+    """The recipe's classifier, the optimiser's state kept or fresh."""
+    recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
+    common: Options = dict(flatten(recipe)) | {"tasks": "classification", "classification.baselines": ""}
+    return [
+        Setting(f"breastmnist-{name}", 5, {**common, "classification.keep-optimizer-state": keeps})
+        for name, keeps in (("kept", True), ("fresh", False))
+    ]
+
+
 GROUPS: dict[str, list[Setting]] = {
     "digits": _digits(),
     "digits-options": _digits_options(),
     "fashion-options": _fashion_options(),
     "search": _search(),
     "strategies": _strategies(),
+    "breastmnist": _breastmnist(),
 }
