@@ -20,6 +20,7 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "diffusion.epochs": 1,
             "diffusion.block-channels": "8,8",
             "diffusion.mid-attention": False,
+            "diffusion.ema-horizon": 0.1,
             "sampling.num-steps": 2,
             "sampling.images-per-class": 1,
             "classification.num-rounds": 2,
