@@ -54,7 +54,7 @@ def run_cell(cell: Cell, out: Path) -> None:
     Raises:
         FlAppError: the run could not start, or did not end well.
     """
-    if _file(cell, out).exists():
+    if is_finished(cell, out):
         return
     if cell.data == "tops":
         write_tops(cell.npz_folder(out), cell.seed)
@@ -66,6 +66,11 @@ def run_cell(cell: Cell, out: Path) -> None:
     groups = {"validation": held_out.images, "test": test.images, **dict(_strange(cell, config))}
     arrays |= {name: _embed(bundle, images) for name, images in groups.items()}
     np.savez(_file(cell, out), **arrays)
+
+
+def is_finished(cell: Cell, out: Path) -> bool:
+    """Tell whether `run_cell` has done its work."""
+    return _file(cell, out).exists()
 
 
 def read_cell(cell: Cell, out: Path) -> Embedded:

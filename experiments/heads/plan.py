@@ -27,8 +27,8 @@ LEAST_DIFFERENCE = -0.3
 LEAST_SHARE = 0.9
 LARGE_GAIN = 2.0
 
-# Part 2: which test says "I do not know", beside the head that the rule of part 1 ships. Each test is a number per image;
-# what exceeds the threshold gets no answer.
+# Part 2: which test says "I do not know", beside the head that the rule of part 1 ships. Each test is a number per
+# image; what exceeds the threshold gets no answer.
 TESTS = (
     "euclid",  # distance to the nearest prototype (today)
     "mahalanobis",  # the same, under lda's covariance within the classes
