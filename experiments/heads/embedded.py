@@ -1,5 +1,6 @@
 """Running a cell, and the embeddings of all images that its classifier is judged by."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,19 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.local_grid import run_federation
 from experiments.heads.plan import NUM_STRANGE, Cell
 from experiments.heads.tops import read_tops, write_tops
 from fl_app.classification.bundle import Bundle, open_bundle
-from fl_app.classification.network import embed
+from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.moments import measure_moments, pool
+from fl_app.classification.network import build_network, embed
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data import medmnist
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_float
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info, load_split
+from fl_app.errors import FederationError, RunFolderError
 from fl_app.seeding import numpy_generator_for
 
 STRANGE = ("uniform noise", "Gaussian noise", "black", "grey", "white", "another data set")
@@ -52,15 +57,17 @@ def run_cell(cell: Cell, out: Path) -> None:
     """Train the cell's classifier and embed its images; does nothing if that is done.
 
     Raises:
-        FlAppError: the run could not start, or did not end well.
+        FlAppError: the run could not start, or did not train every round.
     """
     if is_finished(cell, out):
         return
-    if cell.data == "tops":
-        write_tops(cell.npz_folder(out), cell.seed)
     config = cell.config(out)
-    run_federation(config, cell.num_nodes)
-    bundle = open_bundle(_model(cell, out))
+    if not _checkpoint(cell, out).exists():
+        if cell.data == "tops":
+            write_tops(cell.npz_folder(out), cell.seed)
+        with contextlib.suppress(FederationError):  # "nothing was learned" by the last layer: heads may have
+            run_federation(config, cell.num_nodes)
+    bundle = _bundle(cell, out)
     held_out, test = _held_out(cell, config, out), _test(cell, config, out)
     arrays = {"validation-labels": held_out.labels.numpy(), "test-labels": test.labels.numpy()}
     groups = {"validation": held_out.images, "test": test.images, **dict(_strange(cell, config))}
@@ -77,7 +84,7 @@ def read_cell(cell: Cell, out: Path) -> Embedded:
     """Read what `run_cell` wrote."""
     with np.load(_file(cell, out)) as arrays:
         return Embedded(
-            bundle=open_bundle(_model(cell, out)),
+            bundle=_bundle(cell, out),
             validation=arrays["validation"].astype(np.float64),
             validation_labels=arrays["validation-labels"],
             test=arrays["test"].astype(np.float64),
@@ -86,8 +93,35 @@ def read_cell(cell: Cell, out: Path) -> Embedded:
         )
 
 
-def _model(cell: Cell, out: Path) -> Path:
-    return out / cell.name / "classification" / "model"
+def _bundle(cell: Cell, out: Path) -> Bundle:
+    """Return a run's classifier; a run that ended without exporting one left the weights of its last round."""
+    folder, config = out / cell.name / "classification", cell.config(out)
+    if (folder / "model").exists():
+        return open_bundle(folder / "model")
+    options, info = config.classification, dataset_info(config.data)
+    checkpoint = _checkpoint(cell, out)
+    if not checkpoint.exists():
+        raise RunFolderError(f"{folder} holds neither a model nor a checkpoint of round {options.num_rounds}.")
+    weights = load_file(checkpoint / "raw.safetensors")
+    network = build_network(info, options.network, options.embedding_size)
+    network.load_state_dict(weights)
+    images = [load_local(config, node).train for node in _nodes(cell)]
+    pooled = pool(measure_moments(network, part, torch.device("cpu"), 0) for part in images)
+    layer = [weights[f"linear.{name}"].double().numpy() for name in ("weight", "bias")]
+    heads = {"linear": linear_head(layer[0], layer[1], (pooled["count"] > 0).tolist())}
+    heads |= build_heads(pooled, options.shrinkage)[0]
+    size, shrinkage = options.embedding_size, options.shrinkage
+    return Bundle(options.network, size, info, weights, pooled, heads, "linear", "consistent", shrinkage, None, {})
+
+
+def _checkpoint(cell: Cell, out: Path) -> Path:
+    number = cell.config(out).classification.num_rounds
+    return out / cell.name / "classification" / "checkpoints" / f"round-{number:04d}"
+
+
+def _nodes(cell: Cell) -> list[NodeConfig]:
+    own = [{"partition-id": number, "num-partitions": cell.num_nodes} for number in range(cell.num_nodes)]
+    return [NodeConfig.from_flat(options) for options in own]
 
 
 def _file(cell: Cell, out: Path) -> Path:
@@ -100,8 +134,7 @@ def _held_out(cell: Cell, config: RunConfig, out: Path) -> ImageSet:
         return medmnist.load(config.data, "val")
     if cell.data == "tops":
         return read_tops(cell.npz_folder(out), config.data, "validation")
-    own = [{"partition-id": number, "num-partitions": cell.num_nodes} for number in range(cell.num_nodes)]
-    parts = [load_local(config, NodeConfig.from_flat(options)).validation for options in own]
+    parts = [load_local(config, node).validation for node in _nodes(cell)]
     images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
     return ImageSet(images, labels, parts[0].class_names)
 
