@@ -130,7 +130,7 @@ def _file(cell: Cell, out: Path) -> Path:
 
 def _held_out(cell: Cell, config: RunConfig, out: Path) -> ImageSet:
     """Return what no node trained on and may choose: the nodes' own held-out images, or the data set's part `val`."""
-    if cell.data == "breastmnist":
+    if cell.data.startswith("breastmnist"):
         return medmnist.load(config.data, "val")
     if cell.data == "tops":
         return read_tops(cell.npz_folder(out), config.data, "validation")
