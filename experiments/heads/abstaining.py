@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
 from experiments.heads.embedded import Embedded
+from experiments.heads.plan import TESTS
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, nearest_distance
 
@@ -50,11 +51,8 @@ def share_caught(embedded: Embedded, head: Head, quantile: float) -> dict[str, d
         "wrong answers": embedded.test[~is_right],
         "right answers": embedded.test[is_right],
     }
-    tests = measure_tests(embedded, head, groups)
-    found = {name: _caught([values], quantile) for name, values in tests.items()}
-    for pair in (("euclid", "unsure"), ("mahalanobis", "unsure"), ("mahalanobis", "energy")):
-        found[" or ".join(pair)] = _caught([tests[name] for name in pair], quantile)
-    return found
+    tests = measure_tests(embedded, head, groups) | {"pixels": _pixels(embedded, is_right)}
+    return {name: _caught([tests[one] for one in name.split(" or ")], quantile) for name in TESTS}
 
 
 def measure_tests(embedded: Embedded, head: Head, groups: Mapping[str, Array]) -> dict[str, Values]:
@@ -81,6 +79,16 @@ def measure_tests(embedded: Embedded, head: Head, groups: Mapping[str, Array]) -
         name: Values(test(embedded.validation), {group: test(f) for group, f in groups.items()})
         for name, test in tests.items()
     }
+
+
+def _pixels(embedded: Embedded, is_right: NDArray[np.bool_]) -> Values:
+    found = embedded.pixels
+    groups = {name: found[name] for name in ("uniform noise", "Gaussian noise", "another data set")}
+    groups |= {"constant": np.concatenate([found[name] for name in _CONSTANT])}
+    return Values(
+        found["validation"],
+        groups | {"wrong answers": found["test"][~is_right], "right answers": found["test"][is_right]},
+    )
 
 
 def whitening(bundle: Bundle) -> Array:

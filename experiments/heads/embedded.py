@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.local_grid import run_federation
+from experiments.heads import pixels
 from experiments.heads.plan import NUM_STRANGE, Cell
 from experiments.heads.tops import read_tops, write_tops
 from fl_app.classification.bundle import Bundle, open_bundle
@@ -43,6 +44,7 @@ class Embedded:
         test: [T, D] float64, of the test images.
         test_labels: [T] int64.
         strange: [S, D] float64 by name, of images that should get no answer.
+        pixels: `pixels.distances` of `validation`, `test` and the strange images, by name.
     """
 
     bundle: Bundle
@@ -51,6 +53,7 @@ class Embedded:
     test: NDArray[np.float64]
     test_labels: NDArray[np.int64]
     strange: dict[str, NDArray[np.float64]]
+    pixels: dict[str, NDArray[np.float64]]
 
 
 def run_cell(cell: Cell, out: Path) -> None:
@@ -90,7 +93,22 @@ def read_cell(cell: Cell, out: Path) -> Embedded:
             test=arrays["test"].astype(np.float64),
             test_labels=arrays["test-labels"],
             strange={name: arrays[name].astype(np.float64) for name in STRANGE},
+            pixels=_pixels(cell, out),
         )
+
+
+def _pixels(cell: Cell, out: Path) -> dict[str, NDArray[np.float64]]:
+    """Measure the pictures themselves, and remember the result."""
+    file = out / cell.name / "pixels.npz"
+    if not file.exists():
+        config = cell.config(out)
+        train = np.concatenate([pixels.statistics(load_local(config, node).train.images) for node in _nodes(cell)])
+        groups = {"validation": _held_out(cell, config, out).images, "test": _test(cell, config, out).images}
+        groups |= dict(_strange(cell, config))
+        sums = (len(train), train.sum(axis=0), train.T @ train)
+        np.savez(file, **{name: pixels.distances(pixels.statistics(one), *sums) for name, one in groups.items()})
+    with np.load(file) as arrays:
+        return dict(arrays)
 
 
 def _bundle(cell: Cell, out: Path) -> Bundle:

@@ -37,6 +37,10 @@ TESTS = (
     "euclid or unsure",  # either one, each at half of the share that gets no answer
     "mahalanobis or unsure",
     "mahalanobis or energy",
+    # Added after the first results: no test of the embedding catches noise in every run.
+    "pixels",  # Mahalanobis distance of three numbers of the picture to the training images: see `pixels.py`
+    "mahalanobis or pixels",
+    "mahalanobis or pixels or unsure",
 )
 QUANTILES = (0.99, 0.95)  # of the held-out images that get an answer
 NUM_STRANGE = 1000  # images of noise and of another data set, each
