@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from experiments.heads.abstaining import best_temperature, threshold, whitening
 from experiments.heads.choosing import Judged, Rule, auc_parts, choose, judge, standard_error
+from experiments.heads.pixels import distances, statistics
+from experiments.heads.plan import MEASURES, SETTINGS
+from experiments.heads.report import share_kept, worst
+from experiments.heads.results import Reached
 from fl_app.classification.bundle import Bundle
 from fl_app.data.images import DatasetInfo
 
@@ -105,3 +110,42 @@ def test_whitened_embeddings_of_a_class_have_unit_variance() -> None:
     pooled = {"count": np.array([4000.0]), "sum": f.sum(axis=0)[None], "outer": f.T @ f}
     bundle = Bundle("cnn", 3, DatasetInfo(("a",), 1, 8), {}, pooled, {}, "lda", "consistent", 0.0, None, {})
     assert np.cov((f @ whitening(bundle)).T, bias=True) == pytest.approx(np.eye(3), abs=1e-9)
+
+
+def test_noise_is_rough_and_a_constant_image_has_the_least_contrast() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 1, 64, 64), dtype=np.uint8))
+    constant, slope = torch.full((1, 1, 64, 64), 128, dtype=torch.uint8), torch.arange(0, 256, 4, dtype=torch.uint8)
+    found = statistics(torch.cat([noise, constant, slope.expand(1, 1, 64, 64)]))
+    assert np.exp(found[0, 2]) == pytest.approx(2.0, rel=0.05)  # neighbours differ by twice the variance
+    assert np.exp(found[2, 2]) < 0.01
+    assert found[1] == pytest.approx([128 / 255, -np.log(255.0), 0.0])
+
+
+def test_distances_of_pictures_are_those_of_mahalanobis_and_sums_of_nodes_add_up() -> None:
+    values = np.random.default_rng(0).normal(size=(500, 3)) @ np.diag([1.0, 2.0, 5.0]) + 3.0
+    parts = [(len(part), part.sum(axis=0), part.T @ part) for part in (values[:100], values[100:])]
+    found = distances(values, *(sum(items) for items in zip(*parts, strict=True)))
+    assert (found**2).mean() == pytest.approx(3.0)
+
+
+def reached(*gains: tuple[float, float]) -> dict[int, Reached]:
+    """Return seeds in which `lda` has so much more accuracy than `linear`, and a rule keeps so much of it."""
+    rule = Rule("accuracy", "training", 0.0)
+    found = {}
+    for seed, (lda, kept) in enumerate(gains):
+        heads = {("linear", "training"): 0.5, ("lda", "training"): 0.5 + lda}
+        figures = {name: dict.fromkeys(MEASURES, value) for name, value in heads.items()}
+        found[seed] = Reached(figures, {rule: dict.fromkeys(MEASURES, 0.5 + kept)}, {rule: 1.0}, 10, 10)
+    return found
+
+
+def test_the_share_kept_is_that_of_the_means_and_only_of_a_large_gain() -> None:
+    rule = Rule("accuracy", "training", 0.0)
+    assert share_kept(reached((0.10, 0.10), (0.10, 0.05)), rule, "accuracy") == pytest.approx(0.75)
+    assert share_kept(reached((0.02, 0.02), (0.01, 0.01)), rule, "accuracy") is None
+
+
+def test_the_worst_setting_counts() -> None:
+    rule = Rule("accuracy", "training", 0.0)
+    found = {SETTINGS[0]: reached((0.1, 0.1)), SETTINGS[1]: reached((0.04, -0.01)), SETTINGS[2]: reached((0.0, 0.0))}
+    assert worst(found, rule, "accuracy") == pytest.approx((-1.0, -0.25))
