@@ -75,7 +75,7 @@ def run_cell(cell: Cell, out: Path) -> None:
     arrays = {"validation-labels": held_out.labels.numpy(), "test-labels": test.labels.numpy()}
     groups = {"validation": held_out.images, "test": test.images, **dict(_strange(cell, config))}
     arrays |= {name: _embed(bundle, images) for name, images in groups.items()}
-    np.savez(_file(cell, out), **arrays)
+    np.savez(_file(cell, out), allow_pickle=False, **arrays)
 
 
 def is_finished(cell: Cell, out: Path) -> bool:
@@ -106,7 +106,11 @@ def _pixels(cell: Cell, out: Path) -> dict[str, NDArray[np.float64]]:
         groups = {"validation": _held_out(cell, config, out).images, "test": _test(cell, config, out).images}
         groups |= dict(_strange(cell, config))
         sums = (len(train), train.sum(axis=0), train.T @ train)
-        np.savez(file, **{name: pixels.distances(pixels.statistics(one), *sums) for name, one in groups.items()})
+        np.savez(
+            file,
+            allow_pickle=False,
+            **{name: pixels.distances(pixels.statistics(one), *sums) for name, one in groups.items()},
+        )
     with np.load(file) as arrays:
         return dict(arrays)
 

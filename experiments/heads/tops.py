@@ -30,7 +30,7 @@ def write_tops(folder: Path, seed: int) -> None:
     parts = {"train": (_NUM_TRAIN, _TRAIN_SHARE), "val": (_NUM_VALIDATION, _TRAIN_SHARE)}
     arrays |= _draw(load_split(wanted, "train", seed), parts, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "tops.npz", **arrays)
+    np.savez(folder / "tops.npz", allow_pickle=False, **arrays)
 
 
 def read_tops(folder: Path, options: DataOptions, part: Literal["validation", "test"]) -> ImageSet:

@@ -10,7 +10,7 @@ from experiments.heads.choosing import Judged, Rule, auc_parts, choose, judge, s
 from experiments.heads.pixels import distances, statistics
 from experiments.heads.plan import MEASURES, SETTINGS
 from experiments.heads.report import share_kept, worst
-from experiments.heads.results import Reached
+from experiments.heads.results import Candidate, Reached
 from fl_app.classification.bundle import Bundle
 from fl_app.data.images import DatasetInfo
 
@@ -133,7 +133,7 @@ def reached(*gains: tuple[float, float]) -> dict[int, Reached]:
     rule = Rule("accuracy", "training", 0.0)
     found = {}
     for seed, (lda, kept) in enumerate(gains):
-        heads = {("linear", "training"): 0.5, ("lda", "training"): 0.5 + lda}
+        heads: dict[Candidate, float] = {("linear", "training"): 0.5, ("lda", "training"): 0.5 + lda}
         figures = {name: dict.fromkeys(MEASURES, value) for name, value in heads.items()}
         found[seed] = Reached(figures, {rule: dict.fromkeys(MEASURES, 0.5 + kept)}, {rule: 1.0}, 10, 10)
     return found
