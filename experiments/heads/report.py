@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.heads.abstaining import CAUGHT, share_caught
 from experiments.heads.choosing import RULES, Rule, heads_under
+from experiments.heads.decision import SHIPS
 from experiments.heads.embedded import Embedded, is_finished, read_cell
 from experiments.heads.plan import (
     LARGE_GAIN,
@@ -24,13 +25,22 @@ from experiments.heads.plan import (
     Setting,
     all_cells,
 )
-from experiments.heads.results import CANDIDATES, Candidate, Reached, collect, differences
+from experiments.heads.results import CANDIDATES, Candidate, Reached, collect, differences, shipped_head
 from experiments.prototypes.intervals import estimate
 from experiments.prototypes.layout import signed, table
 from fl_app.artifacts import write_text
 from fl_app.errors import RunFolderError
 
 Found = dict[Setting, dict[int, Reached]]
+
+_TABLES = """\
+# Heads and abstention: all tables
+
+Written by `python -m experiments.heads report --out <folder>`; [`heads.md`](heads.md) says what they mean. Means over
+the seeds; differences in points within each seed, and in brackets the 95 % interval of their mean by Student's t. In
+tables of tests brackets hold the worst run: the lowest share of strange images and of wrong answers, the highest of
+right answers.
+"""
 
 
 def mean_difference(reached: dict[int, Reached], way: Rule | Candidate, measure: Measure) -> float:
@@ -68,12 +78,22 @@ def write_report(out: Path, folder: Path) -> list[Path]:
     if not found:
         raise RunFolderError(f"{out} holds no finished cell: `python -m experiments.heads run` comes first.")
     caught = collect_caught(out)
-    tables = [settings_table(found), heads_table(found)]
     main = {setting: reached for setting, reached in found.items() if setting.is_main}
-    tables += [rules_table(chosen) for chosen in (main, found) if chosen]
-    tables += [abstain_table(caught, quantile) for quantile in QUANTILES]
+    sections = {
+        "Settings": settings_table(found),
+        "Each head minus `linear` on test images, points": heads_table(found),
+        f"Rules, main settings ({len(main)})": rules_table(main) if main else "",
+        f"Rules, all settings ({len(found)})": rules_table(found),
+        f"The rule that was chosen ({SHIPS.measure}, {SHIPS.prior} prior, level {SHIPS.level:g})": chosen_table(found),
+        "Tests that give no answer, worst kind of data": abstain_summary(caught),
+    }
+    sections |= {
+        f"Tests that give no answer, {quantile:.0%} of held-out images answered": abstain_table(caught, quantile)
+        for quantile in QUANTILES
+    }
+    tables = _TABLES + "".join(f"\n## {title}\n\n{text}" for title, text in sections.items() if text)
     paths = [folder / name for name in ("heads.csv", "heads-abstain.csv", "heads-tables.md")]
-    for path, text in zip(paths, (_heads_csv(found), _abstain_csv(caught), "\n".join(tables)), strict=True):
+    for path, text in zip(paths, (_heads_csv(found), _abstain_csv(caught), tables), strict=True):
         write_text(path, text)
     return paths
 
@@ -110,12 +130,30 @@ def rules_table(found: Found) -> str:
                 rule.measure,
                 rule.prior,
                 f"{rule.level:g}",
-                *(f"{low:+.2f}; {'-' if share is None else f'{100 * share:.0f} %'}" for low, share in results),
+                *(f"{low:+.2f}; {_percent(share)}" for low, share in results),
                 _verdict(results),
             ]
         )
     heads = ["choose-by", "prior", "level", *(f"{m}: worst mean; gain kept" for m in MEASURES), "aims reached"]
     return table(heads, rows)
+
+
+def chosen_table(found: Found) -> str:
+    """Show the rule that was chosen in every setting: its mean difference to `linear` and the share of a large gain."""
+    rows = []
+    for setting, reached in found.items():
+        cells = []
+        for measure in MEASURES:
+            kept = share_kept(reached, SHIPS, measure)
+            difference = signed(estimate(differences(reached, SHIPS, measure).tolist()))
+            cells.append(f"{difference}; {_percent(kept)}")
+        replaced = np.mean([one.shipped[SHIPS] for one in reached.values()])
+        rows.append([setting.name, f"{100 * replaced:.0f} %", *cells])
+    return table(["setting", "`linear` replaced", *(f"{m}: minus `linear`; gain kept" for m in MEASURES)], rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _verdict(results: Sequence[tuple[float, float | None]]) -> str:
@@ -137,9 +175,6 @@ def collect_caught(out: Path) -> Caught:
 
 
 def _caught(cell: Cell, embedded: Embedded) -> Iterable[tuple[float, str, dict[str, float]]]:
-    from experiments.heads.decision import SHIPS
-    from experiments.heads.results import shipped_head
-
     head = heads_under(embedded.bundle, SHIPS.prior)[shipped_head(SHIPS, embedded)]
     for quantile in QUANTILES:
         for test, shares in share_caught(embedded, head, quantile).items():
@@ -154,6 +189,23 @@ def abstain_table(caught: Caught, quantile: float) -> str:
             seeds = caught[kind, quantile, test]
             rows.append([test, kind, *(_mean_and_worst([seed[name] for seed in seeds], name) for name in CAUGHT)])
     return table([f"test, {quantile:.0%} of held-out images answered", "data", *CAUGHT], rows)
+
+
+def abstain_summary(caught: Caught) -> str:
+    """Show each test in its worst kind of data: mean over the seeds and, in brackets, the worst run of all kinds."""
+    rows = []
+    for quantile in QUANTILES:
+        for test in TESTS:
+            kinds = [seeds for (_, level, name), seeds in caught.items() if (level, name) == (quantile, test)]
+            rows.append([test, f"{quantile:.0%}", *(_worst_kind(kinds, name) for name in CAUGHT)])
+    return table(["test", "held-out images answered", *CAUGHT], rows)
+
+
+def _worst_kind(kinds: Sequence[Sequence[dict[str, float]]], name: str) -> str:
+    means = [float(np.nanmean([seed[name] for seed in seeds])) for seeds in kinds]
+    worst_mean = max(means) if name == "right answers" else min(means)
+    values = [100 * seed[name] for seeds in kinds for seed in seeds if not math.isnan(seed[name])]
+    return f"{100 * worst_mean:.1f} [{max(values) if name == 'right answers' else min(values):.1f}]"
 
 
 def _mean_and_worst(values: Sequence[float], name: str) -> str:

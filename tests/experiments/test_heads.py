@@ -5,11 +5,12 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from experiments.heads.abstaining import best_temperature, threshold, whitening
+from experiments.heads.abstaining import CAUGHT, best_temperature, threshold, whitening
 from experiments.heads.choosing import Judged, Rule, auc_parts, choose, judge, standard_error
+from experiments.heads.decision import SHIPS
 from experiments.heads.pixels import distances, statistics
-from experiments.heads.plan import MEASURES, SETTINGS
-from experiments.heads.report import share_kept, worst
+from experiments.heads.plan import MEASURES, QUANTILES, SETTINGS, TESTS
+from experiments.heads.report import abstain_summary, chosen_table, share_kept, worst
 from experiments.heads.results import Candidate, Reached
 from fl_app.classification.bundle import Bundle
 from fl_app.data.images import DatasetInfo
@@ -149,3 +150,22 @@ def test_the_worst_setting_counts() -> None:
     rule = Rule("accuracy", "training", 0.0)
     found = {SETTINGS[0]: reached((0.1, 0.1)), SETTINGS[1]: reached((0.04, -0.01)), SETTINGS[2]: reached((0.0, 0.0))}
     assert worst(found, rule, "accuracy") == pytest.approx((-1.0, -0.25))
+
+
+def test_the_summary_of_tests_shows_the_worst_kind_of_data_and_the_worst_run() -> None:
+    def run(strange: float, right: float) -> dict[str, float]:
+        return {**dict.fromkeys(CAUGHT, strange), "right answers": right}
+
+    runs = {"poor": [run(0.4, 0.02), run(0.6, 0.08)], "good": [run(0.9, 0.01), run(0.3, 0.01), run(1.0, 0.09)]}
+    caught = {(kind, level, test): seeds for kind, seeds in runs.items() for level in QUANTILES for test in TESTS}
+    row = abstain_summary(caught).splitlines()[2]
+    assert row == "| euclid | 99% | " + "50.0 [30.0] | " * 5 + "5.0 [9.0] |"
+
+
+def test_the_table_of_the_chosen_rule_shows_difference_and_share_kept() -> None:
+    found = {SETTINGS[0]: reached((0.10, 0.10), (0.10, 0.05))}
+    for seed in found[SETTINGS[0]].values():
+        seed.rules[SHIPS], seed.shipped[SHIPS] = seed.rules[Rule("accuracy", "training", 0.0)], 0.5
+    row = chosen_table(found).splitlines()[2]
+    assert row.startswith("| Fashion-MNIST, Dirichlet 0.1 | 50 % | +7.50 [")
+    assert row.count("; 75 % |") == len(MEASURES)
