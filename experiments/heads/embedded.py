@@ -1,0 +1,187 @@
+"""Running a cell, and the embeddings of all images that its classifier is judged by."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmarks.local_grid import run_federation
+from experiments.heads import pixels
+from experiments.heads.plan import NUM_STRANGE, Cell
+from experiments.heads.tops import read_tops, write_tops
+from fl_app.classification.bundle import Bundle, open_bundle
+from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.moments import measure_moments, pool
+from fl_app.classification.network import build_network, embed
+from fl_app.config import NodeConfig, RunConfig
+from fl_app.data import medmnist
+from fl_app.data.images import ImageSet
+from fl_app.data.loading import to_float
+from fl_app.data.local import load_local
+from fl_app.data.sources import dataset_info, load_split
+from fl_app.errors import FederationError, RunFolderError
+from fl_app.seeding import numpy_generator_for
+
+STRANGE = ("uniform noise", "Gaussian noise", "black", "grey", "white", "another data set")
+
+_BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A finished classifier and the embeddings of images under it.
+
+    Attributes:
+        bundle: network, sums and heads.
+        validation: [V, D] float64, of the held-out images.
+        validation_labels: [V] int64.
+        test: [T, D] float64, of the test images.
+        test_labels: [T] int64.
+        strange: [S, D] float64 by name, of images that should get no answer.
+        pixels: `pixels.distances` of `validation`, `test` and the strange images, by name.
+    """
+
+    bundle: Bundle
+    validation: NDArray[np.float64]
+    validation_labels: NDArray[np.int64]
+    test: NDArray[np.float64]
+    test_labels: NDArray[np.int64]
+    strange: dict[str, NDArray[np.float64]]
+    pixels: dict[str, NDArray[np.float64]]
+
+
+def run_cell(cell: Cell, out: Path) -> None:
+    """Train the cell's classifier and embed its images; does nothing if that is done.
+
+    Raises:
+        FlAppError: the run could not start, or did not train every round.
+    """
+    if is_finished(cell, out):
+        return
+    config = cell.config(out)
+    if not _checkpoint(cell, out).exists():
+        if cell.data == "tops":
+            write_tops(cell.npz_folder(out), cell.seed)
+        with contextlib.suppress(FederationError):  # "nothing was learned" by the last layer: heads may have
+            run_federation(config, cell.num_nodes)
+    bundle = _bundle(cell, out)
+    held_out, test = _held_out(cell, config, out), _test(cell, config, out)
+    arrays = {"validation-labels": held_out.labels.numpy(), "test-labels": test.labels.numpy()}
+    groups = {"validation": held_out.images, "test": test.images, **dict(_strange(cell, config))}
+    arrays |= {name: _embed(bundle, images) for name, images in groups.items()}
+    np.savez(_file(cell, out), allow_pickle=False, **arrays)
+
+
+def is_finished(cell: Cell, out: Path) -> bool:
+    """Tell whether `run_cell` has done its work."""
+    return _file(cell, out).exists()
+
+
+def read_cell(cell: Cell, out: Path) -> Embedded:
+    """Read what `run_cell` wrote."""
+    with np.load(_file(cell, out)) as arrays:
+        return Embedded(
+            bundle=_bundle(cell, out),
+            validation=arrays["validation"].astype(np.float64),
+            validation_labels=arrays["validation-labels"],
+            test=arrays["test"].astype(np.float64),
+            test_labels=arrays["test-labels"],
+            strange={name: arrays[name].astype(np.float64) for name in STRANGE},
+            pixels=_pixels(cell, out),
+        )
+
+
+def _pixels(cell: Cell, out: Path) -> dict[str, NDArray[np.float64]]:
+    """Measure the pictures themselves, and remember the result."""
+    file = out / cell.name / "pixels.npz"
+    if not file.exists():
+        config = cell.config(out)
+        train = np.concatenate([pixels.statistics(load_local(config, node).train.images) for node in _nodes(cell)])
+        groups = {"validation": _held_out(cell, config, out).images, "test": _test(cell, config, out).images}
+        groups |= dict(_strange(cell, config))
+        sums = (len(train), train.sum(axis=0), train.T @ train)
+        np.savez(
+            file,
+            allow_pickle=False,
+            **{name: pixels.distances(pixels.statistics(one), *sums) for name, one in groups.items()},
+        )
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def _bundle(cell: Cell, out: Path) -> Bundle:
+    """Return a run's classifier; a run that ended without exporting one left the weights of its last round."""
+    folder, config = out / cell.name / "classification", cell.config(out)
+    if (folder / "model").exists():
+        return open_bundle(folder / "model")
+    options, info = config.classification, dataset_info(config.data)
+    checkpoint = _checkpoint(cell, out)
+    if not checkpoint.exists():
+        raise RunFolderError(f"{folder} holds neither a model nor a checkpoint of round {options.num_rounds}.")
+    weights = load_file(checkpoint / "raw.safetensors")
+    network = build_network(info, options.network, options.embedding_size)
+    network.load_state_dict(weights)
+    images = [load_local(config, node).train for node in _nodes(cell)]
+    pooled = pool(measure_moments(network, part, torch.device("cpu"), 0) for part in images)
+    layer = [weights[f"linear.{name}"].double().numpy() for name in ("weight", "bias")]
+    heads = {"linear": linear_head(layer[0], layer[1], (pooled["count"] > 0).tolist())}
+    heads |= build_heads(pooled, options.shrinkage)[0]
+    size, shrinkage = options.embedding_size, options.shrinkage
+    return Bundle(options.network, size, info, weights, pooled, heads, "linear", "consistent", shrinkage, None, {})
+
+
+def _checkpoint(cell: Cell, out: Path) -> Path:
+    number = cell.config(out).classification.num_rounds
+    return out / cell.name / "classification" / "checkpoints" / f"round-{number:04d}"
+
+
+def _nodes(cell: Cell) -> list[NodeConfig]:
+    own = [{"partition-id": number, "num-partitions": cell.num_nodes} for number in range(cell.num_nodes)]
+    return [NodeConfig.from_flat(options) for options in own]
+
+
+def _file(cell: Cell, out: Path) -> Path:
+    return out / cell.name / "embedded.npz"
+
+
+def _held_out(cell: Cell, config: RunConfig, out: Path) -> ImageSet:
+    """Return what no node trained on and may choose: the nodes' own held-out images, or the data set's part `val`."""
+    if cell.data.startswith("breastmnist"):
+        return medmnist.load(config.data, "val")
+    if cell.data == "tops":
+        return read_tops(cell.npz_folder(out), config.data, "validation")
+    parts = [load_local(config, node).validation for node in _nodes(cell)]
+    images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+    return ImageSet(images, labels, parts[0].class_names)
+
+
+def _test(cell: Cell, config: RunConfig, out: Path) -> ImageSet:
+    if cell.data == "tops":
+        return read_tops(cell.npz_folder(out), config.data, "test")
+    return load_split(config.data, "test", cell.seed)
+
+
+def _strange(cell: Cell, config: RunConfig) -> Iterator[tuple[str, Tensor]]:
+    """Yield images that are of no class, uint8 [S, 1, H, W], by the names of STRANGE."""
+    size = dataset_info(config.data).image_size
+    shape, generator = (NUM_STRANGE, 1, size, size), numpy_generator_for(cell.seed, "strange")
+    yield "uniform noise", torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8))
+    normal = generator.normal(127.5, 50.0, shape).round().clip(0, 255)
+    yield "Gaussian noise", torch.from_numpy(normal.astype(np.uint8))
+    for name, level in (("black", 0), ("grey", 128), ("white", 255)):
+        yield name, torch.full((1, 1, size, size), level, dtype=torch.uint8)
+    other = load_split(config.data.model_copy(update={"source": cell.other_data, "directory": ""}), "test", cell.seed)
+    yield "another data set", other.images[generator.permutation(len(other))[:NUM_STRANGE]]
+
+
+def _embed(bundle: Bundle, images: Tensor) -> NDArray[np.float32]:
+    network = bundle.build_network()
+    with torch.no_grad():
+        found = [embed(network, to_float(part)) for part in images.split(_BATCH_SIZE)]
+    return np.concatenate(found).astype(np.float32)  # as the network computes them
