@@ -244,6 +244,7 @@ def test_patients_make_the_intervals_of_a_site_wider(tmp_path: Path) -> None:
         "data.image-size": 8,
         "data.limit": 0,
         "data.validation-share": 0.5,
+        "data.test-share": 0.0,
     }
     run_federation(classification(tmp_path, options), 2, node_options=nodes)
     sums = {}

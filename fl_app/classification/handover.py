@@ -77,8 +77,8 @@ def check_moments(moments: Moments, num_classes: int, embedding_size: int) -> No
     if moments.keys() | _ADDED_LATER != expected.keys():
         found = ", ".join(sorted(moments)) or "none"
         raise DataError(f"The sums must be {', '.join(expected)}; found {found}. Measure them again.")
-    for name, value in moments.items():
-        blank = expected[name]
+    for name in (name for name in expected if name in moments):
+        value, blank = moments[name], expected[name]
         if value.shape != blank.shape:
             raise OptionError(
                 f"The sums do not fit the model: '{name}' is {list(value.shape)}, the model's {num_classes} "

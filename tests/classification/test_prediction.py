@@ -99,9 +99,10 @@ def test_an_image_gets_no_answer_if_either_distance_is_too_large(bundle: Bundle)
     images = make_images((2, 2, 2), 5).images
     distances = classify(bundle, images, None, CPU).distances
     strange = picture_distances(picture_map(bundle.pooled["picture"]), images)
-    limits = {"abstain_distance": float(np.sort(distances)[4]), "abstain_picture_distance": float(np.sort(strange)[3])}
-    found = classify(dataclasses.replace(bundle, **limits), images, None, CPU)
-    expected = (distances > limits["abstain_distance"]) | (strange > limits["abstain_picture_distance"])
+    far, odd = float(np.sort(distances)[4]), float(np.sort(strange)[3])
+    limited = dataclasses.replace(bundle, abstain_distance=far, abstain_picture_distance=odd)
+    found = classify(limited, images, None, CPU)
+    expected = (distances > far) | (strange > odd)
     assert found.abstain.tolist() == expected.tolist() and 2 <= expected.sum() < 6
     assert np.array_equal(found.distances, distances)
 

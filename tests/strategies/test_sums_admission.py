@@ -69,7 +69,7 @@ def test_moments_of_more_images_than_a_site_described_are_refused() -> None:
     check_site_moments(moments, [20, 15, 12], 47.0)
     with pytest.raises(Refusal, match="more images than it said"):
         check_site_moments(moments, [20, 14, 12], 0.0)
-    with pytest.raises(Refusal, match="47 images, .* allows 46"):
+    with pytest.raises(Refusal, match=r"47 images, .* allows 46"):
         check_site_moments(moments, None, 46.0)
 
 
