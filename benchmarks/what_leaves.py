@@ -63,6 +63,10 @@ _EXPLAINED = {
     r"statistics/.*/joint": "held-out or test images counted by the scores of a head and of the network's own "
     'last layer together, in 33 x 33 bins a class, with `classification.choose-by = "auc"` alone',
     r"statistics/validation/distance": "held-out images counted by distance from the nearest prototype",
+    r"statistics/validation/picture-distance": "held-out images counted by how far brightness, contrast and roughness "
+    "lie from those of the training images",
+    r"statistics/(own/)?picture": "count of these training images, and sums of squares, products and values of their "
+    "brightness, contrast and roughness",
     r"statistics/(own/)?count": "training images of each class whose embeddings were summed",
     r"statistics/(own/)?sum": "for each class the sum of the embeddings of its training images",
     r"statistics/(own/)?outer": "the sum of f f' over all those embeddings f, for the covariance",
@@ -197,8 +201,9 @@ the log on the hospital's machine.
 ## What this does not mean
 
 Weights and sums are not images, but they are computed from images. A model can remember what it was trained on; the sum
-over a class of which a site holds one image is that image's embedding. `min-class-count` in the node's own options
-keeps the sums of such classes at home. Counts per class do leave. No differential privacy and no secure aggregation
+over a class of which a site holds one image is that image's embedding, and the sums over brightness, contrast and
+roughness of a site with one image are that image's. `min-class-count` in the node's own options keeps such classes out
+of every sum. Counts per class do leave. No differential privacy and no secure aggregation
 is applied: whoever runs the server can look at each site's weights and sums.
 """
 

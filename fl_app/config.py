@@ -221,11 +221,15 @@ class ClassificationOptions(TrainingOptions):
     prior: Literal["training", "equal"] = Field(
         description="lda: how likely classes are beforehand: training (their shares of the training images) or equal"
     )
-    abstain_by: Literal["euclid", "mahalanobis"] = Field(
-        description="distance from a prototype, in the embedding: euclid, or mahalanobis (with the covariance of lda)"
+    abstain_by: Literal["euclid", "mahalanobis", "mahalanobis-or-picture"] = Field(
+        description="what makes an image too strange to answer: its distance from every prototype, in the embedding: "
+        "euclid, or mahalanobis (with the covariance of lda); mahalanobis-or-picture: that, or its brightness, "
+        "contrast and roughness"
     )
     abstain_quantile: float = Field(
-        gt=0, le=1, description="share of held-out images that lie near enough to a prototype for an answer"
+        gt=0,
+        le=1,
+        description="share of held-out images that are not too strange for an answer; two tests share the others",
     )
     baselines: Names = Field(
         description="what to train for comparison, comma-separated: local (each node alone), centralised (all images "

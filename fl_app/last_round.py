@@ -14,6 +14,7 @@ from fl_app.artifacts import RunFolder, read_options, write_json
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
+from fl_app.classification.pictures import picture_map
 from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature, figures
@@ -84,9 +85,7 @@ class LastRound:
         if self.task.is_alone:
             scorers.remove(_LINEAR)  # the mean of networks that were trained apart
         shipped = self._choose(heads, total)
-        within = distance_quantile(total["validation/distance"], self.task.options.abstain_quantile)
-        if not heads.known.any():
-            within = None  # from no prototype every image is infinitely far
+        limits = self._limits(heads, total)
         source = MEASURED_WITH[self.task.shipped_reading]
         used = pooled.get(source)
         result = {
@@ -103,13 +102,14 @@ class LastRound:
             "sites": {site: self._rows(scorers, sums) for site, sums in measured.items()},
             "shipped": shipped,
             "temperatures": self._temperatures(scorers, total),
-            "abstain-distance": within,
+            "abstain-distance": limits[0],
+            "abstain-picture-distance": limits[1],
         }
         write_json(self._path(number), result)
         self.status.count(left_out)
         _log_result(result)
         if is_last and used is not None:
-            self._bundle(weights, heads, used, shipped, within, result)
+            self._bundle(weights, heads, used, shipped, result)
             self._draw(total, shipped)
 
     def _collect(
@@ -191,8 +191,30 @@ class LastRound:
         used = pooled.get(MEASURED_WITH[self.task.shipped_reading], blank)
         count = used["count"]
         prototypes = used["sum"] / np.maximum(count, 1.0)[:, None]
-        mapped_by = distance_map(used, options.shrinkage, options.abstain_by)
-        return HeadSet(heads, prototypes, count > 0, mapped_by, options.choose_by == "auc"), pooled, undefined
+        by = "euclid" if options.abstain_by == "euclid" else "mahalanobis"
+        head_set = HeadSet(
+            heads,
+            prototypes,
+            count > 0,
+            distance_map(used, options.shrinkage, by),
+            with_joint=options.choose_by == "auc",
+            picture_map=picture_map(used["picture"]) if options.abstain_by == "mahalanobis-or-picture" else None,
+        )
+        return head_set, pooled, undefined
+
+    def _limits(self, heads: HeadSet, total: Statistics) -> tuple[float | None, float | None]:
+        """Return how far an answered image may lie from a prototype, and its picture from others; None: no limit.
+
+        Two tests share the held-out images that may be lost.
+        """
+        counts, pictures = total["validation/distance"], total["validation/picture-distance"]
+        quantile = self.task.options.abstain_quantile
+        if not heads.known.any():
+            return None, None  # from no prototype every image is infinitely far
+        if heads.picture_map is None:
+            return distance_quantile(counts, quantile), None
+        each = 1.0 - (1.0 - quantile) / 2.0
+        return distance_quantile(counts, each), distance_quantile(pictures, each)
 
     def _choose(self, heads: HeadSet, total: Statistics) -> dict[str, Any]:
         """Choose the head that ships: the one asked for, else the best that beats `linear`, else `linear`."""
@@ -247,7 +269,6 @@ class LastRound:
         heads: HeadSet,
         pooled: dict[str, NDArray[np.float64]],
         shipped: dict[str, Any],
-        within: float | None,
         result: dict[str, Any],
     ) -> None:
         options, source = self.task.options, MEASURED_WITH[self.task.shipped_reading]
@@ -261,9 +282,10 @@ class LastRound:
             shipped=shipped["head"],
             reading=self.task.shipped_reading,
             shrinkage=options.shrinkage,
-            abstain_distance=within,
+            abstain_distance=result["abstain-distance"],
+            abstain_picture_distance=result["abstain-picture-distance"],
             prior=options.prior,
-            abstain_by="euclid" if heads.mapped_by is None else options.abstain_by,
+            abstain_by="euclid" if heads.mapped_by is None else "mahalanobis",
             temperatures={
                 name.split("/")[1]: value
                 for name, value in result["temperatures"].items()

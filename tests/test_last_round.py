@@ -162,10 +162,15 @@ def test_a_higher_confidence_keeps_the_linear_head(tmp_path: Path) -> None:
 
 
 def test_the_prior_and_the_distance_that_were_asked_for_are_exported(tmp_path: Path) -> None:
-    options = {"classification.prior": "equal", "classification.abstain-by": "mahalanobis"}
+    options: dict[str, OptionValue] = {
+        "classification.prior": "equal",
+        "classification.abstain-by": "mahalanobis",
+        "classification.abstain-quantile": 0.99,
+    }
     run_federation(classification(tmp_path, options), 2)
     bundle = open_bundle(tmp_path / "run/classification/model")
     assert (bundle.prior, bundle.abstain_by) == ("equal", "mahalanobis")
+    assert bundle.abstain_picture_distance is None
     again = build_heads(bundle.pooled, bundle.shrinkage, "equal")[0]["lda"]
     assert np.array_equal(again.bias, bundle.heads["lda"].bias)
     pooled = load_pooled(
@@ -176,6 +181,34 @@ def test_the_prior_and_the_distance_that_were_asked_for_are_exported(tmp_path: P
     # 99 % of the images that the limit comes from are within it; its bins are 5 % wide.
     assert found.abstain.mean() <= 0.01
     assert found.distances.max() > 0.9 * (bundle.abstain_distance or 0.0)
+
+
+def test_noise_and_constant_images_get_no_answer_and_most_others_do(tmp_path: Path) -> None:
+    config = classification(tmp_path, {"data.limit": 800})
+    run_federation(config, 2)
+    bundle = open_bundle(tmp_path / "run/classification/model")
+    found = result(tmp_path)
+    assert bundle.abstain_by == "mahalanobis"
+    assert bundle.abstain_distance == found["abstain-distance"] is not None
+    assert bundle.abstain_picture_distance == found["abstain-picture-distance"] is not None
+    generator = np.random.default_rng(0)
+    shape = (200, 1, 8, 8)
+    strange = {
+        "uniform": generator.integers(0, 256, shape),
+        "Gaussian": generator.normal(128, 64, shape).clip(0, 255),
+        "constant": np.broadcast_to(np.array([0, 128, 255])[:, None, None, None], (3, 1, 8, 8)),
+    }
+    for name, pixels in strange.items():
+        images = torch.from_numpy(pixels.astype(np.uint8))
+        assert classify(bundle, images, None, torch.device("cpu")).abstain.all(), name
+    pooled = load_pooled(config, NodeConfig.from_flat({"partition-id": 0, "num-partitions": 2}))
+    answers = {
+        part: classify(bundle, getattr(pooled, part).images, None, torch.device("cpu")).abstain
+        for part in ("validation", "test")
+    }
+    # Each of two tests loses 2.5 % of the images that its limit comes from, and its bins are 5 % wide.
+    assert len(answers["validation"]) > 100 and 0.0 < answers["validation"].mean() <= 0.05
+    assert len(answers["test"]) > 300 and answers["test"].mean() < 0.15
 
 
 def test_every_site_and_every_head_has_an_interval_that_holds_its_figure(tmp_path: Path) -> None:
@@ -211,6 +244,7 @@ def test_patients_make_the_intervals_of_a_site_wider(tmp_path: Path) -> None:
         "data.image-size": 8,
         "data.limit": 0,
         "data.validation-share": 0.5,
+        "data.test-share": 0.0,
     }
     run_federation(classification(tmp_path, options), 2, node_options=nodes)
     sums = {}
@@ -267,7 +301,7 @@ def test_a_node_that_fails_in_the_last_round_is_left_out_and_named(tmp_path: Pat
 @pytest.mark.parametrize(
     ("key", "change", "reason"),
     [
-        ("count", lambda value: value + 1000, "more images than it said"),
+        ("count", lambda value: value + 1000, "not those of as many images"),
         ("count", lambda value: -value, "negative number"),
         ("count", lambda value: value * 0.5 + 0.25, "whole numbers"),
         ("outer", lambda value: -value - 1, "negative number"),
@@ -276,6 +310,9 @@ def test_a_node_that_fails_in_the_last_round_is_left_out_and_named(tmp_path: Pat
         ("sum", lambda value: value + 1e6, "smaller than those of the means"),
         ("withheld", lambda value: value - 5, "negative number"),
         ("sum", lambda value: value[:, :3], "other names or shapes"),
+        ("picture", lambda value: value * 2.0, "'picture' are not those"),
+        ("picture", lambda value: value * np.nan, "not finite"),
+        ("picture", lambda value: value + np.diag([0.0, 0.0, 1e6, 0.0]), "'picture' are not those"),
     ],
 )
 def test_moments_that_cannot_be_are_refused(key: str, change: Any, reason: str, tmp_path: Path) -> None:

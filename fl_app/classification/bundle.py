@@ -21,6 +21,7 @@ from torch import Tensor
 from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.network import Classifier, build_network
+from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError
 from fl_app.sections import Section
@@ -46,6 +47,8 @@ class Bundle:
         temperatures: what a head's scores are divided by before they become probabilities; 1 where a head has none.
         prior: of `lda`: `training` or `equal`.
         abstain_by: the distance that `abstain_distance` limits, `euclid` or `mahalanobis`.
+        abstain_picture_distance: an image whose picture lies farther than this from the training images gets no
+            answer, either; None: pictures are not tested.
     """
 
     network: str
@@ -62,6 +65,7 @@ class Bundle:
     temperatures: dict[str, float] = field(default_factory=dict)
     prior: str = "training"
     abstain_by: str = "euclid"
+    abstain_picture_distance: float | None = None
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -98,6 +102,21 @@ class Bundle:
         mapped_by = distance_map(self.pooled, self.shrinkage, self.abstain_by)
         return nearest_distance(self.prototypes, self.known, features, mapped_by)
 
+    def abstains(self, images: Tensor, distances: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which images get no answer: [N] bool.
+
+        Args:
+            images: [N, C, H, W] uint8.
+            distances: [N], of these images, from `distances`.
+        """
+        is_strange = np.zeros(len(images), dtype=np.bool_)
+        if self.abstain_distance is not None:
+            is_strange |= distances > self.abstain_distance
+        if self.abstain_picture_distance is not None:
+            mapped_by = picture_map(self.pooled["picture"])
+            is_strange |= picture_distances(mapped_by, images) > self.abstain_picture_distance
+        return is_strange
+
     def build_network(self) -> Classifier:
         """Return the network with its weights, in eval mode."""
         with torch.device("meta"):  # random weights would be drawn for nothing
@@ -122,6 +141,7 @@ class _Document(Section):
     temperatures: dict[str, Annotated[float, Field(gt=0)]]
     prior: Literal["training", "equal"] = "training"  # of bundles without this field
     abstain_by: Literal["euclid", "mahalanobis"] = "euclid"  # likewise
+    abstain_picture_distance: float | None = Field(default=None, ge=0)  # likewise
     weights_sha256: str
     record: dict[str, Any]
 
@@ -160,6 +180,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
             "temperatures": bundle.temperatures,
             "prior": bundle.prior,
             "abstain-by": bundle.abstain_by,
+            "abstain-picture-distance": bundle.abstain_picture_distance,
             "weights-sha256": fingerprint(bundle.weights),
             "record": bundle.record,
         }
@@ -198,6 +219,8 @@ def _read(folder: Path, document: _Document) -> Bundle:
     classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     names = tuple(str(classes[str(label)]) for label in range(len(classes)))
     arrays, flat = load_arrays(folder / "prototypes.safetensors"), load_arrays(folder / "heads.safetensors")
+    pooled = {"picture": np.zeros(SUMS_SHAPE), **arrays}  # older versions wrote no `picture`
+    del pooled["prototypes"]
     heads = {
         name: Head(flat[f"{name}/weight"], flat[f"{name}/bias"], name in document.normalised_heads)
         for name in HEADS
@@ -208,7 +231,7 @@ def _read(folder: Path, document: _Document) -> Bundle:
         embedding_size=document.embedding_size,
         info=DatasetInfo(names, document.num_channels, document.image_size),
         weights=load_weights(folder / "model.safetensors"),
-        pooled={name: value for name, value in arrays.items() if name != "prototypes"},
+        pooled=pooled,
         heads=heads,
         shipped=document.shipped,
         reading=document.reading,
@@ -218,6 +241,7 @@ def _read(folder: Path, document: _Document) -> Bundle:
         temperatures=document.temperatures,
         prior=document.prior,
         abstain_by=document.abstain_by,
+        abstain_picture_distance=document.abstain_picture_distance,
     )
 
 

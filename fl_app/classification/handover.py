@@ -9,9 +9,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fl_app.classification.moments import Moments, blank_moments
+from fl_app.classification.pictures import are_sums_of_pictures
 from fl_app.errors import DataError, OptionError
 
 _KIND = "fl-app sums of embeddings 1"
+_ADDED_LATER = {"picture"}  # files of older versions lack it
 _LARGEST_ROUNDING = 1e-6  # of the sum of squares, where sums of squares are compared
 
 
@@ -72,20 +74,23 @@ def check_moments(moments: Moments, num_classes: int, embedding_size: int) -> No
         DataError: a sum is missing, not finite, negative, or contradicts another one.
     """
     expected = blank_moments(num_classes, embedding_size)
-    if moments.keys() != expected.keys():
+    if moments.keys() | _ADDED_LATER != expected.keys():
         found = ", ".join(sorted(moments)) or "none"
         raise DataError(f"The sums must be {', '.join(expected)}; found {found}. Measure them again.")
-    for name, blank in expected.items():
-        if moments[name].shape != blank.shape:
+    for name in (name for name in expected if name in moments):
+        value, blank = moments[name], expected[name]
+        if value.shape != blank.shape:
             raise OptionError(
-                f"The sums do not fit the model: '{name}' is {list(moments[name].shape)}, the model's {num_classes} "
+                f"The sums do not fit the model: '{name}' is {list(value.shape)}, the model's {num_classes} "
                 f"classes and {embedding_size} features make {list(blank.shape)}. Measure them with this very model."
             )
-        if not np.isfinite(moments[name]).all():
+        if not np.isfinite(value).all():
             raise DataError(f"The sums '{name}' hold a number that is not finite: measure them again.")
-        if (moments[name] < 0).any():
+        if name != "picture" and (value < 0).any():
             raise DataError(f"The sums '{name}' hold a negative number, which no image leads to: measure them again.")
     _check_counts(moments)
+    if "picture" in moments and not are_sums_of_pictures(moments["picture"], float(moments["count"].sum())):
+        raise DataError("The sums 'picture' are not those of as many images as were counted: measure them again.")
 
 
 def _check_counts(moments: Moments) -> None:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fl_app.classification.network import Classifier, embed
+from fl_app.classification.pictures import SUMS_SHAPE, picture_sums
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.errors import FlAppError
@@ -21,13 +22,15 @@ def blank_moments(num_classes: int, embedding_size: int) -> dict[str, NDArray[np
 
     Returns:
         `count` [K] images; `sum` [K, D] = sum of f; `outer` [D, D] = sum of f f^T over all classes;
-        `withheld` [K], 1 where a class was left out for having too few images.
+        `withheld` [K], 1 where a class was left out for having too few images; `picture` [4, 4], from
+        `pictures.picture_sums`.
     """
     return {
         "count": np.zeros(num_classes),
         "sum": np.zeros((num_classes, embedding_size)),
         "outer": np.zeros((embedding_size, embedding_size)),
         "withheld": np.zeros(num_classes),
+        "picture": np.zeros(SUMS_SHAPE),
     }
 
 
@@ -35,7 +38,7 @@ def blank_moments(num_classes: int, embedding_size: int) -> dict[str, NDArray[np
 def measure_moments(
     model: Classifier, images: ImageSet, device: torch.device, min_class_count: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Sum up the embeddings f of a node's images in eval mode, as they are, without augmentation.
+    """Sum up the embeddings f of a node's images in eval mode, and the images' own numbers, without augmentation.
 
     Args:
         model: on the device; left in eval mode.
@@ -55,6 +58,7 @@ def measure_moments(
     is_withheld = (counts > 0) & (counts < min_class_count)
     moments["withheld"] += is_withheld.cpu().numpy()
     kept = images.select(torch.nonzero(~is_withheld[images.labels]).flatten())
+    moments["picture"] += picture_sums(kept.images)
     classes = np.eye(len(images.class_names))
     model.eval()
     for batch in iterate(kept, _BATCH_SIZE, device):
@@ -71,7 +75,8 @@ def measure_moments(
 def pool(parts: Iterable[Moments]) -> dict[str, NDArray[np.float64]]:
     """Add the moments of sites, each of them as measured, and what the sites' means tell.
 
-    Two pooled results add up key by key to the pool of all their sites.
+    Two pooled results add up key by key to the pool of all their sites. A part without `picture`, as older versions
+    wrote it, adds zeros to it.
 
     Returns:
         The keys of `blank_moments`, added; `site-outer` [K, D, D] = sum over sites of s s^T / n, with a site's sum s
@@ -100,6 +105,7 @@ def _pooled_alone(part: Moments) -> dict[str, NDArray[np.float64]]:
     scaled = np.zeros_like(part["sum"], dtype=np.float64)
     scaled[is_held] = part["sum"][is_held] / np.sqrt(part["count"][is_held])[:, None]
     return {
+        "picture": np.zeros(SUMS_SHAPE),
         **{key: np.array(value, dtype=np.float64) for key, value in part.items()},
         "site-outer": scaled[:, :, None] * scaled[:, None, :],
         "num-sites": is_held.astype(np.float64),

@@ -26,7 +26,7 @@ class Predictions:
             head does not know.
         distances: [N] float64, to the nearest prototype, in the embedding, by the distance of the classifier's
             `abstain_by`; infinite where there is no prototype.
-        abstain: [N] bool: too far from every prototype for an answer to be trusted.
+        abstain: [N] bool: too far from every prototype, or too strange a picture, for an answer to be trusted.
     """
 
     labels: NDArray[np.int64]
@@ -53,9 +53,9 @@ def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.dev
     features = _embed(bundle, images, device)
     scores = chosen.scores(features)
     distances = bundle.distances(features)
-    limit = np.inf if bundle.abstain_distance is None else bundle.abstain_distance
     temperature = bundle.temperatures.get(head or bundle.shipped, 1.0)
-    return Predictions(predict(scores), _softmax(scores / temperature), distances, distances > limit)
+    abstain = bundle.abstains(images, distances)
+    return Predictions(predict(scores), _softmax(scores / temperature), distances, abstain)
 
 
 def _embed(bundle: Bundle, images: Tensor, device: torch.device) -> NDArray[np.float64]:

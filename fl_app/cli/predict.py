@@ -37,7 +37,8 @@ def predict(
 ) -> None:
     """Classify images: one line each with class, probability and distance to the nearest prototype.
 
-    Where `abstain` is true, the image lies farther from every prototype than the run's held-out images do.
+    If `abstain` is true, the image is unlike the run's images: it lies farther from every prototype than the held-out
+    ones do, or has another brightness, contrast or roughness. It does not find wrong answers to ordinary images.
 
     Files that cannot be read get no line; they are named at the end, and the exit status is 1.
     """

@@ -27,7 +27,7 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
     Raises:
         Refusal: with the reason.
     """
-    if not any(moments[key].any() for key in ("count", "sum", "outer")):
+    if not any(value.any() for key, value in moments.items() if key != "withheld"):
         _check_withheld(moments)
         return
     num_classes, embedding_size = moments["sum"].shape
@@ -79,8 +79,10 @@ def check_head_sums(
         if f"{prefix}joint" in sums:
             _check_joint(sums, prefix, linear)
     averaged = "validation/global/linear/confusion"
-    if averaged in sums and sums["validation/distance"].sum() != sums[averaged].sum():
-        raise Refusal("it measured the distances of other images than its heads")
+    if averaged in sums:
+        totals = {sums[key].sum() for key in (averaged, "validation/distance", "validation/picture-distance")}
+        if len(totals) > 1:
+            raise Refusal("it measured the distances of other images than its heads")
 
 
 def _check_images(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:

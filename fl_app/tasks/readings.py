@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, linear_head, nearest_distance, predict
 from fl_app.classification.network import Classifier, embed
+from fl_app.classification.pictures import picture_distances
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.metrics.classification import blank_scores, score_statistics
@@ -46,6 +47,7 @@ class HeadSet:
         known: [K] bool, the classes that have a prototype.
         mapped_by: [D, D] float64, from `heads.distance_map`; None: distances are Euclidean.
         with_joint: whether the covariances of AUCs are measured, for `classification.choose-by = "auc"`.
+        picture_map: [4, 3] float64, from `pictures.picture_map`; None: pictures are not tested.
     """
 
     heads: dict[str, dict[str, Head]]
@@ -53,12 +55,15 @@ class HeadSet:
     known: NDArray[np.bool_]
     mapped_by: NDArray[np.float64] | None = None
     with_joint: bool = False
+    picture_map: NDArray[np.float64] | None = None
 
     def to_arrays(self) -> Arrays:
         """Return flat arrays, for a message."""
         arrays: Arrays = {"prototypes": self.prototypes, "known": self.known, "with-joint": np.array(self.with_joint)}
         if self.mapped_by is not None:
             arrays["mapped-by"] = self.mapped_by
+        if self.picture_map is not None:
+            arrays["picture-map"] = self.picture_map
         for source, heads in self.heads.items():
             for name, head in heads.items():
                 key = f"{source}/{name}"
@@ -79,9 +84,11 @@ class HeadSet:
                     bool(arrays[f"{source}/{name}/normalise"]),
                 )
                 heads.setdefault(source, {})[name] = head
-        mapped_by = arrays["mapped-by"].astype(np.float64) if "mapped-by" in arrays else None
+        mapped_by, picture_map = (
+            arrays[key].astype(np.float64) if key in arrays else None for key in ("mapped-by", "picture-map")
+        )
         prototypes, known = arrays["prototypes"].astype(np.float64), arrays["known"].astype(np.bool_)
-        return cls(heads, prototypes, known, mapped_by, bool(arrays["with-joint"]))
+        return cls(heads, prototypes, known, mapped_by, bool(arrays["with-joint"]), picture_map)
 
     def scorers(self, readings: Sequence[str]) -> list[Scorer]:
         """Return (reading, head) of everything that is measured: each node's own layer with the reading `local`."""
@@ -101,7 +108,7 @@ def blank_head_sums(
     scorers: Sequence[Scorer], num_classes: int, with_joint: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """Return sums of 0 with the names and shapes of what `measure_heads` returns."""
-    sums = {"validation/distance": np.zeros(len(DISTANCE_EDGES) + 1)}
+    sums = {f"validation/{name}": np.zeros(len(DISTANCE_EDGES) + 1) for name in ("distance", "picture-distance")}
     for part in PARTS:
         for reading, head in scorers:
             prefix = f"{part}/{reading}/{head}/"
@@ -134,7 +141,8 @@ def measure_heads(
         Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics`; `paired` and, if the heads ask for
         it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
         (`metrics.patients`). And `validation/distance`, how many held-out images lie how far from the nearest prototype
-        in the averaged network's features: counts between DISTANCE_EDGES.
+        in the averaged network's features, and `validation/picture-distance`, how far from the training images by
+        `pictures.picture_distances`: counts between DISTANCE_EDGES.
     """
     total = blank_head_sums(heads.scorers(readings), len(heads.known), heads.with_joint)
     for part, chosen in images.items():
@@ -150,7 +158,11 @@ def measure_heads(
                     for key, value in _batch_sums(heads, part, pair, scores, labels).items():
                         total[f"{part}/{'/'.join(pair)}/{key}"] += value
                 if whose == "averaged" and part == "validation":
-                    total["validation/distance"] += _distance_counts(heads, features)
+                    distances = nearest_distance(heads.prototypes, heads.known, features, heads.mapped_by)
+                    total["validation/distance"] += _distance_counts(distances)
+            if whose == "averaged" and part == "validation":
+                distances = picture_distances(heads.picture_map, chosen.images)
+                total["validation/picture-distance"] += _distance_counts(distances)
             patients = None if chosen.patients is None else chosen.patients.cpu().numpy()
             flags = {pair: np.concatenate([np.zeros(0, dtype=np.bool_), *parts]) for pair, parts in right.items()}
             for pair, is_right in flags.items():
@@ -204,6 +216,5 @@ def _has_joint(with_joint: bool, part: str, reading: str, head: str) -> bool:
     return with_joint and part == "validation" and reading != "local" and head != "linear"
 
 
-def _distance_counts(heads: HeadSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
-    distances = nearest_distance(heads.prototypes, heads.known, features, heads.mapped_by)
+def _distance_counts(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.bincount(np.searchsorted(DISTANCE_EDGES, distances), minlength=len(DISTANCE_EDGES) + 1).astype(float)

@@ -12,10 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from fl_app.classification.bundle import Bundle, fingerprint, open_bundle, save_bundle
 from fl_app.classification.heads import linear_head
-from fl_app.classification.moments import blank_moments, pool
+from fl_app.classification.joining import add_site
+from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.network import build_network
+from fl_app.classification.prediction import classify
 from fl_app.errors import OptionError, RunFolderError
-from tests.classification.bundles import make_bundle, make_images, make_network
+from tests.classification.bundles import CPU, make_bundle, make_images, make_network
 
 FILES = ["classes.json", "heads.safetensors", "model.json", "model.safetensors", "prototypes.safetensors"]
 _REST: tuple[str, str, float, None, dict[str, Any]] = (
@@ -58,6 +60,24 @@ def test_prior_and_distance_come_back_and_an_older_bundle_opens_with_those_it_wa
     (tmp_path / "model.json").write_text(json.dumps(older))
     found = open_bundle(tmp_path)
     assert (found.prior, found.abstain_by) == ("training", "euclid")
+
+
+def test_the_limit_of_pictures_comes_back_and_an_older_bundle_opens_without_a_test_of_pictures(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    save_bundle(dataclasses.replace(bundle, abstain_distance=None, abstain_picture_distance=0.01), tmp_path)
+    images = make_images((2, 2, 2), 5).images
+    assert classify(open_bundle(tmp_path), images, None, CPU).abstain.all()
+    document = json.loads((tmp_path / "model.json").read_text())
+    del document["abstain-picture-distance"]
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    arrays = load_file(tmp_path / "prototypes.safetensors")
+    del arrays["picture"]
+    save_file(arrays, tmp_path / "prototypes.safetensors")
+    older = open_bundle(tmp_path)
+    assert not classify(older, images, None, CPU).abstain.any()
+    one_more = measure_moments(make_network(), make_images((3, 3, 3), 7), CPU, 1)
+    assert not classify(add_site(older, "site-9", one_more), images, None, CPU).abstain.any()
 
 
 def test_the_same_bundle_is_saved_as_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def test_a_handover_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert all(np.array_equal(found.moments[key], value) for key, value in make_handover().moments.items())
 
 
-def test_the_file_holds_the_four_sums_and_no_more(tmp_path: Path) -> None:
+def test_the_file_holds_the_five_sums_and_no_more(tmp_path: Path) -> None:
     write_handover(make_handover(), tmp_path / "sums")
     with safe_open(tmp_path / "sums", framework="numpy") as file:
         shapes = {name: file.get_tensor(name).shape for name in file.keys()}  # noqa: SIM118, it is no mapping
-        assert shapes == {"count": (3,), "sum": (3, 4), "outer": (4, 4), "withheld": (3,)}
+        assert shapes == {"count": (3,), "sum": (3, 4), "outer": (4, 4), "withheld": (3,), "picture": (4, 4)}
         assert set(file.metadata()) == {"kind", "site", "classes", "model"}
 
 

@@ -46,6 +46,22 @@ def test_a_joining_site_leaves_the_prior_as_it_is(bundle: Bundle) -> None:
     assert np.allclose(shift, np.log(count / count.sum()))
 
 
+def test_sums_of_an_older_version_join_without_pictures(bundle: Bundle) -> None:
+    found = sums((4, 0, 9), 2)
+    del found["picture"]
+    later = add_site(bundle, "site-2", found)
+    assert later.pooled["count"].sum() == 63
+    assert np.array_equal(later.pooled["picture"], bundle.pooled["picture"])
+
+
+def test_a_joining_sites_pictures_are_strange_no_longer() -> None:
+    strict = dataclasses.replace(make_bundle({"site-0": (20, 0, 0)}), abstain_picture_distance=6.0)
+    bright = make_images((0, 20, 0), 9).images
+    assert classify(strict, bright, None, CPU).abstain.all()
+    later = add_site(strict, "site-1", sums((0, 20, 0), 2))
+    assert not classify(later, bright, None, CPU).abstain.any()
+
+
 def test_the_order_in_which_sites_join_does_not_matter(bundle: Bundle) -> None:
     first, second = sums((4, 0, 9), 2), sums((0, 3, 3), 3)
     one = add_site(add_site(bundle, "a", first), "b", second)
@@ -115,7 +131,9 @@ def test_a_site_counts_once(bundle: Bundle, site: str) -> None:
         add_site(with_another, site, sums((4, 0, 0), 2))
 
 
-@pytest.mark.parametrize(("key", "shape"), [("count", (4,)), ("sum", (3, 5)), ("outer", (5, 5)), ("withheld", (2,))])
+@pytest.mark.parametrize(
+    ("key", "shape"), [("count", (4,)), ("sum", (3, 5)), ("outer", (5, 5)), ("withheld", (2,)), ("picture", (3, 3))]
+)
 def test_sums_of_another_model_are_refused(bundle: Bundle, key: str, shape: tuple[int, ...]) -> None:
     found = {**sums((4, 4, 0), 2), key: np.zeros(shape)}
     with pytest.raises(OptionError, match=r"do not fit the model: .*3 classes and 6 features"):
@@ -151,6 +169,14 @@ def _squares_too_small(found: Sums) -> None:
     found["outer"] *= 0.5
 
 
+def _other_pictures(found: Sums) -> None:
+    found["picture"] *= 2.0
+
+
+def _rough_beyond_measure(found: Sums) -> None:
+    found["picture"][3, 3] += 1e6
+
+
 def _no_image(found: Sums) -> None:
     for value in found.values():
         value[:] = 0.0
@@ -159,11 +185,13 @@ def _no_image(found: Sums) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_without_outer, "The sums must be count, sum, outer, withheld; found count, sum, withheld"),
+        (_without_outer, "The sums must be count, sum, outer, withheld, picture; found count, picture, sum, withheld"),
         (_half_an_image, "whole numbers"),
         (_withheld_and_sent, "none of a withheld class"),
         (_sum_of_nothing, "without images must be 0"),
         (_squares_too_small, "squares are smaller"),
+        (_other_pictures, "'picture' are not those of as many images"),
+        (_rough_beyond_measure, "'picture' are not those"),
         (_no_image, "nothing to add"),
     ],
 )

@@ -10,6 +10,7 @@ from torch import nn
 
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.network import Classifier, build_network
+from fl_app.classification.pictures import picture_numbers, picture_sums
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import to_float
 from fl_app.errors import FlAppError
@@ -71,6 +72,7 @@ def test_sums_are_those_written_out_over_the_embeddings() -> None:
         "sum": np.stack([f[labels == c].sum(axis=0) for c in range(4)]),
         "outer": np.einsum("nd,ne->de", f, f),
         "withheld": np.zeros(4),
+        "picture": picture_sums(images.images),
     }
     assert_same(measure(images), expected)
 
@@ -125,6 +127,20 @@ def test_a_class_below_the_smallest_count_is_left_out_of_every_sum_and_marked() 
     expected = {**measure(many), "withheld": np.array([0.0, 0.0, 0.0, 1.0])}
     assert_same(measure(both, min_class_count=3), expected)
     assert measure(both, min_class_count=2)["withheld"].tolist() == [0.0] * 4
+
+
+def test_the_numbers_of_a_single_picture_leave_a_site_only_if_its_class_is_not_withheld() -> None:
+    one = pictures(1)
+    numbers = picture_numbers(one.images)[0]
+    np.testing.assert_allclose(measure(one, min_class_count=1)["picture"][0, 1:], numbers)
+    assert not measure(one, min_class_count=2)["picture"].any()
+
+
+def test_a_part_of_an_older_version_adds_no_picture() -> None:
+    older = {key: value for key, value in measure(pictures(8, 1)).items() if key != "picture"}
+    pooled = pool([older, measure(pictures())])
+    assert np.array_equal(pooled["picture"], measure(pictures())["picture"])
+    assert pooled["count"].sum() == 68
 
 
 def test_a_class_without_images_is_absent_not_withheld() -> None:

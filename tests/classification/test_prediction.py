@@ -8,6 +8,7 @@ import torch
 
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import HEADS, distance_map
+from fl_app.classification.pictures import picture_distances, picture_map
 from fl_app.classification.prediction import classify
 from fl_app.errors import DataError, FlAppError, OptionError
 from tests.classification.bundles import CPU, make_bundle, make_images
@@ -92,6 +93,18 @@ def test_an_image_far_from_every_prototype_gets_no_answer(bundle: Bundle) -> Non
     assert classify(strict, images, None, CPU).abstain.tolist() == (distances > limit).tolist()
     assert sum(distances > limit) == 2
     assert not classify(bundle, images, None, CPU).abstain.any()  # no limit
+
+
+def test_an_image_gets_no_answer_if_either_distance_is_too_large(bundle: Bundle) -> None:
+    images = make_images((2, 2, 2), 5).images
+    distances = classify(bundle, images, None, CPU).distances
+    strange = picture_distances(picture_map(bundle.pooled["picture"]), images)
+    far, odd = float(np.sort(distances)[4]), float(np.sort(strange)[3])
+    limited = dataclasses.replace(bundle, abstain_distance=far, abstain_picture_distance=odd)
+    found = classify(limited, images, None, CPU)
+    expected = (distances > far) | (strange > odd)
+    assert found.abstain.tolist() == expected.tolist() and 2 <= expected.sum() < 6
+    assert np.array_equal(found.distances, distances)
 
 
 def test_without_any_prototype_the_linear_head_still_answers_at_an_infinite_distance() -> None:

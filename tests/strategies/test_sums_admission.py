@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_app.classification.heads import build_heads, linear_head
-from fl_app.classification.moments import measure_moments, pool
+from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.data.images import ImageSet
 from fl_app.metrics.additive import add
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
 from fl_app.strategies.admission import Refusal, check_statistics
-from fl_app.strategies.sums_admission import check_head_sums
+from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.tasks.readings import HeadSet, blank_head_sums, measure_heads
 from tests.classification.bundles import CPU, make_images, make_network
 
@@ -62,6 +62,23 @@ def test_what_is_measured_of_any_images_is_admitted(
     check_statistics(sums, blank_head_sums(heads.scorers(READINGS), 3, with_joint))
     check_head_sums(sums, images.class_counts().tolist())
     check_head_sums(sums, None)
+
+
+def test_moments_of_more_images_than_a_site_described_are_refused() -> None:
+    moments = measure_moments(make_network(), make_images((20, 15, 12), 0), CPU, 1)
+    check_site_moments(moments, [20, 15, 12], 47.0)
+    with pytest.raises(Refusal, match="more images than it said"):
+        check_site_moments(moments, [20, 14, 12], 0.0)
+    with pytest.raises(Refusal, match=r"47 images, .* allows 46"):
+        check_site_moments(moments, None, 46.0)
+
+
+def test_pictures_of_no_counted_image_are_refused() -> None:
+    moments = blank_moments(3, 6)
+    check_site_moments(moments, [0, 0, 0], 0.0)
+    moments["picture"] += np.eye(4)
+    with pytest.raises(Refusal, match="of no image"):
+        check_site_moments(moments, [0, 0, 0], 0.0)
 
 
 def test_the_sums_of_no_image_are_admitted() -> None:
@@ -114,6 +131,7 @@ def other_joint(sums: Sums) -> None:
         (changed(f"{HEAD}/nll-runner-up", (3,), -1e9), "at least 0"),
         (changed("validation/distance", (200,), 1.0), "distances of other images"),
         (changed("validation/distance", (200,), -1.0), "no whole numbers|distances of other images"),
+        (changed("validation/picture-distance", (200,), 1.0), "distances of other images"),
     ],
 )
 def test_a_measurement_that_contradicts_itself_is_refused(change: Callable[[Sums], None], reason: str) -> None:

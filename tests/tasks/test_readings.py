@@ -1,10 +1,14 @@
 """What a node measures of the heads."""
 
+import dataclasses
+import math
+
 import numpy as np
 import torch
 
 from fl_app.classification.heads import build_heads, distance_map, linear_head
 from fl_app.classification.moments import measure_moments, pool
+from fl_app.classification.pictures import picture_distances, picture_map, picture_sums
 from fl_app.data.images import ImageSet
 from fl_app.tasks.readings import DISTANCE_EDGES, HeadSet, distance_quantile, measure_heads
 from tests.classification.bundles import CPU, make_images, make_network
@@ -75,6 +79,20 @@ def test_distances_are_counted_by_the_rule_of_the_heads_and_of_every_held_out_im
     assert near is not None and far is not None
     assert 1.0 < far < 30.0  # standard deviations
     assert not 0.5 < near / far < 2.0  # the embedding's own unit
+
+
+def test_pictures_are_counted_by_the_map_that_was_sent_and_of_every_held_out_image() -> None:
+    images = {"validation": make_images((150, 150, 150), 2), "test": make_images((9, 9, 9), 3)}
+    sums = picture_sums(make_images((20, 15, 12), 0).images)
+    sent = dataclasses.replace(head_set(), picture_map=picture_map(sums))
+    received = HeadSet.from_arrays(sent.to_arrays())
+    counts = measure_heads(make_network(), None, received, ("consistent",), images, CPU)["validation/picture-distance"]
+    distances = np.sort(picture_distances(picture_map(sums), images["validation"].images))
+    assert counts.sum() == 450
+    for quantile in (0.5, 0.95, 1.0):
+        found = distance_quantile(counts, quantile)
+        assert found is not None
+        assert found / 1.05 < distances[math.ceil(quantile * 450) - 1] <= found
 
 
 def test_without_a_prototype_every_image_is_infinitely_far() -> None:
