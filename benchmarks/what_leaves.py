@@ -109,7 +109,7 @@ def values_of(reply: Message) -> Iterator[tuple[str, Any]]:
     """Yield `<record>/<key>` and value of everything in a reply."""
     for name, record in reply.content.items():
         values = unpack(record) if isinstance(record, ArrayRecord) else record
-        yield from ((f"{name}/{key}", value) for key, value in values.items())
+        yield from ((f"{name}/{key}", value) for key, value in sorted(values.items()))
 
 
 def explanation(name: str) -> str:
