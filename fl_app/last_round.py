@@ -98,8 +98,8 @@ class LastRound:
             "bytes": {f"{name}-{way}": getattr(traffic[name], way) for name in traffic for way in ("down", "up")},
             "not-defined": undefined,
             "test-set": self._test_set(total),
-            "results": self._rows(scorers, total),
-            "sites": {site: self._rows(scorers, sums) for site, sums in measured.items()},
+            "results": self._rows(scorers, total, len(measured)),
+            "sites": {site: self._rows(scorers, sums, 1) for site, sums in measured.items()},
             "shipped": shipped,
             "temperatures": self._temperatures(scorers, total),
             "abstain-distance": limits[0],
@@ -238,14 +238,20 @@ class LastRound:
             "why": why,
         }
 
-    def _rows(self, scorers: list[Scorer], sums: Statistics) -> list[dict[str, Any]]:
-        """Finish the sums of every head on both parts."""
+    def _rows(self, scorers: list[Scorer], sums: Statistics, num_sites: int) -> list[dict[str, Any]]:
+        """Finish the sums of every head on both parts.
+
+        The scores of different networks have no common scale, so the reading `local` has no AUC over several sites.
+        """
         rows = []
         for part in PARTS:
             for reading, head in scorers:
                 found = _part(sums, part, reading, head)
                 named = {"reading": reading, "head": head, "part": part}
-                rows.append({**named, "figures": figures(found), "intervals": intervals(found)})
+                values, ranges = figures(found), intervals(found)
+                if reading == "local" and num_sites > 1:
+                    values["auc"] = ranges["auc"] = None
+                rows.append({**named, "figures": values, "intervals": ranges})
         return rows
 
     def _temperatures(self, scorers: list[Scorer], total: Statistics) -> dict[str, float]:

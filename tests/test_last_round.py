@@ -101,6 +101,19 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     assert lines[0]["bytes-down"] > 0 and lines[0]["bytes-up"] > 0
 
 
+def test_scores_of_different_networks_make_no_auc(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {"classification.readings": ALL, "classification.baselines": "local"}
+    run_federation(classification(tmp_path, options), 2)
+    for rows in (result(tmp_path)["results"], result(tmp_path, task="classification-local")["results"]):
+        of_local = [row for row in rows if row["reading"] == "local"]
+        assert of_local and all(row["figures"]["auc"] is None and row["intervals"]["auc"] is None for row in of_local)
+        assert all(row["figures"]["accuracy"] is not None for row in of_local)
+    for rows in result(tmp_path)["sites"].values():  # one network alone has one
+        assert any(row["figures"]["auc"] is not None for row in rows if row["reading"] == "local")
+    (alone,) = [row for row in comparison(tmp_path) if row["approach"] == "each node alone"]
+    assert alone["auc"] == "not defined" and float(alone["accuracy"]) > 0
+
+
 def test_the_public_test_set_is_measured_once_however_many_nodes_there_are(tmp_path: Path) -> None:
     for num_nodes in (1, 3):
         run_federation(classification(tmp_path / str(num_nodes), {"federation.min-nodes": 1}), num_nodes)

@@ -67,9 +67,8 @@ def _outcome(folder: Path) -> str:
     )
     if exchanges:
         rows = json.loads(exchanges[-1].read_text(encoding="utf-8"))["results"]
-        for part in ("validation", "test"):
-            found = [f"{row['head']} {row['figures']['accuracy']:.4f}" for row in rows if row["part"] == part]
-            text += f"; {part}: {', '.join(found)}"
+        found = [f"{row['head']} {row['figures']['accuracy']:.4f}" for row in rows if row["part"] == "validation"]
+        text += f"; held out: {', '.join(found)}"
     return text
 
 

@@ -3,12 +3,10 @@
 `digits` trains as the demo does, with the optimiser's state kept or fresh. `digits-options` changes one option at a
 time, with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST for what digits leave open.
 `search` looks for the batch and the step size of the federated and of the centralised training, equally many settings
-each, by the loss of held-out images; `fashion` then trains both to the end with the settings that won. Samples are
-judged by `benchmarks.image_quality`.
+each, by the loss of held-out images. Samples are judged by `benchmarks.image_quality`.
 
 `breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh. `strategies` looks for FedAvg's
-step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images; `strategies-final`
-then runs the winners with three other seeds.
+step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images.
 """
 
 import tomllib

@@ -41,6 +41,8 @@ def choose_test(identities: Sequence[bytes], share: float) -> list[bool]:
     if chosen and all(chosen):
         log.warning("All images would fall into the test part: none is tested on. Are there more images or patients?")
         return [False] * len(chosen)
+    if chosen and share > 0 and not any(chosen):
+        log.warning("No image falls into the test part: none is tested on. Are there more images or patients?")
     return chosen
 
 

@@ -91,6 +91,8 @@ def sample(
     device = labels.device
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     sampler.set_timesteps(num_steps, device=device)
+    if hasattr(sampler, "set_begin_index"):  # few noise levels round to equal timesteps, by which it could not find it
+        sampler.set_begin_index(0)
     x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
     x = x * sampler.init_noise_sigma
     extra = {} if isinstance(sampler, DDIMScheduler) else {"generator": list(generators)}

@@ -54,7 +54,7 @@ def choose_head(sums: Mapping[str, Statistics], by: str, confidence: float) -> C
     winners = [head for head, one in measured.items() if min(one.low, one.value) > 0]
     if not winners:
         best = max(measured, key=rank)
-        why = f"linear has {reached}, and no head is better beyond doubt: the best, {best}, differs by "
+        why = f"linear has {reached}, and no head is better beyond the interval: the best, {best}, differs by "
         return Choice("linear", why + _text(measured[best], level), differences)
     head = max(winners, key=rank)  # the first of equals
     why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "

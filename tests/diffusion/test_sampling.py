@@ -58,6 +58,16 @@ def draws(count: int) -> list[torch.Generator]:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("num_timesteps", [2, 3, 5, 8, 12, 20, 23, 50])
+def test_every_sampler_draws_at_its_own_steps_however_few_noise_levels_there_are(name: str, num_timesteps: int) -> None:
+    torch.manual_seed(0)
+    unet = build_unet(INFO, (8, 8), 1, False).eval()
+    sampler = build_sampler(name, noise_schedule(num_timesteps))
+    drawn = sample(unet, sampler, torch.tensor([0]), draws(1), steps_of(name, 0, num_timesteps))
+    assert drawn.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_images_of_two_generators_differ_and_lie_in_range(name: str) -> None:
     torch.manual_seed(0)
     unet = build_unet(INFO, (8, 8), 1, False).eval()
