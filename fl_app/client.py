@@ -239,7 +239,7 @@ def _kept(task: Task, node: Node, instruction: Instruction) -> NodeState:
 
 def _device(options: NodeConfig) -> torch.device:
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("Node option 'device' is 'cuda', but torch finds no GPU: repair the driver or set it to 'cpu'.")
+        raise OptionError("Node option 'device' is 'cuda', but torch finds no GPU: repair the driver or set 'cpu'.")
     if options.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(options.device)

@@ -1,9 +1,9 @@
 """Sums over patients, and how many independent images a patient's images are worth.
 
 Images of one patient are alike, so that n of them tell less than n images of n patients. Each patient p with n_p
-images, c_p right ones and d_p = c_p minus the right ones of the linear head adds to six sums, which alone
-leave a site. They tell no label and no image, but of few patients they may tell how many images each has and how many of
-them are right. If patients are not known, each image counts as one.
+images, c_p right ones and d_p = c_p minus the right ones of the linear head adds to six sums, which alone leave a
+site. They tell no label and no image, but of few patients they may tell how many images each has and how many of them
+are right. If patients are not known, each image counts as one.
 """
 
 import numpy as np
