@@ -12,10 +12,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.diffusion.process import alphas, noise_schedule
-from fl_app.diffusion.sampling import SAMPLERS, build_sampler, sample
+from fl_app.diffusion.sampling import SAMPLERS, build_sampler, sample, steps_of
 from fl_app.seeding import generator_for
 
 _NUM_TIMESTEPS = 1000
@@ -70,7 +69,7 @@ def sampled_std(sampler: str, num_steps: int, std: float, num_images: int = 16, 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     """Yield a row for each sampler, step count and true std."""
     for sampler in arguments.sampler:
-        for steps in arguments.steps:
+        for steps in arguments.steps or [steps_of(sampler, 0, _NUM_TIMESTEPS)]:
             for true in arguments.std:
                 found, evaluations = sampled_std(sampler, steps, true)
                 yield {
@@ -85,10 +84,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def main() -> None:
     """Read the arguments and measure."""
-    default = default_config().sampling.num_steps
     arguments = parser(__doc__)
     arguments.add_argument("--sampler", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS), help="default: all")
-    arguments.add_argument("--steps", nargs="+", type=int, default=[default], help=f"(default: {default})")
+    arguments.add_argument("--steps", nargs="+", type=int, help="(default: each sampler's own)")
     arguments.add_argument("--std", nargs="+", type=float, default=[0.2, 0.1, 0.05], help="(default: 0.2 0.1 0.05)")
     run(measure, arguments.parse_args())
 

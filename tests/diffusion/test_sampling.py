@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.sampler_texture import sampled_std
 from fl_app.data.images import DatasetInfo
 from fl_app.diffusion.process import alphas, noise_schedule
 from fl_app.diffusion.sampling import SAMPLERS, build_sampler, sample, steps_of
@@ -76,29 +77,11 @@ def test_images_of_two_generators_differ_and_lie_in_range(name: str) -> None:
     assert drawn.min() >= -1 and drawn.max() <= 1
 
 
-class KnowsTheTexture(nn.Module):
-    """The exact denoiser of independent Gaussian pixels: it predicts v from the posterior mean of the image."""
-
-    def __init__(self, std: float) -> None:
-        super().__init__()
-        self.std = std
-        self.alpha_of = alphas(noise_schedule(1000))
-        self.config = type("Config", (), {"num_class_embeds": 2, "in_channels": 1, "sample_size": 16})()
-
-    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, return_dict: bool) -> tuple[Tensor]:
-        alpha = self.alpha_of[t]
-        sigma = (1 - alpha**2).sqrt()
-        x0 = alpha * self.std**2 * x / ((alpha * self.std) ** 2 + sigma**2)
-        return (alpha * (x - alpha * x0) / sigma - sigma * x0,)
-
-
 @pytest.mark.parametrize("std", [0.2, 0.1, 0.05])
 def test_the_recommended_sampler_keeps_fine_texture_at_its_own_number_of_steps(std: float) -> None:
     name = "dpm-solver++"
-    labels = torch.zeros(200, dtype=torch.int64)
-    steps = steps_of(name, 0, 1000)
-    drawn = sample(KnowsTheTexture(std), build_sampler(name, noise_schedule(1000)), labels, draws(200), steps)
-    assert float(drawn.std()) == pytest.approx(std, rel=0.05)
+    found, _ = sampled_std(name, steps_of(name, 0, 1000), std)
+    assert found == pytest.approx(std, rel=0.05)
     assert run_config().sampling.sampler == name and run_config().sampling.num_steps == 0
 
 
