@@ -48,6 +48,8 @@ _FASHION: Options = {
     "diffusion.keep-optimizer-state": True,
     "diffusion.ema-horizon": 0.0,
 }
+# The default, and what both sides of the comparison train with.
+_COMPARED: Options = {**_FASHION, "diffusion.loss-weight": "min-snr"}
 _FEDERATED: Options = {"diffusion.batch-size": 8, "diffusion.learning-rate": 0.005}
 _CENTRALISED: Options = {
     "partition.scheme": "iid",
@@ -116,11 +118,11 @@ def _search() -> list[Setting]:
     settings = []
     for batch, rate in ((4, 0.0025), (8, 0.0025), (8, 0.005), (8, 0.01)):
         chosen: Options = {"diffusion.batch-size": batch, "diffusion.learning-rate": rate}
-        common = {**_FASHION, **_FEDERATED, **_rounds(5, 0.1)}
+        common = {**_COMPARED, **_FEDERATED, **_rounds(5, 0.1)}
         settings.append(Setting(f"search-federated-{batch}-{rate:g}", 10, {**common, **chosen}, seeds=(100,)))
     for batch, rate in ((8, 0.001), (16, 0.001), (16, 0.002), (16, 0.004)):
         chosen = {"diffusion.batch-size": batch, "diffusion.learning-rate": rate}
-        common = {**_FASHION, **_CENTRALISED, **_rounds(5, 1.0)}
+        common = {**_COMPARED, **_CENTRALISED, **_rounds(5, 1.0)}
         settings.append(Setting(f"search-centralised-{batch}-{rate:g}", 1, {**common, **chosen}, seeds=(100,)))
     return settings
 
