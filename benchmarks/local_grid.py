@@ -1,7 +1,7 @@
 """A federation in one process: real messages through the real apps, without Ray and without a network."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -26,6 +26,7 @@ class LocalGrid(InstantGrid):
         meddle: may replace or withhold a reply.
         order: in which pending replies arrive: a sort key over node numbers.
         node_options: further options of some nodes, by number.
+        is_away: tells of a node, by its number and all messages so far, whether it is not connected.
 
     Attributes:
         sent: all messages so far, in order.
@@ -38,15 +39,21 @@ class LocalGrid(InstantGrid):
         meddle: Meddle | None = None,
         order: Callable[[int], int] = lambda node: node,
         node_options: Mapping[int, Mapping[str, Any]] | None = None,
+        is_away: Callable[[int, Sequence[Message]], bool] = lambda number, sent: False,
     ) -> None:
         super().__init__(_FIRST_NODE + number for number in range(num_nodes))
         self.config = config
         self.meddle = meddle or (lambda instruction, reply: reply)
         self.order = order
         self.node_options = node_options or {}
+        self.is_away = is_away
         self.sent: list[Message] = []
         self._withheld: set[str] = set()
         self._states: dict[int, RecordDict] = {node: RecordDict() for node in self.nodes}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of the nodes that are connected."""
+        return [node for node in self.nodes if not self.is_away(node - _FIRST_NODE, self.sent)]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Take messages, remember them, and return their ids."""

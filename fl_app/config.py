@@ -89,10 +89,16 @@ class PartitionOptions(Section):
 class FederationOptions(Section):
     """Whom to wait for, how long, and when to give up."""
 
-    min_nodes: int = Field(ge=1, description="nodes that must be connected before a round starts")
-    wait_seconds: float = Field(gt=0, description="how long to wait for them before the run stops")
+    min_nodes: int = Field(
+        ge=1, description="nodes that must be connected before the first round; later rounds need min-replies of them"
+    )
+    wait_seconds: float = Field(gt=0, description="how long to wait for them, or for min-replies, before the run stops")
     nodes_per_round: int = Field(ge=0, description="nodes drawn each round, by seed; 0: all")
-    min_replies: int = Field(ge=1, description="quorum: fit replies with images that a round needs to count")
+    min_replies: int = Field(
+        ge=0,
+        description="quorum: sites that a round needs to begin, and fit replies with images that it needs to count; "
+        "0: 2, or 1 where one node is all that was asked for",
+    )
     round_deadline_seconds: float = Field(gt=0, description="replies that come later are left out of the round")
     max_failed_rounds: int = Field(ge=1, description="failed rounds in a row after which the run stops, resumable")
 
@@ -101,6 +107,16 @@ class FederationOptions(Section):
         if 0 < self.nodes_per_round < self.min_replies:
             raise ValueError(f"min-replies is {self.min_replies}, but nodes-per-round asks {self.nodes_per_round} only")
         return self
+
+    @property
+    def quorum(self) -> int:
+        """Sites that a round needs."""
+        return self.min_replies or min(2, self.min_nodes, self.nodes_per_round or 2)
+
+    @property
+    def nodes_at_start(self) -> int:
+        """Nodes that the first round of a run waits for."""
+        return max(self.min_nodes, self.quorum)
 
 
 class AdmissionOptions(Section):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fl_app.artifacts import RunFolder, read_options, write_json
+from fl_app.artifacts import RunFolder, write_json
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
@@ -23,7 +24,7 @@ from fl_app.records import HEADS as ASK_HEADS
 from fl_app.records import MOMENTS, SiteDescription, Weights, add_heads, to_tensors
 from fl_app.report.confusion import draw_confusion
 from fl_app.runs import held_classes
-from fl_app.status import Status
+from fl_app.status import Status, moment
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exchange import Traffic
 from fl_app.strategies.ledger import NodeOutcome
@@ -58,8 +59,9 @@ class LastRound:
             if int(path.stem.removeprefix("round-")) >= first_round:
                 path.unlink()  # a resumed run does that round again
                 continue
-            left_out = json.loads(path.read_text(encoding="utf-8"))["left-out"]
-            status.count({site: NodeOutcome(**node) for site, node in left_out.items()})
+            result = json.loads(path.read_text(encoding="utf-8"))
+            left_out = {site: NodeOutcome(**node) for site, node in result["left-out"].items()}
+            status.count(left_out, _moment(result))
 
     def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
         """Exchange prototypes after a round, where that is due and not done yet."""
@@ -91,6 +93,7 @@ class LastRound:
         result = {
             "task": self.task.name,
             "round": number,
+            "ended": time.time(),
             "contributed": sorted(site for site, sums in parts.get(source, {}).items() if sums["count"].any()),
             "left-out": {site: vars(node) for site, node in sorted(left_out.items())},
             "withheld": self._withheld(used),
@@ -106,7 +109,7 @@ class LastRound:
             "abstain-picture-distance": limits[1],
         }
         write_json(self._path(number), result)
-        self.status.count(left_out)
+        self.status.count(left_out, _moment(result))
         _log_result(result)
         if is_last and used is not None:
             self._bundle(weights, heads, used, shipped, result)
@@ -126,10 +129,6 @@ class LastRound:
         if {"piggyback", "local"} & set(readings):
             parts["own"], missing = self._own_moments(number)
             left_out |= missing
-        if not self.task.is_pooled:
-            here = self.strategy.participants()
-            away = NodeOutcome("late", "it was not connected in the last round")
-            left_out |= {site: away for site in read_options(self.folder)["nodes"] if site not in here}
         return parts, left_out
 
     def _own_moments(self, number: int) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
@@ -137,12 +136,12 @@ class LastRound:
         parts: dict[str, Statistics] = {}
         missing: dict[str, NodeOutcome] = {}
         record = self.strategy.record
-        for site in self.strategy.participants():
+        for site in self.strategy.roster.names():
             sums = self.strategy.own_sums.get(site)
             if sums is None:
                 known = record.nodes.get(site) if record.round_number == number else None
                 silent = NodeOutcome("late", f"it sent no sums of its own network in round {number}")
-                missing[site] = known if known and known.outcome in ("failed", "refused", "late") else silent
+                missing[site] = known if known and known.outcome in ("failed", "refused", "late", "absent") else silent
                 continue
             moments = {key.removeprefix("own/"): value for key, value in sums.items()}
             try:
@@ -326,6 +325,10 @@ class LastRound:
 
     def _path(self, number: int) -> Path:
         return self._results() / f"round-{number:04d}.json"
+
+
+def _moment(result: Mapping[str, Any]) -> str:
+    return moment(f"prototypes of round {result['round']} of {result['task']}", result["ended"])
 
 
 def _part(sums: Statistics, part: str, reading: str, head: str) -> Statistics:

@@ -1,6 +1,11 @@
 """What the app prints: the server into the stream that `flwr run --stream` shows, a hospital into its node's output."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LINES = logging.Formatter("%(asctime)s %(levelname)s : %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
 def hide_log() -> None:
@@ -13,6 +18,25 @@ def show_log() -> None:
     ours = logging.getLogger("fl_app")
     if not any(type(handler) is logging.StreamHandler for handler in ours.handlers):
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s : %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.setFormatter(_LINES)
         ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Add what the app logs in the block to a file; a disk that takes no more costs the log, and not the run."""
+    ours = logging.getLogger("fl_app")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        ours.warning("The log cannot be kept in %s: %s", path, error.strerror)
+        yield
+        return
+    handler.setFormatter(_LINES)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        handler.close()

@@ -2,24 +2,25 @@
 
 import logging
 import shutil
+import time
 
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.artifacts import RunFolder
+from fl_app.artifacts import RunFolder, read_options
 from fl_app.config import AdmissionOptions, FederationOptions, RunConfig, baseline_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.last_round import LastRound
-from fl_app.logs import show_log
+from fl_app.logs import log_to, show_log
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
 from fl_app.runs import held_classes, note_agreement, open_run
-from fl_app.status import Status
+from fl_app.status import Status, moment
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
-from fl_app.strategies.exchange import wait_for_nodes
+from fl_app.strategies.attendance import wait_for_nodes
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
@@ -44,6 +45,16 @@ def run(grid: Grid, context: Context) -> None:
         check_tasks(config, info)
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
+    with log_to(folder.path / "run.log"):
+        try:
+            _go_through(grid, config, info, folder)
+        finally:
+            folder.unlock()
+            log.info("Run folder: %s", folder.path)
+
+
+def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder: RunFolder) -> None:
+    """Go through the tasks and baselines, and write down how it ended."""
     status = Status(folder)
     try:
         status.set("starting")
@@ -58,9 +69,6 @@ def run(grid: Grid, context: Context) -> None:
     except BaseException as error:
         _fail(status, error)
         raise
-    finally:
-        folder.unlock()
-        log.info("Run folder: %s", folder.path)
 
 
 def check_tasks(config: RunConfig, info: DatasetInfo) -> None:
@@ -77,11 +85,12 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
         RunFolderError: the run that is resumed began with others.
     """
     federation = config.federation
+    needed = federation.quorum if folder.read_metrics() else federation.nodes_at_start
 
-    def show(connected: int, needed: int) -> None:
+    def show(connected: int) -> None:
         status.set("waiting", f"{connected} of {needed} nodes are connected")
 
-    wait_for_nodes(grid, federation, show)
+    wait_for_nodes(grid, federation, needed, show)
     info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds))
     check_tasks(config, info)
     note_agreement(folder, info)
@@ -110,7 +119,8 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         FederationError: nothing was learned, or the federation could not go on.
     """
     task = build_task(name, config, info)
-    roster = Roster(info, min(config.federation.round_deadline_seconds, config.federation.wait_seconds))
+    deadline_seconds = min(config.federation.round_deadline_seconds, config.federation.wait_seconds)
+    roster = Roster(info, deadline_seconds, before=read_options(folder)["nodes"])
     task_run = TaskRun(config, task, folder, status, roster)
     federation, admission = _options_for(task, config)
     strategy = build_strategy(
@@ -127,7 +137,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         blank_sums=task.blank_sums(),
         is_pooled=task.is_pooled,
     )
-    strategy.begins_run = name == config.passes()[0]
+    strategy.begins_run = not folder.read_metrics()
     strategy.own_rounds, strategy.blank_own = task.own_rounds(), task.blank_after_training()
     averages = (config.diffusion.ema_horizon, config.diffusion.node_ema) if name == "diffusion" else (0.0, False)
     weights, first_round = task_run.begin(strategy, *averages)
@@ -142,7 +152,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     if not any(line["outcome"] == "ok" for line in task_run.history):
         raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
     status.set("finishing")
-    strategy.meet(grid)
+    strategy.gather(grid)
     if last_round is not None:
         last_round.finish(grid, weights)
     finish_task(grid, strategy, task_run, status)
@@ -156,7 +166,8 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     """
     initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
     statistics, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
-    status.count({site: node for site, node in outcomes.items() if node.outcome != "contributed"})
+    left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+    status.count(left_out, moment(f"final measurement of {task_run.task.name}", time.time()))
     chosen = task_run.finish(statistics)
     if task_run.task.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
@@ -175,7 +186,7 @@ def _options_for(task: Task, config: RunConfig) -> tuple[FederationOptions, Admi
         federation = federation.model_copy(update={"nodes_per_round": 0})
         admission = admission.model_copy(update={"max_update_norm_ratio": 0.0})
     if task.is_pooled:
-        federation = federation.model_copy(update={"min_replies": 1})
+        federation = federation.model_copy(update={"min_nodes": 1, "min_replies": 1})
         admission = admission.model_copy(update={"max_weight": 0.0})
     return federation, admission
 
@@ -189,7 +200,7 @@ def _is_finished(task: Task, folder: RunFolder) -> bool:
 def _fail(status: Status, error: BaseException) -> None:
     """Write down why the run failed; where even that cannot be written, the log has to do."""
     reason = str(error) if isinstance(error, FlAppError) else f"{type(error).__name__}: {error}"
-    log.error("The run failed: %s", reason)
+    log.error("The run failed: %s", reason, exc_info=None if isinstance(error, FlAppError) else error)
     try:
         status.set("failed", reason)
     except RunFolderError as problem:

@@ -12,7 +12,7 @@ State = Literal["starting", "waiting", "running", "finishing", "completed", "deg
 
 _KEPT_REASONS = 5
 _OUTCOMES = ("contributed", "empty")
-_FAULTS = ("refused", "failed", "late")
+_FAULTS = ("refused", "failed", "late", "absent")
 
 
 class Status:
@@ -50,13 +50,23 @@ class Status:
         progress = {"task": record.task, "round": record.round_number, "num-rounds": num_rounds}
         self.set("running", None, progress | {"asked": record.asked, "replied": sorted(good), "failed": bad})
 
-    def count(self, outcomes: Mapping[str, NodeOutcome]) -> None:
-        """Count the outcomes of a round against their sites."""
+    def show_measuring(self, answered: int, asked: int) -> None:
+        """Write how many of the sites that were asked for sums have answered."""
+        self.set(self._document["state"], f"{answered} of {asked} sites have sent their sums")
+
+    def count(self, outcomes: Mapping[str, NodeOutcome], when: str) -> None:
+        """Count outcomes against their sites; the first reason is kept and the last few.
+
+        Args:
+            outcomes: by site.
+            when: what they are outcomes of, and its time; see `moment`.
+        """
         for site, node in outcomes.items():
             counts = self.nodes.setdefault(site, dict.fromkeys((*_OUTCOMES, *_FAULTS), 0) | {"reasons": []})
             counts[node.outcome] += 1
             if node.reason and node.outcome in _FAULTS:
-                counts["reasons"] = [*counts["reasons"], node.reason][-_KEPT_REASONS:]
+                reasons = [*counts["reasons"], f"{when}: {node.reason}"]
+                counts["reasons"] = reasons[:1] + reasons[1:][1 - _KEPT_REASONS :]
 
     def blemish(self, what: str) -> None:
         """Remember something that went wrong and did not end the run."""
@@ -66,6 +76,7 @@ class Status:
         """Write the final state: completed, or degraded with what was not always there."""
         faulty = {
             site: ", ".join(f"{_times(counts[fault])} {fault}" for fault in _FAULTS if counts[fault])
+            + f" (first: {counts['reasons'][0]})" * bool(counts["reasons"])
             for site, counts in sorted(self.nodes.items())
             if any(counts[fault] for fault in _FAULTS)
         }
@@ -80,6 +91,11 @@ class Status:
     def set_gallery(self, path: Path) -> None:
         """Remember the newest gallery."""
         self._document["gallery"] = str(path)
+
+
+def moment(what: str, seconds: float) -> str:
+    """Say what happened when; `seconds`: unix time."""
+    return f"{what}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}"
 
 
 def _times(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from fl_app.metrics.additive import Statistics
 from fl_app.records import Weights, to_numpy, to_tensors
 from fl_app.report.history import draw_history
 from fl_app.runs import add_nodes
-from fl_app.status import Status
+from fl_app.status import Status, moment
 from fl_app.strategies.averages import ServerEma
 from fl_app.strategies.ledger import NodeOutcome, RoundRecord
 from fl_app.strategies.resilient import Resilient
@@ -90,13 +91,18 @@ class TaskRun:
         self.history = self.folder.cut_metrics(self.task.name, done)
         for line in self.history:
             self.status.num_failed_rounds += line["outcome"] == "failed"
-            self.status.count({site: NodeOutcome(**node) for site, node in line["nodes"].items()})
+            self.status.count(outcomes_of(line), round_moment(line))
         self.models = self._current_models(models["raw"])
         return models["raw"], done + 1
 
-    def waiting(self, connected: int, needed: int) -> None:
-        """Say how many nodes are awaited."""
-        self.status.set("waiting", f"{connected} of {needed} nodes are connected")
+    def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
+        """Say how many sites are awaited, and which."""
+        named = f"; missing: {', '.join(missing)}" if missing else ""
+        self.status.set("waiting", f"{connected} of {needed} nodes are connected{named}")
+
+    def measuring(self, answered: int, asked: int) -> None:
+        """Say how many sites have answered outside a round."""
+        self.status.show_measuring(answered, asked)
 
     def progressed(self, record: RoundRecord) -> None:
         """Show who takes part and who has answered."""
@@ -111,7 +117,7 @@ class TaskRun:
         line = self._line(record, losses)
         self.history.append(line)
         self.folder.append_metrics(line)
-        self.status.count(record.nodes)
+        self.status.count(record.nodes, round_moment(line))
         self.status.num_failed_rounds += line["outcome"] == "failed"
         self.status.show_round(record, self.num_rounds)
         _log_round(line, self.num_rounds)
@@ -259,6 +265,16 @@ class TaskRun:
             "asked": record.asked,
             "nodes": {site: vars(node) for site, node in sorted(record.nodes.items())},
         }
+
+
+def outcomes_of(line: Mapping[str, Any]) -> dict[str, NodeOutcome]:
+    """Return the outcome of each site in a line of metrics.jsonl."""
+    return {site: NodeOutcome(**node) for site, node in line["nodes"].items()}
+
+
+def round_moment(line: Mapping[str, Any]) -> str:
+    """Say which round a line of metrics.jsonl is of, and when it ended."""
+    return moment(f"round {line['round']} of {line['task']}", line["ended"])
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:

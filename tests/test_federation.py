@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -492,3 +493,20 @@ def test_the_servers_average_is_sent_only_where_it_is_kept_or_drawn(tmp_path: Pa
     assert [number for number, content in rounds.items() if "ema" in content] == [3, 5, 6, 7]
     lines = folder(tmp_path).read_metrics()
     assert [line["round"] for line in lines if line["validation-loss-ema"] is not None] == [3, 5, 6, 7]
+
+
+def test_the_server_keeps_its_own_account_of_a_run(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path, {"diffusion.num-rounds": 1}), 2)
+    log = (tmp_path / "run/run.log").read_text()
+    assert re.search(r"^20\d\d-.* INFO : diffusion round 1/1: 2 of 2 nodes contributed; loss", log, re.MULTILINE)
+
+
+def test_the_account_of_a_run_that_breaks_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("fl_app.server.finish_task", break_down)
+    with pytest.raises(RuntimeError):
+        run_federation(tiny_run(tmp_path, {"diffusion.num-rounds": 1}), 2)
+    log = (tmp_path / "run/run.log").read_text()
+    assert "ERROR : The run failed: RuntimeError: a fault of ours\nTraceback" in log

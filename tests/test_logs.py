@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flwr.app import Context, Message, RecordDict
 
 from fl_app import client
+from fl_app.logs import log_to, show_log
 
 log = logging.getLogger("fl_app.test")
 
@@ -42,3 +44,13 @@ def test_a_hospitals_node_prints_what_it_is_asked_and_which_file_is_broken(capsy
 def test_a_simulated_node_prints_no_name_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     answer({"partition-id": 0, "num-partitions": 2}, "MEIER.png")
     assert "".join(capsys.readouterr()) == ""
+
+
+def test_a_log_that_cannot_be_kept_does_not_stop_what_it_tells_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_log()
+    with log_to(tmp_path / "missing" / "run.log"):
+        log.info("told all the same")
+    printed = capsys.readouterr().err
+    assert "The log cannot be kept in" in printed and "told all the same" in printed

@@ -64,8 +64,9 @@ def collect(folder: Path, names: Sequence[str]) -> dict[str, str]:
     if (folder / "metrics.jsonl").is_file():
         lines = _read(folder / "metrics.jsonl").splitlines()
         members["metrics.jsonl"] = "".join(f"{_scrub_line(line, names)}\n" for line in lines if line.strip())
-    if (folder / "run.log").is_file():
-        members["run.log"] = scrub(_read(folder / "run.log"), names)
+    for name in ("run.log", "flower.log"):
+        if (folder / name).is_file():
+            members[name] = scrub(_read(folder / name), names)
     return members
 
 

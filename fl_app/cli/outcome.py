@@ -57,7 +57,7 @@ def find_troubled_sites(status: Record) -> dict[str, str]:
     """Name the sites that failed, were refused or came late in any round, each with its last reason."""
     troubled = {site: str(reason or "failed") for site, reason in (status.get("failed") or {}).items()}
     for site, node in (status.get("nodes") or {}).items():
-        counts = [f"{node[kind]} {kind}" for kind in ("failed", "refused", "late") if node.get(kind)]
+        counts = [f"{node[kind]} {kind}" for kind in ("failed", "refused", "late", "absent") if node.get(kind)]
         if counts:
             reasons = node.get("reasons") or [troubled.get(site, "")]
             troubled[site] = ", ".join(counts) + (f": {reasons[-1]}" if reasons[-1] else "")

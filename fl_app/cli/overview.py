@@ -11,7 +11,7 @@ from fl_app.cli.progress import Progress, Record, RunFolder, summarise
 from fl_app.errors import RunFolderError
 
 _ENDED = ("completed", "degraded", "failed")
-_COUNTS = ("contributed", "empty", "refused", "failed", "late")
+_COUNTS = ("contributed", "empty", "refused", "failed", "late", "absent")
 
 
 @dataclass(frozen=True)

@@ -125,14 +125,17 @@ def _wait(simulation: Simulation, folder: RunFolder, view: View, console: Consol
 
 
 def keep_log(log: Path, folder: Path | None) -> None:
-    """Add the log to the run folder: a resumed run has one already. A full disk costs the log, and not the verdict."""
+    """Add what Flower printed to the run folder: a resumed run has some already.
+
+    The server's own run.log is there beside it. A full disk costs the log, and not the verdict.
+    """
     if folder is None:
         return
     try:
-        with (folder / "run.log").open("ab") as target, log.open("rb") as source:
+        with (folder / "flower.log").open("ab") as target, log.open("rb") as source:
             shutil.copyfileobj(source, target)
     except OSError as error:
-        typer.secho(f"The log cannot be kept in {folder / 'run.log'}: {error.strerror}.", fg="red", err=True)
+        typer.secho(f"The log cannot be kept in {folder / 'flower.log'}: {error.strerror}.", fg="red", err=True)
 
 
 def write_stopped(folder: Path | None) -> None:

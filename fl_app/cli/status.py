@@ -76,7 +76,7 @@ def describe(overview: Overview) -> list[str]:
 
 def make_table(overview: Overview) -> Table:
     """Make the table of all sites: images, how often each did what, and why it last did not contribute."""
-    outcomes = ("contributed", "refused", "failed", "late")
+    outcomes = ("contributed", "refused", "failed", "late", "absent")
     table = Table("site", *outcomes, "train/held out/test", "last reason", box=None, pad_edge=False)
     for site, counts in overview.sites.items():
         known = overview.images.get(site, {})

@@ -1,17 +1,28 @@
-"""The command `fl-app supernode`: Flower's SuperNode, which ends where it fails, so that it is started again."""
+"""The command `fl-app supernode`: Flower's SuperNode, which ends where it fails or is told to end."""
 
 import itertools
 import os
+import signal
+import socket
 import sys
+import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import typer
 
 from fl_app.cli.doctor import read_node_options
 from fl_app.cli.signals import Interrupted
-from fl_app.errors import OptionError
+from fl_app.config import NodeConfig
+from fl_app.data.entries import list_entries
+from fl_app.data.listing import visible
+from fl_app.errors import DataError, OptionError
+
+PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
 
 
 def supernode(context: typer.Context) -> None:
@@ -19,12 +30,14 @@ def supernode(context: typer.Context) -> None:
 
     Left alone, flower-supernode leaves the federation when the SuperLink answers with an error that it does not know
     (seen with Flower 1.41: error 500), but its process stays: it looks healthy and takes part in nothing. This one
-    ends with status 1, so that systemd or Docker starts it again.
+    ends with status 1, so that systemd or Docker starts it again. Told to end (SIGTERM,
+    Ctrl-C), it does so within 10 s.
     """
     check_arguments(context.args)
     from flwr.supernode.cli import flower_supernode
 
     sys.argv = ["flower-supernode", *context.args]
+    end_when_told()
     try:
         flower_supernode()
     except Interrupted:
@@ -40,17 +53,74 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse at once what Flower would show as a traceback, or what would only fail in the first run.
 
     Raises:
-        OptionError: the node's options are malformed or wrong, or the private key is missing.
+        OptionError: the node's options are malformed or wrong, or a file or folder that they name is not there or
+            cannot be used.
     """
     if "--help" in arguments or "-h" in arguments:
         return
     node_config = next(_values("--node-config", arguments), "")
-    read_node_options(node_config)
+    node = NodeConfig.from_flat(read_node_options(node_config))
+    _check_images(node)
+    _check_state_dir(node)
+    for authority in _values("--root-certificates", arguments):
+        if not Path(authority).expanduser().is_file():
+            raise OptionError(f"--root-certificates must name a file, got '{authority}': the coordinator's ca.crt.")
     for key in _values("--auth-supernode-private-key", arguments):
         if not Path(key).expanduser().is_file():
             raise OptionError(
                 f"--auth-supernode-private-key must name a file, got '{key}'. `fl-app keys <site>` makes a key pair."
             )
+
+
+def _check_images(node: NodeConfig) -> None:
+    """Refuse a folder that is not there, or of no form that a run could read; no image is opened."""
+    folder = Path(node.data_path).expanduser()
+    try:
+        has_npz = any(path.suffix.lower() == ".npz" for path in visible(folder))
+        if not has_npz and not list_entries(folder).entries:
+            raise DataError(f"{folder} holds no labelled image.", public="the data folder holds no labelled image")
+    except DataError as error:
+        raise OptionError(f"--node-config names a folder that no run can use. {error}") from None
+
+
+def _check_state_dir(node: NodeConfig) -> None:
+    folder = Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OptionError(
+            f"The node cannot write to {folder}: {error.strerror}. Set 'state-dir' in --node-config to a folder that "
+            "it can."
+        ) from None
+
+
+def end_when_told() -> None:
+    """Watch for SIGTERM, SIGINT and SIGQUIT, and end this process and its children where Flower does not.
+
+    Flower's handler joins threads, and was seen to wait for one of them for ever. A thread reads what Python's signal
+    machinery writes for each signal, whatever the main thread does.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    ends = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
+    def watch() -> None:
+        with theirs:  # kept open
+            while not ends & {*(received := ours.recv(1))}:
+                pass
+        time.sleep(PATIENCE_SECONDS)
+        os.write(2, f"Flower's SuperNode did not end within {PATIENCE_SECONDS:g} s of the signal: ended.\n".encode())
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            child.terminate()
+        for child in psutil.wait_procs(children, timeout=1)[1]:
+            child.kill()
+        os._exit(128 + received[0])
+
+    threading.Thread(target=watch, name="end-when-told", daemon=True).start()
 
 
 def _values(option: str, arguments: Sequence[str]) -> Iterator[str]:

@@ -1,18 +1,15 @@
-"""Nodes awaited; messages out, replies in one by one as they come, never more than one at a time in memory."""
+"""Messages out, replies in one by one as they come, never more than one at a time in memory."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_app.config import FederationOptions
-from fl_app.errors import FederationError
 from fl_app.records import num_bytes, packed
 
 _POLL_SECONDS = 0.1
-_WAIT_POLL_SECONDS = 1.0
 
 
 @dataclass
@@ -72,37 +69,6 @@ def _pack(messages: list[Message]) -> None:
     ready = {key: packed(content) for key, content in contents.items()}
     for message in messages:
         message.content = ready[id(message.content)]
-
-
-def wait_for_nodes(
-    grid: Grid,
-    options: FederationOptions,
-    waiting: Callable[[int, int], None],
-    who_is_here: Callable[[], str] = lambda: "",
-) -> None:
-    """Wait until enough nodes are connected.
-
-    Args:
-        grid: Flower's connection to the nodes.
-        options: how many, and how long.
-        waiting: is told, while it lasts, how many are connected and how many are needed.
-        who_is_here: is asked, in the end, for words on who is connected.
-
-    Raises:
-        FederationError: it takes too long.
-    """
-    needed, started = options.min_nodes, time.monotonic()
-    while True:
-        connected = len(list(grid.get_node_ids()))
-        if connected >= needed:
-            return
-        waiting(connected, needed)
-        if time.monotonic() - started > options.wait_seconds:
-            raise FederationError(
-                f"{connected} of {needed} nodes connected within {options.wait_seconds:g} s{who_is_here()}. Start the "
-                "missing nodes, or lower 'federation.min-nodes'."
-            )
-        time.sleep(_WAIT_POLL_SECONDS)
 
 
 class ChosenNodes:

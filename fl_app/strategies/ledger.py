@@ -1,16 +1,28 @@
 """Who was asked, who answered, who failed, and why: the record of a round."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
+
+from flwr.app import Error
+from flwr.common.constant import ErrorCode
 
 from fl_app.metrics.additive import Statistics, add
 from fl_app.records import Weights
 from fl_app.strategies.exchange import Traffic
 
-Outcome = Literal["contributed", "empty", "refused", "failed", "late"]
-
+Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
 
 _LONGEST_REASON = 200
+
+# What Flower says in words of its own, for whoever looks into its code.
+_IN_OUR_WORDS = {
+    ErrorCode.MESSAGE_UNAVAILABLE: "what it was asked got lost at the SuperLink, or it was removed from the federation",
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "its reply got lost at the SuperLink",
+    ErrorCode.NODE_UNAVAILABLE: "the connection to it was lost",
+    ErrorCode.INVALID_FAB: "it does not trust the code of this run, which bears no signature that it knows",
+    ErrorCode.CLIENT_APP_CRASHED: "its process died, for want of memory or by a fault of a library",
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +31,7 @@ class NodeOutcome:
 
     Attributes:
         outcome: `contributed`; `empty`: fit, but without images; `refused`: not fit; `failed`: an error; `late`:
-            no answer before the deadline.
+            no answer before the deadline; `absent`: not connected, so that it was not asked.
         reason: why, where it did not contribute.
         images: its training images.
         seconds: its time in local training.
@@ -84,6 +96,11 @@ class RoundRecord:
         return sum(node.outcome == outcome for node in self.nodes.values())
 
 
+def failure(error: Error) -> NodeOutcome:
+    """Return the outcome of a node that answered with an error, or for which Flower made one up."""
+    return NodeOutcome("failed", shorten(_IN_OUR_WORDS.get(error.code, error.reason)))
+
+
 def shorten(reason: str | None) -> str:
     """Return a reason in one line, a long one cut to its beginning: it comes from outside, and is kept."""
     line = " ".join((reason or "no reason was given").split())
@@ -93,8 +110,11 @@ def shorten(reason: str | None) -> str:
 class Observer(Protocol):
     """Is told what happens in a federation while it happens."""
 
-    def waiting(self, connected: int, needed: int) -> None:
-        """Nodes are awaited before a round can start."""
+    def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
+        """Sites are awaited; `missing`: those of them that are known by name."""
+
+    def measuring(self, answered: int, asked: int) -> None:
+        """Sites are asked for sums outside a round, and this many have answered, fit or not."""
 
     def progressed(self, record: RoundRecord) -> None:
         """A round was started, or a node answered."""

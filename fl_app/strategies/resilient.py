@@ -27,9 +27,10 @@ from fl_app.records import (
 )
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.admission import Admission, Refusal, check_statistics
+from fl_app.strategies.attendance import Attendance
 from fl_app.strategies.averages import ServerEma
-from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange, wait_for_nodes
-from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord, shorten
+from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange
+from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord, failure, shorten
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.streaming import Streaming, prefixed
 
@@ -54,7 +55,8 @@ class Resilient(Streaming):
         own_sums: those sums of the last such round, by site.
         ema: the server's EMA, or None.
         ema_rounds: rounds in which nodes measure it: to send it doubles what goes to every node.
-        begins_run: nothing was trained before: all sites that the coordinator asked for must be fit.
+        attendance: waits for the sites.
+        begins_run: nothing was trained before: all sites that the coordinator asked for must be there, and fit.
         failed_in_a_row: rounds without a result since the last one that had one.
     """
 
@@ -73,7 +75,7 @@ class Resilient(Streaming):
         is_pooled: bool = False,
         **flower: Any,
     ) -> None:
-        super().__init__(admission=admission, min_replies=options.min_replies, blank_sums=blank_sums, **flower)
+        super().__init__(admission=admission, min_replies=options.quorum, blank_sums=blank_sums, **flower)
         self.task = task
         self.seed = seed
         self.run_name = run_name
@@ -81,6 +83,7 @@ class Resilient(Streaming):
         self.options = options
         self.roster = roster
         self.observer = observer
+        self.attendance = Attendance(roster, options, observer)
         self.is_pooled = is_pooled
         self.between: Between = lambda grid, round_number, weights: None
         self.blank_own: Statistics = {}
@@ -95,16 +98,17 @@ class Resilient(Streaming):
         """Train from `first_round` to `num_rounds` and return the last weights.
 
         Raises:
-            FederationError: too few nodes at the start, or too many failed rounds in a row.
+            FederationError: too few sites came within the time, or too many rounds in a row failed.
         """
         for number in range(first_round, num_rounds + 1):
             self.record = RoundRecord(self.task, number)
-            chosen = self._gather(grid, number)  # waiting and getting to know each other are no part of a round's time
+            self.gather(grid)  # waiting and getting to know each other are no part of a round's time
+            chosen = self._choose_nodes(grid, number)
             self.between(grid, number - 1, weights)
             if number in self.own_rounds:
                 self.own_sums = {}
             started = time.monotonic()
-            after = self._train_round(grid, weights, chosen) if chosen else weights
+            after = self._train_round(grid, weights, chosen)
             self.record.seconds = time.monotonic() - started
             self.failed_in_a_row = 0 if self.record.reason is None else self.failed_in_a_row + 1
             self.observer.round_ended(self.record, weights, after)
@@ -112,7 +116,7 @@ class Resilient(Streaming):
             if self.failed_in_a_row >= self.options.max_failed_rounds:
                 raise FederationError(
                     f"{self.failed_in_a_row} rounds in a row failed, the last one because {self.record.reason}. "
-                    f'The run can be resumed with resume = "{self.run_folder}".'
+                    f"{self._how_to_resume()}"
                 )
         return weights
 
@@ -151,7 +155,7 @@ class Resilient(Streaming):
         traffic: Traffic | None = None,
         judge: Judge = lambda site, sums: None,
     ) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
-        """Ask all known nodes for sums.
+        """Ask all known sites that are connected for sums.
 
         Args:
             grid: Flower's connection to the nodes.
@@ -164,17 +168,19 @@ class Resilient(Streaming):
         Returns:
             The sums of each site that gave fit ones, in the order of the sites' names, and the outcome of each site.
         """
-        sites = {node: site for site, node in self.participants().items()}
-        connected = set(grid.get_node_ids())
-        messages = [
-            Message(content, dst_node_id=node, message_type=message_type) for node in sites if node in connected
-        ]
-        outcomes = {site: NodeOutcome("late", f"it did not answer {message_type!r}") for site in sites.values()}
+        here = self.participants(grid)
+        sites = {node: site for site, node in here.items()}
+        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sites]
+        silent = NodeOutcome("late", f"it did not answer {message_type!r}")
+        outcomes = {**self._absent(grid), **dict.fromkeys(here, silent)}
         parts: dict[str, Statistics] = {}
-        for reply in exchange(grid, messages, self.options.round_deadline_seconds, traffic):
+        self.observer.measuring(0, len(here))
+        replies = exchange(grid, messages, self.options.round_deadline_seconds, traffic)
+        for number, reply in enumerate(replies, start=1):
+            self.observer.measuring(number, len(here))
             site = sites[reply.metadata.src_node_id]
             if reply.has_error():
-                outcomes[site] = NodeOutcome("failed", shorten(reply.error.reason))
+                outcomes[site] = failure(reply.error)
                 continue
             try:
                 statistics = read_statistics(reply.content)
@@ -184,18 +190,28 @@ class Resilient(Streaming):
                 outcomes[site] = NodeOutcome("refused", shorten(str(error)))
                 continue
             parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
+        log.info("%d of %d sites have sent fit sums for %r", len(parts), len(outcomes), message_type)
         return dict(sorted(parts.items())), outcomes
 
-    def participants(self) -> dict[str, int]:
-        """Return the nodes that may be asked: ids by site; only the first one where it holds all images itself."""
-        names = self.roster.names()
+    def participants(self, grid: Grid) -> dict[str, int]:
+        """Return the connected nodes that may be asked: ids by site; only the first one where it holds all images."""
+        names = self.attendance.here(grid)
         return dict(list(names.items())[:1]) if self.is_pooled else names
 
-    def meet(self, grid: Grid) -> None:
-        """Wait for nodes and get to know them, where no round has done that."""
-        if not self.roster.sites:
-            self.wait_for_nodes(grid)
-            self.roster.update(grid)
+    def gather(self, grid: Grid) -> None:
+        """Wait for sites and get to know new ones.
+
+        Raises:
+            FederationError: too few came in time, or can take part.
+        """
+        try:
+            if self.begins_run:
+                self.attendance.begin(grid)
+            else:
+                self.attendance.wait(grid)
+        except FederationError as error:
+            raise FederationError(f"{error} {self._how_to_resume()}") from error
+        self.begins_run = False
 
     def expected_sums(self) -> Statistics:
         """Return sums of 0 with the names and shapes that a reply's statistics must have: the EMA's, too."""
@@ -238,44 +254,21 @@ class Resilient(Streaming):
         if self.ema:
             self.ema.num_updates = int(values["ema-updates"])
 
-    def _gather(self, grid: Grid, number: int) -> dict[str, int]:
-        """Wait for nodes, get to know new ones, and choose those of the round: node ids by site; none if it fails."""
-        has_begun = bool(self.roster.sites)  # asked before the wait, which gets to know whoever is there
-        try:
-            self.wait_for_nodes(grid)
-        except FederationError as error:
-            if not has_begun:
-                raise
-            self.record.reason = str(error)
-            return {}
-        self.roster.update(grid)
-        chosen = self._choose_nodes(grid, number)
-        for site, outcome in self.roster.unfit.items():
-            self._note(site, outcome)
-        if not chosen:
-            why = {outcome.reason for outcome in self.roster.unfit.values()}
-            self.record.reason = f"no node could be asked{': ' if why else ''}{'; '.join(sorted(map(str, why)))}"
-            if not self.roster.sites:
-                raise FederationError(f"The run cannot begin: {self.record.reason}.")
-        if self.begins_run and not has_begun:
-            self._check_enough()
-        return chosen
+    def _how_to_resume(self) -> str:
+        return f'The run can be resumed with resume = "{self.run_folder}".'
 
-    def _check_enough(self) -> None:
-        """Begin with as many sites as the coordinator asked for: one that is connected but unfit does not count."""
-        sites, needed = list(self.roster.names()), self.options.min_nodes
-        if len(sites) < needed:
-            why = "; ".join(sorted(str(outcome.reason) for outcome in self.roster.unfit.values()))
-            raise FederationError(
-                f"{len(sites)} of {needed} nodes can take part: {', '.join(sites)}. The others: {why}. Mend them, or "
-                "lower 'federation.min-nodes', and resume."
-            )
+    def _absent(self, grid: Grid) -> dict[str, NodeOutcome]:
+        """Return the outcome of the sites that took part before and are not connected now."""
+        missing = [] if self.is_pooled else self.attendance.missing(grid)
+        return dict.fromkeys(missing, NodeOutcome("absent", "it was not connected"))
 
     def _train_round(self, grid: Grid, weights: Weights, chosen: dict[str, int]) -> Weights:
         number = self.record.round_number
         self.current = weights
         self.sites = {node: site for site, node in chosen.items()}
         self.record.asked = list(chosen)
+        for site, outcome in {**self.roster.unfit, **self._absent(grid)}.items():
+            self._note(site, outcome)
         self.observer.progressed(self.record)
         config = instruction_config(self.task, number, self.run_name, self.run_folder)
         only_chosen = cast(Grid, ChosenNodes(list(chosen.values())))
@@ -308,21 +301,9 @@ class Resilient(Streaming):
         sums = self.record.statistics()
         return {site: {key: part[key] for key in self.blank_own} for site, part in sums.items()}
 
-    def wait_for_nodes(self, grid: Grid) -> None:
-        """Wait until enough nodes are connected; raises FederationError when that takes too long."""
-        wait_for_nodes(grid, self.options, self.observer.waiting, lambda: self._who_is_here(grid))
-
-    def _who_is_here(self, grid: Grid) -> str:
-        """Name the sites that are connected, which are asked for their names first: so it is plain who is missing."""
-        self.roster.update(grid)
-        connected = set(grid.get_node_ids())
-        here = [site for site, node in self.roster.names().items() if node in connected]
-        return f": {', '.join(here)}" if here else ""
-
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
         """Return node ids by site: the connected ones, or a seeded draw of them."""
-        connected = set(grid.get_node_ids())
-        names = {site: node for site, node in self.participants().items() if node in connected}
+        names = self.participants(grid)
         wanted = self.options.nodes_per_round
         if wanted == 0 or wanted >= len(names):
             return names

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Container, Iterable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -11,7 +12,7 @@ from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
 from fl_app.records import MalformedReply, SiteDescription, read_description
 from fl_app.strategies.agreement import ask_descriptions, compare
-from fl_app.strategies.ledger import NodeOutcome
+from fl_app.strategies.ledger import NodeOutcome, failure
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +24,15 @@ class Roster:
 
     Attributes:
         expected: classes, channels and image size that every site must have.
+        before: names of sites that took part before a run was resumed, or in an earlier task of it.
         sites: descriptions by node id.
         unfit: outcome of nodes that could not be described, by the name they go by.
     """
 
-    def __init__(self, expected: DatasetInfo, deadline_seconds: float) -> None:
+    def __init__(self, expected: DatasetInfo, deadline_seconds: float, before: Iterable[str] = ()) -> None:
         self.expected = expected
         self.deadline_seconds = deadline_seconds
+        self.before = frozenset(before)
         self.sites: dict[int, SiteDescription] = {}
         self.unfit: dict[str, NodeOutcome] = {}
         self._skip: dict[int, int] = {}
@@ -44,7 +47,8 @@ class Roster:
         self.unfit = {}
         first = not self.sites
         self._skip = {node: rounds - 1 for node, rounds in self._skip.items() if rounds > 1}
-        new = [node for node in grid.get_node_ids() if node not in self.sites and node not in self._skip]
+        connected = set(grid.get_node_ids())
+        new = [node for node in sorted(connected) if node not in self.sites and node not in self._skip]
         if not new:
             return
         silent = set(new)
@@ -52,7 +56,7 @@ class Roster:
             node = reply.metadata.src_node_id
             silent.discard(node)
             try:
-                self._add(node, reply)
+                self._add(node, reply, connected)
             except FederationError as error:
                 if first:
                     raise
@@ -65,16 +69,23 @@ class Roster:
         """Return node ids by site, in the order of the sites' names."""
         return dict(sorted((description.site, node) for node, description in self.sites.items()))
 
-    def _add(self, node: int, reply: Message) -> None:
+    def all_names(self) -> list[str]:
+        """Return the names of all sites that took part in this run so far, in order."""
+        return sorted(self.before | {description.site for description in self.sites.values()})
+
+    def _add(self, node: int, reply: Message, connected: Container[int]) -> None:
         if reply.has_error():
-            self.unfit[f"node-{node}"] = NodeOutcome("failed", reply.error.reason)
+            self.unfit[f"node-{node}"] = failure(reply.error)
             return
         try:
             description = read_description(reply)
         except MalformedReply as error:
             self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
             return
-        self._check(node, description)
+        self._check(node, description, connected)
+        gone = [other for other, known in self.sites.items() if known.site == description.site and other != node]
+        for other in gone:  # the site is back, under an id that Flower has given anew
+            del self.sites[other]
         self.sites[node] = description
         counts = (description.train_counts, description.validation_counts, description.test_counts)
         message = "Site %s: %d training images, %d held out, %d tested on"
@@ -82,18 +93,20 @@ class Roster:
         if description.num_unreadable:
             log.warning("Site %s leaves out %d files that it cannot read", description.site, description.num_unreadable)
 
-    def _check(self, node: int, description: SiteDescription) -> None:
+    def _check(self, node: int, description: SiteDescription, connected: Container[int]) -> None:
         site, expected, found = description.site, self.expected, description.info
         if not re.fullmatch(SITE_NAME, site):
             raise FederationError(
                 f"A node calls itself {site[:50]!r}: a site's name has letters, digits, '_', '.', '-'."
             )
         for other, known in list(self.sites.items()):
-            if known.site == site and other != node:
+            if known.site == site and other != node and other in connected:
                 raise FederationError(
                     f"Two nodes call themselves '{site}'. Each hospital needs a name of its own: "
                     'set site="…" in its --node-config.'
                 )
+            if known.site == site and known != description:
+                raise FederationError(f"Site '{site}' is back with other images than it took part with before.")
         differences = compare(found, expected)
         if differences:
             raise FederationError(f"Site '{site}' has {'; '.join(differences)}.")

@@ -10,7 +10,7 @@ from fl_app.metrics.additive import Statistics
 from fl_app.records import MalformedReply, Reply, Weights, array_record, mean_reply, read_reply, to_weights
 from fl_app.strategies.admission import Admission, Refusal
 from fl_app.strategies.exact_mean import ExactMean
-from fl_app.strategies.ledger import NodeOutcome, RoundRecord
+from fl_app.strategies.ledger import NodeOutcome, RoundRecord, failure
 
 KEEPS_ALL = (FedMedian, FedTrimmedAvg, Krum)
 
@@ -98,7 +98,7 @@ class Streaming(FedAvg):
         """Judge one reply and write down what became of it; return it where it carries weight."""
         site = self.sites[message.metadata.src_node_id]
         if message.has_error():
-            self._note(site, NodeOutcome("failed", message.error.reason))
+            self._note(site, failure(message.error))
             return None
         try:
             reply = read_reply(message)

@@ -143,4 +143,4 @@ def test_a_disk_without_room_for_the_log_does_not_hide_what_became_of_the_run(
     (tmp_path / "flower.log").write_text("a line")
     monkeypatch.setattr(shutil, "copyfileobj", fail)
     keep_log(tmp_path / "flower.log", tmp_path)
-    assert capsys.readouterr().err == f"The log cannot be kept in {tmp_path / 'run.log'}: No space left on device.\n"
+    assert capsys.readouterr().err == f"The log cannot be kept in {tmp_path / 'flower.log'}: No space left on device.\n"

@@ -97,7 +97,7 @@ def test_a_completed_run_exits_with_0_and_ends_with_its_paths(ended: dict[str, E
 
 
 def test_the_log_is_kept_in_the_run_folder(ended: dict[str, Ended]) -> None:
-    assert "Starting Flower Simulation" in (ended["complete"].folder / "run.log").read_text(encoding="utf-8")
+    assert "Starting Flower Simulation" in (ended["complete"].folder / "flower.log").read_text(encoding="utf-8")
 
 
 def test_a_server_that_raises_exits_with_1_and_says_why(ended: dict[str, Ended]) -> None:
@@ -105,7 +105,7 @@ def test_a_server_that_raises_exits_with_1_and_says_why(ended: dict[str, Ended])
     assert run.exit_status == 1
     assert "The run failed: Flower says 'finished:failed': " in run.errors
     assert "the server fell over" in run.errors.split("The run failed")[1]
-    assert "RuntimeError: the server fell over" in (run.folder / "run.log").read_text(encoding="utf-8")
+    assert "RuntimeError: the server fell over" in (run.folder / "flower.log").read_text(encoding="utf-8")
 
 
 def test_a_run_stopped_with_ctrl_c_exits_with_130_and_says_how_to_go_on(ended: dict[str, Ended]) -> None:

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from fl_app.cli.supernode import check_arguments
 from fl_app.errors import OptionError
 
 _PROGRAM = """
-import sys, threading
+import signal, sys, threading, time
 import flwr.supernode.cli
+import fl_app.cli.supernode
 from fl_app.cli.app import run_command_line
 def stand_in():
     print(sys.argv)
@@ -27,16 +30,39 @@ def run(then: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
 
 
-NODE = ["--node-config", 'data-path="/data" site="north"']
+@pytest.fixture
+def node(tmp_path: Path) -> list[str]:
+    """Return the arguments of a node whose folder holds an image."""
+    image = tmp_path / "data/one/a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"not looked at yet")
+    return ["--node-config", f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}"']
 
 
-def test_a_supernode_that_fails_ends_although_its_http_server_would_go_on() -> None:
-    answer = run('raise RuntimeError("500 Internal Server Error")', *NODE)
+def test_a_supernode_that_fails_ends_although_its_http_server_would_go_on(node: list[str]) -> None:
+    answer = run('raise RuntimeError("500 Internal Server Error")', *node)
     assert answer.returncode == 1 and "500 Internal Server Error" in answer.stderr
 
 
-def test_all_arguments_reach_flower_as_they_are() -> None:
-    arguments = ["--superlink", "fl.example.org:8443", *NODE, "--insecure", "--isolation=process"]
+_DEAF = """
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    print(child.pid, flush=True)
+    fl_app.cli.supernode.PATIENCE_SECONDS = 0.2
+    signal.signal(signal.SIGTERM, lambda *_: threading.Event().wait())  # as Flower's waits for a thread
+    signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_one_sigterm_ends_a_supernode_and_its_children_although_flower_waits_for_ever(node: list[str]) -> None:
+    answer = run(_DEAF, *node)
+    assert answer.returncode == 143, answer.stderr
+    assert "did not end within 0.2 s of the signal" in answer.stderr
+    assert not psutil.pid_exists(int(answer.stdout.split("\n")[1]))
+
+
+def test_all_arguments_reach_flower_as_they_are(node: list[str]) -> None:
+    arguments = ["--superlink", "fl.example.org:8443", *node, "--insecure", "--isolation=process"]
     answer = run("import os; sys.stdout.flush(); os._exit(7)", *arguments)
     assert answer.returncode == 7, answer.stderr
     assert answer.stdout.strip() == str(["flower-supernode", *arguments])
@@ -49,7 +75,7 @@ def test_all_arguments_reach_flower_as_they_are() -> None:
         (["--node-config", "data-path=/data site=north"], "--node-config must be like"),
         (["--node-config", 'data-path="/data" site="north" devise="cpu"'], "Did you mean 'device'?"),
         (['--node-config=data-path="/data" site="north" device="tpu"'], "'device' must be"),
-        ([*NODE, "--auth-supernode-private-key", "nowhere.key"], "must name a file, got 'nowhere.key'"),
+        (["--node-config", 'data-path="/nope" site="north"'], "The data folder /nope does not exist"),
     ],
 )
 def test_wrong_options_of_the_node_are_refused_before_anything_starts(arguments: list[str], said: str) -> None:
@@ -58,5 +84,26 @@ def test_wrong_options_of_the_node_are_refused_before_anything_starts(arguments:
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_help_is_flowers_own() -> None:
-    check_arguments(["--help"])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--auth-supernode-private-key", "must name a file, got 'nowhere.key'"),
+        ("--root-certificates", "must name a file, got 'nowhere.key'"),
+    ],
+)
+def test_a_file_that_is_not_there_is_refused(node: list[str], option: str, said: str) -> None:
+    check_arguments(node)
+    with pytest.raises(OptionError, match=said):
+        check_arguments([*node, option, "nowhere.key"])
+
+
+def test_a_folder_of_a_form_that_no_run_can_read_is_refused(node: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data/one/a.png").rename(tmp_path / "data/a.txt")
+    with pytest.raises(OptionError, match="--node-config names a folder that no run can use"):
+        check_arguments(node)
+
+
+def test_a_state_dir_that_cannot_be_made_is_refused(node: list[str], tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(OptionError, match=r"The node cannot write to .*state: File exists. Set 'state-dir'"):
+        check_arguments(node)

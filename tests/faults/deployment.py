@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from fl_app.certificates import make_certificates, make_node_key
 from fl_app.cli.processes import TOKEN_VARIABLE, end_processes, find_processes, start_guard
@@ -211,6 +213,20 @@ def num_online(federation: Deployment) -> int:
 def nan_switch(home: Path) -> dict[str, str]:
     """Return the environment that makes a hospital send NaN while `<home>/nan` is there."""
     return {"PYTHONPATH": str(Path(__file__).parent / "hook"), "FAULT_NAN": str(home / "nan")}
+
+
+def descendants(federation: Deployment, name: str) -> list[psutil.Process]:
+    return psutil.Process(federation.processes[name].pid).children(recursive=True)
+
+
+def running(federation: Deployment, name: str, program: str) -> list[psutil.Process]:
+    """Find the processes of a program that a process of the federation has started and that have not ended."""
+    found = []
+    for process in descendants(federation, name):
+        with suppress(psutil.Error):  # ended meanwhile
+            if program in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def wait_until(is_true: Callable[[], Any], what: str, seconds: float) -> None:
