@@ -18,13 +18,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
-from flwr.supercore.task_identity import TaskIdentity
 
 from benchmarks.instant_grid import InstantGrid
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
 from fl_app.diffusion.unet import build_unet
+from fl_app.flower import identify
 from fl_app.records import (
     DESCRIBE,
     NUM_EXAMPLES,
@@ -81,7 +81,7 @@ def aggregate(kind: str, num_nodes: int) -> dict[str, float]:
         `base` and `peak` in MB, and `seconds` of the aggregation without the making of the replies.
     """
     logging.disable(logging.CRITICAL)
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    identify(1, 1)
     weights = to_numpy(build_unet(_INFO, _CHANNELS, layers_per_block=1, mid_attention=True).state_dict())
     base = _peak()
     seconds = (_ours if kind == "ours" else _flowers)(weights, num_nodes)

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from flwr.app import Message
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+
+from fl_app.flower import NodeInfo, Run, name_message
 
 
 class InstantGrid(Grid):
@@ -37,7 +37,7 @@ class InstantGrid(Grid):
         for message in messages:
             key = f"message-{self._num_sent}"
             self._num_sent += 1
-            message.metadata.__dict__["_message_id"] = key
+            name_message(message, key)
             self.pending[key] = message
             ids.append(key)
         return ids

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 import client_app
 from benchmarks.instant_grid import InstantGrid
 from fl_app import server
 from fl_app.config import RunConfig
+from fl_app.flower import TaskIdentity, identify
 
 Meddle = Callable[[Message, Message], Message | None]  # (instruction, reply) -> what arrives; None: nothing ever does
 
@@ -104,7 +104,7 @@ class LocalGrid(InstantGrid):
 
 def run_federation(config: RunConfig, num_nodes: int, **grid: Any) -> LocalGrid:
     """Run the real server on a local grid and return the grid."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    identify(1, 1)
     local = LocalGrid(config, num_nodes, **grid)
     options: Mapping[str, Any] = config.to_flat()
     server.run(local, Context(1, 1, {}, RecordDict(), dict(options)))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_OF_NODES = ("fl_app.client", "fl_app.data", "fl_app.node_state", "fl_app.training", "fl_app.evaluation")
+
 _LINES = logging.Formatter("%(asctime)s %(levelname)s : %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
@@ -25,7 +27,10 @@ def show_log() -> None:
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Add what the app logs in the block to a file; a disk that takes no more costs the log, and not the run."""
+    """Add what the server logs in the block to a file; a disk that takes no more costs the log, and not the run.
+
+    What a node logs names its files and is not for the server, even where both are in one process.
+    """
     ours = logging.getLogger("fl_app")
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
@@ -34,6 +39,7 @@ def log_to(path: Path) -> Iterator[None]:
         yield
         return
     handler.setFormatter(_LINES)
+    handler.addFilter(lambda record: not record.name.startswith(_OF_NODES))
     ours.addHandler(handler)
     try:
         yield

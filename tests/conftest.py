@@ -4,7 +4,8 @@ import os
 
 import pytest
 import torch
-from flwr.supercore.task_identity import TaskIdentity
+
+from fl_app.flower import TaskIdentity
 
 torch.set_num_threads(1)
 os.environ.update(

@@ -31,7 +31,7 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_the_bundle_holds_the_app_and_nothing_else(bundled: set[str]) -> None:
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fl_app").rglob("*.py")}
-    expected = code | {"server_app.py", "client_app.py", "pyproject.toml", ".info/CONTENT"}
+    expected = code | {"server_app.py", "client_app.py", "pyproject.toml", "LICENSE", ".info/CONTENT"}
     assert bundled == expected
 
 

@@ -54,3 +54,11 @@ def test_a_log_that_cannot_be_kept_does_not_stop_what_it_tells_of(
         log.info("told all the same")
     printed = capsys.readouterr().err
     assert "The log cannot be kept in" in printed and "told all the same" in printed
+
+
+def test_the_servers_log_holds_nothing_of_a_node_in_the_same_process(tmp_path: Path) -> None:
+    with log_to(tmp_path / "run.log"):
+        logging.getLogger("fl_app.data.folder").warning("MEIER.png is broken")
+        logging.getLogger("fl_app.server").warning("a round is over")
+    kept = (tmp_path / "run.log").read_text()
+    assert "MEIER" not in kept and "a round is over" in kept

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from flwr.app import Error, Message
-from flwr.common.constant import ErrorCode
 
 from fl_app.artifacts import RunFolder
 from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
+from fl_app.flower import ErrorCode
 from fl_app.sections import OptionValue
 from tests.federation import run_federation
 from tests.options import run_config

@@ -130,7 +130,8 @@ def _search() -> list[Setting]:
 
 def _fashion() -> list[Setting]:
     """The best of each search, trained for 30 epochs with other seeds."""
-    federated: Options = {**_COMPARED, **_FEDERATED, **_rounds(30, 0.1)}
+    best: Options = {"diffusion.batch-size": 4, "diffusion.learning-rate": 0.0025}
+    federated: Options = {**_COMPARED, **_FEDERATED, **best, **_rounds(30, 0.1)}
     centralised: Options = {**_COMPARED, **_CENTRALISED, "diffusion.batch-size": 8, **_rounds(30, 1.0)}
     return [Setting("fashion-federated", 10, federated), Setting("fashion-centralised", 1, centralised)]
 

@@ -84,10 +84,11 @@ def read_node_options(text: str) -> dict[str, OptionValue]:
         OptionError: it is malformed, an option is unknown, or a hospital's options are missing.
     """
     import click
-    from flwr.common.config import parse_config_args
+
+    from fl_app.flower import parse_node_config
 
     try:
-        options: dict[str, OptionValue] = parse_config_args([text] if text else None)
+        options: dict[str, OptionValue] = parse_node_config(text)
     except (click.ClickException, OSError, ValueError):
         raise OptionError("""--node-config must be like 'data-path="/data" site="north"': text in quotes.""") from None
     node = NodeConfig.from_flat(options)

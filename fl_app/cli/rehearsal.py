@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from fl_app import client
 from fl_app.config import RunConfig
@@ -13,6 +12,7 @@ from fl_app.data.images import DatasetInfo
 from fl_app.doctor.finding import Finding
 from fl_app.doctor.training import LocalRound, judge_training
 from fl_app.errors import FlAppError
+from fl_app.flower import identify
 from fl_app.metrics.additive import Statistics
 from fl_app.records import (
     CONFIG,
@@ -51,7 +51,7 @@ def rehearse(
         FlAppError: the node answered with an error; its text is safe to send.
     """
     task = build_task(task_name, config, info)
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, _NODE, 1  # as Flower does
+    identify(1, _NODE)
     with tempfile.TemporaryDirectory() as state:
         options = {name: value for name, value in node.items() if name != "max-rounds-per-day"}  # this is no real round
         ask = _Node(task_name, config, {**options, "state-dir": state}).ask

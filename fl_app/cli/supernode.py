@@ -29,17 +29,16 @@ def supernode(context: typer.Context) -> None:
     """Start this hospital's node: takes the arguments of `flower-supernode`, and ends where it fails.
 
     Left alone, flower-supernode leaves the federation when the SuperLink answers with an error that it does not know
-    (seen with Flower 1.41: error 500), but its process stays: it looks healthy and takes part in nothing. This one
+    (seen with error 500), but its process stays: it looks healthy and takes part in nothing. This one
     ends with status 1, so that systemd or Docker starts it again. Told to end (SIGTERM,
     Ctrl-C), it does so within 10 s.
     """
     check_arguments(context.args)
-    from flwr.supernode.cli import flower_supernode
+    from fl_app.flower import run_supernode
 
-    sys.argv = ["flower-supernode", *context.args]
     end_when_told()
     try:
-        flower_supernode()
+        run_supernode(context.args)
     except Interrupted:
         raise
     except Exception:

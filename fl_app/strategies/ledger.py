@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from flwr.app import Error
-from flwr.common.constant import ErrorCode
 
+from fl_app.flower import ErrorCode
 from fl_app.metrics.additive import Statistics, add
 from fl_app.records import Weights
 from fl_app.strategies.exchange import Traffic

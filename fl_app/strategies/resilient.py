@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
+from fl_app.flower import SERVER_STATE
 from fl_app.metrics.additive import Statistics, add
 from fl_app.records import (
     CONFIG,
@@ -40,7 +41,6 @@ Judge = Callable[[str, Statistics], None]
 Between = Callable[[Grid, int, Weights], None]
 
 _OWN_SUMS = "own-sums"
-_SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where Flower's strategies keep their server optimiser
 
 
 class Resilient(Streaming):
@@ -223,7 +223,7 @@ class Resilient(Streaming):
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
         arrays: dict[str, NDArray[np.generic]] = {}
-        for name in _SERVER_STATE:
+        for name in SERVER_STATE:
             value = getattr(self, name, None)
             entries = value.items() if isinstance(value, dict) else enumerate(value or [])
             arrays.update({f"{name}/{key}": np.asarray(entry) for key, entry in entries})
@@ -238,7 +238,7 @@ class Resilient(Streaming):
 
     def restore(self, arrays: dict[str, NDArray[np.generic]], values: dict[str, Any]) -> None:
         """Take up a state that `state` returned; the EMA's weights are restored by the caller."""
-        for name in _SERVER_STATE:
+        for name in SERVER_STATE:
             found = {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
             if found:
                 as_list = name == "momentum_vector"

@@ -44,7 +44,7 @@ def test_names_of_patients_files_and_keys_are_taken_out(text: str) -> None:
         "120 images/s, 1:15, at 127.0.0.1:8443",
         "site-1 refused: the update is 12.5 times as long as the median",
         "torch.OutOfMemoryError: CUDA out of memory.",
-        "flwr 1.41.0, 5 GiB",
+        "flwr 1.42.0, 5 GiB",
     ],
 )
 def test_what_support_needs_stays(text: str) -> None:

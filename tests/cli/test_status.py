@@ -62,7 +62,7 @@ def test_a_live_run_names_who_is_awaited_and_who_failed(tmp_path: Path) -> None:
         "  west: out of memory",
         "last figures: training loss 0.2500, validation loss 0.5000",
     ]
-    assert overview.sites["west"] == dict.fromkeys(("contributed", "empty", "refused", "late"), 0) | {
+    assert overview.sites["west"] == dict.fromkeys(("contributed", "empty", "refused", "late", "absent"), 0) | {
         "failed": 2,
         "reason": "new",
     }

@@ -12,7 +12,7 @@ from time import time
 
 
 @contextmanager
-def serve(certificate: Path | None, ahead: float = 0.0, version: str | None = "1.41.7") -> Iterator[int]:
+def serve(certificate: Path | None, ahead: float = 0.0, version: str | None = "1.42.7") -> Iterator[int]:
     """Serve until the block ends, and give the port.
 
     Args:

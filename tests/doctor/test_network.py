@@ -18,7 +18,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return make_authority(tmp_path_factory.mktemp("authority"))
 
 
-def visit_server(certificate: Path | None, root: Path, ahead: float = 0.0, version: str | None = "1.41.7") -> Visit:
+def visit_server(certificate: Path | None, root: Path, ahead: float = 0.0, version: str | None = "1.42.7") -> Visit:
     with serve(certificate, ahead, version) as port:
         return network.visit(Address("127.0.0.1", port), root)
 
@@ -31,7 +31,7 @@ def test_a_sound_server_is_ready_in_every_respect(authority: Authority, tmp_path
     certificate = network.check_certificate(found, time.time())
     assert certificate.verdict == "ready"
     assert certificate.text == "Good for localhost, 127.0.0.1, for 89 more days."
-    assert found.flower_version == "1.41.7"
+    assert found.flower_version == "1.42.7"
 
 
 def test_a_port_where_nobody_listens_is_not_ready_and_nothing_else_is_checked(authority: Authority) -> None:

@@ -13,10 +13,10 @@ def test_the_installed_flower_is_the_one_that_the_app_needs() -> None:
 
 
 def test_another_flower_than_the_app_needs_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "version", lambda _: "1.42.0")
+    monkeypatch.setattr(versions, "version", lambda _: "1.41.0")
     finding = check_flower_here()
     assert finding.verdict == "not ready"
-    assert "flwr 1.42.0 is installed, fl-app needs flwr <1.42,>=1.41" in finding.text
+    assert "flwr 1.41.0 is installed, fl-app needs flwr <1.43,>=1.42" in finding.text
 
 
 def test_another_patch_at_the_superlink_is_fine_and_another_minor_version_is_not() -> None:

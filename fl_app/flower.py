@@ -1,0 +1,55 @@
+"""Every private interface of Flower that fl-app relies on: where to look first when Flower moves on.
+
+Flower promises the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp`, and not these. Each has a test in
+`tests/test_flower.py`. What fl-app believes of the options and the JSON of Flower's commands is in
+`cli/simulation.py` and `cli/flower.py`, and tested by real runs. Tests alone use `flwr.cli.build` and
+`flwr.common.serde`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from flwr.app import Message
+from flwr.common.config import parse_config_args
+from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = [
+    "SERVER_STATE",
+    "ErrorCode",
+    "NodeInfo",
+    "Run",
+    "TaskIdentity",
+    "identify",
+    "name_message",
+    "parse_node_config",
+    "run_supernode",
+]
+
+SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where FedAdam, FedYogi, FedAdagrad and FedAvgM keep their optimiser
+
+
+def identify(run_id: int, node_id: int) -> None:
+    """Say in whose name this process speaks, as Flower's own processes do before an app is called."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 1
+
+
+def name_message(message: Message, message_id: str) -> None:
+    """Give a message the id that a grid gives it when it is sent."""
+    message.metadata.__dict__["_message_id"] = message_id
+
+
+def parse_node_config(text: str) -> dict[str, bool | int | float | str]:
+    """Read `--node-config` as flower-supernode does; raises ClickException, OSError or ValueError where it cannot."""
+    found: dict[str, bool | int | float | str] = parse_config_args([text] if text else None)
+    return found
+
+
+def run_supernode(arguments: Sequence[str]) -> None:
+    """Run Flower's SuperNode in this process, with the arguments of `flower-supernode`."""
+    from flwr.supernode.cli import flower_supernode  # takes a second to import
+
+    sys.argv = ["flower-supernode", *arguments]
+    flower_supernode()
