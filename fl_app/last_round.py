@@ -1,6 +1,5 @@
 """The last round of a classification run: moments in, heads out, and which of them ships (Qiao et al. 2023)."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fl_app.artifacts import RunFolder, read_options, write_json
+from fl_app.artifacts import RunFolder, read_json, read_options
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
@@ -31,6 +30,7 @@ from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, blank_head_sums, distance_quantile
+from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class LastRound:
             if int(path.stem.removeprefix("round-")) >= first_round:
                 path.unlink()  # a resumed run does that round again
                 continue
-            left_out = json.loads(path.read_text(encoding="utf-8"))["left-out"]
+            left_out = read_json(path).get("left-out", {})
             status.count({site: NodeOutcome(**node) for site, node in left_out.items()})
 
     def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
