@@ -2,12 +2,12 @@
 
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +18,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fl_app.errors import RunFolderError
+from fl_app.manifest import NAME, check_manifest, write_manifest
+from fl_app.writing import recover_folder, replace_folder, replacing, write_text
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -53,15 +57,18 @@ class RunFolder:
         """Keep other servers out until `unlock` or the end of the process, however it ends.
 
         Raises:
-            RunFolderError: another server writes here.
+            RunFolderError: another server writes here, or the folder cannot be written.
         """
-        file = (self.path / ".lock").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise RunFolderError(f"{self.path} belongs to a run that is still going on.") from None
-        self._lock = file
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context((self.path / ".lock").open("w", encoding="utf-8"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.path} belongs to a run that is still going on.") from None
+            except OSError as error:
+                raise RunFolderError(f"{self.path} cannot be written: {error.strerror}.") from error
+            stack.pop_all()  # the lock outlives this call
+            self._lock = file
 
     def unlock(self) -> None:
         """Let others in."""
@@ -96,15 +103,26 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read the metrics; a last line that was cut off by a crash does not count."""
+        """Read the lines that are whole; a crash may have cut off the last one, somebody may have damaged others."""
         if not self.metrics_file.exists():
             return []
-        lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        lines = self.metrics_file.read_bytes().split(b"\n")
+        found = [_read_line(line) for line in lines[:-1] if line]
+        damaged = [number for number, line in enumerate(found, start=1) if line is None]
+        if damaged:
+            log.warning("%s: damaged lines are left out: %s", self.metrics_file, ", ".join(map(str, damaged)))
+        return [line for line in found if line is not None]
 
     def cut_metrics(self, task: str, last_round: int) -> list[dict[str, Any]]:
-        """Drop the lines of a task's rounds that a resumed run will do again, and return its others."""
-        kept = [line for line in self.read_metrics() if line["task"] != task or line["round"] <= last_round]
+        """Drop the lines of a task's rounds that a resumed run will do again, and return its others.
+
+        What was damaged stays beside them, in `metrics.jsonl.damaged`.
+        """
+        whole = self.read_metrics()
+        kept = [line for line in whole if line["task"] != task or line["round"] <= last_round]
+        if self.metrics_file.exists() and self.metrics_file.read_bytes().count(b"\n") > len(whole):
+            with replacing(self.path / "metrics.jsonl.damaged") as temporary:
+                shutil.copy(self.metrics_file, temporary)
         write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
         return [line for line in kept if line["task"] == task]
 
@@ -120,15 +138,56 @@ class RunFolder:
         write_checkpoint(self.task(task) / "checkpoints" / "best", checkpoint)
 
     def last_checkpoint(self, task: str) -> Checkpoint | None:
-        """Read the newest whole checkpoint of a task, or None."""
+        """Read the newest checkpoint of a task, or None.
+
+        Raises:
+            RunFolderError: it is damaged; the text says how to go on with the one before.
+        """
         found = list(_checkpoints(self.task(task) / "checkpoints"))
-        return read_checkpoint(found[-1]) if found else None
+        if not found:
+            return None
+        try:
+            return read_checkpoint(found[-1])
+        except RunFolderError as error:
+            raise RunFolderError(f"{error} {_advise(found[-1], found[:-1])}") from None
+
+    def warn_of_damage(self, task: str) -> None:
+        """Log which checkpoints before the newest one are damaged: nobody can go back to them."""
+        for path in list(_checkpoints(self.task(task) / "checkpoints"))[:-1]:
+            try:
+                check_manifest(path)
+            except RunFolderError as error:
+                log.warning("%s The newest checkpoint is whole", error)
 
     def best_checkpoint(self, task: str) -> Checkpoint | None:
-        """Read the best model of a task, or None."""
+        """Read the best model of a task, or None.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
         path = self.task(task) / "checkpoints" / "best"
-        _recover(path)
-        return read_checkpoint(path) if path.is_dir() else None
+        recover_folder(path)
+        if not path.is_dir():
+            return None
+        try:
+            return read_checkpoint(path)
+        except RunFolderError as error:
+            raise RunFolderError(f"{error} It is the best model so far; delete that folder to do without it.") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that the run wrote.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")
+    return found
 
 
 def read_options(folder: RunFolder) -> dict[str, Any]:
@@ -139,19 +198,29 @@ def read_options(folder: RunFolder) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = json.loads(folder.options_file.read_text(encoding="utf-8"))
-        found["options"], found["run-name"]
+        parts = [found["options"], found.get("nodes", {}), *found.get("nodes", {}).values()]
+        is_whole = isinstance(found["run-name"], str) and all(isinstance(part, dict) for part in parts)
     except FileNotFoundError:
         raise RunFolderError(f"{folder.path} is no run folder: it holds no run.json.") from None
-    except (ValueError, KeyError, TypeError):
-        raise RunFolderError(f"{folder.options_file} is damaged: start a new run instead.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise RunFolderError(f"{folder.options_file} is damaged: start a new run instead.")
     return found
 
 
 def read_status(folder: RunFolder) -> dict[str, Any]:
-    """Read status.json; an empty dictionary where there is none."""
+    """Read status.json; an empty dictionary if there is none, or, with a warning, if it is damaged."""
     try:
-        found: dict[str, Any] = json.loads(folder.status_file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # written whole or not at all: damaged by somebody else
+        found = json.loads(folder.status_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:  # written whole or not at all: damaged by somebody else
+        found = None
+    if not isinstance(found, dict):
+        log.warning(
+            "%s is damaged: what the run was doing, or whether it has finished, is not known", folder.status_file
+        )
         return {}
     return found
 
@@ -162,142 +231,64 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
     Raises:
         RunFolderError: the disk is full or cannot be written; nothing under the name of `target` has changed.
     """
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+
+    def write(folder: Path) -> None:
         for name, weights in checkpoint.models.items():
-            save_file(_contiguous(weights), temporary / f"{name}.safetensors")
-        save_file(_contiguous(checkpoint.state), temporary / "server-optimizer.safetensors")
+            save_file(_contiguous(weights), folder / f"{name}.safetensors")
+        save_file(_contiguous(checkpoint.state), folder / "server-optimizer.safetensors")
         values = {"round": checkpoint.round_number, "models": sorted(checkpoint.models), "values": checkpoint.values}
-        (temporary / "state.json").write_text(json.dumps(values, indent=1, allow_nan=False), encoding="utf-8")
-        for file in temporary.iterdir():
-            _sync(file)
-        _replace_folder(temporary, target)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise RunFolderError(
-            f"The checkpoint of round {checkpoint.round_number} could not be written to {target.parent}: "
-            f"{error}. The earlier checkpoints are whole; make room and resume."
-        ) from error
+        (folder / "state.json").write_text(json.dumps(values, indent=1, allow_nan=False), encoding="utf-8")
+        write_manifest(folder)
+
+    try:
+        replace_folder(target, write)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error} The earlier checkpoints are whole; make room and resume.") from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint folder.
 
     Raises:
-        RunFolderError: a file is missing or damaged.
+        RunFolderError: a file is missing or is not as it was written.
     """
+    named = check_manifest(path)
     try:
         document = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        models = {name: load_file(path / f"{name}.safetensors") for name in document["models"]}
-        state = load_file(path / "server-optimizer.safetensors")
-        return Checkpoint(int(document["round"]), models, state, document["values"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunFolderError(
-            f"The checkpoint {path} is damaged ({type(error).__name__}). Delete that folder to resume from an "
-            "earlier one, or start a new run."
-        ) from None
+        files = {name: f"{name}.safetensors" for name in [*document["models"], "server-optimizer"]}
+        if not named >= {"state.json", *files.values()}:
+            raise RunFolderError(f"{path} is damaged: {NAME} does not name all files.")
+        arrays = {name: load_file(path / file) for name, file in files.items()}
+        state = arrays.pop("server-optimizer")
+        return Checkpoint(int(document["round"]), arrays, state, document["values"])
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise RunFolderError(f"{path} is damaged ({type(error).__name__}).") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _advise(damaged: Path, earlier: list[Path]) -> str:
+    """Say how to go on without the newest checkpoint."""
+    for path in reversed(earlier):
+        with suppress(RunFolderError):
+            check_manifest(path)
+            number = int(path.name.removeprefix("round-"))
+            return f"To go on after round {number}, delete the folder {damaged.name} and resume."
+    return "No earlier checkpoint is whole: start a new run."
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON whole or not at all; a number that is not finite raises ValueError."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.partial{path.suffix}")
+def _read_line(text: bytes) -> dict[str, Any] | None:
+    """Read a line of metrics.jsonl; None if it is damaged."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunFolderError(f"{path} could not be written: {error}.") from error
-
-
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, which then takes the place of `target`."""
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-        _replace_folder(temporary, target)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise RunFolderError(f"{target} could not be written: {error}.") from error
-
-
-def recover_folder(target: Path) -> None:
-    """Put a folder back whose replacement was killed halfway; none is missing after this that was there before.
-
-    Raises:
-        RunFolderError: it cannot be put back.
-    """
-    try:
-        _recover(target)
-    except OSError as error:
-        raise RunFolderError(f"{target} could not be put back: {error}.") from error
-
-
-def new_run_name(recipe: str, unique: str) -> str:
-    """Return `<time>-<recipe>-<unique>`."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}-{unique}"
-
-
-def runs_folder(output_dir: str) -> Path:
-    """Return where run folders are made: the option, or ~/fl-app/runs."""
-    return Path(output_dir).expanduser().resolve() if output_dir else Path.home() / "fl-app" / "runs"
+        line = json.loads(text)
+        is_whole = isinstance(line["task"], str) and isinstance(line["round"], int)
+    except (ValueError, LookupError, TypeError):
+        return None
+    return line if is_whole else None
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
     """Yield checkpoint folders, the oldest round first."""
     found = [path for path in folder.glob("round-*") if _CHECKPOINT.fullmatch(path.name)]
     yield from sorted(found, key=lambda path: int(path.name.removeprefix("round-")))
-
-
-def _replace_folder(temporary: Path, target: Path) -> None:
-    """Rename a finished folder; an old one of that name steps aside first, since folders cannot be replaced."""
-    aside = _recover(target)
-    shutil.rmtree(aside, ignore_errors=True)
-    if target.exists():
-        target.rename(aside)
-    temporary.rename(target)
-    _sync(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _recover(target: Path) -> Path:
-    """Put a folder back that was killed between stepping aside and being replaced; return where it steps to."""
-    aside = target.with_name(f".{target.name}.old")
-    if aside.exists() and not target.exists():
-        aside.rename(target)
-    return aside
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _contiguous(arrays: Arrays) -> Arrays:

@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,11 @@ from torch import nn
 from fl_app.config import SITE_NAME, NodeConfig, RunConfig, baseline_of, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
-from fl_app.data.local import LocalData, load_local, load_pooled, state_folder
+from fl_app.data.local import LocalData, load_local, load_pooled, state_base, state_folder
 from fl_app.data.sites import as_site
 from fl_app.errors import FlAppError, OptionError
 from fl_app.evaluation import measure
+from fl_app.folders import make_private
 from fl_app.logs import hide_log, show_log
 from fl_app.node_state import NodeState
 from fl_app.permissions import check_task, count_round
@@ -231,8 +233,10 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
 
 def _kept(task: Task, node: Node, instruction: Instruction) -> NodeState:
     """Return what the node keeps between the rounds of this run."""
+    with suppress(OSError):  # NodeState warns that nothing can be kept there
+        make_private(state_base(node.options, instruction.run_folder))
     return NodeState(
-        state_folder(node.options, instruction.run_folder, instruction.run_name) / task.name,
+        state_folder(node.options, instruction.run_folder, instruction.run_name, task.name),
         keep=2 * node.config.checkpoint_every + 1,  # so that a run can go on from the older of two checkpoints
     )
 

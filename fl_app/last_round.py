@@ -1,6 +1,5 @@
 """The last round of a classification run: moments in, heads out, and which of them ships (Qiao et al. 2023)."""
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fl_app.artifacts import RunFolder, write_json
+from fl_app.artifacts import RunFolder, read_json
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
@@ -32,6 +31,7 @@ from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, blank_head_sums, distance_quantile
+from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class LastRound:
             if int(path.stem.removeprefix("round-")) >= first_round:
                 path.unlink()  # a resumed run does that round again
                 continue
-            result = json.loads(path.read_text(encoding="utf-8"))
-            left_out = {site: NodeOutcome(**node) for site, node in result["left-out"].items()}
+            result = read_json(path)
+            left_out = {site: NodeOutcome(**node) for site, node in result.get("left-out", {}).items()}
             status.count(left_out, _moment(result))
 
     def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
@@ -328,7 +328,7 @@ class LastRound:
 
 
 def _moment(result: Mapping[str, Any]) -> str:
-    return moment(f"prototypes of round {result['round']} of {result['task']}", result["ended"])
+    return moment(f"prototypes of round {result.get('round')} of {result.get('task')}", result.get("ended", 0.0))
 
 
 def _part(sums: Statistics, part: str, reading: str, head: str) -> Statistics:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fl_app.folders import make_private
+
 log = logging.getLogger(__name__)
 
 _PARTS = ("weights/", "optimizer/")
+_FILE = re.compile(r"state-(-?\d{4,})\.safetensors")
 
 
 class NodeState:
@@ -40,7 +44,7 @@ class NodeState:
         """Write the state after a round, and drop those of later rounds and of long ago."""
         temporary = self.folder / ".partial"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             save_file(dict(state), temporary)
             os.replace(temporary, self._path(round_number))
         except (OSError, ValueError, SafetensorError) as error:
@@ -68,4 +72,5 @@ class NodeState:
         return self.folder / f"state-{round_number:04d}.safetensors"
 
     def _rounds(self) -> list[int]:
-        return sorted(int(path.stem.removeprefix("state-")) for path in self.folder.glob("state-*.safetensors"))
+        found = (_FILE.fullmatch(path.name) for path in self.folder.glob("state-*.safetensors"))
+        return sorted(int(match[1]) for match in found if match)

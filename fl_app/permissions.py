@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from fl_app.config import NodeConfig
 from fl_app.data.local import site_name, state_base
 from fl_app.errors import FlAppError
+from fl_app.folders import make_private
 
 
 class NotAllowedError(FlAppError):
@@ -43,7 +44,7 @@ def count_round(node: NodeConfig, run_folder: str) -> None:
     path = state_base(node, run_folder) / f"rounds@{site_name(node)}"  # no run's name has an @
     today = _today()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         with path.open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)

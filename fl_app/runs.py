@@ -9,10 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fl_app.artifacts import RunFolder, new_run_name, read_options, read_status, runs_folder, write_json
+from fl_app.artifacts import RunFolder, read_options, read_status
 from fl_app.config import RunConfig
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
+from fl_app.folders import make_private
+from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +43,14 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         log.info("Nothing to resume in %s: a new run starts", runs)
     elif config.resume:
         folder = RunFolder(Path(config.resume).expanduser().resolve())
-        check_resumable(folder, config)
-        folder.lock()
+        _take(folder, config)
         _note_run_id(folder, run_id)
         return folder
     folder = RunFolder(runs / (config.run_name or new_run_name(config.recipe, f"{run_id % 0x10000:04x}")))
+    _make(folder)
+    folder.lock()  # first of all: of two starts under one name the later one writes nothing
     if folder.options_file.exists():
+        folder.unlock()
         raise RunFolderError(
             f"{folder.path} holds a run already. Choose another 'run-name', or go on with it by resume = "
             f'"{folder.path}".'
@@ -61,8 +65,37 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         "nodes": {},
     }
     write_json(folder.options_file, document)
-    folder.lock()
     return folder
+
+
+def new_run_name(recipe: str, unique: str) -> str:
+    """Return `<time>-<recipe>-<unique>`."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}-{unique}"
+
+
+def runs_folder(output_dir: str) -> Path:
+    """Return where run folders are made: the option, or ~/fl-app/runs."""
+    return Path(output_dir).expanduser().resolve() if output_dir else Path.home() / "fl-app" / "runs"
+
+
+def _make(folder: RunFolder) -> None:
+    """Make the run's folder where it is missing, and close it to other users; raises RunFolderError."""
+    try:
+        make_private(folder.path)
+    except OSError as error:
+        raise RunFolderError(f"{folder.path} cannot be written: {error.strerror}.") from error
+
+
+def _take(folder: RunFolder, config: RunConfig) -> None:
+    """Lock a folder that can be resumed; raises RunFolderError as `check_resumable` and `lock` do."""
+    check_resumable(folder, config)  # before anything is written there
+    _make(folder)
+    folder.lock()
+    try:
+        check_resumable(folder, config)  # another server may have finished it meanwhile
+    except RunFolderError:
+        folder.unlock()
+        raise
 
 
 def _note_run_id(folder: RunFolder, run_id: int) -> None:
@@ -141,8 +174,7 @@ def _newest_unfinished(runs: Path, config: RunConfig) -> RunFolder | None:
     for options_file in candidates:
         folder = RunFolder(options_file.parent)
         try:
-            check_resumable(folder, config)
-            folder.lock()
+            _take(folder, config)
         except RunFolderError:
             continue
         return folder

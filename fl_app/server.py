@@ -14,6 +14,7 @@ from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.last_round import LastRound
 from fl_app.logs import log_to, show_log
+from fl_app.manifest import check_manifest
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
 from fl_app.runs import held_classes, note_agreement, open_run
@@ -28,6 +29,7 @@ from fl_app.task_run import TaskRun
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.writing import recover_folder
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +151,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         last_round = LastRound(task, strategy, folder, status, first_round)
         strategy.between = last_round.between
     weights = strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
-    if not any(line["outcome"] == "ok" for line in task_run.history):
+    if not task_run.lost and not any(line["outcome"] == "ok" for line in task_run.history):
         raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
     status.set("finishing")
     strategy.gather(grid)
@@ -171,11 +173,9 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     chosen = task_run.finish(statistics)
     if task_run.task.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
-    if not task_run.learned(statistics, chosen):
-        raise FederationError(
-            f"Nothing was learned: {task_run.task.name} is no better than the untrained model. "
-            "Look at the nodes' outcomes in metrics.jsonl."
-        )
+    objection = task_run.objection(statistics, chosen)
+    if objection is not None:
+        raise FederationError(f"{objection} Look at the nodes' outcomes in metrics.jsonl.")
     task_run.export(chosen, held_classes(task_run.folder))
 
 
@@ -192,9 +192,20 @@ def _options_for(task: Task, config: RunConfig) -> tuple[FederationOptions, Admi
 
 
 def _is_finished(task: Task, folder: RunFolder) -> bool:
-    """Tell whether a pass left everything that it leaves: its last step is the export."""
+    """Tell whether a pass left everything that it leaves: its last step is the export, which must be whole."""
     result = folder.task(task.name) / "prototypes" / f"round-{task.options.num_rounds:04d}.json"
-    return result.exists() if task.is_alone else (folder.task(task.name) / "model").exists()
+    if task.is_alone:
+        return result.exists()
+    model = folder.task(task.name) / "model"
+    recover_folder(model)
+    if not model.is_dir():
+        return False
+    try:
+        check_manifest(model)
+    except RunFolderError as error:
+        log.warning("%s It is exported anew", error)
+        return False
+    return True
 
 
 def _fail(status: Status, error: BaseException) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from fl_app.artifacts import RunFolder, write_json
+from fl_app.artifacts import RunFolder
 from fl_app.strategies.ledger import NodeOutcome, RoundRecord
+from fl_app.writing import write_json
 
 State = Literal["starting", "waiting", "running", "finishing", "completed", "degraded", "failed"]
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
+from fl_app.artifacts import Checkpoint, RunFolder
 from fl_app.config import RunConfig
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
@@ -18,11 +19,12 @@ from fl_app.report.history import draw_history
 from fl_app.runs import add_nodes
 from fl_app.status import Status, moment
 from fl_app.strategies.averages import ServerEma
-from fl_app.strategies.ledger import NodeOutcome, RoundRecord
+from fl_app.strategies.ledger import NodeOutcome, Outcome, RoundRecord
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.tasks.base import Task
 from fl_app.tasks.registry import initial_weights
+from fl_app.writing import replace_folder, replacing
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class TaskRun:
         self.models: dict[str, Weights] = {}
         self.best = Best()
         self.history: list[dict[str, Any]] = []
+        self.lost: list[int] = []  # finished rounds that metrics.jsonl does not hold any more
         self._num_noted = 0
 
     def begin(self, strategy: Resilient, ema_horizon: float, with_node_ema: bool) -> tuple[Weights, int]:
@@ -85,13 +88,12 @@ class TaskRun:
         done = 0
         if checkpoint is not None:
             strategy.restore(checkpoint.state, checkpoint.values["strategy"])
-            self.best = Best(**checkpoint.values["best"])
             done = checkpoint.round_number
             log.info("Resumed after round %d of %s", done, self.task.name)
-        self.history = self.folder.cut_metrics(self.task.name, done)
-        for line in self.history:
-            self.status.num_failed_rounds += line["outcome"] == "failed"
-            self.status.count(outcomes_of(line), round_moment(line))
+            self.folder.warn_of_damage(self.task.name)
+            if self.folder.best_checkpoint(self.task.name) is not None:  # else another one is looked for
+                self.best = Best(**checkpoint.values["best"])
+        self._read_history(done)
         self.models = self._current_models(models["raw"])
         return models["raw"], done + 1
 
@@ -177,21 +179,37 @@ class TaskRun:
         """Finish statistics to the validation loss of each set of weights."""
         return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
 
-    def learned(self, statistics: Statistics, chosen: str) -> bool:
-        """Tell whether the chosen model is better than the untrained one, on the same images of the same sites.
+    def objection(self, statistics: Statistics, chosen: str) -> str | None:
+        """Say why the chosen model must not be exported; None if it is better than the untrained one.
 
-        Where nothing was held out, the training losses of the first and the last round are compared; where there is
-        one round only, or none whose loss is known, nothing can be said against it. No round that counts: no.
+        Both are compared on the same held-out images of the same sites. If no site holds images out, the training
+        losses of the first and the last round are compared; of a single round, it is enough that its loss is known.
         """
-        counted = [line for line in self.history if line["outcome"] == "ok"]
-        if not counted:
-            return False
+        if not all(np.isfinite(value).all() for value in self.models[chosen].values()):
+            return f"The model of {self.task.name} is not exported: a weight is no finite number."
         start, end = only(statistics, "initial"), only(statistics, chosen)
         improved = self.task.improved(start, end) if start and end else None
-        if improved is not None:
-            return improved
-        curve = [line["train-loss"] for line in counted if line["train-loss"] is not None]
-        return len(curve) < 2 or curve[-1] < curve[0]
+        if improved is None and any(sum(site.validation_counts) for site in self.roster.sites.values()):
+            return f"The model of {self.task.name} is not exported: no site measured it on its held-out images."
+        if improved is None:
+            losses = [line["train-loss"] for line in self.history if line["outcome"] == "ok"]
+            curve = [loss for loss in losses if loss is not None]
+            if not curve:
+                return f"The model of {self.task.name} is not exported: nothing was measured of it."
+            improved = len(curve) == 1 or curve[-1] < curve[0]
+        return None if improved else f"Nothing was learned: {self.task.name} is no better than the untrained model."
+
+    def _read_history(self, done: int) -> None:
+        """Read the rounds up to `done` from metrics.jsonl, and say which are lost: the file may have been damaged."""
+        self.history = [line for line in self.folder.cut_metrics(self.task.name, done) if _is_whole(line)]
+        for line in self.history:
+            self.status.num_failed_rounds += line["outcome"] == "failed"
+            self.status.count(outcomes_of(line), round_moment(line))
+        self.lost = sorted(set(range(1, done + 1)) - {line["round"] for line in self.history})
+        if self.lost:
+            which = f"{self.task.name} {', '.join(map(str, self.lost))}"
+            log.warning("metrics.jsonl is damaged: it lacks the figures of these rounds: %s", which)
+            self.status.blemish(f"metrics.jsonl is damaged and lacks the figures of these rounds: {which}")
 
     def _is_drawn(self, number: int) -> bool:
         return self.config.gallery_every > 0 and number % self.config.gallery_every == 0
@@ -282,6 +300,16 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
+
+
+def _is_whole(line: dict[str, Any]) -> bool:
+    """Tell whether a line of metrics.jsonl holds what `_line` wrote."""
+    try:
+        nodes = [NodeOutcome(**node) for node in line["nodes"].values()]
+        known = line.keys() >= {"outcome", "reason", "train-loss", "validation-loss", "started", "ended"}
+        return known and all(node.outcome in Outcome.__args__ for node in nodes)  # type: ignore[attr-defined]
+    except (LookupError, TypeError, AttributeError):
+        return False
 
 
 def better(losses: dict[str, float | None]) -> str | None:

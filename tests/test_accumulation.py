@@ -78,7 +78,7 @@ def _gradients(task: Task, images: ImageSet, num_pieces: int) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["diffusion", "classification"])
 def test_noise_and_augmentation_are_those_of_the_whole_batch_in_however_many_pieces(name: str, num_pieces: int) -> None:
     options: dict[str, OptionValue] = {"diffusion.augment": "flip", "classification.augment": "flip,shift"}
-    config = run_config({**options, "diffusion.block-channels": "8,8"})
+    config = run_config({**options, "tasks": name, "diffusion.block-channels": "8,8"})
     task = build_task(name, config, DatasetInfo(("a", "b"), 1, 8))
     pixels = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = ImageSet(pixels, torch.arange(32) % 2, ("a", "b"))

@@ -1,13 +1,16 @@
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fl_app import artifacts
-from fl_app.artifacts import Arrays, Checkpoint, RunFolder, read_checkpoint, replacing, write_checkpoint, write_json
+from fl_app.artifacts import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
 from fl_app.errors import RunFolderError
+from fl_app.manifest import write_manifest
+from fl_app.writing import replacing, write_json
 
 
 def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
@@ -42,7 +45,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path: Path, monkeypa
         path.write_bytes(b"half")
 
     monkeypatch.setattr(artifacts, "save_file", full_at_second_file)
-    with pytest.raises(RunFolderError, match=r"round 2 could not be written.*No space left.*make room and resume"):
+    with pytest.raises(RunFolderError, match=r"round-0002 could not be written.*No space left.*make room and resume"):
         folder.save_checkpoint("diffusion", checkpoint(2))
     found = folder.last_checkpoint("diffusion")
     assert found is not None and found.round_number == 1
@@ -80,17 +83,85 @@ def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("victim", ["raw.safetensors", "state.json", "server-optimizer.safetensors"])
-@pytest.mark.parametrize("damage", ["missing", "cut"])
+@pytest.mark.parametrize("victim", ["raw.safetensors", "state.json", "server-optimizer.safetensors", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
 def test_a_damaged_checkpoint_is_refused_by_name(victim: str, damage: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "round-0001", checkpoint(1))
     file = tmp_path / "round-0001" / victim
     if damage == "missing":
         file.unlink()
     else:
-        file.write_bytes(file.read_bytes()[:20])
+        flipped = bytearray(file.read_bytes())
+        flipped[-2] ^= 1
+        file.write_bytes(flipped[:20] if damage == "cut" else flipped)
+    with pytest.raises(RunFolderError, match="round-0001 is damaged: "):
+        read_checkpoint(tmp_path / "round-0001")
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"round": 1, "models": {}, "values": {}}'])
+def test_a_state_that_was_written_by_somebody_else_is_damaged_without_a_traceback(text: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "round-0001", checkpoint(1))
+    (tmp_path / "round-0001" / "state.json").write_text(text)
+    (tmp_path / "round-0001" / "server-optimizer.safetensors").unlink()
+    write_manifest(tmp_path / "round-0001")
     with pytest.raises(RunFolderError, match="round-0001 is damaged"):
         read_checkpoint(tmp_path / "round-0001")
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_offered(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (3, 4):
+        folder.save_checkpoint("diffusion", checkpoint(number))
+    newest = tmp_path / "diffusion/checkpoints/round-0004"
+    damage(newest / "raw.safetensors")
+    advice = (
+        r"raw\.safetensors is not as it was written\. To go on after round 3, delete the folder round-0004 and resume"
+    )
+    with pytest.raises(RunFolderError, match=advice):
+        folder.last_checkpoint("diffusion")
+    shutil.rmtree(newest)
+    found = folder.last_checkpoint("diffusion")
+    assert found is not None and found.round_number == 3
+    damage(tmp_path / "diffusion/checkpoints/round-0003/ema.safetensors")
+    with pytest.raises(RunFolderError, match="No earlier checkpoint is whole: start a new run"):
+        folder.last_checkpoint("diffusion")
+
+
+def test_a_damaged_best_model_is_told_and_can_be_done_without(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_best("diffusion", checkpoint(1))
+    damage(tmp_path / "diffusion/checkpoints/best/raw.safetensors")
+    with pytest.raises(RunFolderError, match="It is the best model so far; delete that folder to do without it"):
+        folder.best_checkpoint("diffusion")
+
+
+def test_damaged_lines_of_metrics_are_left_out_with_a_warning_and_kept_beside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (1, 2, 3):
+        folder.append_metrics({"task": "diffusion", "round": number})
+    text = folder.metrics_file.read_text()
+    folder.metrics_file.write_bytes(text.replace('"round": 2', '"round": \xff').encode("latin-1"))
+    before = folder.metrics_file.read_bytes()
+    assert [line["round"] for line in folder.cut_metrics("diffusion", 3)] == [1, 3]
+    assert "damaged lines are left out: 2" in caplog.text
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "5"])
+def test_a_damaged_status_is_told_and_counts_as_none(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "status.json").write_text(text)
+    assert read_status(RunFolder(tmp_path)) == {}
+    assert "status.json is damaged" in caplog.text
 
 
 def test_a_line_of_metrics_that_a_crash_cut_off_does_not_count(tmp_path: Path) -> None:

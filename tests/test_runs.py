@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.artifacts import RunFolder, read_options, write_json
+from fl_app.artifacts import RunFolder, read_options
 from fl_app.errors import RunFolderError
 from fl_app.runs import open_run
+from fl_app.writing import write_json
 from tests.tiny import tiny_run
 
 
@@ -95,3 +96,30 @@ def test_a_run_and_each_resume_note_the_id_that_flower_gave_them(tmp_path: Path)
     folder = open_run(tiny_run(tmp_path, {"resume": "auto"}), 8)
     folder.unlock()
     assert read_options(folder)["flower-runs"] == [str(2**63 + 1), "7", "8"]
+
+
+def test_of_two_starts_under_one_name_the_later_one_leaves_nothing(tmp_path: Path) -> None:
+    first = open_run(tiny_run(tmp_path, {"seed": 1}), 1)
+    first.options_file.unlink()  # as if both had looked for it before either wrote it
+    with pytest.raises(RunFolderError, match="still going on"):
+        open_run(tiny_run(tmp_path, {"seed": 2}), 2)
+    assert not first.options_file.exists()
+    first.unlock()
+
+
+def test_a_run_that_another_server_finished_meanwhile_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_tiny(tmp_path)
+    lock = RunFolder.lock
+
+    def finish_first(self: RunFolder) -> None:
+        set_state(folder, "completed")
+        lock(self)
+
+    monkeypatch.setattr(RunFolder, "lock", finish_first)
+    with pytest.raises(RunFolderError, match="is finished"):
+        open_tiny(tmp_path, resume=str(folder.path))
+    monkeypatch.undo()
+    folder.lock()  # and the folder is free again
+    folder.unlock()

@@ -28,8 +28,8 @@ from experiments.heads.plan import (
 from experiments.heads.results import CANDIDATES, Candidate, Reached, collect, differences, shipped_head
 from experiments.prototypes.intervals import estimate
 from experiments.prototypes.layout import signed, table
-from fl_app.artifacts import write_text
 from fl_app.errors import RunFolderError
+from fl_app.writing import write_text
 
 Found = dict[Setting, dict[int, Reached]]
 

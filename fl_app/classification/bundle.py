@@ -24,6 +24,7 @@ from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError
+from fl_app.manifest import check_export, write_manifest
 from fl_app.sections import Section
 
 
@@ -164,7 +165,9 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
 
     Raises:
         OSError: a file cannot be written.
+        RunFolderError: a number of the classifier is not finite.
     """
+    _check_finite(bundle)
     document = _Document.model_validate(
         {
             "format": 1,
@@ -193,6 +196,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
     (folder / "heads.safetensors").write_bytes(_to_bytes(heads))
     _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(bundle.info.class_names)})
     _write_json(folder / "model.json", document.model_dump(by_alias=True))
+    write_manifest(folder)
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -203,6 +207,7 @@ def open_bundle(folder: Path) -> Bundle:
     """
     if not (folder / "model.json").is_file():
         raise RunFolderError(f"{folder} holds no classification model: it has no file model.json.")
+    check_export(folder)
     try:
         document = _Document.model_validate_json((folder / "model.json").read_bytes())
         bundle = _read(folder, document)
@@ -260,6 +265,14 @@ def _check_whole(bundle: Bundle, expected_fingerprint: str) -> None:
             raise ValueError(f"the head '{name}' has another shape than the network")
     if bundle.shipped not in bundle.heads:
         raise ValueError(f"the head '{bundle.shipped}' that ships is missing")
+
+
+def _check_finite(bundle: Bundle) -> None:
+    arrays = {**bundle.pooled, **{f"head {name}": head.weight for name, head in bundle.heads.items()}}
+    arrays |= {name: value.numpy(force=True) for name, value in bundle.weights.items()}
+    strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
+    if strange:
+        raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
 
 
 def _to_bytes(arrays: Mapping[str, NDArray[np.float64]]) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fl_app.cli.classifier import best_device, check_writable, find_model
-from fl_app.errors import DataError, OptionError, RunFolderError
+from fl_app.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from fl_app.classification.bundle import Bundle
@@ -36,9 +36,9 @@ def measure(
     if not data.is_dir():
         raise DataError(f"{data} is no folder. Expected images in a folder for each class.")
     model = find_model(run)
-    from fl_app.artifacts import replacing
     from fl_app.classification.bundle import fingerprint, open_bundle
     from fl_app.classification.handover import Handover, check_moments, write_handover
+    from fl_app.writing import replacing
 
     bundle = open_bundle(model)
     sums = _measure(bundle, data, min_class_count)
@@ -74,9 +74,9 @@ def add(
     if data.is_file() and min_class_count is not None:
         raise OptionError("--min-class-count is for a folder; for a file, give it to `fl-app prototypes measure`.")
     model = find_model(run)
-    from fl_app.artifacts import replace_folder
     from fl_app.classification.bundle import open_bundle, save_bundle
     from fl_app.classification.joining import add_site
+    from fl_app.writing import replace_folder
 
     with _locked(model):
         bundle = open_bundle(model)
@@ -132,10 +132,7 @@ def _locked(model: Path) -> Iterator[None]:
 
     places = (model.parent.parent, model.parent)
     folder = RunFolder(next((place for place in places if (place / "run.json").is_file()), model.parent))
-    try:
-        folder.lock()
-    except OSError as error:
-        raise RunFolderError(f"{folder.path} cannot be written: {error.strerror}.") from error
+    folder.lock()
     try:
         yield
     finally:

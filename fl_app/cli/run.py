@@ -141,7 +141,8 @@ def keep_log(log: Path, folder: Path | None) -> None:
 def write_stopped(folder: Path | None) -> None:
     """Write into status.json that the run was stopped: the server that keeps it is gone."""
     if folder is not None and (folder / "status.json").is_file():
-        from fl_app.artifacts import RunFolder, read_status, write_json
+        from fl_app.artifacts import RunFolder, read_status
+        from fl_app.writing import write_json
 
         status = read_status(RunFolder(folder))
         if status.get("state") not in ("completed", "degraded", "failed"):

@@ -162,28 +162,33 @@ def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
     return dataset_info(config.data.model_copy(update={"directory": node.data_path}))
 
 
-def state_folder(node: NodeConfig, run_folder: str, run_name: str) -> Path:
+def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) -> Path:
     """Return where a node keeps its optimiser's state between rounds; makes no folder.
 
     Args:
         node: decides; a hospital never writes where the server says.
         run_folder: the server's run folder, used in a simulation only, where both share a machine.
         run_name: the run's name as the server tells it.
+        task: the task or baseline as the server tells it.
 
     Raises:
-        OptionError: the name of the run or of the site is not fit for a folder.
+        OptionError: the name of the run, the site or the task is not fit for a folder.
     """
-    run_name, site = _safe_name("The run's name", run_name), site_name(node)
-    if node.partition_id is not None:
-        return state_base(node, run_folder) / site
-    return state_base(node, run_folder) / run_name / site
+    run_name, task = _safe_name("The run's name", run_name), _safe_name("The task's name", task)
+    base, site = state_base(node, run_folder), site_name(node)
+    return base / site / task if _is_in_run_folder(node, run_folder) else base / run_name / site / task
 
 
 def state_base(node: NodeConfig, run_folder: str) -> Path:
     """Return the folder of all that a node keeps, of every run; in a simulation, of this run. Makes no folder."""
-    if node.partition_id is not None:
+    if _is_in_run_folder(node, run_folder):
         return Path(run_folder) / "nodes"
     return Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
+
+
+def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
+    """Tell whether the node is simulated and the folder named by the server is a run's, on this machine."""
+    return node.partition_id is not None and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
 
 
 def _of_hospital(config: RunConfig, node: NodeConfig) -> OwnImages:
@@ -249,5 +254,5 @@ def _join(sets: Sequence[ImageSet]) -> ImageSet:
 
 def _safe_name(what: str, name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", ".."):
-        raise OptionError(f"{what} must consist of letters, digits, '_', '.' or '-', got '{name}'.")
+        raise OptionError(f"{what} must consist of letters, digits, '_', '.' or '-', got {name!r}.")
     return name

@@ -10,11 +10,17 @@ from torch import Tensor
 
 from fl_app.diffusion.sampling import build_sampler, sample, steps_of
 from fl_app.errors import OptionError
+from fl_app.manifest import check_export
 from fl_app.seeding import generator_for
 
 
 def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
-    """Open an exported folder without progress bars and advice on the terminal."""
+    """Open an exported folder without progress bars and advice on the terminal.
+
+    Raises:
+        RunFolderError: a file is not as it was written.
+    """
+    check_export(folder)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     opened: ClassConditionalPipeline = ClassConditionalPipeline.from_pretrained(folder)

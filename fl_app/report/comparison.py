@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from fl_app.artifacts import RunFolder, write_text
+from fl_app.artifacts import RunFolder, read_json
 from fl_app.config import RunConfig, baseline_of
+from fl_app.writing import write_text
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
     path = folder.task(name) / "prototypes" / f"round-{options.num_rounds:04d}.json"
     if not path.exists():
         return []  # a baseline that failed; the run's status says why
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     baseline = baseline_of(name)
     approach = {"local": _ALONE, "centralised": "centralised"}.get(baseline, options.strategy)
     own_layer = ("local" if baseline == "local" else "global", "linear")

@@ -27,6 +27,7 @@ from fl_app.diffusion.process import (
     noise_schedule,
 )
 from fl_app.diffusion.unet import build_unet
+from fl_app.manifest import write_manifest
 from fl_app.metrics.additive import Statistics, mean
 from fl_app.shapes import Batch
 from fl_app.tasks.pictures import save_gallery
@@ -158,6 +159,7 @@ class DiffusionTask:
     def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
         """Write a diffusers folder that `ClassConditionalPipeline.from_pretrained` opens."""
         self._pipeline(model, held).save_pretrained(folder, safe_serialization=True)
+        write_manifest(folder)
 
     def _pipeline(self, model: nn.Module, held: list[bool] | None = None) -> ClassConditionalPipeline:
         pipeline = ClassConditionalPipeline(

@@ -6,6 +6,7 @@ import torch
 
 from fl_app.config import RunConfig, task_of
 from fl_app.data.images import DatasetInfo
+from fl_app.errors import OptionError
 from fl_app.seeding import seed_for
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
@@ -24,7 +25,13 @@ TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
 
 
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
-    """Build the task of that name, or the one whose baseline the name says, such as `classification-local`."""
+    """Build the task of that name, or the one whose baseline the name says, such as `classification-local`.
+
+    Raises:
+        OptionError: the run has no such task or baseline.
+    """
+    if name not in config.passes():
+        raise OptionError(f"The task must be one of this run's, {', '.join(config.passes())}, got {name!r}.")
     return TASKS[task_of(name)](name, config, info)
 
 

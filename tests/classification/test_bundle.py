@@ -19,7 +19,7 @@ from fl_app.classification.prediction import classify
 from fl_app.errors import OptionError, RunFolderError
 from tests.classification.bundles import CPU, make_bundle, make_images, make_network
 
-FILES = ["classes.json", "heads.safetensors", "model.json", "model.safetensors", "prototypes.safetensors"]
+FILES = ["SHA256SUMS", "classes.json", "heads.safetensors", "model.json", "model.safetensors", "prototypes.safetensors"]
 _REST: tuple[str, str, float, None, dict[str, Any]] = (
     "linear",
     "consistent",
@@ -27,6 +27,11 @@ _REST: tuple[str, str, float, None, dict[str, Any]] = (
     None,
     {},
 )  # head, reading, shrinkage, distance, record
+
+
+def save_as_earlier_versions_did(bundle: Bundle, folder: Path) -> None:
+    save_bundle(bundle, folder)
+    (folder / "SHA256SUMS").unlink()
 
 
 @pytest.fixture
@@ -58,6 +63,7 @@ def test_prior_and_distance_come_back_and_an_older_bundle_opens_with_those_it_wa
     document = json.loads((tmp_path / "model.json").read_text())
     older = {key: value for key, value in document.items() if key not in ("prior", "abstain-by")}
     (tmp_path / "model.json").write_text(json.dumps(older))
+    (tmp_path / "SHA256SUMS").unlink()
     found = open_bundle(tmp_path)
     assert (found.prior, found.abstain_by) == ("training", "euclid")
 
@@ -74,6 +80,7 @@ def test_the_limit_of_pictures_comes_back_and_an_older_bundle_opens_without_a_te
     arrays = load_file(tmp_path / "prototypes.safetensors")
     del arrays["picture"]
     save_file(arrays, tmp_path / "prototypes.safetensors")
+    (tmp_path / "SHA256SUMS").unlink()
     older = open_bundle(tmp_path)
     assert not classify(older, images, None, CPU).abstain.any()
     one_more = measure_moments(make_network(), make_images((3, 3, 3), 7), CPU, 1)
@@ -140,14 +147,14 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         open_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("victim", [name for name in FILES if name != "model.json"])
+@pytest.mark.parametrize("victim", [name for name in FILES if name not in ("model.json", "SHA256SUMS")])
 @pytest.mark.parametrize("damage", ["missing", "cut", "empty", "text"])
 def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, victim: str, damage: str) -> None:
     save_bundle(bundle, tmp_path)
     file = tmp_path / victim
     content = {"cut": file.read_bytes()[:20], "empty": b"", "text": b"\xff no such thing"}
     file.unlink() if damage == "missing" else file.write_bytes(content[damage])
-    with pytest.raises(RunFolderError, match=r"is damaged \(.*Copy it anew"):
+    with pytest.raises(RunFolderError, match=rf"is damaged: .*{victim}.*Copy it anew"):
         open_bundle(tmp_path)
 
 
@@ -171,7 +178,7 @@ def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, vict
 def test_values_that_contradict_each_other_are_an_error_of_ours(
     bundle: Bundle, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    save_bundle(bundle, tmp_path)
+    save_as_earlier_versions_did(bundle, tmp_path)
     file = tmp_path / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(RunFolderError, match="is damaged"):
@@ -179,7 +186,7 @@ def test_values_that_contradict_each_other_are_an_error_of_ours(
 
 
 def test_flipped_bits_in_the_weights_are_found(bundle: Bundle, tmp_path: Path) -> None:
-    save_bundle(bundle, tmp_path)
+    save_as_earlier_versions_did(bundle, tmp_path)
     file = tmp_path / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
@@ -190,7 +197,7 @@ def test_flipped_bits_in_the_weights_are_found(bundle: Bundle, tmp_path: Path) -
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_sums_that_are_not_finite_are_found(bundle: Bundle, tmp_path: Path, value: float) -> None:
-    save_bundle(bundle, tmp_path)
+    save_as_earlier_versions_did(bundle, tmp_path)
     arrays = load_file(tmp_path / "prototypes.safetensors")
     arrays["outer"][0, 0] = value
     save_file(arrays, tmp_path / "prototypes.safetensors")
@@ -202,3 +209,22 @@ def test_a_bundle_whose_class_names_do_not_fit_is_refused(bundle: Bundle, tmp_pa
     save_bundle(dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, class_names=("a", "b"))), tmp_path)
     with pytest.raises(RunFolderError, match="is damaged"):
         open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("victim", FILES)
+def test_a_flipped_bit_in_any_file_is_found(bundle: Bundle, tmp_path: Path, victim: str) -> None:
+    save_bundle(bundle, tmp_path)
+    file = tmp_path / victim
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"is damaged: .*Copy it anew"):
+        open_bundle(tmp_path)
+
+
+def test_numbers_that_are_not_finite_are_not_written(bundle: Bundle, tmp_path: Path) -> None:
+    weights = {name: value.clone() for name, value in bundle.weights.items()}
+    weights["linear.bias"][0] = np.nan
+    with pytest.raises(RunFolderError, match=r"linear\.bias holds a number that is not finite"):
+        save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -12,12 +12,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from fl_app import artifacts
 from fl_app.artifacts import RunFolder
 from fl_app.classification.bundle import Bundle, open_bundle
 from fl_app.classification.handover import read_handover
 from fl_app.cli.app import app
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
+from fl_app.manifest import write_manifest
 from tests.classification.bundles import make_bundle, make_images, write_folder
 from tests.cli.test_predict import make_run
 
@@ -292,14 +292,15 @@ def test_a_copy_of_the_model_alone_can_be_added_to(run: Path, data: Path, tmp_pa
 def test_a_folder_that_may_not_be_written_is_an_error_of_ours(
     run: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(self: RunFolder) -> None:
+    def read_only(file: object, how: int) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(artifacts.RunFolder, "lock", read_only)
+    monkeypatch.setattr("fl_app.artifacts.fcntl.flock", read_only)
     assert "cannot be written: Permission denied" in refusal(RunFolderError, run, "add", run, data, "--site", "site-9")
 
 
 def test_sums_of_the_nodes_own_networks_are_mixed_with_a_note(run: Path, data: Path) -> None:
     file = run / "classification" / "model" / "model.json"
     file.write_text(file.read_text().replace('"consistent"', '"piggyback"'))
+    write_manifest(file.parent)
     assert "Note: the run measured its sums" in prototypes("add", run, data, "--site", "site-9")

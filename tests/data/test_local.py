@@ -1,10 +1,13 @@
 """Simulated nodes and hospitals: their names, images and state folders."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, site_name, state_folder
@@ -111,20 +114,40 @@ def test_a_partition_that_does_not_exist_is_refused() -> None:
         site_name(_simulated(3))
 
 
-def test_a_simulated_node_keeps_its_state_in_the_run_folder() -> None:
-    assert state_folder(_simulated(1), "/runs/x", "x") == Path("/runs/x/nodes/site-1")
+def test_a_simulated_node_keeps_its_state_in_the_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert state_folder(_simulated(1), str(tmp_path), "x", "diffusion") == tmp_path / "nodes/site-1/diffusion"
+
+
+def test_a_simulated_node_writes_into_no_folder_that_is_not_a_runs(tmp_path: Path, elsewhere: Path) -> None:
+    for named in (str(tmp_path), "", str(tmp_path / "nowhere")):
+        found = state_folder(_simulated(1), named, "x", "diffusion")
+        assert found == elsewhere / "fl-app" / "state" / "x" / "site-1" / "diffusion"
 
 
 def test_a_hospital_keeps_its_state_where_it_says_and_not_where_the_server_says(elsewhere: Path) -> None:
-    assert state_folder(_hospital("/images", state_dir="/state"), "/runs/x", "x") == Path("/state/x/north")
-    assert state_folder(_hospital("/images"), "/runs/x", "x") == elsewhere / "fl-app" / "state" / "x" / "north"
+    found = state_folder(_hospital("/images", state_dir="/state"), "/runs/x", "x", "diffusion")
+    assert found == Path("/state/x/north/diffusion")
+    found = state_folder(_hospital("/images"), "/runs/x", "x", "diffusion")
+    assert found == elsewhere / "fl-app" / "state" / "x" / "north" / "diffusion"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a b", "a\n", "\0", "ä"])
-def test_a_name_of_a_run_that_could_leave_the_folder_is_refused(name: str) -> None:
+def test_a_name_in_a_message_that_could_leave_the_folder_is_refused(name: str) -> None:
     for node in (_simulated(0), _hospital("/images")):
         with pytest.raises(OptionError, match="The run's name must consist of"):
-            state_folder(node, "/runs/x", name)
+            state_folder(node, "/runs/x", name, "diffusion")
+        with pytest.raises(OptionError, match="The task's name must consist of"):
+            state_folder(node, "/runs/x", "x", name)
+
+
+@given(st.text(max_size=20) | st.text("./\\-ab\0", max_size=20), st.text("./a-", max_size=20))
+def test_whatever_a_message_names_the_state_stays_in_the_state_folder(run_name: str, task: str) -> None:
+    try:
+        found = state_folder(_hospital("/images", state_dir="/state"), "/elsewhere", run_name, task)
+    except OptionError:
+        return
+    assert Path(os.path.normpath(found)).parts[:2] == ("/", "state") and len(found.parts) == 5
 
 
 def _table(folder: Path, lines: list[str]) -> Path:

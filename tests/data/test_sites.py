@@ -77,8 +77,10 @@ def weights(output: Path, task: str) -> dict[str, np.ndarray[Any, Any]]:
 
 def test_what_a_node_keeps_lies_in_the_run_folder_as_in_every_simulation(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "runs")
-    found = state_folder(as_site(config, simulated(1)), str(tmp_path / "run"), "run")
-    assert found == tmp_path / "run" / "nodes" / "south"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    found = state_folder(as_site(config, simulated(1)), str(tmp_path / "run"), "run", "diffusion")
+    assert found == tmp_path / "run" / "nodes" / "south" / "diffusion"
 
 
 def test_all_images_together_are_those_of_the_sites(root: Path, tmp_path: Path) -> None:

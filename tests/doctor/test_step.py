@@ -17,7 +17,7 @@ INFO = DatasetInfo(("a", "b"), 1, 8)
 
 
 def tiny_task(tmp_path: Path, name: str = "classification") -> Task:
-    return build_task(name, tiny_run(tmp_path), INFO)
+    return build_task(name, tiny_run(tmp_path, {"tasks": name}), INFO)
 
 
 @pytest.mark.parametrize("name", ["diffusion", "classification"])
