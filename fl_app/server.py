@@ -6,13 +6,14 @@ import shutil
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.artifacts import RunFolder
+from fl_app.artifacts import RunFolder, read_options
 from fl_app.config import AdmissionOptions, FederationOptions, RunConfig, baseline_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.last_round import LastRound
 from fl_app.logs import show_log
+from fl_app.metrics.additive import add
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
 from fl_app.runs import held_classes, note_agreement, open_run
@@ -82,7 +83,7 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
         status.set("waiting", f"{connected} of {needed} nodes are connected")
 
     wait_for_nodes(grid, federation, show)
-    info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds))
+    info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds), federation.min_nodes)
     check_tasks(config, info)
     note_agreement(folder, info)
     return info
@@ -110,7 +111,8 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         FederationError: nothing was learned, or the federation could not go on.
     """
     task = build_task(name, config, info)
-    roster = Roster(info, min(config.federation.round_deadline_seconds, config.federation.wait_seconds))
+    deadline = min(config.federation.round_deadline_seconds, config.federation.wait_seconds)
+    roster = Roster(info, deadline, read_options(folder)["nodes"])
     task_run = TaskRun(config, task, folder, status, roster)
     federation, admission = _options_for(task, config)
     strategy = build_strategy(
@@ -121,10 +123,11 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         run_name=folder.path.name,
         run_folder=str(folder.path),
         options=federation,
-        admission=Admission(admission),
+        admission=Admission(admission, task.options.epochs),
         roster=roster,
         observer=task_run,
         blank_sums=task.blank_sums(),
+        fault_of=task.fault_of,
         is_pooled=task.is_pooled,
     )
     strategy.begins_run = name == config.passes()[0]
@@ -155,12 +158,12 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
         FederationError: nothing was learned.
     """
     initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
-    statistics, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
+    parts, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
     status.count({site: node for site, node in outcomes.items() if node.outcome != "contributed"})
-    chosen = task_run.finish(statistics)
+    chosen = task_run.finish(add(parts.values()))
     if task_run.task.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
-    if not task_run.learned(statistics, chosen):
+    if not task_run.learned(parts, chosen):
         raise FederationError(
             f"Nothing was learned: {task_run.task.name} is no better than the untrained model. "
             "Look at the nodes' outcomes in metrics.jsonl."

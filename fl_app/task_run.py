@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,8 @@ from fl_app.artifacts import Checkpoint, RunFolder, replace_folder, replacing
 from fl_app.config import RunConfig
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.metrics.additive import Statistics
+from fl_app.metrics.additive import Statistics, add
+from fl_app.metrics.voting import decide
 from fl_app.records import Weights, to_numpy, to_tensors
 from fl_app.report.history import draw_history
 from fl_app.runs import add_nodes
@@ -171,20 +173,29 @@ class TaskRun:
         """Finish statistics to the validation loss of each set of weights."""
         return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
 
-    def learned(self, statistics: Statistics, chosen: str) -> bool:
+    def learned(self, parts: Mapping[str, Statistics], chosen: str) -> bool:
         """Tell whether the chosen model is better than the untrained one, on the same images of the same sites.
 
-        Where nothing was held out, the training losses of the first and the last round are compared; where there is
-        one round only, or none whose loss is known, nothing can be said against it. No round that counts: no.
+        If that hinges on one site, most sites must find it better. Where nothing was held out, the training losses of
+        the first and the last round are compared; where there is one round only, or none whose loss is known, nothing
+        can be said against it. No round that counts: no.
+
+        Args:
+            parts: the final measurement of each site.
+            chosen: name of the model.
         """
         counted = [line for line in self.history if line["outcome"] == "ok"]
         if not counted:
             return False
-        start, end = only(statistics, "initial"), only(statistics, chosen)
-        improved = self.task.improved(start, end) if start and end else None
-        if improved is not None:
-            return improved
-        curve = [line["train-loss"] for line in counted if line["train-loss"] is not None]
+
+        def improved(statistics: Statistics) -> bool | None:
+            start, end = only(statistics, "initial"), only(statistics, chosen)
+            return self.task.improved(start, end) if start and end else None
+
+        measured = {site: part for site, part in parts.items() if improved(part) is not None}
+        if measured:
+            return decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
+        curve = [line["median-train-loss"] for line in counted if line["median-train-loss"] is not None]
         return len(curve) < 2 or curve[-1] < curve[0]
 
     def _is_drawn(self, number: int) -> bool:
@@ -206,13 +217,7 @@ class TaskRun:
             return
         self._num_noted = len(known)
         sites = [known[name] for name in sorted(known)]
-        add_nodes(
-            self.folder,
-            {
-                site.site: {"train": site.train_counts, "validation": site.validation_counts, "test": site.test_counts}
-                for site in sites
-            },
-        )
+        add_nodes(self.folder, {site.site: site.counts() for site in sites})
         counts = {site.site: site.train_counts for site in sites}
         names = self.roster.expected.class_names
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
@@ -244,6 +249,7 @@ class TaskRun:
             "outcome": "ok" if record.reason is None else "failed",
             "reason": record.reason,
             "train-loss": loss_sum / num_losses if num_losses else None,
+            "median-train-loss": record.median_loss(),
             "validated-round": record.round_number - 1,
             "validation-loss": losses.get("raw"),
             "validation-loss-ema": losses.get("ema"),
