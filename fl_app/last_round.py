@@ -15,6 +15,7 @@ from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
 from fl_app.classification.pictures import picture_map
+from fl_app.classification.vouching import contradicted
 from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature, figures
@@ -125,6 +126,9 @@ class LastRound:
             content = self.strategy.instruction(number, weights)
             parts["consistent"], outcomes = self.strategy.ask(grid, MOMENTS, content, blank, traffic, judge=self._judge)
             left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+            for site, reason in contradicted(parts["consistent"]).items():
+                del parts["consistent"][site]
+                left_out[site] = NodeOutcome("refused", reason)
         if {"piggyback", "local"} & set(readings):
             parts["own"], missing = self._own_moments(number)
             left_out |= missing

@@ -22,7 +22,7 @@ from fl_app.artifacts import RunFolder
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
-from fl_app.errors import FederationError, RunFolderError
+from fl_app.errors import FederationError
 from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
@@ -289,6 +289,11 @@ BAD = {
     "infinite round": (with_infinite_round, "refused", "cannot be read"),
     "nan": (with_weights(lambda w: w * np.nan), "refused", "not finite"),
     "other shape": (with_weights(lambda w: w[..., None]), "refused", "must be float32"),
+    "an update that is too long in the first round": (
+        with_weights(lambda w: (w + 1e3).astype(w.dtype)),
+        "refused",
+        "as long as the median of this round",
+    ),
     "other dtype": (with_weights(lambda w: w.astype(np.float64)), "refused", "got float64"),
     "negative weight": (with_metric("num-examples", -3.0), "refused", "at least 0"),
     "huge weight": (with_metric("num-examples", 1e30), "refused", "images, but described"),

@@ -84,10 +84,11 @@ class _Ballot:
         self._others: dict[str, dict[str, Difference | None]] = {}
         if len(sites) < FEWEST_SITES:
             return
+        others = [head for head in sums if head != "linear"]
         for site, parts in sites.items():
             rest = {head: without(sums[head], parts[head]) for head in sums}
             for found, heads in ((self._own, parts), (self._others, rest)):
-                found[site] = {head: difference(heads[head], heads["linear"], by, level) for head in heads}
+                found[site] = {head: difference(heads[head], heads["linear"], by, level) for head in others}
 
     def wins(self, head: str, whole: Difference) -> bool:
         """Tell whether a head beats `linear`: `whole` is its difference over all sites."""

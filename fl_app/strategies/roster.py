@@ -1,7 +1,6 @@
 """The sites of a federation: which node is which, and what images it says it holds."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,9 +75,8 @@ class Roster:
             found = self._read(node, reply)
             if found is not None:
                 described[node] = found
-        names = Counter(description.site for description in described.values())
         for node in sorted(described):
-            self._add(node, described[node], names, connected)
+            self._add(node, described[node], connected)
         self._skip |= dict.fromkeys(silent, _ROUNDS_LEFT_ALONE)
         for node in sorted(silent):
             self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
@@ -107,17 +105,19 @@ class Roster:
             self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
             return None
 
-    def _add(self, node: int, description: SiteDescription, names: Counter[str], connected: set[int]) -> None:
+    def _add(self, node: int, description: SiteDescription, connected: set[int]) -> None:
         site = description.site
         try:
             self._check(description)
-            if names[site] > 1:  # nobody can tell which of them is right
-                raise _Unfit(f"Two nodes call themselves '{site}'; set site=\"…\" in --node-config")
-            for other, known in list(self.sites.items()):
-                if known.site == site and other in connected:
-                    raise _Unfit(f"Another node calls itself '{site}', too; set site=\"…\" in --node-config")
-                if known.site == site:  # it was started again, and has a new id
-                    del self.sites[other]
+            before = next((other for other, known in self.sites.items() if known.site == site), None)
+            if before in connected:
+                raise _Unfit(
+                    f"Two nodes call themselves '{site}': the second one is left out. Each hospital needs a name "
+                    'of its own: set site="…" in its --node-config'
+                )
+            self._check_unchanged(description)
+            if before is not None:  # it was started again, and has a new id
+                del self.sites[before]
         except _Unfit as error:
             self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
             log.warning("A node is left out: %s", error)
@@ -131,7 +131,7 @@ class Roster:
             log.warning("Site %s leaves out %d files that it cannot read", site, description.num_unreadable)
 
     def _check(self, description: SiteDescription) -> None:
-        """Raise _Unfit unless a description is one of the run's images, in sane numbers, and the one that began it."""
+        """Raise _Unfit unless a description is one of the run's images, in sane numbers."""
         site, expected = description.site, self.expected
         if not is_site_name(site):
             raise _Unfit(
@@ -144,14 +144,20 @@ class Roster:
         counts = description.counts()
         if not all(_are_counts(part, len(expected.class_names)) for part in counts.values()):
             raise _Unfit(f"Site '{site}' sent counts of images that do not fit its {len(expected.class_names)} classes")
-        began = self.frozen.get(site, counts)
-        if began != counts:
-            changes = ", ".join(
-                f"{name} {sum(began[name])}, now {sum(part)}" for name, part in counts.items() if began[name] != part
-            )
+
+    def _check_unchanged(self, description: SiteDescription) -> None:
+        """Raise _Unfit if a site holds other images than when the run began: held-out ones would be trained on."""
+        counts = description.counts()
+        began = self.frozen.get(description.site, counts)
+        changes = ", ".join(
+            f"{name} {sum(began[name])}, now {sum(part)}{' in other classes' if sum(part) == sum(began[name]) else ''}"
+            for name, part in counts.items()
+            if began[name] != part
+        )
+        if changes:
             raise _Unfit(
-                f"Site '{site}' had other images when this run began ({changes}). A simulation needs the same number "
-                "of nodes, a hospital the same images; else start a new run"
+                f"Site '{description.site}' had other images when this run began ({changes}). A simulation needs the "
+                "same number of nodes, a hospital the same images; else start a new run"
             )
 
     def _warn_of_giants(self) -> None:
