@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fl_app.config import SITE_NAME
+from fl_app.config import is_site_name
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.incoming import LONGEST_NAME
 
 _AUTHORITY_DAYS = 3650
 _CLOCKS_APART = dt.timedelta(hours=1)  # a hospital's clock may be late
@@ -74,8 +75,11 @@ def make_node_key(folder: Path, site: str) -> Path:
         OptionError: the name is not fit for a site.
         RunFolderError: a file exists already or cannot be written; nothing was written then.
     """
-    if not re.fullmatch(SITE_NAME, site):
-        raise OptionError(f"A site's name must consist of letters, digits, '.', '_' and '-', got {site!r}.")
+    if not is_site_name(site):
+        raise OptionError(
+            f"A site's name must consist of at most {LONGEST_NAME} letters, digits, '_', '-' and single dots, "
+            f"got {site!r}."
+        )
     key = ec.generate_private_key(ec.SECP384R1())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.config import SITE_NAME, NodeConfig, RunConfig, baseline_of, task_of
+from fl_app.config import NodeConfig, RunConfig, baseline_of, is_site_name, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.data.local import LocalData, load_local, load_pooled, state_base, state_folder
@@ -90,7 +89,7 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
         except FlAppError as error:
             log.error("%s", error)
             site = str(context.node_config.get("site", ""))
-            is_known = message.metadata.message_type != DESCRIBE or not re.fullmatch(SITE_NAME, site)
+            is_known = message.metadata.message_type != DESCRIBE or not is_site_name(site)
             return Message(Error(_APP_ERROR, error.public if is_known else f"{site}: {error.public}"), reply_to=message)
         except Exception as error:  # whatever it is, its text stays here
             log.exception("This node failed")

@@ -1,5 +1,6 @@
 """Every option of a run, checked at the door; the defaults stand in pyproject.toml and nowhere else."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from fl_app.errors import OptionError
+from fl_app.incoming import LONGEST_NAME
 from fl_app.sections import OptionValue, Section, describe_section, flatten, read_section
 
 StrategyName = Literal[
@@ -21,7 +23,7 @@ SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
 Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential", "sites"]
 
 
-SITE_NAME = r"[A-Za-z0-9_.-]+"
+SITE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
 
 _BASELINES = ("local", "centralised")
 _TASKS = ("diffusion", "classification")
@@ -389,7 +391,7 @@ class NodeConfig(Section):
     partition_id: int | None = Field(default=None, ge=0)
     num_partitions: int | None = Field(default=None, ge=1)
     data_path: str = ""
-    site: str = Field(default="", pattern=rf"^({SITE_NAME})?$")
+    site: str = Field(default="", pattern=rf"^({SITE_NAME})?$", max_length=LONGEST_NAME)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state_dir: str = ""
     min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node
@@ -418,6 +420,11 @@ class NodeConfig(Section):
             return read_section(cls, options)
         except OptionError as error:
             raise OptionError(str(error), public="a node option is wrong; the node's log says which") from None
+
+
+def is_site_name(name: str) -> bool:
+    """Tell whether a site may be called that: letters, digits, `_`, `-`, single dots, not too long."""
+    return len(name) <= LONGEST_NAME and re.fullmatch(SITE_NAME, name) is not None
 
 
 def baseline_of(name: str) -> str:

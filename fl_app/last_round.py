@@ -15,12 +15,14 @@ from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
 from fl_app.classification.pictures import picture_map
+from fl_app.classification.vouching import contradicted
 from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature, figures
 from fl_app.metrics.intervals import intervals
+from fl_app.metrics.voting import steady
 from fl_app.records import HEADS as ASK_HEADS
-from fl_app.records import MOMENTS, SiteDescription, Weights, add_heads, to_tensors
+from fl_app.records import MOMENTS, Weights, add_heads, to_tensors
 from fl_app.report.confusion import draw_confusion
 from fl_app.runs import held_classes
 from fl_app.status import Status, moment
@@ -36,6 +38,7 @@ from fl_app.writing import write_json
 log = logging.getLogger(__name__)
 
 _LINEAR = ("global", "linear")
+_STEADY_FACTOR = 2.0  # by more than this no single site may move a temperature or a limit of distances
 _IMAGES = {"test": "test images", "validation": "held-out images, which chose the head (no test set)"}
 
 
@@ -86,8 +89,8 @@ class LastRound:
         total = add([blank, *measured.values()])
         if self.task.is_alone:
             scorers.remove(_LINEAR)  # the mean of networks that were trained apart
-        shipped = self._choose(heads, total)
-        limits = self._limits(heads, total)
+        shipped = self._choose(heads, total, measured)
+        limits = self._limits(heads, total, measured)
         source = MEASURED_WITH[self.task.shipped_reading]
         used = pooled.get(source)
         result = {
@@ -104,7 +107,7 @@ class LastRound:
             "results": self._rows(scorers, total, len(measured)),
             "sites": {site: self._rows(scorers, sums, 1) for site, sums in measured.items()},
             "shipped": shipped,
-            "temperatures": self._temperatures(scorers, total),
+            "temperatures": self._temperatures(scorers, total, measured),
             "abstain-distance": limits[0],
             "abstain-picture-distance": limits[1],
         }
@@ -126,6 +129,9 @@ class LastRound:
             content = self.strategy.instruction(number, weights)
             parts["consistent"], outcomes = self.strategy.ask(grid, MOMENTS, content, blank, traffic, judge=self._judge)
             left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+            for site, reason in contradicted(parts["consistent"]).items():
+                del parts["consistent"][site]
+                left_out[site] = NodeOutcome("refused", reason)
         if {"piggyback", "local"} & set(readings):
             parts["own"], missing = self._own_moments(number)
             left_out |= missing
@@ -153,20 +159,24 @@ class LastRound:
         return parts, missing
 
     def _judge(self, site: str, moments: Statistics) -> None:
-        described = self._described(site)
-        max_images = 0.0 if self.task.is_pooled else self.strategy.admission.options.max_weight
-        check_site_moments(moments, described.train_counts if described else None, max_images)
+        described = self.strategy.described(site)
+        counts = described.train_counts if described else None
+        check_site_moments(moments, counts, None if self.task.is_pooled else self._most_images(site))
+
+    def _most_images(self, site: str) -> float | None:
+        """Return how many images a site's moments may be of: those that it trained on.
+
+        A site that was never drawn for training may have as many as the largest one that was. None: no limit.
+        """
+        admission = self.strategy.admission
+        known = admission.trained_on.get(site, max(admission.trained_on.values(), default=None))
+        limits = [limit for limit in (known, admission.options.max_weight) if limit]
+        return min(limits, default=None)
 
     def _judge_heads(self, site: str, sums: Statistics) -> None:
-        described = self._described(site)
+        described = self.strategy.described(site)
         counts = (described.validation_counts, described.test_counts) if described else (None, None)
         check_head_sums(sums, *counts)
-
-    def _described(self, site: str) -> SiteDescription | None:
-        """Return what a site said of its images; None where it is not connected, or holds those of all."""
-        if self.task.is_pooled:
-            return None
-        return next((known for known in self.strategy.roster.sites.values() if known.site == site), None)
 
     def _build(
         self, weights: Weights, parts: Mapping[str, Mapping[str, Statistics]]
@@ -201,27 +211,39 @@ class LastRound:
         )
         return head_set, pooled, undefined
 
-    def _limits(self, heads: HeadSet, total: Statistics) -> tuple[float | None, float | None]:
+    def _limits(
+        self, heads: HeadSet, total: Statistics, sites: Mapping[str, Statistics]
+    ) -> tuple[float | None, float | None]:
         """Return how far an answered image may lie from a prototype, and its picture from others; None: no limit.
 
         Two tests share the held-out images that may be lost.
         """
-        counts, pictures = total["validation/distance"], total["validation/picture-distance"]
         quantile = self.task.options.abstain_quantile
         if not heads.known.any():
             return None, None  # from no prototype every image is infinitely far
-        if heads.picture_map is None:
-            return distance_quantile(counts, quantile), None
-        each = 1.0 - (1.0 - quantile) / 2.0
-        return distance_quantile(counts, each), distance_quantile(pictures, each)
 
-    def _choose(self, heads: HeadSet, total: Statistics) -> dict[str, Any]:
+        def limit(name: str, share: float) -> float | None:
+            key = f"validation/{name}"
+            parts = {site: {key: sums[key]} for site, sums in sites.items()}
+            return steady({key: total[key]}, parts, lambda sums: distance_quantile(sums[key], share), _STEADY_FACTOR)
+
+        if heads.picture_map is None:
+            return limit("distance", quantile), None
+        each = 1.0 - (1.0 - quantile) / 2.0
+        return limit("distance", each), limit("picture-distance", each)
+
+    def _choose(self, heads: HeadSet, total: Statistics, measured: Mapping[str, Statistics]) -> dict[str, Any]:
         """Choose the head that ships: the one asked for, else the best that beats `linear`, else `linear`."""
         reading, options = self.task.shipped_reading, self.task.options
         own_layer = "local" if self.task.is_alone else "global"
         sources = {"linear": own_layer} | dict.fromkeys(heads.heads.get(MEASURED_WITH[reading], {}), reading)
         sums = {head: _part(total, "validation", source, head) for head, source in sources.items()}
-        choice = choose_head(sums, options.choose_by, options.choose_confidence)
+        sites = {
+            site: {head: _part(part, "validation", source, head) for head, source in sources.items()}
+            for site, part in measured.items()
+            if _part(part, "validation", own_layer, "linear")["confusion"].any()
+        }
+        choice = choose_head(sums, options.choose_by, options.choose_confidence, sites)
         head, why = choice.head, choice.why
         if options.head in sources:
             head, why = options.head, "option 'classification.head' names it"
@@ -253,12 +275,15 @@ class LastRound:
                 rows.append({**named, "figures": values, "intervals": ranges})
         return rows
 
-    def _temperatures(self, scorers: list[Scorer], total: Statistics) -> dict[str, float]:
+    def _temperatures(
+        self, scorers: list[Scorer], total: Statistics, sites: Mapping[str, Statistics]
+    ) -> dict[str, float]:
         """Return how sure each head may be, by the held-out images: none where nothing was measured."""
-        found = {
-            f"{reading}/{head}": best_temperature(_part(total, "validation", reading, head))
-            for reading, head in scorers
-        }
+        found = {}
+        for reading, head in scorers:
+            parts = {site: _part(sums, "validation", reading, head) for site, sums in sites.items()}
+            whole = _part(total, "validation", reading, head)
+            found[f"{reading}/{head}"] = steady(whole, parts, best_temperature, _STEADY_FACTOR)
         return {name: value for name, value in found.items() if value is not None}
 
     def _withheld(self, pooled: Statistics | None) -> dict[str, int]:

@@ -7,7 +7,7 @@ server and nodes each record of arrays travels as a single array, in the format 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from fl_app.data.images import DatasetInfo
+from fl_app.incoming import LONGEST_NAME, MalformedReply, check_size, clean_text
 
 WEIGHTS = "weights"
 CONFIG = "config"
@@ -36,11 +37,10 @@ _NODE = "node"
 _HEADS = "heads"
 _PACKED = "safetensors"
 
+_LONGEST_CLASS_NAME = 1024  # of a description; hospitals that agree on classes have shorter ones: see `agreement`
+_MOST_CLASSES = 10_000
+
 Weights = dict[str, NDArray[np.generic]]
-
-
-class MalformedReply(Exception):
-    """A reply does not hold what it should; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ class SiteDescription:
     has_common_test: bool = False
     num_unreadable: int = 0
 
+    def counts(self) -> dict[str, list[int]]:
+        """Return the images of each class by part, as they stand in run.json."""
+        return {"train": self.train_counts, "validation": self.validation_counts, "test": self.test_counts}
+
 
 def array_record(weights: Mapping[str, NDArray[np.generic]] | Mapping[str, Tensor]) -> ArrayRecord:
     """Make a record of named arrays or tensors, as Flower's strategies take it."""
@@ -145,6 +149,20 @@ def pack(weights: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
 def unpack(record: ArrayRecord) -> Weights:
     """Return the named arrays that `pack` packed, in an order of safetensors' own; raises whatever damaged bytes do."""
     return load(record[_PACKED].data)
+
+
+def _unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]] | None) -> Weights:
+    """Return the named arrays of a record that a node sent; None: any number of them.
+
+    Raises:
+        MalformedReply: they are larger than `like`, found out before they are read.
+    """
+    record = content.array_records[name]
+    if len(record) != 1:
+        raise MalformedReply(f"its {name!r} must be one packed array, got {len(record)}")
+    if like is not None:
+        check_size(name, record[_PACKED].data, like)
+    return unpack(record)
 
 
 def packed(content: RecordDict) -> RecordDict:
@@ -243,24 +261,31 @@ def write_reply(reply: Reply) -> RecordDict:
     return content
 
 
-def read_reply(message: Message) -> Reply:
+def read_reply(
+    message: Message, like: Weights | None = None, sums: Mapping[str, NDArray[np.float64]] | None = None
+) -> Reply:
     """Read a node's answer.
 
+    Args:
+        message: the answer.
+        like: the weights that were sent: those that come back may not be larger. None: not limited.
+        sums: statistics of the expected names and shapes, for the same reason.
+
     Raises:
-        MalformedReply: a record or a key is missing or of another kind.
+        MalformedReply: a record or a key is missing, too large or of another kind.
     """
     content = message.content
     try:
         node, metrics = content.config_records[_NODE], content.metric_records[_METRICS]
-        node_ema = content.array_records.get(_NODE_EMA)
+        has_ema = _NODE_EMA in content.array_records
         return Reply(
-            site=str(node["site"]),
-            task=str(node["task"]),
-            round_number=int(cast(int, node["server-round"])),
+            site=clean_text(_text(node["site"]), LONGEST_NAME),
+            task=clean_text(_text(node["task"]), LONGEST_NAME),
+            round_number=_whole(node["server-round"]),
             weight=_number(metrics[NUM_EXAMPLES]),
-            weights=unpack(content.array_records[WEIGHTS]),
-            node_ema=unpack(node_ema) if node_ema is not None else None,
-            statistics=read_statistics(content),
+            weights=_unpack_like(WEIGHTS, content, like),
+            node_ema=_unpack_like(_NODE_EMA, content, like) if has_ema else None,
+            statistics=read_statistics(content, sums),
             loss_sum=_number(metrics["loss-sum"]),
             num_losses=_number(metrics["loss-count"]),
             seconds=_number(metrics["seconds"]),
@@ -286,11 +311,25 @@ def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -
     return RecordDict({_STATISTICS: pack(statistics), _NODE: ConfigRecord({"site": site})})
 
 
-def read_statistics(content: RecordDict) -> dict[str, NDArray[np.float64]]:
-    """Read additive sums, as float64; raises MalformedReply."""
+def read_statistics(
+    content: RecordDict, like: Mapping[str, NDArray[np.float64]] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Read additive sums.
+
+    Args:
+        content: of the answer.
+        like: sums of the expected names and shapes: those that come may not be larger. None: not limited.
+
+    Raises:
+        MalformedReply: they are missing, too large, or no float64.
+    """
     try:
-        arrays = unpack(content.array_records[_STATISTICS])
-        return {key: value.astype(np.float64) for key, value in arrays.items()}
+        arrays = _unpack_like(_STATISTICS, content, like)
+        if any(value.dtype != np.float64 for value in arrays.values()):
+            raise MalformedReply("its statistics must be float64")
+        return cast(dict[str, NDArray[np.float64]], arrays)
+    except MalformedReply:
+        raise
     except KeyError as error:
         raise MalformedReply(f"it holds no {error}") from None
     except Exception as error:  # as above
@@ -317,20 +356,31 @@ def write_description(description: SiteDescription) -> RecordDict:
 
 
 def read_description(message: Message) -> SiteDescription:
-    """Unpack what a node tells of its images; raises MalformedReply."""
+    """Unpack what a node tells of its images.
+
+    Returns:
+        The description; the site's name as it was sent, but for what exceeds the longest name by more than a character.
+
+    Raises:
+        MalformedReply: a key is missing, too long or of another kind.
+    """
     try:
         node = message.content.config_records[_NODE]
-        names = tuple(str(name) for name in cast(list[str], node["class-names"]))
-        info = DatasetInfo(names, int(cast(int, node["num-channels"])), int(cast(int, node["image-size"])))
+        class_names = _list_of(node["class-names"], "class names")
+        if any(len(_text(name)) > _LONGEST_CLASS_NAME for name in class_names):
+            raise MalformedReply(f"its class names must have at most {_LONGEST_CLASS_NAME} characters")
+        names = tuple(clean_text(_text(name), _LONGEST_CLASS_NAME) for name in class_names)
         return SiteDescription(
-            site=str(node["site"]),
-            info=info,
-            train_counts=[int(count) for count in cast(list[int], node["train-counts"])],
-            validation_counts=[int(count) for count in cast(list[int], node["validation-counts"])],
-            test_counts=[int(count) for count in cast(list[int], node["test-counts"])],
+            site=_text(node["site"])[: LONGEST_NAME + 1],
+            info=DatasetInfo(names, _whole(node["num-channels"]), _whole(node["image-size"])),
+            train_counts=[_whole(count) for count in _list_of(node["train-counts"], "counts")],
+            validation_counts=[_whole(count) for count in _list_of(node["validation-counts"], "counts")],
+            test_counts=[_whole(count) for count in _list_of(node["test-counts"], "counts")],
             has_common_test=bool(node["has-common-test"]),
-            num_unreadable=int(cast(int, node["unreadable-files"])),
+            num_unreadable=_whole(node["unreadable-files"]),
         )
+    except MalformedReply:
+        raise
     except Exception as error:  # as above
         raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None
 
@@ -339,6 +389,26 @@ def _number(value: object) -> float:
     if isinstance(value, int | float):
         return float(value)
     raise TypeError(type(value).__name__)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def _list_of(value: object, what: str) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(type(value).__name__)
+    if len(value) > _MOST_CLASSES:
+        raise MalformedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
+    return value
 
 
 def _to_numpy(value: NDArray[np.generic] | Tensor) -> NDArray[np.generic]:

@@ -104,21 +104,11 @@ def _note_run_id(folder: RunFolder, run_id: int) -> None:
 
 
 def add_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
-    """Add what the nodes say of their images to run.json.
-
-    Raises:
-        RunFolderError: a node had other images when the run began: its held-out images would be trained on.
-    """
+    """Add what new nodes say of their images to run.json; what a node said first stays."""
     document = read_options(folder)
     known = document.get("nodes", {})
-    changed = [site for site, counts in nodes.items() if known.get(site, counts) != counts]
-    if changed:
-        raise RunFolderError(
-            f"{', '.join(changed)} had other images when this run began. A simulation must be resumed with the same "
-            "number of nodes, a hospital with the same images; else start a new run."
-        )
     if nodes.keys() - known.keys():
-        write_json(folder.options_file, document | {"nodes": dict(sorted({**known, **nodes}.items()))})
+        write_json(folder.options_file, document | {"nodes": dict(sorted({**nodes, **known}.items()))})
 
 
 def note_agreement(folder: RunFolder, info: DatasetInfo) -> None:

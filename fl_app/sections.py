@@ -87,8 +87,12 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
         return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
     if kind == "value_error":
         return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+    if kind == "string_too_long":
+        return OptionError(f"Option '{name}' must have at most {context['max_length']} characters, got {len(found)}.")
     if kind == "string_pattern_mismatch":
-        return OptionError(f"Option '{name}' must consist of letters, digits, '.', '_' and '-', got {found!r}.")
+        return OptionError(
+            f"Option '{name}' must consist of letters, digits, '.', '_' and '-', without '..', got {found!r}."
+        )
     message = problem["msg"].removeprefix("Input should be ")
     return OptionError(f"Option '{name}' must be {message}, got {found!r}.")
 

@@ -15,6 +15,7 @@ from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.last_round import LastRound
 from fl_app.logs import log_to, show_log
 from fl_app.manifest import check_manifest
+from fl_app.metrics.additive import add
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
 from fl_app.runs import held_classes, note_agreement, open_run
@@ -93,7 +94,7 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
         status.set("waiting", f"{connected} of {needed} nodes are connected")
 
     wait_for_nodes(grid, federation, needed, show)
-    info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds))
+    info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds), needed)
     check_tasks(config, info)
     note_agreement(folder, info)
     return info
@@ -121,8 +122,8 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         FederationError: nothing was learned, or the federation could not go on.
     """
     task = build_task(name, config, info)
-    deadline_seconds = min(config.federation.round_deadline_seconds, config.federation.wait_seconds)
-    roster = Roster(info, deadline_seconds, before=read_options(folder)["nodes"])
+    deadline = min(config.federation.round_deadline_seconds, config.federation.wait_seconds)
+    roster = Roster(info, deadline, read_options(folder)["nodes"])
     task_run = TaskRun(config, task, folder, status, roster)
     federation, admission = _options_for(task, config)
     strategy = build_strategy(
@@ -133,10 +134,11 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         run_name=folder.path.name,
         run_folder=str(folder.path),
         options=federation,
-        admission=Admission(admission),
+        admission=Admission(admission, task.options.epochs),
         roster=roster,
         observer=task_run,
         blank_sums=task.blank_sums(),
+        fault_of=task.fault_of,
         is_pooled=task.is_pooled,
     )
     strategy.begins_run = not folder.read_metrics()
@@ -167,13 +169,13 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
         FederationError: nothing was learned.
     """
     initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
-    statistics, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
+    parts, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
     left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
     status.count(left_out, moment(f"final measurement of {task_run.task.name}", time.time()))
-    chosen = task_run.finish(statistics)
+    chosen = task_run.finish(add(parts.values()))
     if task_run.task.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
-    objection = task_run.objection(statistics, chosen)
+    objection = task_run.objection(parts, chosen)
     if objection is not None:
         raise FederationError(f"{objection} Look at the nodes' outcomes in metrics.jsonl.")
     task_run.export(chosen, held_classes(task_run.folder))

@@ -13,7 +13,8 @@ from fl_app.artifacts import Checkpoint, RunFolder
 from fl_app.config import RunConfig
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.metrics.additive import Statistics
+from fl_app.metrics.additive import Statistics, add
+from fl_app.metrics.voting import decide
 from fl_app.records import Weights, to_numpy, to_tensors
 from fl_app.report.history import draw_history
 from fl_app.runs import add_nodes
@@ -179,25 +180,36 @@ class TaskRun:
         """Finish statistics to the validation loss of each set of weights."""
         return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
 
-    def objection(self, statistics: Statistics, chosen: str) -> str | None:
+    def objection(self, parts: Mapping[str, Statistics], chosen: str) -> str | None:
         """Say why the chosen model must not be exported; None if it is better than the untrained one.
 
-        Both are compared on the same held-out images of the same sites. If no site holds images out, the training
-        losses of the first and the last round are compared; of a single round, it is enough that its loss is known.
+        Both are compared on the same held-out images of the same sites; if that hinges on one site, most sites must
+        find it better. If no site holds images out, the training losses of the first and the last round are compared;
+        of a single round, it is enough that its loss is known.
+
+        Args:
+            parts: the final measurement of each site.
+            chosen: name of the model.
         """
         if not all(np.isfinite(value).all() for value in self.models[chosen].values()):
             return f"The model of {self.task.name} is not exported: a weight is no finite number."
-        start, end = only(statistics, "initial"), only(statistics, chosen)
-        improved = self.task.improved(start, end) if start and end else None
-        if improved is None and any(sum(site.validation_counts) for site in self.roster.sites.values()):
+
+        def improved(statistics: Statistics) -> bool | None:
+            start, end = only(statistics, "initial"), only(statistics, chosen)
+            return self.task.improved(start, end) if start and end else None
+
+        measured = {site: part for site, part in parts.items() if improved(part) is not None}
+        if measured:
+            learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
+        elif any(sum(site.validation_counts) for site in self.roster.sites.values()):
             return f"The model of {self.task.name} is not exported: no site measured it on its held-out images."
-        if improved is None:
-            losses = [line["train-loss"] for line in self.history if line["outcome"] == "ok"]
+        else:
+            losses = [line["median-train-loss"] for line in self.history if line["outcome"] == "ok"]
             curve = [loss for loss in losses if loss is not None]
             if not curve:
                 return f"The model of {self.task.name} is not exported: nothing was measured of it."
-            improved = len(curve) == 1 or curve[-1] < curve[0]
-        return None if improved else f"Nothing was learned: {self.task.name} is no better than the untrained model."
+            learned = len(curve) == 1 or curve[-1] < curve[0]
+        return None if learned else f"Nothing was learned: {self.task.name} is no better than the untrained model."
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and say which are lost: the file may have been damaged."""
@@ -230,13 +242,7 @@ class TaskRun:
             return
         self._num_noted = len(known)
         sites = [known[name] for name in sorted(known)]
-        add_nodes(
-            self.folder,
-            {
-                site.site: {"train": site.train_counts, "validation": site.validation_counts, "test": site.test_counts}
-                for site in sites
-            },
-        )
+        add_nodes(self.folder, {site.site: site.counts() for site in sites})
         counts = {site.site: site.train_counts for site in sites}
         names = self.roster.expected.class_names
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
@@ -268,6 +274,7 @@ class TaskRun:
             "outcome": "ok" if record.reason is None else "failed",
             "reason": record.reason,
             "train-loss": loss_sum / num_losses if num_losses else None,
+            "median-train-loss": record.median_loss(),
             "validated-round": record.round_number - 1,
             "validation-loss": losses.get("raw"),
             "validation-loss-ema": losses.get("ema"),
@@ -306,7 +313,15 @@ def _is_whole(line: dict[str, Any]) -> bool:
     """Tell whether a line of metrics.jsonl holds what `_line` wrote."""
     try:
         nodes = [NodeOutcome(**node) for node in line["nodes"].values()]
-        known = line.keys() >= {"outcome", "reason", "train-loss", "validation-loss", "started", "ended"}
+        known = line.keys() >= {
+            "outcome",
+            "reason",
+            "train-loss",
+            "median-train-loss",
+            "validation-loss",
+            "started",
+            "ended",
+        }
         return known and all(node.outcome in Outcome.__args__ for node in nodes)  # type: ignore[attr-defined]
     except (LookupError, TypeError, AttributeError):
         return False

@@ -23,7 +23,7 @@ from fl_app.artifacts import RunFolder
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info
-from fl_app.errors import FederationError, RunFolderError
+from fl_app.errors import FederationError
 from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
 from fl_app.seeding import generator_for
@@ -290,9 +290,27 @@ BAD = {
     "infinite round": (with_infinite_round, "refused", "cannot be read"),
     "nan": (with_weights(lambda w: w * np.nan), "refused", "not finite"),
     "other shape": (with_weights(lambda w: w[..., None]), "refused", "must be float32"),
+    "an update that is too long in the first round": (
+        with_weights(lambda w: (w + 1e3).astype(w.dtype)),
+        "refused",
+        "as long as the median of this round",
+    ),
     "other dtype": (with_weights(lambda w: w.astype(np.float64)), "refused", "got float64"),
     "negative weight": (with_metric("num-examples", -3.0), "refused", "at least 0"),
-    "huge weight": (with_metric("num-examples", 1e30), "refused", "to be averaged exactly"),
+    "huge weight": (with_metric("num-examples", 1e30), "refused", "images, but described"),
+    "more images than described": (with_metric("num-examples", 1e7), "refused", "images, but described 16"),
+    "negative count of losses": (with_metric("loss-count", -1e9), "refused", "times on an image"),
+    "tiny count of losses": (with_metric("loss-count", 1e-320), "refused", "times on an image"),
+    "too many losses": (with_metric("loss-count", 1e6), "refused", "times on an image"),
+    "negative loss": (with_metric("loss-sum", -1e9), "refused", "negative, or absurdly large"),
+    "huge pieces": (with_metric("num-pieces", 1e14), "refused", "pieces, which cannot be"),
+    "half a piece": (with_metric("num-pieces", 0.5), "refused", "pieces, which cannot be"),
+    "negative seconds": (with_metric("seconds", -1e9), "refused", "seconds, which cannot be"),
+    "false count of held-out images": (with_statistics("raw/loss-count", np.full(4, 1e9)), "refused", "more held-out"),
+    "half a held-out image": (with_statistics("raw/loss-count", np.full(4, 0.5)), "refused", "no whole numbers"),
+    "negative held-out losses": (with_statistics("raw/loss-sum", np.full(4, -1.0)), "refused", "losses are negative"),
+    "huge held-out losses": (with_statistics("raw/loss-sum", np.full(4, 1e12)), "refused", "larger than any"),
+    "statistics of another type": (with_statistics("raw/loss-sum", np.zeros(4, np.float32)), "refused", "be float64"),
     "nan loss": (with_metric("loss-sum", math.nan), "refused", "not finite"),
     "nan pieces": (with_metric("num-pieces", math.nan), "refused", "not finite"),
     "no weights": (without("weights"), "refused", "holds no 'weights'"),
@@ -386,7 +404,7 @@ def test_a_simulation_is_not_resumed_with_another_number_of_nodes(tmp_path: Path
 
     with pytest.raises(FederationError, match="rounds in a row failed"):
         run_federation(tiny_run(tmp_path, overrides), 2, meddle=go_down)
-    with pytest.raises(RunFolderError, match="site-0, site-1 had other images when this run began"):
+    with pytest.raises(FederationError, match="site-0, site-1 had other images: Site 'site-0' had other images when"):
         run_federation(tiny_run(tmp_path, {**overrides, "resume": "auto"}), 4)
 
 

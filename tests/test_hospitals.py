@@ -72,10 +72,22 @@ def test_a_disagreement_stops_the_run_before_training_and_names_site_and_differe
     write_images(tmp_path / "west", {"benign": 3, "malignent": 3}, mode="RGB")
     sent: list[str] = []
     monkeypatch.setattr(LocalGrid, "push_messages", recorder(sent))
+    options = {**OPEN, "federation.min-nodes": 3}
     with pytest.raises(FederationError, match="'west' has other classes than the run: missing malignant, extra"):
-        federate(tmp_path, OPEN, hospitals(tmp_path, "north", "south", "west", tell_class_names=True))
+        federate(tmp_path, options, hospitals(tmp_path, "north", "south", "west", tell_class_names=True))
     assert set(sent) == {"query.describe"}
     assert "other channels than the run: found 3, expected 1" in read(tmp_path, "status.json")["reason"]
+
+
+def test_one_site_that_differs_is_left_out_where_enough_agree(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name)
+    write_learnable(tmp_path / "west", ("a", "c"))
+    federate(tmp_path, OPEN, hospitals(tmp_path, "north", "south", "west", tell_class_names=True))
+    assert read(tmp_path, "run.json")["agreed"]["class-names"] == ["a", "b"]
+    found = read(tmp_path, "status.json")
+    assert found["state"] == "degraded"
+    assert "Site 'west' has other classes than the run: missing b, extra c" in found["nodes"]["node-1002"]["reasons"][0]
 
 
 def test_a_site_that_joins_later_and_differs_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,11 @@ def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
     return total
 
 
+def without(total: Statistics, part: Statistics) -> dict[str, NDArray[np.float64]]:
+    """Take a part out of added statistics again; sums of whole numbers are exact."""
+    return {key: np.asarray(value - part[key]) for key, value in total.items()}
+
+
 def mean(total: float, count: float) -> float | None:
     """Divide a sum by its count; a mean over nothing is not defined, and None."""
     return float(total) / float(count) if count > 0 else None

@@ -1,11 +1,12 @@
 """Chooses the head that ships, from the sums of held-out images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fl_app.metrics.additive import Statistics
+from fl_app.metrics.additive import Statistics, without
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
+from fl_app.metrics.voting import FEWEST_SITES
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,23 @@ class Choice:
     differences: dict[str, Difference | None]
 
 
-def choose_head(sums: Mapping[str, Statistics], by: str, confidence: float) -> Choice:
+def choose_head(
+    sums: Mapping[str, Statistics],
+    by: str,
+    confidence: float,
+    sites: Mapping[str, Mapping[str, Statistics]] | None = None,
+) -> Choice:
     """Return the best head of those that beat `linear` beyond the paired interval; `linear` if there is none.
 
-    If `linear` is no better than always naming one class, any head that is better than it replaces it.
+    If `linear` is no better than always naming one class, any head that is better than it replaces it. What hinges on
+    one site alone is put to the vote: see `voting`.
 
     Args:
         sums: of the same images, by head, with those that `paired.difference` reads; `linear` among them. Equal figures
             are told apart by the AUC, then by this order.
         by: accuracy, balanced-accuracy or auc.
         confidence: of the interval, from 0 to below 1.
+        sites: by site, the same of each site that measured an image; None: not known.
     """
     found = {head: figures(statistics) for head, statistics in sums.items()}
     linear = found["linear"]
@@ -51,14 +59,82 @@ def choose_head(sums: Mapping[str, Statistics], by: str, confidence: float) -> C
         return measured[head].value, found[head]["auc"] or 0.0
 
     reached = f"{by} {linear[by]:.3f} on {linear['n']} held-out images"
-    winners = [head for head, one in measured.items() if min(one.low, one.value) > 0]
+    ballot = _Ballot(sums, sites or {}, by, level)
+    winners = [head for head, one in measured.items() if ballot.wins(head, one)]
     if not winners:
         best = max(measured, key=rank)
         why = f"linear has {reached}, and no head is better beyond the interval: the best, {best}, differs by "
+        if _is_better(measured[best]):
+            why = f"linear has {reached}, and most sites do not find a better head: one site alone does, {best} by "
         return Choice("linear", why + _text(measured[best], level), differences)
-    head = max(winners, key=rank)  # the first of equals
+    head = ballot.prefer(sorted(winners, key=rank, reverse=True), measured)  # the first of equals
     why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
+    if not _is_better(measured[head]):
+        why = f"better than linear, which has {reached}, at most sites and without the one that differs; with it by "
     return Choice(head, why + _text(measured[head], level), differences)
+
+
+class _Ballot:
+    """What the sites say by themselves, and what all but one say together."""
+
+    def __init__(
+        self, sums: Mapping[str, Statistics], sites: Mapping[str, Mapping[str, Statistics]], by: str, level: float
+    ) -> None:
+        self._own: dict[str, dict[str, Difference | None]] = {}
+        self._others: dict[str, dict[str, Difference | None]] = {}
+        if len(sites) < FEWEST_SITES:
+            return
+        others = [head for head in sums if head != "linear"]
+        for site, parts in sites.items():
+            rest = {head: without(sums[head], parts[head]) for head in sums}
+            for found, heads in ((self._own, parts), (self._others, rest)):
+                found[site] = {head: difference(heads[head], heads["linear"], by, level) for head in others}
+
+    def wins(self, head: str, whole: Difference) -> bool:
+        """Tell whether a head beats `linear`: `whole` is its difference over all sites."""
+        if _is_better(whole):
+            hinges = any(not _is_better(rest[head]) for rest in self._others.values())
+        else:
+            hinges = any(
+                _is_worse(own[head]) and _is_better(self._others[site][head]) for site, own in self._of_sites()
+            )
+        return self._majority(head, None) if hinges else _is_better(whole)
+
+    def prefer(self, ranked: Sequence[str], whole: Mapping[str, Difference]) -> str:
+        """Return the first head, or a later one that only a single site holds for worse."""
+        best = ranked[0]
+        for head in ranked[1:]:
+            hinges = any(
+                _is_beyond(own[best], own[head]) and _is_beyond(self._others[site][head], self._others[site][best])
+                for site, own in self._of_sites()
+            )
+            if hinges and self._majority(head, best):
+                best = head
+        return best
+
+    def _of_sites(self) -> Iterable[tuple[str, dict[str, Difference | None]]]:
+        return self._own.items()
+
+    def _majority(self, head: str, other: str | None) -> bool:
+        """Tell whether more sites find a head better than another one (None: `linear`) than find it worse."""
+        leads = []
+        for own in self._own.values():
+            one, beside = own[head], own[other] if other else None
+            if one is not None and (other is None or beside is not None):
+                leads.append(one.value - (beside.value if beside else 0.0))
+        return sum(lead > 0 for lead in leads) > sum(lead < 0 for lead in leads)
+
+
+def _is_better(one: Difference | None) -> bool:
+    return one is not None and min(one.low, one.value) > 0
+
+
+def _is_worse(one: Difference | None) -> bool:
+    return one is not None and max(one.high, one.value) < 0
+
+
+def _is_beyond(one: Difference | None, other: Difference | None) -> bool:
+    return one is not None and other is not None and one.low > other.high and one.value > other.value
 
 
 def _guess(support: list[int], by: str) -> float:

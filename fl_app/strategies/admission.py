@@ -13,6 +13,10 @@ from fl_app.metrics.additive import Statistics
 from fl_app.records import Reply, Weights
 
 _LARGEST_SUM = 1e15
+_MOST_LOSS = 1e4  # nats, or error, of one image: what diverged is of no use
+_MOST_EPOCHS = 1e6
+_MOST_SECONDS = 1e9
+_MOST_PIECES = 2**20
 
 
 class Refusal(Exception):
@@ -24,19 +28,47 @@ class Admission:
 
     Attributes:
         recent_norms: the update norms of the last rounds, a list for each round.
+        trained_on: the largest number of images that a site's admitted replies had trained on, by site.
     """
 
-    def __init__(self, options: AdmissionOptions) -> None:
+    def __init__(self, options: AdmissionOptions, epochs: float = math.inf) -> None:
+        """Judge by options.
+
+        Args:
+            options: of the run.
+            epochs: how often a node sees an image in a round; infinite: not known.
+        """
         self.options = options
+        self.epochs = epochs
         self.recent_norms: deque[list[float]] = deque(maxlen=options.norm_window)
+        self.trained_on: dict[str, float] = {}
         self._norms_of_round: list[float] = []
 
     def check(
-        self, reply: Reply, task: str, round_number: int, site: str, current: Weights, expected: Statistics
-    ) -> None:
-        """Judge one reply against the weights that were sent and the sums that were asked for.
+        self,
+        reply: Reply,
+        task: str,
+        round_number: int,
+        site: str,
+        current: Weights,
+        expected: Statistics,
+        num_images: int | None = None,
+    ) -> float:
+        """Judge one reply against the weights that were sent, the sums that were asked for and what its site described.
 
-        The first round has no earlier updates to compare with, so there the length of an update is not judged.
+        If no earlier update was remembered, the length of this one is not judged: see `judge_norm`.
+
+        Args:
+            reply: to be judged.
+            task: that was asked for.
+            round_number: that was asked for.
+            site: name of the node that was asked.
+            current: the weights that were sent.
+            expected: sums of 0.
+            num_images: training images that the site described; None: unknown.
+
+        Returns:
+            The length of its update; 0 of a node without images.
 
         Raises:
             Refusal: with the reason.
@@ -45,21 +77,44 @@ class Admission:
             raise Refusal(f"it answers {reply.task} round {reply.round_number}, not {task} round {round_number}")
         if reply.site != site:
             raise Refusal(f"it calls itself {reply.site!r}, but was described as {site!r}")
-        self._check_weight(reply.weight)
+        self._check_weight(reply.weight, num_images)
         check_arrays(reply.weights, current)
         if reply.node_ema is not None:
             check_arrays(reply.node_ema, current)
-        for value in (reply.loss_sum, reply.num_losses, reply.seconds, reply.num_pieces):
-            if not (math.isfinite(value) and abs(value) < _LARGEST_SUM):
-                raise Refusal("a figure of its training is not finite, or absurdly large")
+        self._check_figures(reply)
         check_statistics(reply.statistics, expected)
-        if reply.weight > 0:
-            self._check_norm(update_norm(reply.weights, current))
+        if reply.weight == 0:
+            return 0.0
+        norm = update_norm(reply.weights, current)
+        if self.typical_norm > 0:
+            self.judge_norm(norm, self.typical_norm, "recent rounds")
+        return norm
 
-    def remember(self, reply: Reply, current: Weights) -> None:
+    @property
+    def typical_norm(self) -> float:
+        """Median length of the updates of recent rounds; 0 if none is remembered."""
+        recent = [length for norms in self.recent_norms for length in norms]
+        return statistics.median(recent) if recent else 0.0
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether updates can only be judged once all of the round are there."""
+        return self.options.max_update_norm_ratio > 0 and self.typical_norm == 0
+
+    def judge_norm(self, norm: float, typical: float, of: str) -> None:
+        """Raise Refusal for an update that is too long; `of` says whose length is typical."""
+        ratio = self.options.max_update_norm_ratio
+        if ratio > 0 and typical > 0 and norm > ratio * typical:
+            raise Refusal(
+                f"its update is {norm / typical:.1f} times as long as the median of {of}, "
+                f"'admission.max-update-norm-ratio' allows {ratio:g}"
+            )
+
+    def remember(self, reply: Reply, norm: float) -> None:
         """Count an admitted reply among those that later ones are compared with."""
         if reply.weight > 0:
-            self._norms_of_round.append(update_norm(reply.weights, current))
+            self._norms_of_round.append(norm)
+            self.trained_on[reply.site] = max(reply.weight, self.trained_on.get(reply.site, 0.0))
 
     def end_round(self) -> None:
         """Remember the norms of this round's admitted replies."""
@@ -67,21 +122,34 @@ class Admission:
             self.recent_norms.append(sorted(self._norms_of_round))
         self._norms_of_round = []
 
-    def _check_weight(self, weight: float) -> None:
+    def _check_weight(self, weight: float, num_images: int | None) -> None:
         if not (math.isfinite(weight) and weight >= 0):
             raise Refusal(f"its weight must be a finite number of at least 0, got {weight}")
         if 0 < self.options.max_weight < weight:
             raise Refusal(f"its weight {weight:g} is beyond 'admission.max-weight' = {self.options.max_weight:g}")
-
-    def _check_norm(self, norm: float) -> None:
-        recent = [length for norms in self.recent_norms for length in norms]
-        ratio = self.options.max_update_norm_ratio
-        typical = statistics.median(recent) if recent else 0.0
-        if ratio > 0 and typical > 0 and norm > ratio * typical:
+        if num_images is not None and weight > num_images:
             raise Refusal(
-                f"its update is {norm / typical:.1f} times as long as the median of recent rounds, "
-                f"'admission.max-update-norm-ratio' allows {ratio:g}"
+                f"it trained on {weight:.0f} images, but described {num_images} when the run began; new images need a "
+                "new run"
             )
+
+    def _check_figures(self, reply: Reply) -> None:
+        figures = (reply.loss_sum, reply.num_losses, reply.seconds, reply.num_pieces)
+        if not all(math.isfinite(value) for value in figures):
+            raise Refusal("a figure of its training is not finite, or absurdly large")
+        most_losses = reply.weight * min(self.epochs + 1.0, _MOST_EPOCHS)
+        if not (_is_count(reply.num_losses) and reply.num_losses <= most_losses):
+            raise Refusal(f"it says that it trained {reply.num_losses:g} times on an image, {most_losses:g} can be")
+        if not 0 <= reply.loss_sum <= _MOST_LOSS * reply.num_losses:
+            raise Refusal(f"its training losses of {reply.loss_sum:g} in all are negative, or absurdly large")
+        if not 0 <= reply.seconds <= _MOST_SECONDS:
+            raise Refusal(f"it says that it trained for {reply.seconds:g} seconds, which cannot be")
+        if not (_is_count(reply.num_pieces) and 1 <= reply.num_pieces <= _MOST_PIECES):
+            raise Refusal(f"it says that it cut its batches into {reply.num_pieces:g} pieces, which cannot be")
+
+
+def _is_count(value: float) -> bool:
+    return value >= 0 and value == math.floor(value)
 
 
 def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str, NDArray[np.generic]]) -> None:

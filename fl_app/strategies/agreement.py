@@ -10,7 +10,8 @@ from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
-from fl_app.records import CONFIG, DESCRIBE, MalformedReply, SiteDescription, read_description
+from fl_app.incoming import LONGEST_NAME, MalformedReply
+from fl_app.records import CONFIG, DESCRIBE, SiteDescription, read_description
 from fl_app.strategies.exchange import exchange
 from fl_app.strategies.ledger import shorten
 
@@ -27,10 +28,11 @@ def ask_descriptions(grid: Grid, nodes: Sequence[int], deadline_seconds: float) 
     yield from exchange(grid, messages, deadline_seconds)
 
 
-def agree(grid: Grid, deadline_seconds: float) -> DatasetInfo:
-    """Ask all connected nodes, and return what all that answer have in common.
+def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
+    """Ask all connected nodes, and return what those that answer have in common.
 
-    A node that cannot say what it has does not count: it is left out of the rounds, too.
+    A node that cannot say what it has does not count: it is left out of the rounds, too. So is one that differs, if
+    more than half of the sites, and as many as `min_sites`, have the same.
 
     Raises:
         FederationError: sites disagree, the message names each one that differs from most and in what; or none answers.
@@ -42,7 +44,7 @@ def agree(grid: Grid, deadline_seconds: float) -> DatasetInfo:
             problems.append(shorten(reply.error.reason))
             continue
         try:
-            found.append(read_description(reply))
+            found.append(_with_fit_names(read_description(reply)))
         except MalformedReply as error:
             problems.append(shorten(str(error)))
     for problem in problems:
@@ -50,18 +52,18 @@ def agree(grid: Grid, deadline_seconds: float) -> DatasetInfo:
     if not found:
         reasons = "; ".join(sorted(set(problems))) or "none answered before the deadline"
         raise FederationError(f"No site says what images it has: {reasons}.")
-    agreed = common_info(found)
-    log.info(
-        "All %d sites have the classes %s; %d channels", len(found), _list(agreed.class_names), agreed.num_channels
-    )
+    agreed = common_info(found, min_sites)
+    num_like_it = sum(site.info == agreed for site in found)
+    message = "%d of %d sites have the classes %s; %d channels"
+    log.info(message, num_like_it, len(found), _list(agreed.class_names), agreed.num_channels)
     return agreed
 
 
-def common_info(sites: Sequence[SiteDescription]) -> DatasetInfo:
-    """Return what all sites have; at least one site.
+def common_info(sites: Sequence[SiteDescription], min_sites: int) -> DatasetInfo:
+    """Return what all sites have, or more than half of them and at least `min_sites`; at least one site is given.
 
     Raises:
-        FederationError: they disagree.
+        FederationError: too many disagree.
     """
     ordered = sorted(sites, key=lambda site: site.site)
     most_common = Counter(site.info for site in ordered).most_common(1)[0][0]
@@ -71,6 +73,10 @@ def common_info(sites: Sequence[SiteDescription]) -> DatasetInfo:
         for site in ordered
         if site.info != most_common
     ]
+    if 2 * len(like_it) > len(ordered) and len(like_it) >= min_sites:
+        for difference in differing:
+            log.warning("A site is left out: compared with %s, %s", ", ".join(map(repr, like_it)), difference)
+        return most_common
     if differing:
         raise FederationError(
             f"The sites' images do not fit together. Compared with {', '.join(map(repr, like_it))}, "
@@ -90,6 +96,16 @@ def compare(found: DatasetInfo, expected: DatasetInfo) -> list[str]:
     if found.image_size != expected.image_size:
         differences.append(f"another image size than the run: found {found.image_size}, expected {expected.image_size}")
     return differences
+
+
+def _with_fit_names(description: SiteDescription) -> SiteDescription:
+    """Return a description whose class names a run may take over; raises MalformedReply for others."""
+    for name in description.info.class_names:
+        if len(name) > LONGEST_NAME or not name:
+            raise MalformedReply(
+                f"site {description.site[:50]!r} has a class name of {len(name)} characters, {LONGEST_NAME} are allowed"
+            )
+    return description
 
 
 def _compare_names(found: Sequence[str], expected: Sequence[str]) -> str:

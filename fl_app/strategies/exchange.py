@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
+from fl_app.incoming import clean_text
 from fl_app.records import num_bytes, packed
 
 _POLL_SECONDS = 0.1
@@ -55,12 +56,17 @@ def exchange(
                 pending.pop(message_id, None)
                 traffic.up += num_bytes(reply.content) if reply.has_content() else 0
                 # Flower makes some errors up at the server, in its own name: name the node instead.
-                yield Message(reply.error, reply_to=instruction) if reply.has_error() else reply
+                yield _readable(reply.error, instruction) if reply.has_error() else reply
                 del reply
         if pending and time.monotonic() - started > deadline_seconds:
             return
         if len(pending) == waiting:
             time.sleep(_POLL_SECONDS)
+
+
+def _readable(error: Error, instruction: Message) -> Message:
+    """Return an error reply whose text is short and safe to print: it comes from outside."""
+    return Message(Error(error.code, clean_text(error.reason or "no reason was given")), reply_to=instruction)
 
 
 def _pack(messages: list[Message]) -> None:

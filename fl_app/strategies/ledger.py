@@ -1,5 +1,6 @@
 """Who was asked, who answered, who failed, and why: the record of a round."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -7,13 +8,12 @@ from typing import Literal, Protocol
 from flwr.app import Error
 
 from fl_app.flower import ErrorCode
+from fl_app.incoming import clean_text
 from fl_app.metrics.additive import Statistics, add
 from fl_app.records import Weights
 from fl_app.strategies.exchange import Traffic
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
-
-_LONGEST_REASON = 200
 
 # What Flower says in words of its own, for whoever looks into its code.
 _IN_OUR_WORDS = {
@@ -91,6 +91,11 @@ class RoundRecord:
         pairs = [pair for _, pair in sorted(self._losses.items())]
         return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
+    def median_loss(self) -> float | None:
+        """Return the median of the sites' mean training losses, which no single site moves far; None without any."""
+        means = [total / number for total, number in self._losses.values() if number > 0]
+        return statistics.median(means) if means else None
+
     def count(self, outcome: Outcome) -> int:
         """Count the nodes with an outcome."""
         return sum(node.outcome == outcome for node in self.nodes.values())
@@ -103,8 +108,7 @@ def failure(error: Error) -> NodeOutcome:
 
 def shorten(reason: str | None) -> str:
     """Return a reason in one line, a long one cut to its beginning: it comes from outside, and is kept."""
-    line = " ".join((reason or "no reason was given").split())
-    return f"{line[:_LONGEST_REASON]}…" if len(line) > _LONGEST_REASON else line
+    return clean_text(reason or "no reason was given")
 
 
 class Observer(Protocol):

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
 from fl_app.flower import SERVER_STATE
-from fl_app.metrics.additive import Statistics, add
+from fl_app.incoming import MalformedReply
+from fl_app.metrics.additive import Statistics
 from fl_app.records import (
     CONFIG,
     EVALUATE,
     WEIGHTS,
-    MalformedReply,
+    SiteDescription,
     Weights,
     add_models,
     array_record,
@@ -34,6 +35,7 @@ from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange
 from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord, failure, shorten
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.streaming import Streaming, prefixed
+from fl_app.strategies.sums_admission import check_measured
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +77,16 @@ class Resilient(Streaming):
         is_pooled: bool = False,
         **flower: Any,
     ) -> None:
-        super().__init__(admission=admission, min_replies=options.quorum, blank_sums=blank_sums, **flower)
+        super().__init__(
+            admission=admission,
+            min_replies=options.quorum,
+            blank_sums=blank_sums,
+            run_folder=run_folder,
+            **flower,
+        )
         self.task = task
         self.seed = seed
         self.run_name = run_name
-        self.run_folder = run_folder
         self.options = options
         self.roster = roster
         self.observer = observer
@@ -130,16 +137,20 @@ class Resilient(Streaming):
             add_models(message.content, self.ema.weights if self.ema and is_due else None, self.node_ema)
         return messages
 
-    def evaluate(self, grid: Grid, models: dict[str, Weights]) -> tuple[Statistics, dict[str, NodeOutcome]]:
+    def evaluate(self, grid: Grid, models: dict[str, Weights]) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
         """Let all known nodes measure models on their held-out images.
 
         Returns:
-            The added statistics and the outcome of each site.
+            The statistics of each site and the outcome of each site.
         """
         content = self.instruction(0, models["raw"])
         add_models(content, models.get("ema"), models.get("node-ema"), models.get("initial"))
-        parts, outcomes = self.ask(grid, EVALUATE, content, prefixed(self.blank_sums, models))
-        return add(parts.values()), outcomes
+
+        def judge(site: str, sums: Statistics) -> None:
+            described = self.described(site)
+            check_measured(sums, list(models), described.validation_counts if described else None, self.fault_of)
+
+        return self.ask(grid, EVALUATE, content, prefixed(self.blank_sums, models), judge=judge)
 
     def instruction(self, round_number: int, weights: Weights) -> RecordDict:
         """Return an instruction that holds weights."""
@@ -183,11 +194,15 @@ class Resilient(Streaming):
                 outcomes[site] = failure(reply.error)
                 continue
             try:
-                statistics = read_statistics(reply.content)
+                statistics = read_statistics(reply.content, expected)
                 check_statistics(statistics, expected)
                 judge(site, statistics)
             except (MalformedReply, Refusal) as error:
                 outcomes[site] = NodeOutcome("refused", shorten(str(error)))
+                continue
+            except Exception as error:  # a fault of ours, but no reason to end the run of all others
+                log.exception("The answer of site %s could not be judged", site)
+                outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
                 continue
             parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
         log.info("%d of %d sites have sent fit sums for %r", len(parts), len(outcomes), message_type)
@@ -197,6 +212,10 @@ class Resilient(Streaming):
         """Return the connected nodes that may be asked: ids by site; only the first one where it holds all images."""
         names = self.attendance.here(grid)
         return dict(list(names.items())[:1]) if self.is_pooled else names
+
+    def described(self, site: str) -> SiteDescription | None:
+        """Return what a site said of its images; None if it is not known, or holds those of all."""
+        return None if self.is_pooled else self.roster.description(site)
 
     def gather(self, grid: Grid) -> None:
         """Wait for sites and get to know new ones.
@@ -215,10 +234,13 @@ class Resilient(Streaming):
 
     def expected_sums(self) -> Statistics:
         """Return sums of 0 with the names and shapes that a reply's statistics must have: the EMA's, too."""
-        has_ema = self.ema is not None and self.record.round_number in self.ema_rounds
-        ours = prefixed(self.blank_sums, ["ema"] if has_ema else [])
         own = self.blank_own if self.record.round_number in self.own_rounds else {}
-        return {**super().expected_sums(), **ours, **own}
+        return {**super().expected_sums(), **own}
+
+    def measured_names(self) -> list[str]:
+        """Return the names of the sets of weights that nodes measure in this round: the EMA, too, if it is sent."""
+        has_ema = self.ema is not None and self.record.round_number in self.ema_rounds
+        return [*super().measured_names(), *(["ema"] if has_ema else [])]
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
@@ -231,6 +253,7 @@ class Resilient(Streaming):
             arrays.update({f"{_OWN_SUMS}/{site}/{key}": np.asarray(value) for key, value in sums.items()})
         values = {
             "recent-norms": [list(norms) for norms in self.admission.recent_norms],
+            "trained-on": dict(sorted(self.admission.trained_on.items())),
             "failed-in-a-row": self.failed_in_a_row,
             "ema-updates": self.ema.num_updates if self.ema else 0,
         }
@@ -250,6 +273,7 @@ class Resilient(Streaming):
                 own.setdefault(site, {})[name] = value.astype(np.float64)
         self.own_sums = {site: own[site] for site in sorted(own)}
         self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in values["recent-norms"])
+        self.admission.trained_on |= {site: float(images) for site, images in values.get("trained-on", {}).items()}
         self.failed_in_a_row = 0  # whoever resumes has mended something: it gets all its tries again
         if self.ema:
             self.ema.num_updates = int(values["ema-updates"])

@@ -1,22 +1,29 @@
 """The sites of a federation: which node is which, and what images it says it holds."""
 
 import logging
-import re
-from collections.abc import Container, Iterable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_app.config import SITE_NAME
+from fl_app.config import is_site_name
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
-from fl_app.records import MalformedReply, SiteDescription, read_description
+from fl_app.incoming import LONGEST_NAME, MalformedReply, clean_text
+from fl_app.records import SiteDescription, read_description
 from fl_app.strategies.agreement import ask_descriptions, compare
 from fl_app.strategies.ledger import NodeOutcome, failure
 
 log = logging.getLogger(__name__)
 
 _ROUNDS_LEFT_ALONE = 5  # a silent node costs the others a deadline: it is asked again after that many rounds
+_MOST_IMAGES = 2**31
+_DOMINATES = 10  # times the images of all other sites together
+
+
+class _Unfit(Exception):
+    """A description is not fit; the text says why."""
 
 
 class Roster:
@@ -24,46 +31,61 @@ class Roster:
 
     Attributes:
         expected: classes, channels and image size that every site must have.
-        before: names of sites that took part before a run was resumed, or in an earlier task of it.
         sites: descriptions by node id.
-        unfit: outcome of nodes that could not be described, by the name they go by.
+        unfit: outcome of nodes that could not be described, or whose description is refused, by the name they go by.
     """
 
-    def __init__(self, expected: DatasetInfo, deadline_seconds: float, before: Iterable[str] = ()) -> None:
+    def __init__(
+        self, expected: DatasetInfo, deadline_seconds: float, frozen: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Know nobody yet.
+
+        Args:
+            expected: as above.
+            deadline_seconds: how long nodes may take to describe themselves.
+            frozen: counts by site, as `SiteDescription.counts` returns them, of sites that described themselves
+                when the run began: from then on they hold as many images, or are left out.
+        """
         self.expected = expected
         self.deadline_seconds = deadline_seconds
-        self.before = frozenset(before)
+        self.frozen = dict(frozen or {})
         self.sites: dict[int, SiteDescription] = {}
         self.unfit: dict[str, NodeOutcome] = {}
         self._skip: dict[int, int] = {}
 
     def update(self, grid: Grid) -> None:
-        """Ask the nodes that are connected and not known yet.
+        """Ask the nodes that are connected and not known yet; those that do not fit are left out, and say why.
 
         Raises:
-            FederationError: before any training, where two nodes call themselves alike or a site's images are not
-                those of the run. A node that joins later and does not fit is left out instead.
+            FederationError: a run is resumed, and every site that began it has other images now: it is a simulation of
+                another number of nodes, whose new nodes would train on images that were held out.
         """
         self.unfit = {}
-        first = not self.sites
+        began = set() if self.sites else set(self.frozen)
         self._skip = {node: rounds - 1 for node, rounds in self._skip.items() if rounds > 1}
         connected = set(grid.get_node_ids())
-        new = [node for node in sorted(connected) if node not in self.sites and node not in self._skip]
+        new = sorted(node for node in connected if node not in self.sites and node not in self._skip)
         if not new:
             return
         silent = set(new)
+        described: dict[int, SiteDescription] = {}
         for reply in ask_descriptions(grid, new, self.deadline_seconds):
             node = reply.metadata.src_node_id
             silent.discard(node)
-            try:
-                self._add(node, reply, connected)
-            except FederationError as error:
-                if first:
-                    raise
-                self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+            found = self._read(node, reply)
+            if found is not None:
+                described[node] = found
+        for node in sorted(described):
+            self._add(node, described[node], connected)
         self._skip |= dict.fromkeys(silent, _ROUNDS_LEFT_ALONE)
         for node in sorted(silent):
             self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
+        changed = sorted(began & {description.site for description in described.values()})
+        if changed and not began & self.names().keys():
+            reasons = "; ".join(sorted(str(outcome.reason) for outcome in self.unfit.values()))
+            raise FederationError(f"The run cannot be resumed, {', '.join(changed)} had other images: {reasons}.")
+        if described:
+            self._warn_of_giants()
 
     def names(self) -> dict[str, int]:
         """Return node ids by site, in the order of the sites' names."""
@@ -71,45 +93,95 @@ class Roster:
 
     def all_names(self) -> list[str]:
         """Return the names of all sites that took part in this run so far, in order."""
-        return sorted(self.before | {description.site for description in self.sites.values()})
+        return sorted(self.frozen)
 
-    def _add(self, node: int, reply: Message, connected: Container[int]) -> None:
+    def description(self, site: str) -> SiteDescription | None:
+        """Return what a site said of its images; None if it is not known."""
+        return next((known for known in self.sites.values() if known.site == site), None)
+
+    def _read(self, node: int, reply: Message) -> SiteDescription | None:
         if reply.has_error():
             self.unfit[f"node-{node}"] = failure(reply.error)
-            return
+            return None
         try:
-            description = read_description(reply)
+            return read_description(reply)
         except MalformedReply as error:
             self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
-            return
-        self._check(node, description, connected)
-        gone = [other for other, known in self.sites.items() if known.site == description.site and other != node]
-        for other in gone:  # the site is back, under an id that Flower has given anew
-            del self.sites[other]
-        self.sites[node] = description
-        counts = (description.train_counts, description.validation_counts, description.test_counts)
-        message = "Site %s: %d training images, %d held out, %d tested on"
-        log.info(message, description.site, *(sum(part) for part in counts))
-        if description.num_unreadable:
-            log.warning("Site %s leaves out %d files that it cannot read", description.site, description.num_unreadable)
+            return None
 
-    def _check(self, node: int, description: SiteDescription, connected: Container[int]) -> None:
-        site, expected, found = description.site, self.expected, description.info
-        if not re.fullmatch(SITE_NAME, site):
-            raise FederationError(
-                f"A node calls itself {site[:50]!r}: a site's name has letters, digits, '_', '.', '-'."
-            )
-        for other, known in list(self.sites.items()):
-            if known.site == site and other != node and other in connected:
-                raise FederationError(
-                    f"Two nodes call themselves '{site}'. Each hospital needs a name of its own: "
-                    'set site="…" in its --node-config.'
+    def _add(self, node: int, description: SiteDescription, connected: set[int]) -> None:
+        site = description.site
+        try:
+            self._check(description)
+            before = next((other for other, known in self.sites.items() if known.site == site), None)
+            if before in connected:
+                raise _Unfit(
+                    f"Two nodes call themselves '{site}': the second one is left out. Each hospital needs a name "
+                    'of its own: set site="…" in its --node-config'
                 )
-            if known.site == site and known != description:
-                raise FederationError(f"Site '{site}' is back with other images than it took part with before.")
-        differences = compare(found, expected)
+            self._check_unchanged(description)
+            if before is not None:  # it was started again, and has a new id
+                del self.sites[before]
+        except _Unfit as error:
+            self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+            log.warning("A node is left out: %s", error)
+            return
+        self.sites[node] = description
+        self.frozen.setdefault(site, description.counts())
+        counts = description.counts().values()
+        message = "Site %s: %d training images, %d held out, %d tested on"
+        log.info(message, site, *(sum(part) for part in counts))
+        if description.num_unreadable:
+            log.warning("Site %s leaves out %d files that it cannot read", site, description.num_unreadable)
+
+    def _check(self, description: SiteDescription) -> None:
+        """Raise _Unfit unless a description is one of the run's images, in sane numbers."""
+        site, expected = description.site, self.expected
+        if not is_site_name(site):
+            raise _Unfit(
+                f"A node calls itself '{clean_text(site, LONGEST_NAME)}': a site's name has at most {LONGEST_NAME} "
+                "letters, digits, '_', '-' and single dots"
+            )
+        differences = compare(description.info, expected)
         if differences:
-            raise FederationError(f"Site '{site}' has {'; '.join(differences)}.")
-        for counts in (description.train_counts, description.validation_counts, description.test_counts):
-            if len(counts) != len(expected.class_names) or min(counts) < 0:
-                raise FederationError(f"Site '{site}' sent counts that do not fit its classes: {counts}.")
+            raise _Unfit(f"Site '{site}' has {'; '.join(differences)}")
+        counts = description.counts()
+        if not all(_are_counts(part, len(expected.class_names)) for part in counts.values()):
+            raise _Unfit(f"Site '{site}' sent counts of images that do not fit its {len(expected.class_names)} classes")
+
+    def _check_unchanged(self, description: SiteDescription) -> None:
+        """Raise _Unfit if a site holds other images than when the run began: held-out ones would be trained on."""
+        counts = description.counts()
+        began = self.frozen.get(description.site, counts)
+        changes = ", ".join(
+            f"{name} {sum(began[name])}, now {sum(part)}{' in other classes' if sum(part) == sum(began[name]) else ''}"
+            for name, part in counts.items()
+            if began[name] != part
+        )
+        if changes:
+            raise _Unfit(
+                f"Site '{description.site}' had other images when this run began ({changes}). A simulation needs the "
+                "same number of nodes, a hospital the same images; else start a new run"
+            )
+
+    def _warn_of_giants(self) -> None:
+        """Name a site that holds most images of all: it decides alone, and its counts may be false."""
+        for name in ("train", "validation", "test"):
+            totals = {site.site: sum(site.counts()[name]) for site in self.sites.values()}
+            largest = max(totals, key=lambda site: totals[site], default=None)
+            if len(totals) < 3 or largest is None:
+                continue
+            others = sum(totals.values()) - totals[largest]
+            if totals[largest] > _DOMINATES * others > 0:
+                log.warning(
+                    "Site %s says that it holds %d %s images, all other sites together %d: it outweighs them. If this "
+                    "is not so, stop the run and set 'admission.max-weight'.",
+                    largest,
+                    totals[largest],
+                    name,
+                    others,
+                )
+
+
+def _are_counts(counts: Sequence[int], num_classes: int) -> bool:
+    return len(counts) == num_classes and all(0 <= count <= _MOST_IMAGES for count in counts)

@@ -1,5 +1,6 @@
 """Which sums of the last round are fit: what no image leads to is refused, whoever sends it."""
 
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -7,22 +8,48 @@ import numpy as np
 from fl_app.classification.handover import check_moments
 from fl_app.errors import FlAppError
 from fl_app.metrics.additive import Statistics
-from fl_app.metrics.classification import MOST_NATS, TEMPERATURES
+from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
 from fl_app.strategies.admission import Refusal
 from fl_app.tasks.readings import linear_of
 
-_ROUNDING = 1e-6
+FaultOf = Callable[[Mapping[str, Statistics], Sequence[int] | None], str | None]
 
 
-def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_images: float) -> None:
+def no_fault(models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
+    """Find no fault, whatever was measured."""
+    return None
+
+
+def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
+    """Raise Refusal for measurements of models that cannot be.
+
+    Args:
+        sums: of each model, prefixed with its name and a slash.
+        names: of the models.
+        held_out: images of each class, as the site described them; None: unknown.
+        fault_of: of the task.
+
+    Raises:
+        Refusal: with the reason.
+    """
+    models = {
+        name: {key.removeprefix(f"{name}/"): value for key, value in sums.items() if key.startswith(f"{name}/")}
+        for name in names
+    }
+    fault = fault_of(models, held_out)
+    if fault:
+        raise Refusal(fault)
+
+
+def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_images: float | None) -> None:
     """Raise Refusal for moments that contradict themselves, or what the site said of its images.
 
     Args:
         moments: from `classification.moments.measure_moments`; sums of no image are fit.
         train_counts: images of each class, as the site described them: more would outweigh the others. None: unknown.
-        max_images: cap on all its images together; 0: none.
+        max_images: that it may have in all; None: no limit.
 
     Raises:
         Refusal: with the reason.
@@ -38,12 +65,14 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
     count = moments["count"]
     if train_counts is not None and (count > np.array(train_counts)).any():
         raise Refusal("its moments count more images than it said it holds")
-    if 0 < max_images < count.sum():
-        raise Refusal(f"its moments count {count.sum():g} images, 'admission.max-weight' allows {max_images:g}")
+    if max_images is not None and count.sum() > max_images:
+        raise Refusal(
+            f"its moments count {count.sum():g} images, but it trained on {max_images:g}, or may count no more"
+        )
     means = moments["sum"] / np.sqrt(np.maximum(count, 1.0))[:, None]
     scatter = moments["outer"] - means.T @ means
     smallest = float(np.linalg.eigvalsh((scatter + scatter.T) / 2.0)[0])
-    if smallest < -_ROUNDING * float(np.trace(moments["outer"])):
+    if smallest < -ROUNDING * float(np.trace(moments["outer"])):
         raise Refusal("its second moment is smaller than its means allow")
 
 
@@ -63,17 +92,17 @@ def check_head_sums(
         Refusal: with the reason.
     """
     for key, value in sums.items():
-        is_whole = key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")) or (value == np.round(value)).all()
+        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")):
+            continue  # no counts, and checked below
         is_signed = key.endswith("/patients")  # one of them may be negative, and is checked below
-        if not is_whole or ((value < 0).any() and not is_signed):
+        if not are_counts(np.abs(value) if is_signed else value):
             raise Refusal(f"its counts {key!r} are no whole numbers of at least 0")
     heads = [key.removesuffix("confusion") for key in sums if key.endswith("/confusion")]
     for prefix in heads:
         part, reading, _, _ = prefix.split("/")
         linear = f"{part}/{linear_of(reading)[0]}/linear/"
         described = {"validation": validation_counts, "test": test_counts}[part]
-        _check_images(sums, prefix, linear, described)
-        _check_costs(sums, prefix)
+        _check_scores(sums, prefix, linear, described)
         _check_paired(sums, prefix, linear)
         _check_patients(sums, prefix, linear)
         if f"{prefix}joint" in sums:
@@ -85,28 +114,13 @@ def check_head_sums(
             raise Refusal("it measured the distances of other images than its heads")
 
 
-def _check_images(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
-    found = sums[f"{prefix}confusion"].sum(axis=1)
-    if counts is not None and (found > np.array(counts)).any():
-        name = "held-out" if prefix.startswith("validation/") else "test"
-        raise Refusal(f"it measured more {name} images than it said it holds")
-    state = sums[f"{prefix}auroc"].sum(axis=-1)  # [T, K, 2]: at each threshold all images
-    is_whole = (state == np.stack([found.sum() - found, found], axis=-1)).all()
-    is_falling = (np.diff(sums[f"{prefix}auroc"][..., 1], axis=0) <= 0).all()
-    if (found != sums[f"{linear}confusion"].sum(axis=1)).any() or not is_whole or not is_falling:
+def _check_scores(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+    scores = {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
+    fault = score_fault(scores, counts, "held-out" if prefix.startswith("validation/") else "test")
+    if fault:
+        raise Refusal(fault)
+    if (scores["confusion"].sum(axis=1) != sums[f"{linear}confusion"].sum(axis=1)).any():
         raise Refusal("it measured its heads on different images")
-
-
-def _check_costs(sums: Statistics, prefix: str) -> None:
-    count = float(sums[f"{prefix}nll-count"])
-    if count > sums[f"{prefix}confusion"].sum():
-        raise Refusal("it measured the likelihoods of more images than there are")
-    costs = [sums[f"{prefix}{name}"] for name in ("nll", "nll-tempered", "nll-runner-up")]
-    plain, tempered = float(costs[0]), float(costs[1][TEMPERATURES == 1.0][0])
-    if max(float(value.max()) for value in costs) > count * MOST_NATS * (1.0 + _ROUNDING):
-        raise Refusal("its likelihoods are smaller than any that are counted")
-    if abs(plain - tempered) > _ROUNDING * max(plain, 1.0):
-        raise Refusal("its likelihoods contradict one another")
 
 
 def _check_paired(sums: Statistics, prefix: str, linear: str) -> None:
@@ -135,7 +149,7 @@ def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
     )
     is_ordered = all(one <= other for chain in chains for one, other in pairwise(chain))
     matrices = gram_matrices(found, images, right, won - lost)
-    smallest = [np.linalg.eigvalsh(matrix)[0] + _ROUNDING * np.trace(matrix) for matrix in matrices]
+    smallest = [np.linalg.eigvalsh(matrix)[0] + ROUNDING * np.trace(matrix) for matrix in matrices]
     if not is_ordered or (found[PATIENTS] == 0) != (images == 0) or min(smallest) < 0:
         raise Refusal("its sums over patients are those of no patients")
 

@@ -1,6 +1,6 @@
 """The protocol that a task answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +48,14 @@ class Task(Protocol):
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return statistics of no image: sums of 0, with the names and shapes that all statistics have."""
+
+    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
+        """Say what is wrong with a site's statistics; None if its held-out images may lead to them.
+
+        Args:
+            models: of each set of weights that was measured, as `statistics` returns them.
+            held_out: images of each class, as the site described them; None: unknown.
+        """
 
     def loss_of(self, statistics: Statistics) -> float | None:
         """Finish added statistics to the loss that models are compared by; None where nothing was measured."""

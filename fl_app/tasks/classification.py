@@ -1,6 +1,6 @@
 """The task `classification`: learn to name an image's class, with prototypes exchanged in the last round."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from fl_app.data.augmentation import augment
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.metrics.additive import Statistics, mean
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
+from fl_app.metrics.faults import differing_images, score_fault
 from fl_app.shapes import Batch
 from fl_app.tasks.readings import HeadSet, embeddings, measure_heads
 
@@ -78,6 +79,12 @@ class ClassificationTask:
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the statistics of no image."""
         return blank_scores(len(self.info.class_names))
+
+    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
+        """Say what is wrong with a site's statistics; None if its held-out images may lead to them."""
+        faults = [score_fault(sums, held_out) for sums in models.values()]
+        faults.append(differing_images(sums["confusion"].sum(axis=1) for sums in models.values()))
+        return next((fault for fault in faults if fault), None)
 
     def loss_of(self, statistics: Statistics) -> float | None:
         """Return the mean negative log-likelihood of the right class."""

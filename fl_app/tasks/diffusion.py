@@ -1,7 +1,7 @@
 """The task `diffusion`: learn to draw images of each class."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +29,8 @@ from fl_app.diffusion.process import (
 from fl_app.diffusion.unet import build_unet
 from fl_app.manifest import write_manifest
 from fl_app.metrics.additive import Statistics, mean
+from fl_app.metrics.classification import MOST_NATS
+from fl_app.metrics.faults import differing_images, loss_fault
 from fl_app.shapes import Batch
 from fl_app.tasks.pictures import save_gallery
 
@@ -87,7 +89,8 @@ class DiffusionTask:
 
         Returns:
             `loss-sum` and `loss-count`, [NUM_BANDS] float64. Few images are measured under several draws of noise,
-            so that one node's figure is no matter of luck; of many, `_MEASURED_AT_MOST` evenly spaced ones.
+            so that one node's figure is no matter of luck; of many, `_MEASURED_AT_MOST` evenly spaced ones. No loss
+            counts for more than MOST_NATS.
         """
         blank = self.blank_sums()
         if len(images) == 0:
@@ -104,7 +107,7 @@ class DiffusionTask:
             noisy = NoisyBatch(batch.images, batch.labels, noise)
 
             def losses_of(part: slice, noisy: NoisyBatch = noisy) -> Tensor:
-                return denoising_losses(cast(UNet2DModel, model), noisy[part], alpha_of).double()
+                return denoising_losses(cast(UNet2DModel, model), noisy[part], alpha_of).double().clamp(max=MOST_NATS)
 
             losses = compute_in_pieces(losses_of, len(batch))
             bands = band_of(noise.timesteps, self.diffusion.num_timesteps).cpu()
@@ -115,6 +118,13 @@ class DiffusionTask:
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the statistics of no image."""
         return {"loss-sum": np.zeros(NUM_BANDS), "loss-count": np.zeros(NUM_BANDS)}
+
+    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
+        """Say what is wrong with a site's statistics; None if its held-out images may lead to them."""
+        num_draws = None if held_out is None else float(_num_draws(sum(held_out)))
+        faults = [loss_fault(sums, num_draws) for sums in models.values()]
+        faults.append(differing_images(sums["loss-count"] for sums in models.values()))
+        return next((fault for fault in faults if fault), None)
 
     def loss_of(self, statistics: Statistics) -> float | None:
         """Return the mean denoising loss over all images and noise levels."""
@@ -172,3 +182,9 @@ class DiffusionTask:
             guidance_scale=self.sampling.guidance_scale,
         )
         return on_best_device(pipeline)
+
+
+def _num_draws(num_images: int) -> int:
+    """Return how many losses `DiffusionTask.statistics` measures on so many images."""
+    chosen = min(num_images, _MEASURED_AT_MOST)
+    return chosen * math.ceil(_MEASURED_AT_LEAST / chosen) if chosen else 0

@@ -27,8 +27,7 @@ def reply(**changes: object) -> Reply:
 
 
 def check(judge: Admission, answer: Reply) -> None:
-    judge.check(answer, "diffusion", 3, "a", CURRENT, SUMS)
-    judge.remember(answer, CURRENT)
+    judge.remember(answer, judge.check(answer, "diffusion", 3, "a", CURRENT, SUMS))
 
 
 def test_a_fit_reply_is_admitted() -> None:

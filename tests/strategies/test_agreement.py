@@ -25,12 +25,12 @@ def site(name: str, info: DatasetInfo = COMMON) -> SiteDescription:
 
 def refusal(*sites: SiteDescription) -> str:
     with pytest.raises(FederationError) as caught:
-        common_info(sites)
+        common_info(sites, len(sites))
     return str(caught.value)
 
 
 def test_sites_that_agree_give_what_each_of_them_has() -> None:
-    assert common_info([site("north"), site("south")]) == COMMON
+    assert common_info([site("north"), site("south")], 2) == COMMON
 
 
 def test_a_class_under_another_name_is_named_with_the_site_and_the_likely_one() -> None:
@@ -64,7 +64,7 @@ def test_names_from_outside_are_cut_and_counted() -> None:
 def test_sites_agree_exactly_if_all_have_the_same_whatever_their_order(infos: list[DatasetInfo]) -> None:
     sites = [site(f"s{number}", info) for number, info in enumerate(infos)]
     if len(set(infos)) == 1:
-        assert common_info(sites) == infos[0]
+        assert common_info(sites, len(sites)) == infos[0]
     else:
         assert refusal(*sites) == refusal(*reversed(sites))
 

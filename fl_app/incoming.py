@@ -1,0 +1,54 @@
+"""What comes from a node: bytes judged by their length before they are read, texts made harmless."""
+
+import struct
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+LONGEST_NAME = 64  # characters of a site's or class's name
+LONGEST_REASON = 200
+
+_CUT_BEFORE = 4  # times the longest text is looked at: a node may send gigabytes
+_UNSAFE_KINDS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines and paragraphs
+_TURNS_TEXT = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+_HEADER_BYTES_EACH = 512  # of an array in the header of safetensors: its shape, dtype and position, beside its name
+_LENGTH_BYTES = 8  # in which the length of the header is written
+
+
+class MalformedReply(Exception):
+    """A reply does not hold what it should; the text says what."""
+
+
+def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
+    """Return a text in one line without control characters, a long one cut to its beginning.
+
+    A terminal obeys control characters, and some others turn the direction of what follows them.
+    """
+    safe = "".join(" " if _is_unsafe(letter) else letter for letter in text[: _CUT_BEFORE * longest])
+    line = " ".join(safe.split())
+    return f"{line[:longest]}…" if len(line) > longest else line
+
+
+def check_size(name: str, data: bytes, like: Mapping[str, NDArray[Any]]) -> None:
+    """Raise MalformedReply if packed arrays take more bytes than arrays like the expected ones.
+
+    Neither the header nor the arrays are read: both together cost no more than those of a fit reply.
+
+    Args:
+        name: of the record, for the message.
+        data: a safetensors file.
+        like: arrays of the expected names, shapes and dtypes.
+    """
+    header_limit = 4096 + sum(len(key.encode()) + _HEADER_BYTES_EACH for key in like)
+    limit = _LENGTH_BYTES + header_limit + sum(value.nbytes for value in like.values())
+    if len(data) > limit:
+        raise MalformedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
+    if len(data) < _LENGTH_BYTES or struct.unpack("<Q", data[:_LENGTH_BYTES])[0] > header_limit:
+        raise MalformedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
+
+
+def _is_unsafe(letter: str) -> bool:
+    return unicodedata.category(letter) in _UNSAFE_KINDS or letter in _TURNS_TEXT

@@ -1,0 +1,181 @@
+"""Well-formed lies of one site of three: none ends a run, none passes as truth, and each is refused by name."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Error, Message, MetricRecord
+from numpy.typing import NDArray
+
+from fl_app.records import DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN, pack, unpack
+from fl_app.sections import OptionValue
+from tests.federation import run_federation
+from tests.tiny import tiny_run
+
+Array = NDArray[np.float64]
+Sums = dict[str, Array]
+Change = Callable[[Message], Message]
+
+LIAR = 1001
+CLASSES = 10
+HEAD = "consistent/lda"
+ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+
+
+@dataclass(frozen=True)
+class Lie:
+    """What the second site of three sends in place of the truth.
+
+    Attributes:
+        changes: by kind of message.
+        reason: of its refusal, as a pattern.
+        task: of the run.
+    """
+
+    changes: dict[str, Change]
+    reason: str
+    task: str = "classification"
+
+
+def with_sums(change: Callable[[Sums], Sums]) -> Change:
+    def changed(reply: Message) -> Message:
+        sums = unpack(reply.content.array_records["statistics"])
+        reply.content["statistics"] = pack({**sums, **change(sums)})  # type: ignore[arg-type, dict-item]
+        return reply
+
+    return changed
+
+
+def with_description(**values: Any) -> Change:
+    def changed(reply: Message) -> Message:
+        named = {name.replace("_", "-"): value for name, value in values.items()}
+        reply.content["node"] = ConfigRecord({**dict(reply.content.config_records["node"]), **named})
+        return reply
+
+    return changed
+
+
+def with_weight(reply: Message) -> Message:
+    reply.content["metrics"] = MetricRecord({**dict(reply.content.metric_records["metrics"]), "num-examples": 1e7})
+    return reply
+
+
+def with_error(reply: Message) -> Message:
+    return Message(Error(2, f"{ESCAPE}out of memory\u202e"), reply_to=reply)
+
+
+def rising(sums: Sums) -> Sums:
+    """Let one more image reach a high threshold than a low one."""
+    auroc = sums[f"validation/{HEAD}/auroc"].copy()
+    auroc[60, 0] = [[-1e3, auroc[0, 0, 0].sum() + 1e3], auroc[60, 0, 1]]
+    return {f"validation/{HEAD}/auroc": auroc}
+
+
+def other_classes(sums: Sums) -> Sums:
+    """Count a billion images of each class, and give them the sums of the next class."""
+    scale, total = 1e9 / np.maximum(sums["count"], 1.0), 1e9 * CLASSES / sums["count"].sum()
+    return {
+        "count": np.full(CLASSES, 1e9),
+        "sum": np.roll(sums["sum"] * scale[:, None], 1, axis=0),
+        "outer": sums["outer"] * total,
+        "picture": sums["picture"] * total,
+    }
+
+
+def distances(position: int) -> Callable[[Sums], Sums]:
+    def change(sums: Sums) -> Sums:
+        changed = {key: value.copy() for key, value in sums.items() if key.endswith("distance")}
+        for value in changed.values():
+            value[position] += 1e9
+        return changed
+
+    return change
+
+
+def all_right(sums: Sums) -> Sums:
+    keys = [key for key in sums if key.startswith("test/") and key.endswith("/confusion")]
+    return {key: sums[key] + 1e6 * np.eye(CLASSES) for key in keys}
+
+
+def described(reason: str, **values: Any) -> Lie:
+    return Lie({DESCRIBE: with_description(**values)}, reason)
+
+
+def measured(kind: str, change: Callable[[Sums], Sums], reason: str, task: str = "classification") -> Lie:
+    return Lie({kind: with_sums(change)}, reason, task)
+
+
+BILLION = [10**9] * CLASSES
+LIES = {
+    "bins of the AUC that rise": measured(HEADS, rising, "no whole numbers|different images"),
+    "a false start of the classifier": measured(EVALUATE, lambda sums: {"initial/nll": np.array(-1e14)}, "likelihoods"),
+    "a false start of the diffusion model": measured(
+        EVALUATE, lambda sums: {"initial/loss-sum": np.full(4, -1e14)}, "losses are negative", "diffusion"
+    ),
+    "a billion images of other classes": Lie(
+        {
+            DESCRIBE: with_description(train_counts=BILLION, validation_counts=BILLION),
+            MOMENTS: with_sums(other_classes),
+        },
+        "moments count 1e\\+10 images, but it trained on",
+    ),
+    "more training images than described": Lie({TRAIN: with_weight}, "trained on 10000000 images, but described"),
+    "a billion images at no distance": measured(HEADS, distances(0), "distances of other images"),
+    "a billion images infinitely far": measured(HEADS, distances(-1), "distances of other images"),
+    "likelihoods beyond all bounds": measured(
+        HEADS,
+        lambda sums: {f"validation/{HEAD}/nll-tempered": sums[f"validation/{HEAD}/nll-tempered"] + 1e14},
+        "likelihoods are smaller than any",
+    ),
+    "a million right answers a class": measured(HEADS, all_right, "more test images than it said"),
+    "more moments than described": measured(
+        MOMENTS, lambda sums: {"count": sums["count"] + 1}, "more images than it said|as many images"
+    ),
+    "a name of a megabyte": described("has at most 64 letters", site="x" * 10**6),
+    "a name that is a folder above": described("A node calls itself '..'", site=".."),
+    "counts of 2^62": described("'site-1' sent counts of images", train_counts=[2**62] * CLASSES),
+    "another site's name": described("Two nodes call themselves 'site-0'", site="site-0"),
+    "a name of two lines": described("A node calls itself 'site-1 x'", site="site-1\nx"),
+    "a name in HTML": described("A node calls itself '<b>site-1</b>'", site="<b>site-1</b>"),
+    "negative counts": described("'site-1' sent counts of images", train_counts=[-1] * CLASSES),
+    "no counts": described("'site-1' sent counts of images", test_counts=[]),
+    "other classes": described("'site-1' has other classes", class_names=[*"abcdefghij"]),
+    "seven channels": described("'site-1' has other channels", num_channels=7),
+    "class names that are commands": described("'site-1' has other classes", class_names=[ESCAPE] * CLASSES),
+    "an error that is a command": Lie({MOMENTS: with_error}, "out of memory"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_ends_no_run_and_is_refused_by_name(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lie = LIES[name]
+    options: dict[str, OptionValue] = {"tasks": lie.task, "data.limit": 120}
+    options |= {f"{lie.task}.num-rounds": 1, "federation.min-nodes": 2, "federation.min-replies": 2}
+
+    def meddle(instruction: Message, reply: Message) -> Message | None:
+        change = lie.changes.get(instruction.metadata.message_type)
+        return change(reply) if change and instruction.metadata.dst_node_id == LIAR else reply
+
+    with caplog.at_level("DEBUG"):
+        run_federation(tiny_run(tmp_path, options), 3, meddle=meddle)
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert status["state"] == "degraded"
+    (liar,) = [site for site in ("site-1", f"node-{LIAR}") if site in status["nodes"] and site in status["reason"]]
+    reasons = " ".join(status["nodes"][liar]["reasons"])
+    assert re.search(lie.reason, reasons), reasons
+    assert status["nodes"][liar]["failed" if "error" in name else "refused"] > 0
+    for site in ("site-0", "site-2"):
+        assert status["nodes"][site]["contributed"] == 1 and not status["nodes"][site]["reasons"]
+    assert (tmp_path / f"run/{lie.task}/model").is_dir()
+    written = "".join(path.read_text() for path in (tmp_path / "run").rglob("*.json*"))
+    assert not any(sign in written + caplog.text for sign in ("\x1b", "\\u001b", "\u202e", "\\u202e"))
+    assert max(map(len, caplog.text.splitlines())) < 2000
+    if lie.task == "classification":
+        exported = json.loads((tmp_path / "run/classification/prototypes/round-0001.json").read_text())
+        assert all(row["figures"]["n"] <= 359 for row in exported["results"])
+        assert exported["images"] <= 120
