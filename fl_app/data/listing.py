@@ -1,6 +1,7 @@
 """Which files of a folder count: what is an image by its name, and what file managers leave there."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 KINDS = "PNG, JPEG, TIFF or DICOM"
 _LITTER = ("thumbs.db", "desktop.ini", "dicomdir")  # left by file managers and archives, as are names with a dot first
 _DICOM_MARK = b"DICM"  # after 128 bytes of anything
+_HEADLESS = re.compile(
+    rb"[\x02\x08]\0[\0-\xff]\0([A-Z]{2}|[\0-\xff]{2}\0\0)", re.DOTALL
+)  # first tag, with its type or length
 
 
 def is_dicom(path: Path) -> bool:
@@ -18,9 +22,12 @@ def is_dicom(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or suffix in PICTURE_SUFFIXES:
         return suffix in DICOM_SUFFIXES
+    if not path.is_file():  # opening a pipe would wait for its writer forever
+        return False
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == _DICOM_MARK
+            start = file.read(132)
+            return start[128:] == _DICOM_MARK or _HEADLESS.match(start) is not None
     except OSError:
         return False
 
