@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,13 @@ from fl_app.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom")
+IMAGE_SUFFIXES = PICTURE_SUFFIXES + DICOM_SUFFIXES
 KINDS = "PNG, JPEG, TIFF or DICOM"
-_LITTER = ("thumbs.db", "desktop.ini", "dicomdir")  # left by file managers and archives, as are names with a dot first
+_LITTER = {  # left by file managers, archives, disks and network drives, as are names with a dot or ~$ first
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "dicomdir", "__macosx", "lost+found",
+    "$recycle.bin", "recycler", "system volume information", "@eadir", "#recycle", "@recycle", "#snapshot",
+    "@recently-snapshot", "network trash folder", "temporary items",
+}  # fmt: skip
 _DICOM_MARK = b"DICM"  # after 128 bytes of anything
 _HEADLESS = re.compile(
     rb"[\x02\x08]\0[\0-\xff]\0([A-Z]{2}|[\0-\xff]{2}\0\0)", re.DOTALL
@@ -30,6 +36,11 @@ def is_dicom(path: Path) -> bool:
             return start[128:] == _DICOM_MARK or _HEADLESS.match(start) is not None
     except OSError:
         return False
+
+
+def composed(name: str) -> str:
+    """Return a name with its accents composed: some systems write a letter and its accent apart, others as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_image(path: Path) -> bool:
@@ -85,7 +96,7 @@ def _files_below(directory: Path) -> Iterator[Path]:
 
 
 def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _LITTER
+    return not name.startswith((".", "~$")) and name.lower() not in _LITTER
 
 
 def _unlisted(error: OSError) -> DataError:
