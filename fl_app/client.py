@@ -18,7 +18,7 @@ from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.data.local import LocalData, load_local, load_pooled, state_base, state_folder
 from fl_app.data.sites import as_site
-from fl_app.errors import FlAppError, OptionError
+from fl_app.errors import FlAppError, OptionError, is_fault
 from fl_app.evaluation import measure
 from fl_app.folders import make_private
 from fl_app.logs import hide_log, show_log
@@ -91,7 +91,9 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
             site = str(context.node_config.get("site", ""))
             is_known = message.metadata.message_type != DESCRIBE or not is_site_name(site)
             return Message(Error(_APP_ERROR, error.public if is_known else f"{site}: {error.public}"), reply_to=message)
-        except Exception as error:  # whatever it is, its text stays here
+        except BaseException as error:  # whatever it is, its text stays here
+            if not is_fault(error):
+                raise
             log.exception("This node failed")
             reason = f"{type(error).__name__} at the node; its log says more"
             return Message(Error(_APP_ERROR, reason), reply_to=message)

@@ -2,11 +2,12 @@
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fl_app.errors import OptionError
 from fl_app.incoming import LONGEST_NAME
@@ -74,6 +75,15 @@ class DataOptions(Section):
     num_channels: Literal[0, 1, 3] = Field(
         description="source folder only: 1 grey, 3 RGB; 0: as the folders have them, which must all agree"
     )
+
+    @field_validator("class_names")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Compose accents, which systems write in two ways; and refuse what was meant as a list of another form."""
+        for name in names:
+            if set(name) & set(';[]"'):
+                raise ValueError(f"class names are separated by commas and have no quotes, got {name!r}")
+        return tuple(unicodedata.normalize("NFC", name) for name in names)
 
 
 class PartitionOptions(Section):

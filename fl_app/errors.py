@@ -31,3 +31,11 @@ class RunFolderError(FlAppError):
 
 class FederationError(FlAppError):
     """The federation cannot go on: too few nodes, or too many failed rounds."""
+
+
+def is_fault(error: BaseException) -> bool:
+    """Tell whether something failed, in contrast to a wish to end the program.
+
+    A panic of a Rust extension reaches Python as a BaseException that is no Exception (PyO3/pyo3#2783).
+    """
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"

@@ -11,7 +11,9 @@ from flwr.app import Message
 from PIL import Image
 
 from fl_app.artifacts import RunFolder
+from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.images import DatasetInfo
+from fl_app.data.local import LocalData, load_local
 from fl_app.errors import FederationError, RunFolderError
 from fl_app.runs import note_agreement
 from fl_app.sections import OptionValue
@@ -223,3 +225,27 @@ def test_a_run_does_not_begin_with_fewer_fit_sites_than_the_coordinator_asked_fo
     write_learnable(tmp_path / "west")
     federate(tmp_path, {**STATED, "federation.min-nodes": 3, "resume": str(tmp_path / "runs" / "run")}, nodes)
     assert read(tmp_path, "status.json")["state"] == "completed"
+
+
+class PanicException(BaseException):
+    """What PyO3 raises where Rust panics."""
+
+
+PanicException.__module__ = "pyo3_runtime"
+
+
+def test_a_panic_of_a_rust_extension_is_an_error_reply_that_names_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("north", "south", "west"):
+        write_learnable(tmp_path / name)
+
+    def load(config: RunConfig, node: NodeConfig) -> LocalData:
+        if node.site == "north":
+            raise PanicException("patient-7")
+        return load_local(config, node)
+
+    monkeypatch.setattr("fl_app.client.load_local", load)
+    federate(tmp_path, STATED, hospitals(tmp_path, "north", "south", "west"))
+    status = (tmp_path / "runs" / "run" / "status.json").read_text()
+    assert "PanicException at the node; its log says more" in status and "patient-7" not in status

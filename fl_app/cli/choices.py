@@ -120,11 +120,13 @@ def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
     named = app / "recipes" / f"{recipe}.toml"
     path = named if named.is_file() else Path(recipe).expanduser()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8 with three bytes
     except OSError:
         known = ", ".join(sorted(file.stem for file in (app / "recipes").glob("*.toml")))
         raise OptionError(f"No recipe '{recipe}': give a TOML file or one of {known or 'none in this app'}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise OptionError(f"The recipe '{path}' is not UTF-8 text. Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
         raise OptionError(f"The recipe '{path}' is not valid TOML: {error}.") from None
     return {"recipe": path.stem} | dict(_flatten(document))
 
@@ -140,7 +142,7 @@ def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue])
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals or not name:
             raise OptionError(f"--set takes key=value, got '{setting}'.")
-        value = _parse_value(text)
+        value = _parse_value(name, text)
         is_text = isinstance(defaults.get(name), str)
         chosen[name] = text if is_text and not isinstance(value, str) else value
     return chosen
@@ -166,12 +168,23 @@ def _merge(
     return (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
 
 
-def _parse_value(text: str) -> OptionValue:
+def _parse_value(name: str, text: str) -> OptionValue:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    if isinstance(value, list):
+        return _join(name, value)
     return value if isinstance(value, bool | int | float | str) else text
+
+
+def _join(name: str, values: list[object]) -> str:
+    """Write a list as comma-separated text: Flower's options know no lists."""
+    if any(isinstance(value, bool) or not isinstance(value, int | float | str) for value in values):
+        raise OptionError(f"Option '{name}' must be text or numbers, comma-separated, got a list of something else.")
+    if any("," in str(value) for value in values):
+        raise OptionError(f"Option '{name}' is comma-separated: no part of it may hold a comma, got {values}.")
+    return ",".join(map(str, values))
 
 
 def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
@@ -180,6 +193,9 @@ def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield from _flatten(value, f"{prefix}{key}.")
         elif isinstance(value, bool | int | float | str):
             yield f"{prefix}{key}", value
+        elif isinstance(value, list):  # flwr run would refuse it, too
+            text = _join(f"{prefix}{key}", value)
+            raise OptionError(f"Option '{prefix}{key}' must be comma-separated text, \"{text}\", got a list.")
         else:
             kind = type(value).__name__
             raise OptionError(f"Option '{prefix}{key}' must be a number, true, false or text, got a {kind}.")

@@ -114,14 +114,12 @@ def _read(
     bundle: "Bundle", files: Sequence[Path], may_convert: bool, problems: list[str]
 ) -> Iterator[tuple[str, "Tensor"]]:
     """Yield name and pixels, [1, C, H, W], of each image; the name of one frame of several ends in its number."""
-    from fl_app.data.decoding import UnreadableImageError
-    from fl_app.data.folder import read_image
+    from fl_app.data.fitting import read_images
+    from fl_app.data.unreadable import UnreadableImageError
 
-    for path in files:
-        try:
-            frames = read_image(path, bundle.info, may_convert=may_convert)
-        except UnreadableImageError as error:
-            problems.append(str(error))
+    for path, frames in zip(files, read_images(files, bundle.info, may_convert=may_convert), strict=True):
+        if isinstance(frames, UnreadableImageError):
+            problems.append(str(frames))
             continue
         for number in range(len(frames)):
             yield (f"{path}#{number + 1}" if len(frames) > 1 else str(path)), frames[number : number + 1]

@@ -1,22 +1,25 @@
-"""The pixels of one file, whatever its format and depth, as bytes."""
+"""The pixels of one file, whatever its format and depth, as bytes.
 
-import struct
+Nothing here imports torch: `fl_app.data.worker` starts in a fraction of a second.
+"""
+
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin
-from torch import Tensor
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from fl_app.data import dicom
 from fl_app.data.listing import is_dicom
-from fl_app.errors import DataError
+from fl_app.data.png import check_png
+from fl_app.data.unreadable import Fault, check_size, unreadable
+from fl_app.errors import DataError, is_fault
+
+Pixels = NDArray[np.uint8]
 
 COLOURS = {1: "grey", 3: "RGB"}
 
@@ -26,15 +29,8 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _GREY_MODES = ("1", "L", "LA", "La")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _SIXTEEN_BITS = 0xFFFF
+_ORIENTATION = 274  # a tag of EXIF: from 5 on, rows are columns
 _PHOTOMETRIC = 262  # a tag of TIFF: 0 where white is zero
-_BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-
-
-class UnreadableImageError(DataError):
-    """One file is missing, broken, or of a kind that no image of this project has; the others may be well."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,23 @@ class Header:
     is_sixteen_bit: bool = False
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A file's images.
+
+    Attributes:
+        header: what it says of itself.
+        pixels: [F, C, H, W] uint8, of the channels that were asked for.
+        own: the same in its own channels.
+        is_window_ignored: it is DICOM, and names a window that means nothing.
+    """
+
+    header: Header
+    pixels: Pixels
+    own: Pixels
+    is_window_ignored: bool = False
+
+
 def read_header(path: Path) -> Header:
     """Read what a file says of its image, as a rule without its pixels.
 
@@ -65,105 +78,128 @@ def read_header(path: Path) -> Header:
         UnreadableImageError: it is missing or broken.
         DataError: it is DICOM, and the extra `dicom` is not installed.
     """
-    if is_dicom(path):
-        with _dicom_errors(path):
+    with _errors(path):
+        if is_dicom(path):
             found = dicom.read_header(path)
-        return Header(found.width, found.height, found.num_channels, found.num_frames, found.patient)
-    with _open(path) as image:
-        width, height = ImageOps.exif_transpose(image).size
-        is_sixteen_bit = image.mode in _SIXTEEN_BIT_MODES
-        return Header(width, height, _count_channels(image), is_sixteen_bit=is_sixteen_bit)
+            return Header(found.width, found.height, found.num_channels, found.num_frames, found.patient)
+        with _open(path) as image:
+            return _header(image)
 
 
-def decode(path: Path, num_channels: int, *, is_strict: bool = False) -> Tensor:
+def decode(path: Path, num_channels: int = 0) -> Picture:
     """Read a file upright, its values scaled to bytes: 16 bits by v / 257, DICOM by its window.
 
     Args:
         path: the file.
-        num_channels: 1 or 3, of the result.
-        is_strict: refuse other channels instead of converting them.
-
-    Returns:
-        [F, C, H, W] uint8; a file holds more than one frame in DICOM only.
+        num_channels: 1 or 3, of the result; 0: as the file has it.
 
     Raises:
         UnreadableImageError: it is missing or broken.
-        DataError: it has other channels, or it is DICOM and the extra `dicom` is not installed.
+        DataError: it is DICOM, and the extra `dicom` is not installed.
     """
-    if is_dicom(path):
-        with _dicom_errors(path):
-            frames = dicom.read_frames(path)
-        pixels = [Image.fromarray(frame) for frame in frames]
-        _check_channels(path, 3 if frames.ndim == 4 else 1, num_channels, is_strict)
-        return torch.cat([to_tensor(frame, num_channels) for frame in pixels])
-    with _open(path) as image:
-        _check_channels(path, _count_channels(image), num_channels, is_strict)
-        upright = ImageOps.exif_transpose(image)
-        return to_tensor(_to_eight_bits(upright, path, _is_white_zero(image)), num_channels)
+    with _errors(path):
+        if is_dicom(path):
+            return _decode_dicom(path, num_channels)
+        with _open(path) as image:
+            if image.format == "PNG":
+                check_png(path)
+            header = _header(image)
+            upright = _to_eight_bits(ImageOps.exif_transpose(image), _is_white_zero(image))
+            own = to_pixels(upright, header.num_channels)
+            wanted = num_channels or header.num_channels
+            return Picture(header, own if wanted == header.num_channels else to_pixels(upright, wanted), own)
 
 
-def to_tensor(image: Image.Image, num_channels: int) -> Tensor:
+def to_pixels(image: Image.Image, num_channels: int) -> Pixels:
     """Turn an 8-bit image into [1, C, H, W] uint8, grey or RGB."""
     converted = image.convert(_MODES[num_channels])
-    pixels = torch.from_numpy(np.array(converted)).reshape(1, converted.height, converted.width, num_channels)
-    return pixels.permute(0, 3, 1, 2).contiguous()
+    pixels = np.array(converted).reshape(1, converted.height, converted.width, num_channels)
+    return pixels.transpose(0, 3, 1, 2)
 
 
-def scale_sixteen_bits(values: NDArray[np.integer]) -> NDArray[np.uint8]:
+def scale_sixteen_bits(values: NDArray[np.integer]) -> Pixels:
     """Map 0..65535 to 0..255 by v / 257, rounded: the same for every image, whatever the others hold."""
-    return np.rint(values / 257.0).astype(np.uint8)
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 is odd: no v / 257 lies half way
+
+
+def _decode_dicom(path: Path, num_channels: int) -> Picture:
+    found = dicom.read_header(path)
+    frames = dicom.read_frames(path)
+    header = Header(found.width, found.height, found.num_channels, len(frames.pixels), found.patient)
+    own = _joined(frames.pixels, header.num_channels)
+    pixels = own if num_channels in (0, header.num_channels) else _joined(frames.pixels, num_channels)
+    return Picture(header, pixels, own, frames.is_window_ignored)
+
+
+def _joined(frames: Pixels, num_channels: int) -> Pixels:
+    return np.concatenate([to_pixels(Image.fromarray(frame), num_channels) for frame in frames])
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes a decoder raise into the one error that says so."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for its writer forever
+            raise Fault("it is missing" if not path.exists() else "it is no regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged tags; a warning may quote a patient's values
+            yield
+    except Fault as fault:
+        raise unreadable(path, fault) from fault
+    except MemoryError as error:
+        raise unreadable(path, Fault("it takes too much memory to decode")) from error
+    except DataError:
+        raise
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        raise unreadable(path, Fault(_reason(error))) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Say what kept Pillow from reading a file."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no PNG, JPEG or TIFF file inside, whatever its name says"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError | SyntaxError) and str(error):
+        return " ".join(str(error).split())[:200]
+    return f"it is damaged ({type(error).__name__})"
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever a damaged file makes Pillow raise in the body becomes our error."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged tags; a warning may quote them
-            with Image.open(path, formats=_FORMATS) as image:
-                if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                    raise _unreadable(path, "it holds several pages; save each one as a file of its own")
-                if image.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
-                    raise _unreadable(path, f"its values are of kind {image.mode}; save it with 8 or 16 bits a pixel")
-                yield image
-    except _BROKEN as error:
-        raise _unreadable(path, str(error)) from error
+    """Open an image that is of a kind and a size that this program reads."""
+    # given a path, Pillow maps an uncompressed TIFF into memory, and scrambles one that is turned by 90 degrees
+    with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        check_size(*image.size, image.width * image.height)
+        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            raise Fault("it holds several pages; save each one as a file of its own")
+        if image.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
+            raise Fault(f"its values are of kind {image.mode}; save it with 8 or 16 bits a pixel")
+        yield image
 
 
-@contextmanager
-def _dicom_errors(path: Path) -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a warning may quote a patient's values
-            yield
-    except DataError:
-        raise
-    except Exception as error:  # pydicom and its decoders raise nearly anything; their texts may quote values
-        raise _unreadable(path, f"not readable as DICOM ({type(error).__name__})") from error
+def _header(image: Image.Image) -> Header:
+    width, height = image.size
+    if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):  # Pillow turns a TIFF itself
+        width, height = height, width
+    return Header(width, height, _count_channels(image), is_sixteen_bit=image.mode in _SIXTEEN_BIT_MODES)
 
 
 def _is_white_zero(image: Image.Image) -> bool:
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
-def _to_eight_bits(image: Image.Image, path: Path, is_white_zero: bool) -> Image.Image:
+def _to_eight_bits(image: Image.Image, is_white_zero: bool) -> Image.Image:
     if image.mode in _EIGHT_BIT_MODES:
         return image
     values = np.asarray(image)
     if values.size and not 0 <= values.min() <= values.max() <= _SIXTEEN_BITS:
-        raise _unreadable(path, f"its values reach from {values.min()} to {values.max()}; expected 0 to 65535")
+        raise Fault(f"its values reach from {values.min()} to {values.max()}; expected 0 to 65535")
     if is_white_zero:  # Pillow minds it in 8 bits only
-        values = _SIXTEEN_BITS - values.astype(np.int64)
+        values = _SIXTEEN_BITS - values.astype(np.int32)
     return Image.fromarray(scale_sixteen_bits(values))
-
-
-def _check_channels(path: Path, found: int, expected: int, is_strict: bool) -> None:
-    if is_strict and found != expected:
-        raise DataError(
-            f"{path} is {COLOURS[found]}, the model takes {COLOURS[expected]} images. "
-            f"Convert it to {COLOURS[expected]}, or let --convert do it as in training.",
-            public="an image has other channels than the model takes",
-        )
 
 
 def _count_channels(image: Image.Image) -> int:
@@ -172,9 +208,3 @@ def _count_channels(image: Image.Image) -> int:
         red, green, blue = image.convert("RGB").split()
         return 1 if red.tobytes() == green.tobytes() == blue.tobytes() else 3
     return 1 if image.mode in (*_GREY_MODES, *_SIXTEEN_BIT_MODES) else 3
-
-
-def _unreadable(path: Path, reason: str) -> UnreadableImageError:
-    return UnreadableImageError(
-        f"{path} cannot be read as an image: {reason}. Replace or remove it.", public="an image is broken"
-    )

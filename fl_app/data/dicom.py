@@ -1,20 +1,27 @@
 """DICOM files as bytes: rescale, window, MONOCHROME1, frames. pydicom is imported when the first file is met."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.errors import DataError
+from fl_app.data.dicom_values import Lookup, Window, first_number, make_lookup, padding, read_lookup, read_window
+from fl_app.data.unreadable import Fault, NoPixels, check_size
+from fl_app.errors import DataError, is_fault
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-Values = NDArray[np.float64]
-
 _ONE_CHANNEL = ("MONOCHROME1", "MONOCHROME2")
+_PALETTE = "PALETTE COLOR"
+_NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
+_BLOCK = 2**20  # values that are mapped at once: each takes 8 bytes several times over
+_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
 
 @dataclass(frozen=True)
@@ -28,136 +35,272 @@ class DicomHeader:
     patient: str
 
 
+@dataclass(frozen=True)
+class Frames:
+    """The frames of a file.
+
+    Attributes:
+        pixels: [F, H, W] or [F, H, W, 3] uint8.
+        is_window_ignored: it names a window or a VOI LUT that means nothing, and is shown without it.
+    """
+
+    pixels: NDArray[np.uint8]
+    is_window_ignored: bool = False
+
+
 def read_header(path: Path) -> DicomHeader:
     """Read a file's header, without its pixels.
 
     Raises:
+        Fault: the file is damaged, or holds no image.
         DataError: the extra `dicom` is not installed.
-        Exception: whatever pydicom raises where the file is damaged.
     """
-    file = _read(path, stop_before_pixels=True)
-    return DicomHeader(
-        width=int(file.Columns),
-        height=int(file.Rows),
-        num_channels=1 if file.PhotometricInterpretation in _ONE_CHANNEL else 3,
-        num_frames=int(file.get("NumberOfFrames") or 1),
-        patient=str(file.get("PatientID") or "").strip(),
-    )
+    return _header(_read(path, stop_before_pixels=True))
 
 
-def read_frames(path: Path) -> NDArray[np.uint8]:
+def read_frames(path: Path) -> Frames:
     """Read the frames of a file as one sees them on a screen.
 
     Grey values are rescaled (modality LUT, or slope and intercept), then mapped to 0..255 by the VOI LUT or the first
-    window that the frame, the file or its functional groups name; where none is named, by the frame's own smallest
-    and largest value. MONOCHROME1 is inverted. Colours become RGB.
-
-    Returns:
-        [F, H, W] or [F, H, W, 3] uint8.
+    window that the frame's functional groups or the file name; if none is named, or none that means anything, by the
+    frame's own smallest and largest value. MONOCHROME1 is inverted. Colours become RGB. There are as many frames as the
+    pixel data hold, whatever NumberOfFrames says.
 
     Raises:
+        Fault: the file is damaged, too large, or of an unknown kind.
         DataError: the extra `dicom` is not installed.
-        Exception: whatever pydicom or a decoder raises where the file is damaged or of an unknown kind.
     """
     file = _read(path)
-    from pydicom.pixels.utils import pixel_array
-
-    stored = pixel_array(file)
-    num_frames = int(file.get("NumberOfFrames") or 1)
-    if file.PhotometricInterpretation not in _ONE_CHANNEL:
-        return _colours(file, stored if num_frames > 1 else stored[None])
-    frames = stored if num_frames > 1 else stored[None]
-    return np.stack([_grey(file, frame, number) for number, frame in enumerate(frames)])
-
-
-def window(values: Values, center: float, width: float, function: str) -> Values:
-    """Map values to [0, 1] as DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3 define it.
-
-    Args:
-        values: of any shape, rescaled.
-        center: of the window.
-        width: of the window, at least 1 for LINEAR, more than 0 else.
-        function: LINEAR, LINEAR_EXACT or SIGMOID.
-
-    Raises:
-        ValueError: the width or the function is none that DICOM knows.
-    """
-    if width < 1 if function == "LINEAR" else width <= 0:
-        raise ValueError("window width")
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
-    if function == "LINEAR_EXACT":
-        return np.clip((values - center) / width + 0.5, 0, 1)
-    if function != "LINEAR":
-        raise ValueError("window function")
-    if width == 1:
-        return np.where(values > center - 0.5, 1.0, 0.0)
-    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+    header = _header(file)
+    if file.get("PixelData") is None:
+        raise Fault("its pixel data are missing")
+    stored = _stored(file)
+    if header.num_channels == 3:
+        return Frames(_colours(file, stored))
+    shown = [_grey(file, frame, number) for number, frame in enumerate(stored)]
+    return Frames(np.stack([pixels for pixels, _ in shown]), any(is_ignored for _, is_ignored in shown))
 
 
 def _read(path: Path, **options: Any) -> "Dataset":
     try:
         from pydicom import dcmread
+        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
     except ImportError:
         raise DataError(
             f"{path} is a DICOM file, and this node cannot read those yet. "
             "Install the extra: pip install 'fl-app[dicom]'.",
             public="the folder holds DICOM files, and the node lacks the extra 'dicom'",
         ) from None
-    return dcmread(path, **options)
+    try:
+        with path.open("rb") as opened:
+            file = dcmread(opened, force=True, **options)  # many systems write no preamble, and some no meta header
+        if not file.file_meta.get("TransferSyntaxUID"):
+            is_implicit, is_little = file.original_encoding
+            explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+            file.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    except OSError as error:
+        raise Fault(str(error.strerror or "it is cut off")) from error
+    except BaseException as error:  # pydicom raises nearly anything; its texts may quote a patient's values
+        if not is_fault(error):
+            raise
+        raise Fault(f"its header is no DICOM, or damaged ({type(error).__name__})") from error
+    return file
 
 
-def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> NDArray[np.uint8]:
-    """Map the values of one frame, [H, W], to bytes."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi
+def _header(file: "Dataset") -> DicomHeader:
+    try:
+        return _checked_header(file)
+    except Fault:
+        raise
+    except Exception as error:  # a value that is no number, or several of them
+        raise Fault(f"its header is damaged ({type(error).__name__})") from error
 
-    values, shown = stored.astype(np.float64), None
+
+def _checked_header(file: "Dataset") -> DicomHeader:
+    missing = [name for name in _NEEDED if file.get(name) in (None, "")]
+    if "Rows" in missing and "Columns" in missing:
+        _refuse_without_image(file)
+    if missing:
+        raise Fault(f"its header lacks {missing[0]}")
+    if any(name in file for name in _FLOATS):
+        raise Fault("its values are fractions; save it with 8 or 16 bits a pixel")
+    header = DicomHeader(
+        width=int(file.Columns),
+        height=int(file.Rows),
+        num_channels=1 if file.PhotometricInterpretation in _ONE_CHANNEL else 3,
+        num_frames=max(int(file.get("NumberOfFrames") or 1), 1),
+        patient=str(file.get("PatientID") or "").strip(),
+    )
+    samples = int(file.get("SamplesPerPixel") or 1)
+    if samples != (3 if header.num_channels == 3 and file.PhotometricInterpretation != _PALETTE else 1):
+        raise Fault(f"its header says {samples} values a pixel, which does not fit the colours that it says")
+    check_size(header.width, header.height, header.width * header.height * header.num_channels * header.num_frames)
+    return header
+
+
+def _stored(file: "Dataset") -> NDArray[Any]:
+    """Decode the pixel data: [F, H, W], or [F, H, W, 3] of RGB (pydicom turns YBR into RGB)."""
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = file.file_meta.TransferSyntaxUID
+    try:
+        if syntax.is_encapsulated:
+            file.NumberOfFrames = max(int(file.get("NumberOfFrames") or 1), _num_encapsulated(file))
+            _header(file)
+        stored = pixel_array(file)
+    except Fault:
+        raise
+    except NotImplementedError as error:
+        raise Fault(f"its compression, {_name(syntax)}, is not supported") from error
+    except MemoryError:
+        raise
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        raise Fault(_reason(error, _name(syntax), syntax.is_encapsulated)) from error
+    samples = int(file.get("SamplesPerPixel") or 1)
+    return stored if stored.ndim == (4 if samples == 3 else 3) else stored[None]
+
+
+def _reason(error: BaseException, syntax: str, is_compressed: bool) -> str:
+    """Say what kept pydicom from decoding the pixels; its own text may quote values."""
+    text = str(error)
+    if "missing dependencies" in text:
+        return f"its compression, {syntax}, cannot be decoded here: pip install 'fl-app[dicom]'"
+    if "less than expected" in text:
+        return "its pixel data are shorter than its header says"
+    what = f"compressed pixel data ({syntax})" if is_compressed else "pixel data"
+    return f"its {what} are damaged, or not as its header says ({type(error).__name__})"
+
+
+def _num_encapsulated(file: "Dataset") -> int:
+    """Count the frames of compressed pixel data: by the offset table, else by fragments, each of which ends a frame."""
+    from pydicom.encaps import generate_fragments, parse_basic_offsets
+    from pydicom.uid import RLELossless
+
+    offsets = parse_basic_offsets(file.PixelData)
+    if offsets:
+        return len(offsets)
+    encoded = BytesIO(file.PixelData)
+    encoded.seek(8)  # after the empty offset table
+    ends = [b"\xff\xd9" in fragment[-10:] for fragment in generate_fragments(encoded)]
+    if file.file_meta.TransferSyntaxUID == RLELossless:  # PS3.5 A.4.2: one fragment a frame
+        return len(ends)
+    return len(ends) if all(ends) else 1
+
+
+def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[np.uint8], bool]:
+    """Map the values of one frame, [H, W], to bytes; and tell whether a window that means nothing was passed over."""
+    rescale = _rescaling(file, number)
+    display, is_ignored = _display(file, number)
+    low, span = 0.0, 0.0
+    if display is None:
+        ends = [end for block in _blocks(stored) for end in _ends(rescale(block)[~padding(file, block)])]
+        low, span = (min(ends), max(ends) - min(ends)) if ends else (0.0, 0.0)
+
+    def show(block: NDArray[Any]) -> NDArray[np.uint8]:
+        values = rescale(block)
+        if display is not None:
+            shown = display.show(values)
+        else:
+            shown = (values - low) / span if span > 0 else np.zeros_like(values)
+        if file.PhotometricInterpretation == "MONOCHROME1":
+            shown = 1 - shown
+        return np.asarray(np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8))
+
+    return np.concatenate([show(block) for block in _blocks(stored)]).reshape(stored.shape), is_ignored
+
+
+def _rescaling(file: "Dataset", number: int) -> Any:
+    """Return the function that turns stored values of a frame into those that a window speaks of, in float64."""
     transformation = _group(file, number, "PixelValueTransformationSequence")
-    if transformation is not None:
-        values = values * float(transformation.RescaleSlope) + float(transformation.RescaleIntercept)
-    elif "ModalityLUTSequence" in file:
-        values = apply_modality_lut(stored, file).astype(np.float64)
-    else:
-        values = values * float(file.get("RescaleSlope") or 1) + float(file.get("RescaleIntercept") or 0)
-    settings = _group(file, number, "FrameVOILUTSequence")
-    settings = file if settings is None else settings
-    if file.get("VOILUTSequence"):
-        largest = 2 ** int(file.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        shown = apply_voi(np.rint(values).astype(np.int64), file) / largest
-    elif _first(settings.get("WindowWidth")) is not None and _first(settings.get("WindowCenter")) is not None:
-        function = str(settings.get("VOILUTFunction") or "LINEAR")
-        shown = window(values, _first(settings.WindowCenter), _first(settings.WindowWidth), function)
-    else:
-        known = values[~_padding(file, stored)]
-        low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
-        shown = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    if file.PhotometricInterpretation == "MONOCHROME1":
-        shown = 1 - shown
-    return np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+    if transformation is None and file.get("ModalityLUTSequence"):
+        table = _lookup(file, file.ModalityLUTSequence[0], int(file.PixelRepresentation) == 1)
+        return lambda stored: table.look_up(stored).astype(np.float64)
+    settings = file if transformation is None else transformation
+    slope, intercept = (first_number(settings, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    if not all(math.isfinite(number or 0.0) for number in (slope, intercept)):
+        raise Fault("its RescaleSlope or RescaleIntercept is no number")
+    return lambda stored: stored.astype(np.float64) * (slope or 1.0) + (intercept or 0.0)
 
 
-def _padding(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell of each stored value whether it only fills the frame up (DICOM PS3.3 C.7.5.1.1.2)."""
-    value = file.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, dtype=np.bool_)
-    limit = file.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(value), int(value if limit is None else limit)))
-    return np.asarray((stored >= low) & (stored <= high))
+def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool]:
+    """Return the VOI LUT or the window of a frame, if any; and whether one that means nothing was passed over."""
+    may_be_negative = int(file.PixelRepresentation) == 1 or (first_number(file, "RescaleIntercept") or 0.0) < 0
+    is_ignored = False
+    for settings in (_group(file, number, "FrameVOILUTSequence"), file):
+        if settings is None:
+            continue
+        items = settings.get("VOILUTSequence") or []
+        if len(items) and len(items[0]):
+            try:
+                return read_lookup(items[0], may_be_negative, file.file_meta.TransferSyntaxUID.is_little_endian), False
+            except ValueError:
+                is_ignored = True
+        try:
+            found = read_window(settings)
+        except ValueError:
+            is_ignored = True
+            continue
+        if found is not None:
+            return found, is_ignored
+    return None, is_ignored
+
+
+def _lookup(file: "Dataset", item: "Dataset", is_signed: bool) -> Lookup:
+    try:
+        return read_lookup(item, is_signed, file.file_meta.TransferSyntaxUID.is_little_endian)
+    except ValueError:
+        raise Fault("its modality lookup table is damaged") from None
 
 
 def _colours(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:
-    """Map colours, [F, H, W, 3] (pydicom has turned YBR into RGB) or a palette's [F, H, W], to bytes."""
-    from pydicom.pixels.processing import apply_color_lut
+    """Map colours, [F, H, W, 3], or a palette's places, [F, H, W], to bytes."""
+    shape, bits = (*stored.shape[:3], 3), int(file.BitsStored)
+    if file.PhotometricInterpretation == _PALETTE:
+        tables = _palette(file)
+        bits = 16 if max(int(table.entries.max()) for table in tables) > 0xFF else 8
+        colours = (np.stack([table.look_up(block) for table in tables], axis=-1) for block in _blocks(stored))
+    elif stored.shape != shape:
+        raise Fault("its pixel data are not the colours that its header says")
+    else:
+        colours = (block for block in _blocks(stored))
+        if stored.size and not 0 <= int(stored.min()) <= int(stored.max()) < 2**bits:
+            raise Fault(f"its colours reach beyond the {bits} bits that its header says")
+    shown = [np.rint(block / (2**bits - 1) * 255).astype(np.uint8).reshape(-1) for block in colours]
+    return np.concatenate(shown).reshape(shape)
 
-    bits = int(file.BitsStored)
-    if file.PhotometricInterpretation == "PALETTE COLOR":
-        stored = apply_color_lut(stored, file)[..., :3]
-        bits = 8 * stored.dtype.itemsize
-    if stored.ndim != 4 or stored.shape[-1] != 3:
-        raise ValueError("colours")
-    shown: Values = stored / (2**bits - 1)
-    return np.rint(shown * 255).astype(np.uint8)
+
+def _palette(file: "Dataset") -> list[Lookup]:
+    """Read the three tables of a palette."""
+    from pydicom.pixels.processing import _expand_segmented_lut
+
+    is_little = bool(file.file_meta.TransferSyntaxUID.is_little_endian)
+    tables = []
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        try:
+            count, first, bits = (int(number) for number in file[f"{name}Descriptor"].value)
+            data = file.get(f"{name}Data")
+            if data is None:
+                order, kind = "<" if is_little else ">", "B" if bits <= 8 else "H"
+                words = np.frombuffer(file[f"Segmented{name}Data"].value, f"{order}{kind}")
+                data = _expand_segmented_lut(tuple(words.tolist()), f"{order}{len(words)}{kind}")
+            tables.append(make_lookup(count, first, bits, data, int(file.PixelRepresentation) == 1, is_little))
+        except Exception as error:
+            raise Fault("its palette is damaged") from error
+    return tables
+
+
+def _blocks(values: NDArray[Any]) -> list[NDArray[Any]]:
+    """Divide an array, seen as one long row, into views of bounded size."""
+    return np.array_split(values.reshape(-1), max(values.size // _BLOCK, 1))
+
+
+def _ends(values: NDArray[np.float64]) -> Iterator[float]:
+    """Yield the smallest and the largest value, if there is any."""
+    if values.size:
+        yield from (float(values.min()), float(values.max()))
 
 
 def _group(file: "Dataset", number: int, sequence: str) -> "Dataset | None":
@@ -172,11 +315,19 @@ def _group(file: "Dataset", number: int, sequence: str) -> "Dataset | None":
     return None
 
 
-def _first(value: Any) -> Any:
-    """Return a number, the first one where there are several, or None."""
-    if value is None or value == "":
-        return None
-    try:
-        return float(value)
-    except TypeError:
-        return float(value[0]) if len(value) else None
+def _refuse_without_image(file: "Dataset") -> NoReturn:
+    """Tell a report from a damaged image, by the kind of the file in DICOM's own list."""
+    from pydicom.uid import UID
+
+    named = str(file.get("SOPClassUID") or file.file_meta.get("MediaStorageSOPClassUID") or "")
+    kind = UID(named).name
+    if not named:
+        raise Fault("it holds no image, or is cut off" if getattr(file, "preamble", None) else "it is no DICOM file")
+    if "Image Storage" in kind:
+        raise Fault("its pixel data are missing")
+    raise NoPixels(f"holds no image: it is of kind '{kind}'" if kind != named else "holds no image")
+
+
+def _name(uid: Any) -> str:
+    """Return the name of a UID in DICOM's own list; what is not in it may be anything."""
+    return "an unknown one" if uid.name == str(uid) else str(uid.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fl_app.data.label_table import Row, find_table, read_table
-from fl_app.data.listing import KINDS, is_image, visible
+from fl_app.data.listing import IMAGE_SUFFIXES, KINDS, composed, is_image, visible
 from fl_app.data.parts import PART_NAMES, Part
 from fl_app.errors import DataError
 
@@ -61,8 +61,8 @@ def list_entries(directory: Path, class_names: Sequence[str] = ()) -> Listing:
         entries = [Entry(row.path, row.label, row.part, row.patient) for row in rows]
         return Listing("table", tuple(sorted({row.label for row in rows})), tuple(entries))
     found = list(_class_folders(directory, class_names))
-    names = sorted({folder.name for _, folder in found})
-    return Listing("class folders", tuple(names), tuple(_files(found)))
+    names = sorted({composed(folder.name) for _, folder in found})
+    return Listing("class folders", tuple(names), tuple(_files(directory, found)))
 
 
 def no_image(directory: Path, class_names: Iterable[str]) -> DataError:
@@ -78,37 +78,88 @@ def no_image(directory: Path, class_names: Iterable[str]) -> DataError:
 def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tuple[Part, Path]]:
     """Yield the folders of classes: in `train`, `val`, `validation`, `test`, or else right in the folder."""
     paths = visible(directory)
-    parts = {path: PART_NAMES[path.name] for path in paths if path.name in PART_NAMES and path.is_dir()}
-    parts = {path: part for path, part in parts.items() if path.name not in class_names}
-    if "train" not in parts.values():
-        others = [path for path in paths if path not in parts]
-        yield from (("train", path) for path in _check_folders(others, class_names))
+    parts = {path: PART_NAMES[path.name.lower()] for path in paths if path.name.lower() in PART_NAMES and path.is_dir()}
+    parts = {path: part for path, part in parts.items() if composed(path.name) not in class_names}
+    others = [path for path in paths if path not in parts]
+    if "train" in parts.values():
+        _refuse_loose(directory, others)
+    else:
+        yield from (("train", path) for path in _check_folders(directory, others, class_names))
     for path, part in parts.items():
-        yield from ((part, folder) for folder in _check_folders(visible(path), class_names))
+        _refuse_link_out(directory, path)
+        yield from ((part, folder) for folder in _check_folders(directory, visible(path), class_names))
 
 
-def _check_folders(paths: Iterable[Path], class_names: Sequence[str]) -> Iterator[Path]:
+def _refuse_loose(directory: Path, paths: Iterable[Path]) -> None:
+    """Refuse images that lie beside the folder `train`: nobody would notice that they are not used."""
+    loose = [path for path in paths if path.is_dir() and any(is_image(child) for child in visible(path))]
+    if loose:
+        names = ", ".join(path.name for path in loose)
+        raise DataError(
+            f"{directory} holds images beside the folder of training images, in {len(loose)} folders: {names}. "
+            "Move them into 'train', 'val' or 'test', or out of the data folder.",
+            public="folders of images lie beside the folder 'train'",
+        )
+    for path in paths:
+        _refuse_outside(path)
+
+
+def _check_folders(directory: Path, paths: Iterable[Path], class_names: Sequence[str]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            if class_names and path.name not in class_names:
+            if class_names and composed(path.name) not in class_names:
                 raise DataError(
-                    f"{path} is not a class of this run; {_expected(path.name, class_names)}",
+                    f"{path} is not a class of this run; {_expected(composed(path.name), class_names)}",
                     public="the data folder holds a folder that is not a class of this run",
                 )
+            _refuse_link_out(directory, path)
             yield path
-        elif is_image(path):
-            raise DataError(f"{path} lies outside the class folders.", public="an image lies outside the class folders")
+        else:
+            _refuse_outside(path)
 
 
-def _files(folders: Iterable[tuple[Part, Path]]) -> Iterator[Entry]:
+def _refuse_outside(path: Path) -> None:
+    if is_image(path):
+        raise DataError(f"{path} lies outside the class folders.", public="an image lies outside the class folders")
+
+
+def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[Entry]:
+    seen: dict[Path, Path] = {}  # what links lead to
     for part, folder in folders:
+        real_folder = folder.resolve()
         for path in visible(folder):
-            if not is_image(path):
+            if path.is_dir():
+                raise DataError(
+                    f"{path} is a folder. Expected images right in the class folder; to keep folders of patients, name "
+                    "the images in a table labels.csv.",
+                    public="a class folder holds a folder",
+                )
+            if path.suffix.lower() not in IMAGE_SUFFIXES and not is_image(path):
                 raise DataError(
                     f"{path} is no {KINDS} file. Expected nothing else in a class folder.",
                     public=f"a class folder holds something that is no {KINDS} file",
                 )
-            yield Entry(path, folder.name, part)
+            real = _refuse_link_out(directory, path) if path.is_symlink() else real_folder / path.name
+            if seen.setdefault(real, path) != path:
+                raise DataError(
+                    f"{path} is the same file as {seen[real]}, by a link. Remove one of them.",
+                    public="an image is there twice, by a link",
+                )
+            yield Entry(path, composed(folder.name), part)
+
+
+def _refuse_link_out(directory: Path, path: Path) -> Path:
+    """Return where a path leads to, which must be inside the folder."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        real = Path("/")
+    if not real.is_relative_to(directory.resolve()):
+        raise DataError(
+            f"{path} is a link that leaves the data folder. Expected images inside it: copy or move them there.",
+            public="a link leaves the data folder",
+        )
+    return real
 
 
 def _check_labels(rows: Iterable[Row], class_names: Sequence[str], table: Path) -> None:
@@ -122,6 +173,6 @@ def _check_labels(rows: Iterable[Row], class_names: Sequence[str], table: Path) 
 
 
 def _expected(name: str, class_names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, class_names, n=1)
+    close = difflib.get_close_matches(name, [*class_names, *PART_NAMES], n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"its classes are {', '.join(class_names)}.{hint}"

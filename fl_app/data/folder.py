@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 
 from fl_app.config import DataOptions
-from fl_app.data.decoding import UnreadableImageError, decode, read_header
+from fl_app.data.decoding import Header
 from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.listing import is_dicom
 from fl_app.data.npz import classes_and_channels, find_npz, own_pixels, read_npz
-from fl_app.data.own_test_set import choose_test, patient_identity, pixel_identity
+from fl_app.data.own_test_set import choose_test, patient_identity, pixel_identity, test_position
 from fl_app.data.parts import PART_NAMES, PARTS, Part
+from fl_app.data.pool import Request, read_files
 from fl_app.data.resizing import resize
+from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.errors import DataError, OptionError
 
 log = logging.getLogger(__name__)
+
+_MANY = 100  # unreadable files after which nobody needs to know how many more there are
 
 
 @dataclass(frozen=True)
@@ -129,40 +132,6 @@ def read_parts(
     return found
 
 
-def read_image(path: Path, expected: DatasetInfo, *, may_convert: bool) -> Tensor:
-    """Read one file that must hold one image of the expected channels and size, unless it may be converted.
-
-    Args:
-        path: the file.
-        expected: channels and size.
-        may_convert: bring it to these as training does, and take several frames.
-
-    Returns:
-        [F, C, size, size] uint8; more than one frame in DICOM only.
-
-    Raises:
-        UnreadableImageError: it is missing or broken.
-        DataError: it holds several frames, or has other channels or another size, and may not be converted.
-    """
-    pixels = decode(path, expected.num_channels, is_strict=not may_convert)
-    height, width = pixels.shape[-2:]
-    size = expected.image_size
-    if may_convert:
-        return resize(pixels, size)
-    if len(pixels) != 1:
-        raise DataError(
-            f"{path} holds {len(pixels)} frames. Expected one image a file: --convert makes each frame a line.",
-            public="a file holds several images",
-        )
-    if (height, width) != (size, size):
-        raise DataError(
-            f"{path} is {width} x {height} pixels, the model takes {size} x {size}. "
-            "Resize it, or let --convert do it as in training.",
-            public="an image has another size than the model takes",
-        )
-    return pixels
-
-
 def _directory(options: DataOptions) -> Path:
     directory = given_directory(options)
     if directory is None:
@@ -184,22 +153,17 @@ def _look_up(directory: Path, options: DataOptions) -> DatasetInfo:
 
 
 def _channels(entries: Sequence[Entry]) -> int:
-    """Return 3 where a file is in colour, else 1."""
-    for entry in entries:
-        try:
-            if read_header(entry.path).num_channels == 3:
-                return 3
-        except UnreadableImageError:
-            continue
-    return 1
+    """Return 3 if a file is in colour, else 1."""
+    found = read_files([Request(entry.path, only_header=True) for entry in entries])
+    return 3 if any(not isinstance(one, UnreadableImageError) and one.header.num_channels == 3 for one in found) else 1
 
 
 def _read_npz(path: Path, expected: DatasetInfo, wanted: Sequence[Part], test_share: float) -> OwnImages:
     parts = {part: read_npz(path, expected, part) for part in wanted}
     if test_share == 0 or len(parts["test"]) > 0:
         return OwnImages(parts, 0)
-    identities = [pixel_identity(image) for image in own_pixels(path, "train")]
-    chosen = torch.tensor(choose_test(identities, test_share), dtype=torch.bool)
+    positions = [test_position(pixel_identity(image)) for image in own_pixels(path, "train")]
+    chosen = torch.tensor(choose_test(positions, test_share), dtype=torch.bool)
     train = parts["train"]
     parts["train"], parts["test"] = (train.select(torch.nonzero(side)[:, 0]) for side in (~chosen, chosen))
     return OwnImages(parts, 0, is_test_drawn=bool(chosen.any()))
@@ -208,23 +172,41 @@ def _read_npz(path: Path, expected: DatasetInfo, wanted: Sequence[Part], test_sh
 def _read_files(
     directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float, test_share: float
 ) -> OwnImages:
-    entries = [entry for entry in list_entries(directory, expected.class_names).entries if entry.part in wanted]
+    listing = list_entries(directory, expected.class_names)
+    entries = [entry for entry in listing.entries if entry.part in wanted]
     draws_test = test_share > 0 and not any(entry.part == "test" for entry in entries)
+    missing = [unreadable(one.path, Fault("it is missing")) for one in entries if not one.path.exists()]
+    if entries and len(missing) / len(entries) > max_unreadable_share:  # known without reading any
+        _check_problems(missing, len(entries), max_unreadable_share)
     read: dict[Part, list[tuple[Entry, Tensor]]] = {part: [] for part in wanted}
-    identities: list[bytes] = []  # of the training files
+    positions: list[float] = []  # of the training files
     problems: list[UnreadableImageError] = []
-    for listed in entries:
-        try:
-            entry, pixels = with_patient(listed), decode(listed.path, expected.num_channels)
+    num_without_image, num_windows = 0, 0
+    requests = [
+        Request(entry.path, expected.num_channels, wants_own=draws_test and entry.part == "train") for entry in entries
+    ]
+    for listed, found in zip(entries, read_files(requests), strict=True):
+        if isinstance(found, NoPixelsError) and listing.layout == "class folders":
+            num_without_image += 1
+        elif isinstance(found, UnreadableImageError):
+            problems.append(found)
+            if len(problems) >= _MANY and len(problems) / len(entries) > max_unreadable_share:
+                _check_problems(problems, len(entries), max_unreadable_share, "at least ")
+        else:
+            entry, pixels = with_patient(listed, found.header), torch.from_numpy(found.pixels)
             if draws_test and entry.part == "train":
-                identities.append(_identity(entry, pixels))
+                own = pixel_identity(torch.from_numpy(found.own))
+                positions.append(test_position(patient_identity(entry.patient) if entry.patient else own))
             read[entry.part].append((entry, resize(pixels, expected.image_size)))
-        except UnreadableImageError as error:
-            problems.append(error)
-    _check_problems(problems, len(entries), max_unreadable_share)
+            num_windows += found.is_window_ignored
+    if num_windows:
+        log.warning("%d DICOM files name a window that means nothing: each is shown by its own range", num_windows)
+    if num_without_image:
+        log.info("%d DICOM files hold no image (reports, plans and the like) and are passed over", num_without_image)
+    _check_problems(problems, len(entries) - num_without_image, max_unreadable_share)
     _check_sides(directory, {part: {entry.patient for entry, _ in pairs} for part, pairs in read.items()})
     if draws_test:
-        chosen = list(zip(read["train"], choose_test(identities, test_share), strict=True))
+        chosen = list(zip(read["train"], choose_test(positions, test_share), strict=True))
         read["train"], read["test"] = ([pair for pair, is_test in chosen if is_test == side] for side in (False, True))
     pairs = [pair for found in read.values() for pair in found]
     numbers: dict[str, int] | None = None
@@ -234,23 +216,9 @@ def _read_files(
     return OwnImages(parts, len(problems), is_test_drawn=draws_test and len(parts["test"]) > 0)
 
 
-def _identity(entry: Entry, pixels: Tensor) -> bytes:
-    """Return what decides on which side a file is: its patient, else its pixels in their own channels and size."""
-    if entry.patient:
-        return patient_identity(entry.patient)
-    num_channels = read_header(entry.path).num_channels
-    return pixel_identity(pixels if pixels.shape[1] == num_channels else decode(entry.path, num_channels))
-
-
-def with_patient(entry: Entry) -> Entry:
-    """Return an entry with the patient whom its DICOM file names, where nothing else does.
-
-    Raises:
-        UnreadableImageError: the file is missing or broken.
-    """
-    if entry.patient or not is_dicom(entry.path):
-        return entry
-    return dataclasses.replace(entry, patient=read_header(entry.path).patient)
+def with_patient(entry: Entry, header: Header) -> Entry:
+    """Return an entry with the patient whom its DICOM file names, if nothing else does."""
+    return entry if entry.patient else dataclasses.replace(entry, patient=header.patient)
 
 
 def _image_set(
@@ -270,10 +238,13 @@ def _image_set(
     return ImageSet(torch.cat(images), torch.tensor(labels, dtype=torch.int64), expected.class_names, groups)
 
 
-def _check_problems(problems: Sequence[UnreadableImageError], num_files: int, max_share: float) -> None:
+def _check_problems(
+    problems: Sequence[UnreadableImageError], num_files: int, max_share: float, at_least: str = ""
+) -> None:
     if not problems:
         return
-    count = f"{len(problems)} of {num_files} image files {'is' if len(problems) == 1 else 'are'} missing or broken"
+    are = "is" if len(problems) == 1 else "are"
+    count = f"{at_least}{len(problems)} of {num_files} image files {are} missing or broken"
     if len(problems) / num_files > max_share:
         raise DataError(
             f"{count}; allowed is a share of {max_share:g} (node option 'max-unreadable-share'). "

@@ -3,19 +3,22 @@
 import csv
 import difflib
 import io
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
-from fl_app.data.listing import visible
+from fl_app.data.listing import composed, visible
 from fl_app.data.parts import PART_NAMES, Part
+from fl_app.data.places import Places
 from fl_app.errors import DataError
 
 _NAME = "labels.csv"
 _REQUIRED = ("file", "label")
 _COLUMNS = (*_REQUIRED, "patient", "split")
 _DELIMITERS = ",;\t"
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?[ \t]*(\r\n|\n|\r)', re.IGNORECASE)  # Excel's first line
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Row:
         label: the class's name.
         patient: whom the image shows; empty where the table has no such column.
         part: where the image belongs; `train` where the table has no column `split`.
+        real: the file that links lead to.
     """
 
     line: int
@@ -35,6 +39,7 @@ class Row:
     label: str
     patient: str
     part: Part
+    real: str = field(default="", compare=False)
 
 
 def find_table(directory: Path) -> Path | None:
@@ -63,7 +68,8 @@ def read_table(path: Path) -> list[Row]:
     lines = _cells(path)
     header_line, header = next(lines, (1, []))
     columns = _find_columns(path, header_line, header)
-    rows = [_read_row(path, line, cells, len(header), columns) for line, cells in lines]
+    places = Places(path.parent)
+    rows = [_read_row(path, line, cells, len(header), columns, places) for line, cells in lines]
     _refuse_repetitions(path, rows)
     if "split" in columns:
         _refuse_shared_patients(path, rows)
@@ -81,15 +87,18 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
             f"{path} is not UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8'.",
             public="the table of labels is not UTF-8 text",
         ) from error
+    told = _SEPARATOR_LINE.match(text)
+    text = text[told.end() :] if told else text
     first = next((line for line in text.splitlines() if line.strip()), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    delimiter = told[1] if told else max(_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
-                yield reader.line_num, stripped
+                yield reader.line_num + (told is not None), stripped
     except csv.Error as error:
-        _refuse(path, reader.line_num, f"is not CSV ({error})")
+        _refuse(path, reader.line_num + (told is not None), f"is not CSV ({error})")
 
 
 def _find_columns(path: Path, line: int, header: Sequence[str]) -> dict[str, int]:
@@ -114,7 +123,7 @@ def _find_columns(path: Path, line: int, header: Sequence[str]) -> dict[str, int
     return {name: names.index(name) for name in _COLUMNS if name in names}
 
 
-def _read_row(path: Path, line: int, cells: Sequence[str], width: int, columns: dict[str, int]) -> Row:
+def _read_row(path: Path, line: int, cells: Sequence[str], width: int, columns: dict[str, int], places: Places) -> Row:
     if len(cells) != width:
         _refuse(path, line, f"has {len(cells)} cells, the header has {width}", "has a line of another length")
     values = {name: cells[place] for name, place in columns.items()}
@@ -124,35 +133,24 @@ def _read_row(path: Path, line: int, cells: Sequence[str], width: int, columns: 
     split = values.get("split", "train").lower()
     if split not in PART_NAMES:
         _refuse(path, line, f"has the split '{split}'; expected {', '.join(PART_NAMES)}", "has an unknown split")
-    file = _inside(path, line, values["file"])
-    return Row(line, file, values["label"], values.get("patient", ""), PART_NAMES[split])
-
-
-def _inside(table: Path, line: int, name: str) -> Path:
-    """Return the path of a file that lies in the table's folder, or refuse."""
-    relative = PurePosixPath(name.replace("\\", "/"))
-    outside = relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0] if relative.parts else True
     try:
-        path = table.parent / relative
-        outside = outside or not path.resolve().is_relative_to(table.parent.resolve())
-    except (OSError, ValueError, RuntimeError):  # a name too long, a zero byte, a loop of links
-        outside = True
-    if outside:
+        file, real = places.find(values["file"])
+    except ValueError:
         _refuse(
-            table,
+            path,
             line,
-            f"names the file '{name}'. Expected a path inside the folder, relative to it",
+            f"names the file '{values['file']}'. Expected a path inside the folder, relative to it",
             "names a file outside the data folder",
         )
-    return path
+    return Row(line, file, composed(values["label"]), composed(values.get("patient", "")), PART_NAMES[split], real)
 
 
 def _refuse_repetitions(path: Path, rows: Sequence[Row]) -> None:
-    seen: dict[Path, int] = {}
+    seen: dict[str, int] = {}
     for row in rows:
-        if row.path in seen:
-            _refuse(path, row.line, f"names the same file as line {seen[row.path]}", "names a file twice")
-        seen[row.path] = row.line
+        if row.real in seen:
+            _refuse(path, row.line, f"names the same file as line {seen[row.real]}", "names a file twice")
+        seen[row.real] = row.line
 
 
 def _refuse_shared_patients(path: Path, rows: Sequence[Row]) -> None:

@@ -1,6 +1,8 @@
 """Which files of a folder count: what is an image by its name, and what file managers leave there."""
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +10,17 @@ from fl_app.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom")
+IMAGE_SUFFIXES = PICTURE_SUFFIXES + DICOM_SUFFIXES
 KINDS = "PNG, JPEG, TIFF or DICOM"
-_LITTER = ("thumbs.db", "desktop.ini", "dicomdir")  # left by file managers and archives, as are names with a dot first
+_LITTER = {  # left by file managers, archives, disks and network drives, as are names with a dot or ~$ first
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "dicomdir", "__macosx", "lost+found",
+    "$recycle.bin", "recycler", "system volume information", "@eadir", "#recycle", "@recycle", "#snapshot",
+    "@recently-snapshot", "network trash folder", "temporary items",
+}  # fmt: skip
 _DICOM_MARK = b"DICM"  # after 128 bytes of anything
+_HEADLESS = re.compile(
+    rb"[\x02\x08]\0[\0-\xff]\0([A-Z]{2}|[\0-\xff]{2}\0\0)", re.DOTALL
+)  # first tag, with its type or length
 
 
 def is_dicom(path: Path) -> bool:
@@ -18,11 +28,19 @@ def is_dicom(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or suffix in PICTURE_SUFFIXES:
         return suffix in DICOM_SUFFIXES
+    if not path.is_file():  # opening a pipe would wait for its writer forever
+        return False
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == _DICOM_MARK
+            start = file.read(132)
+            return start[128:] == _DICOM_MARK or _HEADLESS.match(start) is not None
     except OSError:
         return False
+
+
+def composed(name: str) -> str:
+    """Return a name with its accents composed: some systems write a letter and its accent apart, others as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_image(path: Path) -> bool:
@@ -78,7 +96,7 @@ def _files_below(directory: Path) -> Iterator[Path]:
 
 
 def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _LITTER
+    return not name.startswith((".", "~$")) and name.lower() not in _LITTER
 
 
 def _unlisted(error: OSError) -> DataError:

@@ -26,26 +26,31 @@ def pixel_identity(pixels: Tensor) -> bytes:
     return b"pixels\0" + repr(tuple(pixels.shape)).encode() + b"\0" + pixels.contiguous().numpy().tobytes()
 
 
-def choose_test(identities: Sequence[bytes], share: float) -> list[bool]:
-    """Tell of each identity whether it belongs to the test part: whether its hash lies below the share.
+def test_position(identity: bytes) -> float:
+    """Return a keyed hash of what stands for an image, evenly spread over [0, 1).
 
-    The answer for one identity does not depend on the others, on a seed or on the order. So a folder that grows keeps
+    Args:
+        identity: as `patient_identity` and `pixel_identity` return it.
+    """
+    digest = hashlib.blake2b(identity, digest_size=8, key=_KEY).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def choose_test(positions: Sequence[float], share: float) -> list[bool]:
+    """Tell of each position whether it belongs to the test part: whether it lies below the share.
+
+    The answer for one does not depend on the others, on a seed or on the order. So a folder that grows keeps
     its parts. The exception: if all of them lie below the share, none belongs to the test part, because training needs
     images.
 
     Args:
-        identities: as `patient_identity` and `pixel_identity` return them.
+        positions: from `test_position`.
         share: of the patients, or of the images of no known patient, in [0, 1).
     """
-    chosen = [_hash(identity) < share for identity in identities]
+    chosen = [position < share for position in positions]
     if chosen and all(chosen):
         log.warning("All images would fall into the test part: none is tested on. Are there more images or patients?")
         return [False] * len(chosen)
     if chosen and share > 0 and not any(chosen):
         log.warning("No image falls into the test part: none is tested on. Are there more images or patients?")
     return chosen
-
-
-def _hash(identity: bytes) -> float:
-    digest = hashlib.blake2b(identity, digest_size=8, key=_KEY).digest()
-    return int.from_bytes(digest, "big") / 2**64

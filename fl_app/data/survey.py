@@ -10,15 +10,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fl_app.data.decoding import UnreadableImageError, decode, read_header
+from fl_app.data.decoding import Picture
 from fl_app.data.entries import Entry, list_entries
 from fl_app.data.listing import find_images
-from fl_app.data.npz import check_labels, classes_and_channels, find_npz, read_arrays
+from fl_app.data.npz import check_labels, classes_and_channels, find_npz, is_sixteen_bit, own_pixels, read_labels
 from fl_app.data.parts import PARTS
+from fl_app.data.pool import Request, read_files
+from fl_app.data.unreadable import NoPixelsError, UnreadableImageError
 
 Layout = Literal["class folders", "table", "npz"]
 
-_FAINT = 16  # the brightness of 4,095: a 16-bit image that only uses 12 of its bits gets no brighter
+_FAINT = 16  # of 255: the brightness of 4,095 in 16 bits, beyond which an image with 12 bits does not get
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ class Survey:
         files_without_label: images that lie in the folder and that the table does not name.
         duplicates: groups of files that show the same pixels.
         contradictions: those of the groups whose files have different labels.
-        num_faint: 16-bit grey images of which no value reaches 4,096, so that they come out nearly black.
+        num_constant: images of one colour all over.
+        num_faint: other images no brighter than 16 of 255.
+        num_faint_deep: those of them that have 16 bits: some of their bits are not used.
+        num_without_image: DICOM files in class folders that are no images: reports, plans and the like.
+        num_windows_ignored: DICOM files that name a window that means nothing.
     """
 
     layout: Layout
@@ -55,7 +61,11 @@ class Survey:
     files_without_label: tuple[str, ...]
     duplicates: tuple[tuple[str, ...], ...]
     contradictions: tuple[tuple[str, ...], ...]
-    num_faint: int
+    num_constant: int = 0
+    num_faint: int = 0
+    num_faint_deep: int = 0
+    num_without_image: int = 0
+    num_windows_ignored: int = 0
 
     @property
     def num_images(self) -> int:
@@ -85,14 +95,19 @@ def survey(directory: Path, class_names: Sequence[str] = ()) -> Survey:
     listing = list_entries(directory, class_names)
     names = class_names or listing.class_names
     notes = _Notes(dict.fromkeys(names, 0))
-    for entry in listing.entries:
-        _look_at(entry, entry.path.relative_to(directory).as_posix(), notes)
+    there = [entry for entry in listing.entries if entry.path.exists()]
+    notes.missing = [_name(entry, directory) for entry in listing.entries if not entry.path.exists()]
+    for entry, found in zip(there, read_files([Request(entry.path) for entry in there]), strict=True):
+        if isinstance(found, NoPixelsError) and listing.layout == "class folders":
+            notes.num_without_image += 1
+        else:
+            notes.look_at(entry, _name(entry, directory), found)
     others: list[str] = []
     if listing.layout == "table":
         named = {entry.path for entry in listing.entries}
-        found, _ = find_images(directory) if listing.entries else ([], 0)
-        others = [path.relative_to(directory).as_posix() for path in found if path not in named]
-    return notes.finish(listing.layout, len(listing.entries), others)
+        images, _ = find_images(directory) if listing.entries else ([], 0)
+        others = [path.relative_to(directory).as_posix() for path in images if path not in named]
+    return notes.finish(listing.layout, len(listing.entries) - notes.num_without_image, others)
 
 
 @dataclass
@@ -107,15 +122,37 @@ class _Notes:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     same: dict[bytes, list[tuple[str, str]]] = field(default_factory=dict)
+    num_constant: int = 0
     num_faint: int = 0
+    num_faint_deep: int = 0
+    num_without_image: int = 0
+    num_windows_ignored: int = 0
 
-    def add(self, name: str, class_name: str, part: str, pixels: Tensor) -> None:
-        """Count the images of a file; `pixels`: [F, C, H, W] uint8."""
+    def look_at(self, entry: Entry, name: str, found: Picture | UnreadableImageError) -> None:
+        """Count what became of a file."""
+        if isinstance(found, UnreadableImageError):
+            self.unreadable.append((name, str(found)))
+            return
+        patient = entry.patient or found.header.patient
+        if patient:
+            self.patients.setdefault(patient, set()).add(entry.part)
+        self.num_windows_ignored += found.is_window_ignored
+        pixels = torch.from_numpy(found.pixels)
+        self.add(name, entry.class_name, entry.part, pixels, found.header.is_sixteen_bit)
+
+    def add(self, name: str, class_name: str, part: str, pixels: Tensor, is_deep: bool) -> None:
+        """Count the images of a file; `pixels`: [F, C, H, W] uint8; `is_deep`: it has 16 bits."""
         frames, num_channels, height, width = pixels.shape
         self.classes[class_name] += frames
         self.parts[part] += frames
         self.sizes[width, height] += frames
         self.channels[num_channels] += frames
+        for frame in pixels:
+            is_constant = bool((frame == frame[:, :1, :1]).all())
+            is_faint = not is_constant and int(frame.max()) <= _FAINT
+            self.num_constant += is_constant
+            self.num_faint += is_faint
+            self.num_faint_deep += is_faint and is_deep
         digest = hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes()).digest()
         self.same.setdefault(digest, []).append((name, class_name))
 
@@ -138,25 +175,16 @@ class _Notes:
             contradictions=tuple(
                 tuple(name for name, _ in group) for group in groups if len({label for _, label in group}) > 1
             ),
+            num_constant=self.num_constant,
             num_faint=self.num_faint,
+            num_faint_deep=self.num_faint_deep,
+            num_without_image=self.num_without_image,
+            num_windows_ignored=self.num_windows_ignored,
         )
 
 
-def _look_at(entry: Entry, name: str, notes: _Notes) -> None:
-    if not entry.path.is_file():
-        notes.missing.append(name)
-        return
-    try:
-        header = read_header(entry.path)
-        pixels = decode(entry.path, header.num_channels)
-    except UnreadableImageError as error:
-        notes.unreadable.append((name, str(error)))
-        return
-    patient = entry.patient or header.patient
-    if patient:
-        notes.patients.setdefault(patient, set()).add(entry.part)
-    notes.num_faint += header.is_sixteen_bit and int(pixels.max()) <= _FAINT
-    notes.add(name, entry.class_name, entry.part, pixels)
+def _name(entry: Entry, directory: Path) -> str:
+    return entry.path.relative_to(directory).as_posix()
 
 
 def _survey_npz(path: Path, class_names: Sequence[str]) -> Survey:
@@ -165,10 +193,9 @@ def _survey_npz(path: Path, class_names: Sequence[str]) -> Survey:
     notes = _Notes(dict.fromkeys(names, 0))
     num_images = 0
     for part in PARTS:
-        pixels, labels = read_arrays(path, part)
+        labels, is_deep = read_labels(path, part), is_sixteen_bit(path, part)
         check_labels(path, labels, len(names))
         num_images += len(labels)
-        for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-            shown = torch.from_numpy(image).reshape(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
-            notes.add(f"{part}/{number}", names[label], part, shown.contiguous())
+        for number, (image, label) in enumerate(zip(own_pixels(path, part), labels, strict=True)):
+            notes.add(f"{part}/{number}", names[label], part, image, is_deep)
     return notes.finish("npz", num_images, [])

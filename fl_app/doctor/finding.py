@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, is_fault
 
 Verdict = Literal["ready", "warning", "not ready", "not checked"]
 
@@ -36,7 +36,9 @@ def examine(name: str, check: Check) -> Finding:
         return check()
     except FlAppError as error:
         return Finding(name, "not ready", sentence(error.public))
-    except Exception as error:  # its text may hold names of files
+    except BaseException as error:  # its text may hold names of files
+        if not is_fault(error):
+            raise
         return Finding(name, "not ready", f"The check itself failed with {type(error).__name__}.")
 
 
@@ -48,7 +50,9 @@ def examine_next(checks: Checks) -> Finding | None:
         return None
     except FlAppError as error:
         return Finding("doctor", "not ready", sentence(error.public))
-    except Exception as error:  # as in `examine`
+    except BaseException as error:  # as in `examine`
+        if not is_fault(error):
+            raise
         return Finding("doctor", "not ready", f"The checks ended early with {type(error).__name__}.")
     return examine(name, check)
 

@@ -51,13 +51,15 @@ def check_channels(found: Survey, info: DatasetInfo | None) -> Finding:
 def check_unreadable(found: Survey, max_share: float) -> Finding:
     """Count the files that are missing or broken; `max_share`: the node option `max-unreadable-share`."""
     count = len(found.unreadable) + len(found.labels_without_file)
+    passed = plural(found.num_without_image, "DICOM file")
+    passed = f" {passed} without an image, such as reports, are passed over." if found.num_without_image else ""
     if count == 0:
-        return Finding("unreadable", "ready", "Every labelled file can be read.")
+        return Finding("unreadable", "ready", f"Every labelled file can be read.{passed}")
     text = f"{plural(count, 'file')} of {found.num_files:,} cannot be read or {_are(count)} missing"
     if found.unreadable_share > max_share:
-        limit = f"more than the {max_share:.1%} that 'max-unreadable-share' allows: mend or remove them"
-        return Finding("unreadable", "not ready", f"{text}, {limit}.")
-    return Finding("unreadable", "warning", f"{text}; a run passes over them.")
+        limit = f"more than the {max_share:.1%} that 'max-unreadable-share' allows: fix or remove them"
+        return Finding("unreadable", "not ready", f"{text}, {limit}.{passed}")
+    return Finding("unreadable", "warning", f"{text}; a run passes over them.{passed}")
 
 
 def check_labels(found: Survey) -> Finding:
@@ -97,11 +99,23 @@ def check_patients(found: Survey) -> Finding:
 
 
 def check_brightness(found: Survey) -> Finding:
-    """Count 16-bit images that come out nearly black."""
+    """Count images on which there is nothing to be seen."""
+    told = []
+    if found.num_constant:
+        told.append(f"{plural(found.num_constant, 'image')} of one colour all over: leave out what shows nothing.")
     if found.num_faint:
-        text = f"{plural(found.num_faint, '16-bit image')} without a value of 4,096 or more, and so nearly black"
-        return Finding("brightness", "warning", f"{text}: scale their values to 0..65,535.")
-    return Finding("brightness", "ready", "No 16-bit image is nearly black.")
+        told.append(
+            f"{plural(found.num_faint, 'image')} {_are(found.num_faint)} nearly black, no brighter than 16 of 255."
+        )
+    if found.num_faint_deep:
+        count = plural(found.num_faint_deep, "16-bit image")
+        told.append(f"{count} without a value of 4,096 or more among them: scale their values to 0..65,535.")
+    if found.num_windows_ignored:
+        count = plural(found.num_windows_ignored, "DICOM file")
+        told.append(f"{count} with a window that means nothing: shown from the smallest to the largest value.")
+    if told:
+        return Finding("brightness", "warning", " ".join(told))
+    return Finding("brightness", "ready", "No image is of one colour or nearly black.")
 
 
 def folder_checks(found: Survey, info: DatasetInfo | None, max_unreadable_share: float) -> Checks:

@@ -11,7 +11,7 @@ from fl_app.data.local import LocalData, load_local
 from fl_app.data.sources import dataset_info
 from fl_app.data.survey import Survey, survey
 from fl_app.doctor.finding import Finding, plural, sentence
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, is_fault
 from fl_app.permissions import check_task
 
 log = logging.getLogger(__name__)
@@ -129,5 +129,7 @@ def _or_reason(read: Callable[[], T]) -> T | str:
     except FlAppError as error:
         log.error("%s", error)
         return error.public
-    except Exception as error:  # its text may hold names of files
+    except BaseException as error:  # its text may hold names of files
+        if not is_fault(error):
+            raise
         return f"reading them failed with {type(error).__name__}"

@@ -106,8 +106,9 @@ def test_a_recipe_may_be_a_file_and_names_itself(app: Path, tmp_path: Path) -> N
         ("seed = ", "is not valid TOML"),
         (
             "diffusion.block-channels = [32, 64]",
-            "Option 'diffusion.block-channels' must be a number, true, false or text",
+            "Option 'diffusion.block-channels' must be comma-separated text, \"32,64\", got a list",
         ),
+        ("seed = 2025-01-01", "Option 'seed' must be a number, true, false or text, got a date"),
     ],
 )
 def test_a_broken_recipe_is_told_what_is_wrong(app: Path, tmp_path: Path, text: str, message: str) -> None:
@@ -115,6 +116,34 @@ def test_a_broken_recipe_is_told_what_is_wrong(app: Path, tmp_path: Path, text: 
     path.write_text(text)
     with pytest.raises(OptionError, match=message):
         read_recipe(str(path), app)
+
+
+def test_a_recipe_that_notepad_wrote_is_read(app: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[data]\r\nlimit = 10\r\n")
+    assert read_recipe(str(tmp_path / "mine.toml"), app) == {"recipe": "mine", "data.limit": 10}
+    (tmp_path / "wide.toml").write_text("seed = 1\n", encoding="utf-16")
+    with pytest.raises(OptionError, match="is not UTF-8 text"):
+        read_recipe(str(tmp_path / "wide.toml"), app)
+
+
+def test_a_list_of_a_setting_becomes_comma_separated_text(app: Path, tmp_path: Path) -> None:
+    settings = ['data.class-names=["a","b c"]', "diffusion.block-channels=[32, 64]"]
+    config = plan_run(app, None, settings, tmp_path, num_nodes=5).config
+    assert config.data.class_names == ("a", "b c") and config.diffusion.block_channels == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('data.class-names=["a,b"]', "no part of it may hold a comma"),
+        ("data.class-names=[[1]]", "comma-separated, got a list of something else"),
+        ("data.class-names=a;b", "class names are separated by commas and have no quotes, got 'a;b'"),
+        ("data.class-names=[a,b]", "class names are separated by commas and have no quotes, got '.a'"),
+    ],
+)
+def test_what_is_no_list_of_names_is_refused(app: Path, tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        plan_run(app, None, [setting], tmp_path, num_nodes=5)
 
 
 def test_an_unknown_recipe_is_told_the_known_ones(app: Path) -> None:

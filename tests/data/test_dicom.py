@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
@@ -14,10 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 from pydicom.sequence import Sequence
 
-from fl_app.data.decoding import Header, UnreadableImageError, decode, read_header
-from fl_app.data.dicom import window
-from fl_app.data.folder import read_image
+from fl_app.data.decoding import Header, decode, read_header
+from fl_app.data.dicom_values import window
+from fl_app.data.fitting import read_images
 from fl_app.data.images import DatasetInfo
+from fl_app.data.unreadable import UnreadableImageError
 from fl_app.errors import DataError
 from tests.data.dicoms import CANARY, dicom_file, write_dicom
 
@@ -25,7 +25,7 @@ CT = np.array([[0, 24, 1024], [1064, 1104, 4095]], dtype=np.int16)
 
 
 def shown(tmp_path: Path, pixels: Any, **tags: Any) -> Any:
-    return decode(write_dicom(tmp_path / "a.dcm", pixels, **tags), 1)[:, 0].tolist()
+    return decode(write_dicom(tmp_path / "a.dcm", pixels, **tags), 1).pixels[:, 0].tolist()
 
 
 def test_without_a_window_a_frame_reaches_from_its_smallest_to_its_largest_value(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_first_of_several_windows_is_taken(tmp_path: Path) -> None:
 def test_monochrome1_is_the_inverse_of_monochrome2(tmp_path: Path) -> None:
     write_dicom(tmp_path / "b.dcm", CT, PhotometricInterpretation="MONOCHROME1")
     plain, inverse = decode(write_dicom(tmp_path / "a.dcm", CT), 1), decode(tmp_path / "b.dcm", 1)
-    assert torch.equal(255 - plain, inverse)
+    assert np.array_equal(255 - plain.pixels, inverse.pixels)
 
 
 @settings(deadline=None)
@@ -73,12 +73,14 @@ def test_windows_are_those_of_pydicom(center: float, width: float, function: str
 @pytest.mark.parametrize(
     ("width", "function"), [(0.5, "LINEAR"), (0.0, "SIGMOID"), (-3.0, "LINEAR_EXACT"), (9.0, "ODD")]
 )
-def test_a_window_that_dicom_does_not_know_makes_the_file_unreadable(
-    tmp_path: Path, width: float, function: str
-) -> None:
+def test_a_window_that_dicom_does_not_know_is_none_and_counted(tmp_path: Path, width: float, function: str) -> None:
     path = write_dicom(tmp_path / "a.dcm", CT, WindowCenter=40, WindowWidth=width, VOILUTFunction=function)
-    with pytest.raises(UnreadableImageError, match="not readable as DICOM"):
-        decode(path, 1)
+    found = decode(path, 1)
+    plain = decode(write_dicom(tmp_path / "b.dcm", CT), 1)
+    assert found.is_window_ignored and not plain.is_window_ignored
+    assert np.array_equal(found.pixels, plain.pixels)
+    with pytest.raises(ValueError, match="window"):
+        window(np.zeros(1), 40, width, function)
 
 
 def test_a_window_of_width_1_is_a_threshold(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_a_lut_goes_before_a_window(tmp_path: Path) -> None:
 def test_each_frame_is_an_image(tmp_path: Path) -> None:
     frames = np.arange(24, dtype=np.uint8).reshape(3, 2, 4)
     path = write_dicom(tmp_path / "a.dcm", frames, WindowCenter=128, WindowWidth=256)
-    assert decode(path, 1)[:, 0].tolist() == frames.tolist()
+    assert decode(path, 1).pixels[:, 0].tolist() == frames.tolist()
     assert read_header(path) == Header(4, 2, 1, 3, CANARY)
 
 
@@ -125,7 +127,7 @@ def test_enhanced_files_say_per_frame_how_it_is_shown(tmp_path: Path) -> None:
 def test_colour_files_become_rgb(tmp_path: Path) -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     path = write_dicom(tmp_path / "a.dcm", pixels)
-    assert decode(path, 3)[0].permute(1, 2, 0).tolist() == pixels.tolist()
+    assert decode(path, 3).pixels[0].transpose(1, 2, 0).tolist() == pixels.tolist()
     assert read_header(path).num_channels == 3
 
 
@@ -138,19 +140,19 @@ def of_pydicom(name: str) -> Path:
 
 @pytest.mark.parametrize("how", ["RLE", "jp2klossless", "jpeg_ls_lossless"])
 def test_compressed_files_give_the_same_bytes_as_plain_ones(how: str) -> None:
-    plain = decode(of_pydicom("MR_small.dcm"), 1)
+    plain = decode(of_pydicom("MR_small.dcm"), 1).pixels
     assert plain.shape == (1, 1, 64, 64) and int(plain.max()) == 255
-    assert torch.equal(plain, decode(of_pydicom(f"MR_small_{how}.dcm"), 1))
+    assert np.array_equal(plain, decode(of_pydicom(f"MR_small_{how}.dcm"), 1).pixels)
 
 
 def test_jpeg_of_12_bits_and_in_colour_is_read() -> None:
-    assert decode(of_pydicom("JPGExtended.dcm"), 1).shape == (1, 1, 1024, 256)
-    corner = decode(of_pydicom("SC_rgb_jpeg_dcmtk.dcm"), 3)[0, :, 0, 0].tolist()
+    assert decode(of_pydicom("JPGExtended.dcm"), 1).pixels.shape == (1, 1, 1024, 256)
+    corner = decode(of_pydicom("SC_rgb_jpeg_dcmtk.dcm"), 3).pixels[0, :, 0, 0].tolist()
     assert corner[0] > 240 and max(corner[1:]) < 15  # red
 
 
 def test_a_file_without_a_suffix_is_known_by_its_first_bytes(tmp_path: Path) -> None:
-    assert decode(write_dicom(tmp_path / "IM000001", CT), 1).shape == (1, 1, 2, 3)
+    assert decode(write_dicom(tmp_path / "IM000001", CT), 1).pixels.shape == (1, 1, 2, 3)
 
 
 @pytest.mark.parametrize("tag", ["Rows", "PhotometricInterpretation", "PixelData"])
@@ -175,7 +177,7 @@ def test_damage_gives_an_image_or_our_error_and_no_other(
         images = decode(path, 1)
     except UnreadableImageError:
         return
-    assert images.dtype == torch.uint8
+    assert images.pixels.dtype == np.uint8
 
 
 def test_without_the_extra_the_error_names_it_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,15 +193,22 @@ def test_without_the_extra_the_error_names_it_and_no_file(tmp_path: Path, monkey
 def test_predicting_takes_a_frame_and_several_only_where_it_may_convert(tmp_path: Path) -> None:
     expected = DatasetInfo(("a",), 1, 4)
     one, two = np.zeros((4, 4), dtype=np.uint8), np.zeros((2, 4, 4), dtype=np.uint8)
-    assert read_image(write_dicom(tmp_path / "a.dcm", one), expected, may_convert=False).shape == (1, 1, 4, 4)
+    write_dicom(tmp_path / "a.dcm", one), write_dicom(tmp_path / "b.dcm", two)
+
+    def shape(name: str, may_convert: bool) -> tuple[int, ...]:
+        (found,) = read_images([tmp_path / name], expected, may_convert=may_convert)
+        assert not isinstance(found, UnreadableImageError)
+        return tuple(found.shape)
+
+    assert shape("a.dcm", False) == (1, 1, 4, 4)
     with pytest.raises(DataError, match="holds 2 frames"):
-        read_image(write_dicom(tmp_path / "b.dcm", two), expected, may_convert=False)
-    assert read_image(tmp_path / "b.dcm", expected, may_convert=True).shape == (2, 1, 4, 4)
+        shape("b.dcm", False)
+    assert shape("b.dcm", True) == (2, 1, 4, 4)
 
 
 def test_padding_does_not_count_for_the_smallest_and_the_largest_value(tmp_path: Path) -> None:
     values = np.array([[-2000, 0], [50, 100]], dtype=np.int16)
     plain = write_dicom(tmp_path / "a.dcm", values[1:])
     padded = write_dicom(tmp_path / "b.dcm", values, PixelPaddingValue=-2000)
-    assert decode(padded, 1).tolist() == [[[[0, 0], [128, 255]]]]
-    assert decode(plain, 1).tolist() == [[[[0, 255]]]]
+    assert decode(padded, 1).pixels.tolist() == [[[[0, 0], [128, 255]]]]
+    assert decode(plain, 1).pixels.tolist() == [[[[0, 255]]]]

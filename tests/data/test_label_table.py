@@ -42,6 +42,9 @@ def test_a_line_gives_file_label_patient_and_part(tmp_path: Path) -> None:
         "\ufefffile,label\na.png,x",
         "file;label\na.png;x\n",
         "file\tlabel\na.png\tx\n",
+        "sep=;\r\nfile;label\r\na.png;x\r\n",
+        '\ufeff"sep=,"\nfile,label\na.png,x\n',
+        "SEP=|\nfile|label\na.png|x\n",
         "File, Label\n a.png , x \n\n,\n",
         '"file","label"\n"a.png","x"\n',
         "file,label,age,sex\na.png,x,44,f\n",
@@ -50,6 +53,11 @@ def test_a_line_gives_file_label_patient_and_part(tmp_path: Path) -> None:
 def test_tables_as_spreadsheets_write_them_are_understood(tmp_path: Path, content: str) -> None:
     (row,) = read_table(table(tmp_path, content))
     assert (row.path, row.label, row.patient, row.part) == (tmp_path / "a.png", "x", "", "train")
+
+
+def test_a_line_that_names_the_separator_is_counted_as_a_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 3 has no label"):
+        read_table(table(tmp_path, "sep=;\nfile;label\na.png;\n"))
 
 
 def test_a_backslash_separates_folders_as_on_windows(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
 """A folder with an npz in MedMNIST's form, and every way in which one can be wrong."""
 
+import os
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 
+from fl_app.data import npz
 from fl_app.data.folder import info, read_parts
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import DataError
@@ -121,3 +126,46 @@ def test_classes_are_numbers_up_to_the_largest_of_any_part(tmp_path: Path) -> No
         "data.image-size": 4,
     }
     assert info(run_config(options).data) == DatasetInfo(("0", "1", "2"), 1, 4)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [">u2", "<u2", "u1"])
+def test_every_order_of_bytes_and_of_axes_is_read(tmp_path: Path, order: Any, kind: str) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3))
+    stored = np.asarray(values * (257 if kind[-1] == "2" else 1), dtype=kind, order=order)
+    found = read_parts(write(tmp_path, train_images=stored), DatasetInfo(("a", "b", "c"), 3, 4), ["train"])
+    assert found.parts["train"].images.permute(0, 2, 3, 1).tolist() == values.tolist()
+
+
+def test_large_arrays_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_parts(write(tmp_path), GREY, ["train"]).parts["train"]
+    for piece in (1, 16, 40):
+        monkeypatch.setattr(npz, "_PIECE", piece)
+        assert torch.equal(read_parts(tmp_path, GREY, ["train"]).parts["train"].images, whole.images)
+
+
+def test_an_npz_that_unpacks_to_a_thousand_times_its_size_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(npz, "_LARGE", 2**20)
+    images = np.zeros((2**21 // 16, 4, 4), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "d.npz", **arrays(train_images=images, train_labels=np.zeros(len(images), int)))
+    monkeypatch.setattr(npz, "_read", None)
+    assert "times its size in the file. Expected at most 100 times" in refusal(tmp_path)
+
+
+def test_an_array_that_says_it_is_larger_than_it_is_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = BytesIO()
+    npy.write_array(buffer, arrays()["train_images"])
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as file:
+        file.writestr("train_images.npy", buffer.getvalue().replace(b"(3, 4, 4)", b"(9, 9, 9)"))
+        file.writestr("train_labels.npy", b"")
+    monkeypatch.setattr(npz, "_read", None)
+    assert "more than there is room for" in refusal(tmp_path)
+
+
+def test_a_pipe_is_no_npz_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "images.npz")
+    assert "it is no regular file" in refusal(tmp_path)

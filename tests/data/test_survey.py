@@ -1,10 +1,14 @@
 """What a hospital learns of its own folder."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from fl_app.data.survey import Survey, survey
 from fl_app.errors import DataError
@@ -30,7 +34,7 @@ def test_class_folders_are_counted_by_class_size_and_channels(tmp_path: Path) ->
         files_without_label=(),
         duplicates=(),
         contradictions=(),
-        num_faint=0,
+        num_constant=1,
     )
     assert (found.num_images, found.unreadable_share) == (3, 0.0)
 
@@ -71,11 +75,42 @@ def test_a_patient_of_dicom_files_on_two_sides_is_counted(tmp_path: Path) -> Non
     assert found.part_counts == {"train": 2, "validation": 2, "test": 2} and found.num_files == 3
 
 
+def shades(largest: int, depth: type = np.uint16) -> NDArray[Any]:
+    return np.array([[0, largest], [largest // 2, 0]], dtype=depth)
+
+
 def test_16_bit_images_that_use_12_bits_only_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for value in (3_900, 60_000):
-        Image.fromarray(np.full((2, 2), value, dtype=np.uint16)).save(tmp_path / "a" / f"{value}.png")
-    assert survey(tmp_path).num_faint == 1
+        Image.fromarray(shades(value)).save(tmp_path / "a" / f"{value}.png")
+    found = survey(tmp_path)
+    assert (found.num_faint, found.num_faint_deep, found.num_constant) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_constant_and_nearly_black_images_are_counted_in_an_npz_too(tmp_path: Path, depth: type) -> None:
+    faint = 16 if depth == np.uint8 else 3_900
+    images = np.stack([shades(faint, depth), shades(200 * faint // 16, depth), np.full((2, 2), 255, dtype=depth)])
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=[0, 1, 0])
+    found = survey(tmp_path)
+    assert (found.num_constant, found.num_faint, found.num_faint_deep) == (1, 1, int(depth == np.uint16))
+
+
+def test_a_picture_that_its_own_window_makes_white_is_counted(tmp_path: Path) -> None:
+    pixels = np.arange(8, dtype=np.uint16).reshape(2, 4)
+    write_dicom(tmp_path / "a" / "b.dcm", pixels, WindowCenter=-500, WindowWidth=2)
+    write_dicom(tmp_path / "a" / "c.dcm", pixels, WindowCenter=4, WindowWidth=0)
+    found = survey(tmp_path)
+    assert (found.num_constant, found.num_windows_ignored) == (1, 1)
+
+
+def test_reports_in_class_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2})
+    report = get_testdata_file("reportsi.dcm", download=False)
+    assert isinstance(report, str)
+    shutil.copy(report, tmp_path / "a" / "report.dcm")
+    found = survey(tmp_path)
+    assert (found.num_files, found.num_without_image, found.unreadable) == (2, 1, ())
 
 
 def test_an_npz_is_surveyed_by_its_arrays(tmp_path: Path) -> None:

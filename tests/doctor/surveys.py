@@ -19,7 +19,6 @@ _SOUND = Survey(
     files_without_label=(),
     duplicates=(),
     contradictions=(),
-    num_faint=0,
 )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fl_app.doctor.finding import Finding, Verdict, examine, exit_status, plural
+from fl_app.doctor.finding import Checks, Finding, Verdict, examine, examine_next, exit_status, plural
 from fl_app.errors import DataError
 
 
@@ -25,6 +25,31 @@ def test_a_check_that_fails_is_a_finding_without_its_text() -> None:
 
     finding = examine("images", fail)
     assert finding == Finding("images", "not ready", "The check itself failed with PermissionError.")
+
+
+class PanicException(BaseException):
+    """What PyO3 raises where Rust panics."""
+
+
+PanicException.__module__ = "pyo3_runtime"
+
+
+def test_a_panic_of_a_rust_extension_is_a_finding_and_a_wish_to_stop_is_none() -> None:
+    def panic() -> Finding:
+        raise PanicException("/data/patient-7.png")
+
+    def stop() -> Finding:
+        raise KeyboardInterrupt
+
+    def panic_between() -> Checks:
+        yield from ()
+        raise PanicException("/data/patient-7.png")
+
+    assert examine("images", panic) == Finding("images", "not ready", "The check itself failed with PanicException.")
+    found = examine_next(panic_between())
+    assert found is not None and found.verdict == "not ready" and "patient" not in found.text
+    with pytest.raises(KeyboardInterrupt):
+        examine("images", stop)
 
 
 def test_of_an_error_on_purpose_only_the_public_text_is_told() -> None:

@@ -33,7 +33,10 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
         ({"sizes": {(16, 16): 3, (64, 32): 7}}, "sizes", "warning", "3 images will be enlarged"),
         ({"sizes": {(64, 48): 1}}, "sizes", "ready", "1 image will be stretched"),
         ({"channels": {1: 4, 3: 6}}, "channels", "warning", "grey 4, RGB 6. The run takes grey images: 6 images"),
-        ({"num_faint": 2}, "brightness", "warning", "2 16-bit images"),
+        ({"num_constant": 2}, "brightness", "warning", "2 images of one colour all over"),
+        ({"num_faint": 2}, "brightness", "warning", "2 images are nearly black"),
+        ({"num_faint": 2, "num_faint_deep": 1}, "brightness", "warning", "1 16-bit image without a value of 4,096"),
+        ({"num_windows_ignored": 3}, "brightness", "warning", "3 DICOM files with a window that means nothing"),
         ({"unreadable": ((SECRET, "broken"),)}, "unreadable", "warning", "1 file of 10 cannot be read or is missing"),
         ({"labels_without_file": (SECRET,) * 3}, "unreadable", "not ready", "3 files of 10"),
         ({"labels_without_file": (SECRET,)}, "labels", "warning", "1 x label without a file"),
@@ -65,3 +68,9 @@ def test_only_the_most_frequent_sizes_are_listed() -> None:
 
 def test_without_a_run_the_folder_is_described_all_the_same() -> None:
     assert {finding.verdict for finding in look(sound(), None).values()} == {"ready"}
+
+
+def test_reports_that_are_passed_over_are_told_and_no_flaw() -> None:
+    finding = look(sound(num_without_image=2))["unreadable"]
+    assert finding.verdict == "ready"
+    assert "2 DICOM files without an image, such as reports, are passed over." in finding.text

@@ -1,0 +1,173 @@
+"""How the stored values of a DICOM file become grey levels: lookup tables, windows, padding.
+
+What a header says of a table or of padding is often wrong in files of real scanners; where the data say otherwise, the
+data count.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Values = NDArray[np.float64]
+
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_LEAST_BITS = 8  # of an entry of a VOI LUT, by PS3.3 C.11.2.1.1
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that DICOM knows: see `window`."""
+
+    center: float
+    width: float
+    function: str
+
+    def show(self, values: Values) -> Values:
+        """Map rescaled values to [0, 1]."""
+        return window(values, self.center, self.width, self.function)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A lookup table.
+
+    Attributes:
+        first: the value that the first entry belongs to; smaller values get the first entry, too.
+        entries: [N] int64, not negative.
+    """
+
+    first: int
+    entries: NDArray[np.int64]
+
+    def look_up(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the entry of each value, rounded; of the same shape."""
+        places = np.clip(np.rint(values).astype(np.int64) - self.first, 0, len(self.entries) - 1)
+        return np.asarray(self.entries[places])
+
+    def show(self, values: Values) -> Values:
+        """Map rescaled values to [0, 1], 1 being the largest number of as many bits as the entries need.
+
+        The number of bits in the descriptor is not believed: many tables say 16 and hold 12 (Enet4/dicom-rs#825).
+        """
+        num_bits = max(int(self.entries.max()).bit_length(), _LEAST_BITS)
+        return np.asarray(self.look_up(values) / (2**num_bits - 1))
+
+
+def window(values: Values, center: float, width: float, function: str) -> Values:
+    """Map values to [0, 1] as DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3 define it.
+
+    Args:
+        values: of any shape, rescaled.
+        center: of the window.
+        width: of the window, at least 1 for LINEAR, more than 0 else.
+        function: LINEAR, LINEAR_EXACT or SIGMOID.
+
+    Raises:
+        ValueError: the width or the function is none that DICOM knows.
+    """
+    if function not in _FUNCTIONS:
+        raise ValueError("window function")
+    least = 1 if function == "LINEAR" else math.ulp(0)
+    if not (math.isfinite(center) and least <= width < math.inf):
+        raise ValueError("window width")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - center) / width + 0.5, 0, 1)
+    if width == 1:
+        return np.where(values > center - 0.5, 1.0, 0.0)
+    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+def read_window(settings: "Dataset") -> Window | None:
+    """Return the first window of a file or a functional group; None if it names none.
+
+    Raises:
+        ValueError: it names one that means nothing.
+    """
+    center, width = (first_number(settings, name) for name in ("WindowCenter", "WindowWidth"))
+    if center is None or width is None:
+        return None
+    found = Window(center, width, str(settings.get("VOILUTFunction") or "LINEAR").strip().upper())
+    found.show(np.zeros(1))
+    return found
+
+
+def read_lookup(item: "Dataset", is_signed: bool, is_little_endian: bool) -> Lookup:
+    """Read the item of a modality or VOI LUT sequence.
+
+    Args:
+        item: with LUTDescriptor and LUTData.
+        is_signed: the values to be looked up may be negative.
+        is_little_endian: the byte order of the file.
+
+    Raises:
+        ValueError: it holds no table, or fewer entries than it says.
+    """
+    try:
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        data = item.LUTData
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError("lookup table") from None
+    return make_lookup(count, first, bits, data, is_signed, is_little_endian)
+
+
+def make_lookup(count: int, first: int, bits: int, data: Any, is_signed: bool, is_little_endian: bool) -> Lookup:
+    """Build a table from the three numbers of a descriptor and its data, bytes or a list of 16-bit words.
+
+    Raises:
+        ValueError: it holds fewer entries than `count`.
+    """
+    count = count % 0x10000 or 0x10000  # 0 stands for 65,536, which 16 bits cannot hold
+    if first >= 0x8000 and is_signed:  # written as an unsigned number
+        first -= 0x10000
+    if isinstance(data, bytes | bytearray | memoryview):
+        raw = bytes(data)
+    else:
+        words = [data] if isinstance(data, int) else list(data or [])
+        raw = (np.array(words, dtype=np.int64) & 0xFFFF).astype("<u2").tobytes()
+        is_little_endian = True
+    if len(raw) >= 2 * count:
+        entries = np.frombuffer(raw, "<u2" if is_little_endian else ">u2", count)
+    elif bits <= 8 and len(raw) >= count:  # two entries a word
+        entries = np.frombuffer(raw, np.uint8, count)
+    else:
+        raise ValueError("lookup table")
+    return Lookup(first, entries.astype(np.int64))
+
+
+def padding(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell of each stored value whether it only fills the frame up (DICOM PS3.3 C.7.5.1.1.2).
+
+    The sign of the padding value is not believed, as it is often written as the wrong type: -2000 as 63536.
+    """
+    value = first_number(file, "PixelPaddingValue")
+    limit = first_number(file, "PixelPaddingRangeLimit")
+    limit = value if limit is None else limit
+    if value is None or limit is None or not math.isfinite(value + limit):
+        return np.zeros(stored.shape, dtype=np.bool_)
+    span = 2 ** int(file.BitsAllocated)
+    ends = [int(end) % span for end in (value, limit)]
+    if stored.dtype.kind == "i":
+        ends = [end - span if end >= span // 2 else end for end in ends]
+    low, high = sorted(ends)
+    return np.asarray((stored >= low) & (stored <= high))
+
+
+def first_number(file: "Dataset", name: str) -> float | None:
+    """Return a number, the first one if there are several; None if there is none, NaN for what is no number."""
+    try:
+        value = file.get(name)
+        if value is None or value == "":
+            return None
+        if isinstance(value, str | int | float):
+            return float(value)
+        return float(value[0]) if len(value) else None
+    except Exception:  # pydicom converts when asked; a decimal comma is no number
+        return math.nan
