@@ -23,7 +23,7 @@ from fl_app.cli.signals import ignore_signals
 from fl_app.errors import FlAppError
 
 _START_SECONDS = 120.0  # a busy machine needs most of it to import Flower
-_LONGEST_TEMP = 40  # Ray's sockets lie below and may have 107 characters
+_LONGEST_TEMP = 23  # Ray's sockets lie 84 characters deeper, and may have 107
 _ENCLOSE = [sys.executable, "-I", "-S", enclosure.__file__]
 _USE_LOOPBACK = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
 
@@ -108,8 +108,7 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
     Raises:
         FlAppError: if the SuperLink does not start.
     """
-    short_enough = len(tempfile.gettempdir()) <= _LONGEST_TEMP
-    home = Path(tempfile.mkdtemp(prefix="fl-app-", dir=None if short_enough else "/tmp"))
+    home = choose_home()
     token = secrets.token_hex(16)
     guard = start_guard(token, home)
     try:
@@ -127,6 +126,12 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
         end_processes(token)
         shutil.rmtree(home, ignore_errors=True)
         guard.communicate()
+
+
+def choose_home() -> Path:
+    """Make a private folder whose name is short enough for Ray's sockets."""
+    short_enough = len(tempfile.gettempdir()) <= _LONGEST_TEMP
+    return Path(tempfile.mkdtemp(prefix="fl-app-", dir=None if short_enough else "/tmp"))
 
 
 def can_enclose() -> bool:

@@ -12,6 +12,7 @@ from fl_app.cli.app import app
 from fl_app.cli.outcome import Outcome
 from fl_app.cli.run import write_end
 from fl_app.cli.signals import Interrupted
+from fl_app.cli.simulation import choose_home
 from fl_app.errors import FlAppError
 
 
@@ -54,3 +55,20 @@ def test_a_run_that_has_ended_keeps_its_own_reason(tmp_path: Path, state: str) -
     (tmp_path / "status.json").write_text(json.dumps({"state": state, "reason": "its own"}))
     write_end(tmp_path, "stopped")
     assert json.loads((tmp_path / "status.json").read_text())["reason"] == "its own"
+
+
+@pytest.mark.parametrize("length", [5, 23, 24, 40, 80])
+def test_rays_sockets_have_names_that_the_system_takes_wherever_temporary_files_lie(
+    tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Path("/tmp") / ("a" * (length - 5))
+    place.mkdir(exist_ok=True)
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    home = choose_home()
+    try:
+        socket = home / "ray" / "session_2026-11-26_03-09-12_972587_4194304" / "sockets" / "plasma_store"
+        assert len(str(socket)) <= 107
+    finally:
+        home.rmdir()
+        if length > 5:
+            place.rmdir()
