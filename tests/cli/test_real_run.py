@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -52,9 +52,9 @@ class Ended:
     errors: str
     folder: Path
     survivors: list[list[str]]
-    sockets: list[tuple[int, str, str, int]]
-    visitor: str
-    is_reached: list[bool]
+    sockets: Sequence[tuple[int, str, str, int]] = ()
+    visitor: str = ""
+    is_reached: Sequence[bool] = ()
 
 
 def start(behaviour: str, tmp: Path, mark: str) -> subprocess.Popen[str]:
@@ -143,9 +143,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]
         for behaviour, process in running.items():
             output, errors = process.communicate(timeout=_SECONDS)
             survivors = find_marked(mark + behaviour)
-            run = (tmp / "runs" / behaviour, survivors)
-            seen = (sockets, visitor, is_reached) if behaviour == "wait" else ([], "", [])
-            results[behaviour] = Ended(process.returncode, output, errors, *run, *seen)
+            results[behaviour] = Ended(process.returncode, output, errors, tmp / "runs" / behaviour, survivors)
+        results["wait"] = replace(results["wait"], sockets=sockets, visitor=visitor, is_reached=is_reached)
         yield results
 
 
