@@ -78,19 +78,23 @@ def look_at(folder: Path, now: float) -> Overview:
         is_alive=is_alive,
         sites=_sites(status or {}, rounds),
         num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
-        problems=_problems(folder, status, progress, is_alive),
+        problems=_problems(folder, status, progress, is_alive, reader.num_damaged),
         flower_runs=tuple(str(one) for one in _options(folder).get("flower-runs") or ()),
         images=_options(folder).get("nodes") or {},
     )
 
 
-def _problems(folder: Path, status: Record | None, progress: Progress, is_alive: bool | None) -> list[str]:
+def _problems(
+    folder: Path, status: Record | None, progress: Progress, is_alive: bool | None, num_damaged: int
+) -> list[str]:
     problems = []
     if not (folder / "run.json").is_file():
         problems.append("run.json is missing: this run cannot be resumed")
     if status is None:
         exists = (folder / "status.json").is_file()
         problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
+    if num_damaged:
+        problems.append(f"{num_damaged} lines of metrics.jsonl are damaged: the figures of these rounds are lost")
     if is_alive is False and status is not None and progress.state not in _ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
     return problems

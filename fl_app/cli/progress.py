@@ -8,6 +8,16 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+_NUMBER = (int, float)
+_STATUS: Mapping[str, type | tuple[type, ...]] = {
+    "state": str, "reason": str, "task": str, "round": int, "num-rounds": int, "asked": list, "replied": list,
+    "failed": dict, "nodes": dict, "updated": _NUMBER, "gallery": str,
+}  # fmt: skip
+_ROUND: Mapping[str, type | tuple[type, ...]] = {
+    "task": str, "round": int, "outcome": str, "nodes": dict, "train-loss": _NUMBER, "validation-loss": _NUMBER,
+    "images-per-second": _NUMBER, "seconds": _NUMBER,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -46,6 +56,9 @@ class RunFolder:
         folder: the run folder; None to take the folder below `output` that shows life first.
         output: where run folders are made.
         since: unix seconds at which this attempt started.
+
+    Attributes:
+        num_damaged: lines of metrics.jsonl that cannot be read.
     """
 
     def __init__(self, folder: Path | None, output: Path, since: float) -> None:
@@ -54,6 +67,7 @@ class RunFolder:
         self._since = since
         self._offset = 0
         self._rounds: list[Record] = []
+        self.num_damaged = 0
 
     @property
     def folder(self) -> Path | None:
@@ -64,11 +78,11 @@ class RunFolder:
         return self._folder if self._folder and self._folder.is_dir() else None
 
     def read_status(self) -> Record | None:
-        """Read status.json; None if this attempt has not written it yet."""
+        """Read status.json; None if it is damaged, or if this attempt has not written it yet."""
         path = self.folder / "status.json" if self.folder else None
         if path is None or not self._is_fresh(path):
             return None
-        return _read_object(path.read_text(encoding="utf-8"))
+        return _read_object(path.read_bytes(), _STATUS)
 
     def read_rounds(self) -> Sequence[Record]:
         """Return all finished rounds; reads what was added to metrics.jsonl since the last call."""
@@ -76,13 +90,14 @@ class RunFolder:
         if path is None or not path.is_file():
             return self._rounds
         if path.stat().st_size < self._offset:  # cut back to the checkpoint from which the run goes on
-            self._offset, self._rounds = 0, []
+            self._offset, self._rounds, self.num_damaged = 0, [], 0
         with path.open("rb") as file:
             file.seek(self._offset)
             complete, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(complete) + len(newline)
-        records = (_read_object(line.decode("utf-8", errors="replace")) for line in complete.splitlines())
+        records = [_read_object(line, _ROUND) for line in complete.split(b"\n") if line]
         self._rounds = [*self._rounds, *(record for record in records if record is not None)]
+        self.num_damaged += records.count(None)
         return self._rounds
 
     def _is_fresh(self, path: Path) -> bool:
@@ -127,9 +142,15 @@ def estimate_seconds(rounds: Sequence[Record], num_rounds: int) -> float | None:
     return max(num_rounds - last, 0) * sum(times) / len(times)
 
 
-def _read_object(text: str) -> Record | None:
+def _read_object(text: bytes, types: Mapping[str, type | tuple[type, ...]]) -> Record | None:
+    """Read a JSON object; None if it is damaged. Every field may be missing or null."""
     try:
         value = json.loads(text)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    known = [(value[name], kind) for name, kind in types.items() if value.get(name) is not None]
+    nodes = (value.get("nodes") or {}) if isinstance(value.get("nodes"), dict | None) else {}
+    known += [(node, dict) for node in nodes.values()]
+    return value if all(isinstance(field, kind) for field, kind in known) else None

@@ -17,7 +17,7 @@ from fl_app.cli.progress import Progress, RunFolder, summarise
 from fl_app.cli.signals import Interrupted
 from fl_app.cli.simulation import Simulation, read_tail, simulate
 from fl_app.cli.view import View, format_time, open_view
-from fl_app.errors import OptionError
+from fl_app.errors import FlAppError, OptionError, RunFolderError
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 _GPU_SHARE = 0.2
@@ -51,10 +51,13 @@ def run(
         typer.echo(f"run folder: {plan.folder}")
     try:
         outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
-    except Interrupted:
-        write_stopped(folder.folder)
-        _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app, gpu_share)
+    except BaseException as error:  # Ctrl-C; or `| head` reads no more, which rich turns into SystemExit
+        write_end(folder.folder, "stopped; it can be resumed")
+        if not isinstance(error, FlAppError):
+            _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app, gpu_share)
         raise
+    if outcome.state == "failed":
+        write_end(folder.folder, f"{outcome.reason}; it can be resumed")
     report(outcome, log, time.time() - begun)
     raise typer.Exit(outcome.exit_status)
 
@@ -138,15 +141,18 @@ def keep_log(log: Path, folder: Path | None) -> None:
         typer.secho(f"The log cannot be kept in {folder / 'flower.log'}: {error.strerror}.", fg="red", err=True)
 
 
-def write_stopped(folder: Path | None) -> None:
-    """Write into status.json that the run was stopped: the server that keeps it is gone."""
+def write_end(folder: Path | None, reason: str) -> None:
+    """Write into status.json why the run ended, if the server was not there to do it any more."""
     if folder is not None and (folder / "status.json").is_file():
         from fl_app.artifacts import RunFolder, read_status
         from fl_app.writing import write_json
 
         status = read_status(RunFolder(folder))
         if status.get("state") not in ("completed", "degraded", "failed"):
-            write_json(folder / "status.json", {**status, "state": "failed", "reason": "stopped; it can be resumed"})
+            try:
+                write_json(folder / "status.json", {**status, "state": "failed", "reason": reason})
+            except RunFolderError as error:
+                typer.secho(str(error), fg="red", err=True)
 
 
 def _say_how_to_resume(

@@ -17,12 +17,21 @@ from pathlib import Path
 
 import psutil
 
+from fl_app.cli import enclosure
 from fl_app.cli.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
 from fl_app.cli.signals import ignore_signals
 from fl_app.errors import FlAppError
 
 _START_SECONDS = 120.0  # a busy machine needs most of it to import Flower
-_LONGEST_TEMP = 40  # Ray's sockets lie below and may have 107 characters
+_LONGEST_TEMP = 23  # Ray's sockets lie 84 characters deeper, and may have 107
+_ENCLOSE = [sys.executable, "-I", "-S", enclosure.__file__]
+_USE_LOOPBACK = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
+
+_ENCLOSED = "fl-app: the run has a network of its own; other users of this machine do not reach its ports."
+_OPEN = (
+    "fl-app: this system gives the run no network of its own. Any user of this machine can submit an app to the run's "
+    "SuperLink, which executes it as you: use a machine whose users you trust."
+)
 
 _CONNECTION = """[superlink]
 default = "simulation"
@@ -52,12 +61,14 @@ class Simulation:
     Attributes:
         home: private folder, removed at the end.
         environment: of every process of the run.
+        network: what a command must begin with to reach the SuperLink; empty if the run has no network of its own.
         superlink: the SuperLink.
         flower_run: `flwr run --stream`.
     """
 
     home: Path
     environment: dict[str, str]
+    network: list[str]
     superlink: subprocess.Popen[bytes]
     flower_run: subprocess.Popen[bytes]
 
@@ -75,7 +86,7 @@ class Simulation:
         started = re.search(r"started run (\d+)", read_tail(self.log, num_lines=None))
         if started is None:
             return FlowerStatus("not started", "")
-        command = [_program("flwr"), "ls", "--run-id", started[1], "--format", "json"]
+        command = [*self.network, _program("flwr"), "ls", "--run-id", started[1], "--format", "json"]
         answer = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         try:
             run = json.loads(answer.stdout)["runs"][0]
@@ -97,15 +108,19 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
     Raises:
         FlAppError: if the SuperLink does not start.
     """
-    short_enough = len(tempfile.gettempdir()) <= _LONGEST_TEMP
-    home = Path(tempfile.mkdtemp(prefix="fl-app-", dir=None if short_enough else "/tmp"))
+    home = choose_home()
     token = secrets.token_hex(16)
     guard = start_guard(token, home)
     try:
         environment = make_environment(home, token)
-        superlink = _start_superlink(home, environment)
+        (home / "ray-token").write_text(secrets.token_hex(32), encoding="utf-8")
         (home / "run.toml").write_text(run_config, encoding="utf-8")
-        yield Simulation(home, environment, superlink, _start_run(home, environment, app, num_nodes, gpu_share))
+        is_enclosed = can_enclose()
+        (home / "run.log").write_text(f"{_ENCLOSED if is_enclosed else _OPEN}\n", encoding="utf-8")
+        superlink = _start_superlink(home, environment, is_enclosed)
+        network = [*_ENCLOSE, str(superlink.pid)] if is_enclosed else []
+        flower_run = _start_run(home, environment, network, app, num_nodes, gpu_share)
+        yield Simulation(home, environment, network, superlink, flower_run)
     finally:
         ignore_signals()
         end_processes(token)
@@ -113,10 +128,26 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
         guard.communicate()
 
 
+def choose_home() -> Path:
+    """Make a private folder whose name is short enough for Ray's sockets."""
+    short_enough = len(tempfile.gettempdir()) <= _LONGEST_TEMP
+    return Path(tempfile.mkdtemp(prefix="fl-app-", dir=None if short_enough else "/tmp"))
+
+
+def can_enclose() -> bool:
+    """Tell whether this system gives a run a network of its own: Linux does, unless it was told not to."""
+    command = [*_ENCLOSE, "new", sys.executable, "-I", "-S", "-c", _USE_LOOPBACK]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
+
 def make_environment(home: Path, token: str) -> dict[str, str]:
-    """Make the environment of a run's processes: private folders, no telemetry, no installation, one thread each."""
-    # The first two would lead to another run's Flower or Ray; without bytecode every process compiles torch anew.
-    foreign = ("FLWR_", "RAY_ADDRESS", "PYTHONDONTWRITEBYTECODE")
+    """Make the environment of a run's processes: private folders, no telemetry, no installation, one thread each.
+
+    Ray listens on the loopback device only, since a variable that is meant for other systems tells it that it is alone,
+    and takes no task without the token in the private folder.
+    """
+    # The first three would lead to another run's Flower or Ray; without bytecode every process compiles torch anew.
+    foreign = ("FLWR_", "RAY_ADDRESS", "RAY_AUTH_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
     own = {
@@ -125,6 +156,9 @@ def make_environment(home: Path, token: str) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "RAY_TMPDIR": str(home),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home / "ray-token"),
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         TOKEN_VARIABLE: token,
@@ -141,23 +175,24 @@ def read_tail(path: Path, num_lines: int | None = 30) -> str:
     return text if num_lines is None else "\n".join(text.splitlines()[-num_lines:])
 
 
-def _start_superlink(home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start_superlink(home: Path, environment: dict[str, str], is_enclosed: bool) -> subprocess.Popen[bytes]:
     for _ in range(3):  # somebody else may take the free port first
         port = _find_free_port()
-        command = [_program("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+        command = [*_ENCLOSE, "new"] if is_enclosed else []
+        command += [_program("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
         superlink = _start(command, home / "superlink.log", environment)
-        if _wait_for_port(superlink, port):
+        if _wait_for_port(superlink, port, is_enclosed):
             (home / "config.toml").write_text(_CONNECTION.format(port=port), encoding="utf-8")
             return superlink
     raise FlAppError(f"Flower's SuperLink did not start:\n{read_tail(home / 'superlink.log')}")
 
 
 def _start_run(
-    home: Path, environment: dict[str, str], app: Path, num_nodes: int, gpu_share: float
+    home: Path, environment: dict[str, str], network: list[str], app: Path, num_nodes: int, gpu_share: float
 ) -> subprocess.Popen[bytes]:
     federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1 client-resources-num-gpus={float(gpu_share)}"
-    command = [_program("flwr"), "run", str(app), "--stream", "--run-config", str(home / "run.toml")]
+    command = [*network, _program("flwr"), "run", str(app), "--stream", "--run-config", str(home / "run.toml")]
     return _start([*command, "--federation-config", federation], home / "run.log", environment)
 
 
@@ -178,20 +213,34 @@ def _start(command: list[str], log: Path, environment: dict[str, str]) -> subpro
         )
 
 
-def _wait_for_port(superlink: subprocess.Popen[bytes], port: int) -> bool:
+def _wait_for_port(superlink: subprocess.Popen[bytes], port: int, is_enclosed: bool) -> bool:
     """Wait until this very process listens on the port; an answer could come from another run's SuperLink."""
     deadline = time.monotonic() + _START_SECONDS
+    listens = _listens_in_its_network if is_enclosed else _listens
     while superlink.poll() is None and time.monotonic() < deadline:
         try:
-            connections = psutil.Process(superlink.pid).net_connections(kind="tcp")
-        except psutil.NoSuchProcess:
+            if listens(superlink.pid, port):
+                return True
+        except (OSError, psutil.NoSuchProcess):  # it has just ended
             break
-        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
-            return True
         time.sleep(0.1)
     superlink.kill()
     superlink.wait()
     return False
+
+
+def _listens(pid: int, port: int) -> bool:
+    connections = psutil.Process(pid).net_connections(kind="tcp")
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
+
+
+def _listens_in_its_network(pid: int, port: int) -> bool:
+    """Tell whether anybody listens in the network of a process, which psutil does not look into."""
+    network = Path(f"/proc/{pid}/ns/net")
+    if network.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
+        return False  # it has not entered it yet
+    rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:])
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)  # 0A: it listens
 
 
 def _find_free_port() -> int:

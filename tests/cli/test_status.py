@@ -13,7 +13,7 @@ from fl_app.artifacts import RunFolder
 from fl_app.cli.app import app
 from fl_app.cli.flower import ask_flower
 from fl_app.cli.overview import age, find_run, look_at
-from fl_app.cli.status import describe, describe_flower
+from fl_app.cli.status import describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
 
 RUNNING = {
@@ -100,6 +100,26 @@ def test_a_damaged_status_is_told_and_the_sites_come_from_the_rounds(tmp_path: P
     assert "status.json is damaged" in overview.problems
     assert overview.sites["north"]["contributed"] == 3
     assert (overview.sites["west"]["late"], overview.sites["west"]["reason"]) == (3, "slow")
+
+
+def test_damaged_lines_of_metrics_are_counted(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", RUNNING)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('null\n{"task": 5}\n{"nodes": {"north": 1}}\n')
+    damage = "3 lines of metrics.jsonl are damaged: the figures of these rounds are lost"
+    assert damage in look_at(folder, 1000.0).problems
+
+
+@pytest.mark.parametrize("name", ["status.json", "metrics.jsonl", "run.json"])
+def test_whatever_bit_is_flipped_the_run_is_described(tmp_path: Path, name: str) -> None:
+    folder = make_run(tmp_path / "run", RUNNING)
+    content = (folder / name).read_bytes()
+    for position in range(0, 8 * len(content), 29):
+        damaged = bytearray(content)
+        damaged[position // 8] ^= 1 << position % 8
+        (folder / name).write_bytes(damaged)
+        overview = look_at(folder, 1000.0)
+        assert describe(overview) and make_table(overview) and json.dumps(overview.to_json())
 
 
 def test_a_run_that_never_got_far_is_told(tmp_path: Path) -> None:
