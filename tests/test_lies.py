@@ -45,7 +45,7 @@ class Lie:
 def with_sums(change: Callable[[Sums], Sums]) -> Change:
     def changed(reply: Message) -> Message:
         sums = unpack(reply.content.array_records["statistics"])
-        reply.content["statistics"] = pack({**sums, **change(sums)})  # type: ignore[arg-type, dict-item]
+        reply.content["statistics"] = pack({**sums, **change(sums)})  # type: ignore[arg-type]
         return reply
 
     return changed
