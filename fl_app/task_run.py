@@ -195,7 +195,8 @@ class TaskRun:
         measured = {site: part for site, part in parts.items() if improved(part) is not None}
         if measured:
             return decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
-        curve = [line["median-train-loss"] for line in counted if line["median-train-loss"] is not None]
+        losses = [line.get("median-train-loss") for line in counted]  # older runs have not written it down
+        curve = [loss for loss in losses if loss is not None]
         return len(curve) < 2 or curve[-1] < curve[0]
 
     def _is_drawn(self, number: int) -> bool:
