@@ -134,7 +134,7 @@ class FederationOptions(Section):
 class AdmissionOptions(Section):
     """Which replies are fit to be averaged."""
 
-    max_weight: float = Field(ge=0, description="cap on the images a node may claim; 0: no cap")
+    max_weight: float = Field(ge=0, description="cap on the images a node may claim; 0: as many as it described")
     max_update_norm_ratio: float = Field(
         ge=0, description="refuse an update longer than this many times the median of recent rounds; 0 turns it off"
     )

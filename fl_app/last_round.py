@@ -38,7 +38,7 @@ from fl_app.writing import write_json
 log = logging.getLogger(__name__)
 
 _LINEAR = ("global", "linear")
-_STEADY_FACTOR = 2.0  # by more than this no single site may move a temperature or a limit of distances
+_STEADY_FACTOR = 1.25  # by more than this no single site may move a temperature or a limit of distances
 _IMAGES = {"test": "test images", "validation": "held-out images, which chose the head (no test set)"}
 
 
@@ -257,6 +257,7 @@ class LastRound:
             "choose-by": options.choose_by,
             "differences": {name: vars(one) if one else None for name, one in choice.differences.items()},
             "why": why,
+            "without-vote": choice.unvoted,
         }
 
     def _rows(self, scorers: list[Scorer], sums: Statistics, num_sites: int) -> list[dict[str, Any]]:

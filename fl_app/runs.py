@@ -112,20 +112,17 @@ def add_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
 
 
 def note_agreement(folder: RunFolder, info: DatasetInfo) -> None:
-    """Write into run.json what the hospitals agreed on.
+    """Write into run.json what the hospitals agreed on."""
+    agreed = {"class-names": list(info.class_names), "num-channels": info.num_channels, "image-size": info.image_size}
+    write_json(folder.options_file, read_options(folder) | {"agreed": agreed})
 
-    Raises:
-        RunFolderError: it was something else when the run began.
-    """
-    document = read_options(folder)
-    agreed = {"class-names": list(info.class_names), "num-channels": info.num_channels}
-    if document.get("agreed", agreed) != agreed:
-        raise RunFolderError(
-            f"{folder.path} began with the classes {', '.join(document['agreed']['class-names'])} and "
-            f"{document['agreed']['num-channels']} channels; now the hospitals have {', '.join(info.class_names)} and "
-            f"{info.num_channels}. Start a new run."
-        )
-    write_json(folder.options_file, document | {"agreed": agreed})
+
+def agreed_info(folder: RunFolder) -> DatasetInfo | None:
+    """Return what the hospitals agreed on when the run began; None if they have not been asked yet."""
+    agreed = read_options(folder).get("agreed")
+    if agreed is None:
+        return None
+    return DatasetInfo(tuple(agreed["class-names"]), agreed["num-channels"], agreed["image-size"])
 
 
 def held_classes(folder: RunFolder) -> list[bool]:

@@ -18,7 +18,7 @@ from fl_app.manifest import check_manifest
 from fl_app.metrics.additive import add
 from fl_app.records import to_numpy
 from fl_app.report.comparison import write_comparison
-from fl_app.runs import held_classes, note_agreement, open_run
+from fl_app.runs import agreed_info, held_classes, note_agreement, open_run
 from fl_app.status import Status, moment
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
@@ -81,14 +81,16 @@ def check_tasks(config: RunConfig, info: DatasetInfo) -> None:
 
 
 def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: Status) -> DatasetInfo:
-    """Take classes and channels from the hospitals, which must all have the same, and write them down.
+    """Take classes and channels from the hospitals, and write them down; a resumed run keeps what it began with.
 
     Raises:
         FederationError: too few nodes connect, or they disagree.
-        RunFolderError: the run that is resumed began with others.
     """
-    federation = config.federation
-    needed = federation.quorum if folder.read_metrics() else federation.nodes_at_start
+    federation, known = config.federation, agreed_info(folder)
+    if known is not None:
+        check_tasks(config, known)
+        return known
+    needed = federation.nodes_at_start
 
     def show(connected: int) -> None:
         status.set("waiting", f"{connected} of {needed} nodes are connected")

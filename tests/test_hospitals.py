@@ -14,8 +14,8 @@ from fl_app.artifacts import RunFolder
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.images import DatasetInfo
 from fl_app.data.local import LocalData, load_local
-from fl_app.errors import FederationError, RunFolderError
-from fl_app.runs import note_agreement
+from fl_app.errors import FederationError
+from fl_app.runs import agreed_info, note_agreement
 from fl_app.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
@@ -62,7 +62,8 @@ def test_hospitals_agree_on_what_the_options_leave_open(tmp_path: Path) -> None:
     for name in ("north", "south"):
         write_learnable(tmp_path / name)
     federate(tmp_path, OPEN, hospitals(tmp_path, "north", "south", tell_class_names=True))
-    assert read(tmp_path, "run.json")["agreed"] == {"class-names": ["a", "b"], "num-channels": 1}
+    agreed = {"class-names": ["a", "b"], "num-channels": 1, "image-size": 8}
+    assert read(tmp_path, "run.json")["agreed"] == agreed
     assert read(tmp_path, "status.json")["state"] == "completed"
 
 
@@ -129,13 +130,12 @@ def test_names_of_folders_stay_at_a_hospital_that_has_not_allowed_to_tell_them(t
     assert "anna" not in str(caught.value)
 
 
-def test_a_run_that_is_resumed_must_find_the_same_agreement(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_agreement_that_it_began_with(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"options": {}, "run-name": "run", "nodes": {}}))
+    assert agreed_info(folder) is None
     note_agreement(folder, DatasetInfo(("a", "b"), 1, 8))
-    note_agreement(folder, DatasetInfo(("a", "b"), 1, 8))
-    with pytest.raises(RunFolderError, match="began with the classes a, b and 1 channels; now the hospitals have a, c"):
-        note_agreement(folder, DatasetInfo(("a", "c"), 1, 8))
+    assert agreed_info(folder) == DatasetInfo(("a", "b"), 1, 8)
 
 
 def test_files_that_cannot_be_read_are_told_as_a_number_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord
 from numpy.typing import NDArray
 
+from fl_app.errors import FederationError
 from fl_app.records import DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN, pack, unpack
 from fl_app.sections import OptionValue
 from tests.federation import run_federation
@@ -179,3 +180,28 @@ def test_a_lie_ends_no_run_and_is_refused_by_name(name: str, tmp_path: Path, cap
         exported = json.loads((tmp_path / "run/classification/prototypes/round-0001.json").read_text())
         assert all(row["figures"]["n"] <= 359 for row in exported["results"])
         assert exported["images"] <= 120
+
+
+def losses_of_diffusion(tmp_path: Path, name: str, has_learned: bool) -> None:
+    """Run with a site whose losses of one model are as large as a site may send them."""
+
+    def meddle(instruction: Message, reply: Message) -> Message | None:
+        kind = instruction.metadata.message_type
+        if kind == TRAIN and not has_learned:
+            reply.content["weights"] = instruction.content["weights"]
+        if kind == EVALUATE and instruction.metadata.dst_node_id == LIAR:
+            return with_sums(lambda sums: {f"{name}/loss-sum": 1e4 * sums[f"{name}/loss-count"]})(reply)
+        return reply
+
+    options: dict[str, OptionValue] = {"diffusion.num-rounds": 1, "diffusion.ema-horizon": 0.0, "data.limit": 120}
+    run_federation(tiny_run(tmp_path, options), 3, meddle=meddle)
+
+
+def test_one_site_cannot_say_for_all_that_nothing_was_learned(tmp_path: Path) -> None:
+    losses_of_diffusion(tmp_path, "raw", has_learned=True)
+    assert (tmp_path / "run/diffusion/model").is_dir()
+
+
+def test_one_site_cannot_say_for_all_that_something_was_learned(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match="Nothing was learned"):
+        losses_of_diffusion(tmp_path, "initial", has_learned=False)

@@ -4,6 +4,7 @@ All sites embed with the same network, so that a class has nearly the same mean 
 another size, are far from what the others measured. Each other site has one vote, however many images it claims.
 """
 
+import math
 import statistics
 from collections.abc import Mapping
 
@@ -14,8 +15,8 @@ from fl_app.classification.moments import Moments
 _FEWEST_SITES = 3  # of two nobody can tell which one is wrong
 _FEWEST_IMAGES = 5  # of a class, for a mean that says something
 _FARTHER = 1.5  # times as far from its own class as from another one: no mean of that class
-_LARGER = 3.0  # times as long as the other site's mean of that class, or as short
-_MORE_SCATTER = 10.0  # times the median of the sites
+_LARGER = 1.5  # times as long as the other site's mean of that class, or as short
+_MORE_SCATTER = 4.0  # times the median of the sites
 
 
 def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
@@ -30,14 +31,15 @@ def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
     if len(held) < _FEWEST_SITES:
         return {}
     found: dict[str, str] = {}
-    typical = statistics.median(_scatter(part) for part in held.values())
+    scatters = {site: scatter for site, part in held.items() if (scatter := _scatter(part)) is not None}
+    typical = statistics.median(scatters.values()) if len(scatters) >= _FEWEST_SITES else math.inf
     for site, part in held.items():
         verdicts = [_fits(part, other) for name, other in held.items() if name != site]
         against, beside = verdicts.count(False), verdicts.count(True)
         if against >= 2 and against > beside:
             found[site] = f"{against} of {against + beside} sites take the class means of its sums for other classes"
-        elif _scatter(part) > _MORE_SCATTER * typical > 0:
-            found[site] = f"its embeddings scatter {_scatter(part) / typical:.0f} times as much as the median site's"
+        elif scatters.get(site, 0.0) > _MORE_SCATTER * typical > 0:
+            found[site] = f"its embeddings scatter {scatters[site] / typical:.1f} times as much as the median site's"
     return found
 
 
@@ -66,8 +68,11 @@ def _fits(part: Moments, other: Moments) -> bool | None:
     return right >= wrong
 
 
-def _scatter(part: Moments) -> float:
-    """Return the mean squared distance of a site's embeddings from their class's mean."""
+def _scatter(part: Moments) -> float | None:
+    """Return the mean squared distance of a site's embeddings from their class's mean; None of too few images."""
     count = part["count"]
+    freedom = float(count.sum() - np.count_nonzero(count))
+    if freedom < _FEWEST_IMAGES:
+        return None
     of_means = (part["sum"] ** 2).sum(axis=1) / np.maximum(count, 1.0)
-    return max(float(np.trace(part["outer"]) - of_means.sum()), 0.0) / float(count.sum())
+    return max(float(np.trace(part["outer"]) - of_means.sum()), 0.0) / freedom

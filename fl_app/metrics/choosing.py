@@ -1,6 +1,6 @@
 """Chooses the head that ships, from the sums of held-out images."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_app.metrics.additive import Statistics, without
@@ -17,11 +17,13 @@ class Choice:
         head: its name.
         why: for a person, with the difference and its interval.
         differences: of each other head from `linear`; None if the figure is not defined.
+        unvoted: the head that the images of all sites choose, if no decision is put to the vote.
     """
 
     head: str
     why: str
     differences: dict[str, Difference | None]
+    unvoted: str = "linear"
 
 
 def choose_head(
@@ -61,17 +63,18 @@ def choose_head(
     reached = f"{by} {linear[by]:.3f} on {linear['n']} held-out images"
     ballot = _Ballot(sums, sites or {}, by, level)
     winners = [head for head, one in measured.items() if ballot.wins(head, one)]
+    unvoted = max((head for head, one in measured.items() if _is_better(one)), key=rank, default="linear")
     if not winners:
         best = max(measured, key=rank)
         why = f"linear has {reached}, and no head is better beyond the interval: the best, {best}, differs by "
         if _is_better(measured[best]):
             why = f"linear has {reached}, and most sites do not find a better head: one site alone does, {best} by "
-        return Choice("linear", why + _text(measured[best], level), differences)
-    head = ballot.prefer(sorted(winners, key=rank, reverse=True), measured)  # the first of equals
+        return Choice("linear", why + _text(measured[best], level), differences, unvoted)
+    head = ballot.prefer(sorted(winners, key=rank, reverse=True))  # the first of equals
     why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
     if not _is_better(measured[head]):
         why = f"better than linear, which has {reached}, at most sites and without the one that differs; with it by "
-    return Choice(head, why + _text(measured[head], level), differences)
+    return Choice(head, why + _text(measured[head], level), differences, unvoted)
 
 
 class _Ballot:
@@ -96,33 +99,40 @@ class _Ballot:
             hinges = any(not _is_better(rest[head]) for rest in self._others.values())
         else:
             hinges = any(
-                _is_worse(own[head]) and _is_better(self._others[site][head]) for site, own in self._of_sites()
+                _is_worse(own[head]) and _is_better(self._others[site][head]) for site, own in self._own.items()
             )
         return self._majority(head, None) if hinges else _is_better(whole)
 
-    def prefer(self, ranked: Sequence[str], whole: Mapping[str, Difference]) -> str:
-        """Return the first head, or a later one that only a single site holds for worse."""
+    def prefer(self, ranked: Sequence[str]) -> str:
+        """Return the first head, or a later one that a single site holds for worse, and most others for better."""
         best = ranked[0]
         for head in ranked[1:]:
-            hinges = any(
-                _is_beyond(own[best], own[head]) and _is_beyond(self._others[site][head], self._others[site][best])
-                for site, own in self._of_sites()
-            )
-            if hinges and self._majority(head, best):
+            if any(self._is_alone(site, best, head) and self._majority(head, best, site) for site in self._own):
                 best = head
         return best
 
-    def _of_sites(self) -> Iterable[tuple[str, dict[str, Difference | None]]]:
-        return self._own.items()
+    def _is_alone(self, site: str, best: str, head: str) -> bool:
+        """Tell whether a site finds `best` better, and all others together find `head` better."""
+        own, rest = self._own[site], self._others[site]
+        return _is_beyond(own[best], own[head]) and _lead(rest, head, best) > 0
 
-    def _majority(self, head: str, other: str | None) -> bool:
-        """Tell whether more sites find a head better than another one (None: `linear`) than find it worse."""
-        leads = []
-        for own in self._own.values():
-            one, beside = own[head], own[other] if other else None
-            if one is not None and (other is None or beside is not None):
-                leads.append(one.value - (beside.value if beside else 0.0))
-        return sum(lead > 0 for lead in leads) > sum(lead < 0 for lead in leads)
+    def _majority(self, head: str, other: str | None, absent: str = "") -> bool:
+        """Tell whether two sites, and more than find it worse, find a head better than another one.
+
+        Args:
+            head: in question.
+            other: than which; None: `linear`.
+            absent: a site that has no vote.
+        """
+        leads = [_lead(own, head, other) for site, own in self._own.items() if site != absent]
+        number = sum(lead > 0 for lead in leads)
+        return number >= 2 and number > sum(lead < 0 for lead in leads)
+
+
+def _lead(found: Mapping[str, Difference | None], head: str, other: str | None) -> float:
+    """Return by how much a head is better than another one, None: than `linear`; 0 if it is not defined."""
+    one, beside = found[head], found[other] if other else Difference(0.0, 0.0, 0.0)
+    return one.value - beside.value if one is not None and beside is not None else 0.0
 
 
 def _is_better(one: Difference | None) -> bool:

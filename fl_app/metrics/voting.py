@@ -5,6 +5,7 @@ whether a decision rests on that site alone. It does not if the decision stays; 
 claims to have no longer counts.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 
@@ -45,7 +46,10 @@ def steady(
     measure: Callable[[Statistics], float | None],
     factor: float,
 ) -> float | None:
-    """Return a figure of all sites, or the median of the sites' own if one site alone moves it far.
+    """Return a figure of all sites; if one site alone moves it far, that of all or of all but one.
+
+    Then it is the one that is closest to the median of the sites' own figures, which the images that a site claims to
+    have do not weight.
 
     Args:
         total: of all sites.
@@ -56,8 +60,10 @@ def steady(
     whole = measure(total)
     if whole is None or len(parts) < FEWEST_SITES:
         return whole
-    others = [measure(without(total, part)) for part in parts.values()]
-    if all(other is None or max(whole, other) <= factor * min(whole, other) for other in others):
-        return whole
+    others = [value for part in parts.values() if (value := measure(without(total, part))) is not None]
     own = [value for value in map(measure, parts.values()) if value is not None]
-    return statistics.median(own) if len(own) >= FEWEST_SITES else whole
+    is_steady = all(max(whole, other) <= factor * min(whole, other) for other in others)
+    if is_steady or len(own) < FEWEST_SITES:
+        return whole
+    middle = statistics.median(own)
+    return min([whole, *others], key=lambda value: abs(math.log(value / middle)))

@@ -72,6 +72,39 @@ def test_a_weight_beyond_the_cap_is_refused() -> None:
         check(admission(max_weight=5.0), reply(weight=5.5))
 
 
+def test_a_reply_of_more_images_than_its_site_described_is_refused() -> None:
+    judge = admission()
+    judge.check(reply(weight=5.0), "diffusion", 3, "a", CURRENT, SUMS, num_images=5)
+    with pytest.raises(Refusal, match="trained on 6 images, but described 5 when the run began"):
+        judge.check(reply(weight=6.0), "diffusion", 3, "a", CURRENT, SUMS, num_images=5)
+
+
+def test_no_more_losses_are_counted_than_the_epochs_of_a_round_have() -> None:
+    judge = Admission(admission().options, epochs=2.0)
+    judge.check(reply(num_losses=10.0, loss_sum=7.0), "diffusion", 3, "a", CURRENT, SUMS)
+    with pytest.raises(Refusal, match="trained 16 times on an image, 15 can be"):
+        judge.check(reply(num_losses=16.0), "diffusion", 3, "a", CURRENT, SUMS)
+
+
+def test_the_most_that_a_site_trained_on_is_remembered() -> None:
+    judge = admission()
+    for weight in (4.0, 9.0, 5.0):
+        check(judge, reply(weight=weight))
+    assert judge.trained_on == {"a": 9.0}
+
+
+def test_updates_wait_until_one_has_a_length() -> None:
+    judge = admission()
+    assert judge.must_wait
+    check(judge, updated(0.0))
+    judge.end_round()
+    assert judge.must_wait
+    check(judge, updated(1.0))
+    check(judge, updated(1.0))
+    judge.end_round()
+    assert not judge.must_wait and not admission(max_update_norm_ratio=0.0).must_wait
+
+
 def updated(length: float, weight: float = 5.0) -> Reply:
     w = np.zeros((2, 3), np.float32)
     w[0, 0] = length

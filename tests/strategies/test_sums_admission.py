@@ -13,16 +13,20 @@ from fl_app.classification.heads import build_heads, linear_head
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.data.images import ImageSet
 from fl_app.metrics.additive import add
+from fl_app.metrics.choosing import choose_head
+from fl_app.metrics.classification import best_temperature
+from fl_app.metrics.intervals import intervals
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
 from fl_app.strategies.admission import Refusal, check_statistics
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
-from fl_app.tasks.readings import HeadSet, blank_head_sums, measure_heads
+from fl_app.tasks.readings import HeadSet, blank_head_sums, distance_quantile, measure_heads
 from tests.classification.bundles import CPU, make_images, make_network
 
 Array = NDArray[np.float64]
 Sums = dict[str, Array]
 READINGS = ("consistent", "local")
 HEAD = "validation/consistent/lda"
+HEAD_OF = {"linear": "validation/global/linear", "lda": HEAD}
 
 
 def head_set(with_joint: bool = True) -> HeadSet:
@@ -165,6 +169,16 @@ def test_whatever_a_site_sends_is_admitted_or_refused_and_nothing_else(data: st.
     except Refusal:
         return
     add([sums])
+    heads = {name: part_of(sums, f"{prefix}/") for name, prefix in HEAD_OF.items()}
+    choose_head(heads, "accuracy", 0.68, {str(number): heads for number in range(3)})
+    for found in heads.values():
+        intervals(found)
+        best_temperature(found)
+    distance_quantile(sums["validation/distance"], 0.95)
+
+
+def part_of(sums: Sums, prefix: str) -> Sums:
+    return {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
 
 
 SOME_IMAGES, SOME_HEADS = hard_images(3, 20, 8), head_set()

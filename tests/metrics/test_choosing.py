@@ -1,0 +1,74 @@
+"""Which head ships if one site's marks are false: the one that ships without that site, or nearly so."""
+
+import numpy as np
+import pytest
+
+from fl_app.metrics.additive import Statistics, add
+from fl_app.metrics.choosing import Choice, choose_head
+from fl_app.metrics.classification import score_statistics
+from fl_app.metrics.paired import paired_counts
+from fl_app.metrics.patients import patient_sums
+
+K = 4
+Marks = dict[str, float]  # share of right images, by head
+
+
+def site(seed: int, marks: Marks, num_images: int = 60, times: float = 1.0) -> dict[str, Statistics]:
+    """Return what a site measured, each image counted some times: even 1e7 times, since all are sums."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(num_images) % K
+    luck = generator.permutation(num_images) / num_images  # an image that a bad head has right, a better one has, too
+    named = {head: np.where(luck < share, labels, (labels + 1) % K) for head, share in marks.items()}
+    found: dict[str, Statistics] = {}
+    for head, names in named.items():
+        sums = score_statistics(3.0 * np.eye(K)[names], labels)
+        hits = [chosen == labels for chosen in (names, named["linear"])]
+        sums |= {"paired": paired_counts(hits[0], hits[1], labels, K), "patients": patient_sums(None, *hits)}
+        found[head] = {key: value * times for key, value in sums.items()}
+    return found
+
+
+def choose(*sites: dict[str, Statistics]) -> Choice:
+    named = {str(number): one for number, one in enumerate(sites)}
+    total = {head: add(one[head] for one in sites) for head in sites[0]}
+    return choose_head(total, "balanced-accuracy", 0.68, named)
+
+
+def honest(marks: Marks, number: int = 4) -> list[dict[str, Statistics]]:
+    return [site(seed, marks) for seed in range(number)]
+
+
+@pytest.mark.parametrize("times", [1.0, 1e7])
+@pytest.mark.parametrize(
+    "truth", [{"linear": 0.8, "lda": 0.75, "cosine": 0.1}, {"linear": 0.8, "lda": 0.8, "cosine": 0}]
+)
+def test_one_site_of_five_ships_no_bad_head(truth: Marks, times: float) -> None:
+    assert choose(*honest(truth)).head == "linear"
+    lie = site(9, {"linear": 0.0, "lda": 1.0, "cosine": 1.0}, times=times)
+    found = choose(*honest(truth), lie)
+    assert found.head == "linear" and "one site alone does" in found.why
+
+
+@pytest.mark.parametrize("times", [1.0, 1e7])
+def test_one_site_of_five_keeps_no_better_head_from_shipping(times: float) -> None:
+    truth = {"linear": 0.5, "lda": 0.75, "cosine": 0.6}
+    assert choose(*honest(truth)).head == "lda"
+    for lie in ({"linear": 1.0, "lda": 0.0, "cosine": 0.0}, {"linear": 0.0, "lda": 0.0, "cosine": 1.0}):
+        assert choose(*honest(truth), site(9, lie, times=times)).head == "lda"
+
+
+def test_a_head_that_is_better_at_large_sites_ships_though_it_is_worse_at_more_small_ones() -> None:
+    small = [site(seed, {"linear": 0.8, "lda": 0.7}, num_images=20) for seed in range(3)]
+    large = [site(seed, {"linear": 0.4, "lda": 0.8}, num_images=400) for seed in (4, 5)]
+    assert choose(*small, *large).head == "lda"
+
+
+def test_of_two_sites_all_images_decide() -> None:
+    sites = [site(0, {"linear": 0.5, "lda": 1.0}, num_images=400), site(1, {"linear": 0.6, "lda": 0.5})]
+    assert choose(*sites).head == "lda"
+
+
+def test_what_is_chosen_without_a_vote_is_told() -> None:
+    lie = site(9, {"linear": 0.0, "lda": 1.0}, times=1e7)
+    found = choose(*honest({"linear": 0.8, "lda": 0.3}), lie)
+    assert (found.head, found.unvoted) == ("linear", "lda")
