@@ -406,6 +406,7 @@ class NodeConfig(Section):
     state_dir: str = ""
     min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node
     max_unreadable_share: float = Field(default=0.05, ge=0, le=1)  # of the files, which may be missing or broken
+    max_cache_megabytes: int = Field(default=4096, ge=0)  # of decoded images in `state-dir`; 0: none is kept
     max_rounds_per_day: int = Field(default=0, ge=0)  # training messages that are obeyed on one UTC date; 0: no limit
     tasks_allowed: Names = ()  # comma-separated; empty: all
     tell_class_names: bool = False  # the names of its classes may leave the node where a run states none

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.bundle_logs import bundle_logs
+from fl_app.cli.cache import cache
 from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.doctor import doctor
 from fl_app.cli.examples import example_images
@@ -32,6 +33,7 @@ app.command("sample")(sample)
 app.command("predict")(predict)
 app.add_typer(prototypes, name="prototypes")
 app.command("doctor")(doctor)
+app.add_typer(cache, name="cache")
 app.command(
     "supernode",
     add_help_option=False,

@@ -182,6 +182,8 @@ def _machine_checks(
     yield "device", lambda: machine.check_device(node.device)
     tasks = [build_task(name, config, info) for name in config.tasks] if info else []
     kept = sum(kept_bytes(task, config.checkpoint_every) for task in tasks)
+    if images.num_bytes(found) <= node.max_cache_megabytes * 10**6:
+        kept += images.num_bytes(found)
     yield "disk", lambda: machine.check_disk(state_base(node, ""), kept)
     device, num_images = machine.device_of(node.device), images.num_training(found)
     for task in tasks:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from fl_app.data import dicom
 from fl_app.data.listing import is_dicom
 from fl_app.data.png import check_png
-from fl_app.data.unreadable import Fault, check_size, unreadable
+from fl_app.data.unreadable import MOST_PIXELS, Fault, check_size, unreadable
 from fl_app.errors import DataError, is_fault
 
 Pixels = NDArray[np.uint8]
@@ -160,11 +160,13 @@ def _reason(error: BaseException) -> str:
     """Say what kept Pillow from reading a file."""
     if isinstance(error, UnidentifiedImageError):
         return "it is no PNG, JPEG or TIFF file inside, whatever its name says"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it says that it has more than {MOST_PIXELS / 1e6:g} million pixels"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, OSError | SyntaxError) and str(error):
-        return " ".join(str(error).split())[:200]
-    return f"it is damaged ({type(error).__name__})"
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return "it is cut off"
+    return f"its data are damaged ({type(error).__name__})"
 
 
 @contextmanager

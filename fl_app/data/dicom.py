@@ -100,6 +100,8 @@ def _read(path: Path, **options: Any) -> "Dataset":
             file.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
     except OSError as error:
         raise Fault(str(error.strerror or "it is cut off")) from error
+    except MemoryError:
+        raise
     except BaseException as error:  # pydicom raises nearly anything; its texts may quote a patient's values
         if not is_fault(error):
             raise
@@ -321,11 +323,12 @@ def _refuse_without_image(file: "Dataset") -> NoReturn:
 
     named = str(file.get("SOPClassUID") or file.file_meta.get("MediaStorageSOPClassUID") or "")
     kind = UID(named).name
-    if not named:
-        raise Fault("it holds no image, or is cut off" if getattr(file, "preamble", None) else "it is no DICOM file")
     if "Image Storage" in kind:
         raise Fault("its pixel data are missing")
-    raise NoPixels(f"holds no image: it is of kind '{kind}'" if kind != named else "holds no image")
+    if kind != named:  # it is in the list
+        raise NoPixels(f"holds no image: it is of kind '{kind}'")
+    is_dicom = named or getattr(file, "preamble", None)
+    raise Fault("it holds no image, or is cut off or damaged" if is_dicom else "it is no DICOM file")
 
 
 def _name(uid: Any) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from fl_app.config import DataOptions, NodeConfig, PartitionOptions, RunConfig
-from fl_app.data.folder import OwnImages, read_parts
+from fl_app.data.folder import OwnImages
+from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
 from fl_app.data.partition import partition, split_validation
 from fl_app.data.parts import PARTS, Part
@@ -159,7 +160,7 @@ def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
             "The run states no classes, and this hospital does not tell the names of its own. State them in option "
             "'data.class-names', or set node option 'tell-class-names' to true."
         )
-    return dataset_info(config.data.model_copy(update={"directory": node.data_path}))
+    return info_cached(*_cache_of(node), config.data.model_copy(update={"directory": node.data_path}))
 
 
 def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) -> Path:
@@ -194,8 +195,16 @@ def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
 def _of_hospital(config: RunConfig, node: NodeConfig) -> OwnImages:
     """Read the hospital's folder; the run's source only says which classes, channels and size are agreed."""
     directory, info = Path(node.data_path).expanduser(), hospital_info(config, node)
-    found = read_parts(directory, info, PARTS, node.max_unreadable_share, config.data.test_share)
+    shares = (node.max_unreadable_share, config.data.test_share)
+    found = read_cached(*_cache_of(node), directory, info, PARTS, *shares)
     return dataclasses.replace(found, parts=limited(found.parts, config.data, config.seed))
+
+
+def _cache_of(node: NodeConfig) -> tuple[Path, int]:
+    """Return where a node keeps decoded images, and how many bytes of them at most."""
+    if node.partition_id is not None:  # a simulation's state is of one run, whose folder is not known here
+        return Path(), 0
+    return state_base(node, ""), node.max_cache_megabytes * 10**6
 
 
 @dataclass(frozen=True)

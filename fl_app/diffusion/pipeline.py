@@ -1,8 +1,13 @@
-"""The exported model: a diffusers pipeline that draws images of a named class."""
+"""The exported model: a diffusers pipeline that draws images of a named class.
 
+Importing this module makes the class known to diffusers, so that `DiffusionPipeline.from_pretrained` opens it, too.
+"""
+
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import logging
@@ -12,6 +17,8 @@ from fl_app.diffusion.sampling import build_sampler, sample, steps_of
 from fl_app.errors import OptionError
 from fl_app.manifest import check_export
 from fl_app.seeding import generator_for
+
+_FULL_NAME = "fl_app.diffusion.pipeline.ClassConditionalPipeline"
 
 
 def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
@@ -67,6 +74,11 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             num_steps=num_steps,
             guidance_scale=guidance_scale,
         )
+
+    def to_json_string(self) -> str:
+        """Write the config under the class's full name, so that diffusers' error says what to import."""
+        config = json.loads(super().to_json_string())
+        return json.dumps(config | {"_class_name": _FULL_NAME}, indent=2, sort_keys=True) + "\n"
 
     @property
     def class_names(self) -> list[str]:
@@ -134,3 +146,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             parts.append(drawn.cpu())
         shape = (0, self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
         return torch.cat(parts) if parts else torch.empty(shape)
+
+
+for _name in (_FULL_NAME, ClassConditionalPipeline.__name__):  # folders of older versions have the short one
+    setattr(diffusers, _name, ClassConditionalPipeline)

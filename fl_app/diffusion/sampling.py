@@ -104,7 +104,9 @@ def sample(
 
 
 def guided_prediction(unet: UNet2DModel, x: Tensor, step: Tensor, labels: Tensor, guidance_scale: float) -> Tensor:
-    """Return v under classifier-free guidance: [B, C, H, W] float32."""
+    """Return v under classifier-free guidance: [B, C, H, W] float32, whatever the precision of the weights."""
+    weight = next(unet.parameters(), None)
+    x = x if weight is None else x.to(weight.dtype)
     if guidance_scale == 1.0:
         v: Tensor = unet(x, step, class_labels=labels, return_dict=False)[0].float()
         return v

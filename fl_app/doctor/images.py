@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
-    """Read the node's images exactly as a run does; where that fails, return why, without names of files."""
-    return _or_reason(lambda: load_local(config, node))
+    """Read the node's images as a run does, but for its cache; where that fails, return why, without names of files."""
+    return _or_reason(lambda: load_local(config, node.model_copy(update={"max_cache_megabytes": 0})))
 
 
 def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:

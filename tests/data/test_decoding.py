@@ -190,3 +190,14 @@ def test_a_picture_of_more_pixels_than_fit_is_refused_before_it_is_decoded(tmp_p
     Image.new("1", (10_000, 5_001)).save(tmp_path / f"a.{suffix}")
     with pytest.raises(UnreadableImageError, match="10000 x 5001 pixels, more than 50 million"):
         decode(tmp_path / f"a.{suffix}")
+
+
+def test_a_picture_that_says_it_has_billions_of_pixels_is_refused_in_the_same_words(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.tif")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    for tag in (256, 257):  # width, height; type 4, count 1
+        at = content.index(struct.pack("<H", tag), 8)
+        content[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 60_000)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UnreadableImageError, match="has more than 50 million pixels"):
+        decode(tmp_path / "a.tif")

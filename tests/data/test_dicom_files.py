@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, RLELossless
 
 from fl_app.data import dicom
 from fl_app.data.decoding import decode, read_header
@@ -104,6 +104,17 @@ def test_a_report_or_a_plan_holds_no_image_and_says_what_it_is(name: str) -> Non
         decode(of_pydicom(name))
     with pytest.raises(NoPixelsError):
         read_header(of_pydicom(name))
+
+
+@pytest.mark.parametrize("kind", ["1.2.840.10008.5.1.4.1.1.7", "1.2.3.4", ""])
+def test_an_image_that_has_lost_its_header_is_damaged_and_not_passed_over(tmp_path: Path, kind: str) -> None:
+    path = write_dicom(tmp_path / "a.dcm", FRAMES[0], Rows=None, Columns=None, SOPClassUID=kind)
+    file = dcmread(path)
+    file.file_meta.MediaStorageSOPClassUID = UID(kind or "1.2.3")
+    file.save_as(path, enforce_file_format=False)
+    with pytest.raises(UnreadableImageError) as caught:
+        decode(path)
+    assert not isinstance(caught.value, NoPixelsError)
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,54 @@ def test_a_number_is_a_position_and_text_a_name_where_classes_are_called_by_numb
     unet = build_unet(DatasetInfo(("1", "2", "3"), 1, 8), (8, 8), 1, False)
     grades = ClassConditionalPipeline(unet, noise_schedule(1000), {"0": "1", "1": "2", "2": "3"})
     assert (grades.class_index("1"), grades.class_index(1), grades.class_index("0")) == (0, 1, 0)
+
+
+OPEN_AS_ANY = """
+import sys
+from diffusers import DiffusionPipeline
+if len(sys.argv) > 2:
+    import fl_app.diffusion.pipeline
+print(type(DiffusionPipeline.from_pretrained(sys.argv[1])).__name__)
+"""
+
+
+def open_as_any(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", OPEN_AS_ANY, str(folder), *more]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_diffusers_own_loader_opens_the_folder_after_the_import(
+    pipeline: ClassConditionalPipeline, tmp_path: Path, is_old: bool
+) -> None:
+    pipeline.save_pretrained(tmp_path)
+    if is_old:
+        index = tmp_path / "model_index.json"
+        index.write_text(index.read_text().replace("fl_app.diffusion.pipeline.", ""))
+    result = open_as_any(tmp_path, "import")
+    assert result.stdout.strip() == "ClassConditionalPipeline", result.stderr
+
+
+def test_without_the_import_the_error_of_diffusers_says_what_to_import(
+    pipeline: ClassConditionalPipeline, tmp_path: Path
+) -> None:
+    pipeline.save_pretrained(tmp_path)
+    result = open_as_any(tmp_path)
+    assert "has no attribute fl_app.diffusion.pipeline.ClassConditionalPipeline" in result.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.torch_dtype. is deprecated:FutureWarning")  # older versions know no other name
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_export_draws_in_half_precision(
+    pipeline: ClassConditionalPipeline, tmp_path: Path, dtype: torch.dtype, scale: float
+) -> None:
+    pipeline.save_pretrained(tmp_path)
+    whole = pipeline(["cat", "dog"], seed=1, guidance_scale=scale)
+    for opened in (
+        ClassConditionalPipeline.from_pretrained(tmp_path, torch_dtype=dtype),
+        ClassConditionalPipeline.from_pretrained(tmp_path).to(dtype),
+    ):
+        drawn = opened(["cat", "dog"], seed=1, guidance_scale=scale)
+        assert drawn.dtype == torch.float32 and opened.unet.dtype == dtype
+        assert float((drawn - whole).abs().mean()) < 0.1

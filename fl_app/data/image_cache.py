@@ -1,0 +1,254 @@
+"""Decoded images on a node's disk, so that a message does not read the hospital's folder anew.
+
+A cache holds pixels, labels and numbers of patients, and no name of a file or a patient. Its name is a hash of all that
+decides what is in it: names, sizes and times of the folder's files, options, and the versions of what decodes them.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fl_app.config import DataOptions
+from fl_app.data.folder import OwnImages, info, read_parts, stated_info
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.parts import Part
+
+log = logging.getLogger(__name__)
+
+FOLDER = "images@cache"  # beside the folders of runs, whose names have no @
+_FORMAT = 1  # to be raised whenever other pixels come out of the same files
+_DECODERS = (
+    "pillow",
+    "pydicom",
+    "pylibjpeg",
+    "pylibjpeg-libjpeg",
+    "pylibjpeg-openjpeg",
+    "pylibjpeg-rle",
+    "numpy",
+    "torch",
+)
+_DOUBT_SECONDS = 3600.0  # after which files that could not be read are tried again: a disk may have been away
+_SUFFIX = ".safetensors"
+
+
+def read_cached(
+    state: Path,
+    most_bytes: int,
+    directory: Path,
+    expected: DatasetInfo,
+    wanted: Sequence[Part],
+    max_unreadable_share: float,
+    test_share: float,
+) -> OwnImages:
+    """Return what `read_parts` does, from the cache if the folder is as it was; else read it and keep the result.
+
+    A cache that cannot be read or written is worth a warning, never the images.
+
+    Args:
+        state: the node's folder, below which the cache lies; only the node's user may read it.
+        most_bytes: of all that is kept; the results that were not used for longest go first. 0: nothing is kept.
+        directory: see `read_parts`, as the rest.
+        expected: agreed classes, channels and size.
+        wanted: which parts.
+        max_unreadable_share: of the files.
+        test_share: of the training images.
+
+    Raises:
+        DataError: as `read_parts` does.
+    """
+    options = [list(expected.class_names), expected.num_channels, expected.image_size, list(wanted)]
+    settings = [*options, max_unreadable_share, test_share]
+    key = _key(directory, settings) if most_bytes else None
+    folder = state / FOLDER
+    if key is not None:
+        found = _load(folder / f"{key}{_SUFFIX}", expected)
+        if found is not None:
+            return found
+    read = read_parts(directory, expected, wanted, max_unreadable_share, test_share)
+    if key is not None and key == _key(directory, settings):  # nobody wrote to the folder meanwhile
+        _save(folder, key, read, most_bytes)
+    return read
+
+
+def info_cached(state: Path, most_bytes: int, options: DataOptions) -> DatasetInfo:
+    """Return what `folder.info` does, from the cache if the folder is as it was.
+
+    Args:
+        state: see `read_cached`, as `most_bytes`.
+        most_bytes: 0: nothing is kept.
+        options: of the run, with the hospital's folder as `directory`.
+
+    Raises:
+        OptionError: as `folder.info` does.
+        DataError: as `folder.info` does.
+    """
+    stated = stated_info(options)
+    if stated is not None or not most_bytes:
+        return stated or info(options)
+    directory = Path(options.directory).expanduser()
+    settings = ["info", list(options.class_names), options.num_channels, options.image_size]
+    key = _key(directory, settings)
+    path = state / FOLDER / f"{key}.json"
+    if key is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            return DatasetInfo(tuple(told["class-names"]), int(told["num-channels"]), options.image_size)
+    found = info(options)
+    if key is not None and key == _key(directory, settings):
+        told = {"class-names": found.class_names, "num-channels": found.num_channels}
+        _write(path, lambda temporary: temporary.write_text(json.dumps(told), encoding="utf-8"), most_bytes)
+    return found
+
+
+def clear(state: Path) -> int:
+    """Delete the cache below a node's folder; return how many bytes that frees.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    folder = state / FOLDER
+    if not folder.is_dir():
+        return 0
+    freed = sum(path.stat().st_size for path in folder.iterdir())
+    shutil.rmtree(folder)
+    return freed
+
+
+def _key(directory: Path, settings: Sequence[object]) -> str | None:
+    """Return a hash of all that decides on the result; None if the folder cannot be listed."""
+    versions = []
+    for name in _DECODERS:
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{name} {version(name)}")
+    digest = hashlib.sha256(json.dumps([_FORMAT, versions, list(settings)]).encode())
+    try:
+        for line in _state_of_files(directory):
+            digest.update(line)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _state_of_files(directory: Path) -> Iterator[bytes]:
+    """Yield name, kind, size, times and number of each file and folder, in a fixed order; nothing is opened."""
+    waiting = [str(directory)]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if is_folder:
+                waiting.append(entry.path)
+            of_link = os.readlink(entry.path) if entry.is_symlink() else ""
+            try:
+                state = os.stat(entry.path)
+                # the time of change cannot be set to an earlier one, as that of modification is by many copies
+                numbers = (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+            except FileNotFoundError:  # a link to nowhere
+                numbers = (0, 0, 0, 0, 0)
+            name = os.path.relpath(entry.path, directory)
+            told = (name, of_link, (0, 0) if is_folder else numbers)
+            yield repr(told).encode("utf-8", "surrogateescape")
+
+
+def _load(path: Path, expected: DatasetInfo) -> OwnImages | None:
+    """Read a result; None if there is none, or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads(file.metadata()["told"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if told["checksum"] != _checksum(arrays):
+            raise ValueError("a checksum does not fit")
+        if told["num_unreadable"] and time.time() - told["time"] > _DOUBT_SECONDS:
+            return None
+        parts = {
+            part: ImageSet(
+                arrays[f"{part}/images"], arrays[f"{part}/labels"], expected.class_names, arrays.get(f"{part}/patients")
+            )
+            for part in told["parts"]
+        }
+        os.utime(path)  # used now
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        log.warning("The cache of images is damaged (%s): the folder is read anew", error)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+    return OwnImages(parts, told["num_unreadable"], told["is_test_drawn"])
+
+
+def _save(folder: Path, key: str, read: OwnImages, most_bytes: int) -> None:
+    arrays: dict[str, Tensor] = {}
+    for part, images in read.parts.items():
+        arrays |= {f"{part}/images": images.images, f"{part}/labels": images.labels}
+        if images.patients is not None:
+            arrays[f"{part}/patients"] = images.patients
+    size = sum(array.numel() * array.element_size() for array in arrays.values())
+    if size > most_bytes:
+        log.info(
+            "The images take %d MB, more than 'max-cache-megabytes' allows: every message reads the folder",
+            size // 10**6,
+        )
+        return
+    arrays = {name: array.contiguous() for name, array in arrays.items()}
+    told = {
+        "parts": list(read.parts),
+        "num_unreadable": read.num_unreadable,
+        "is_test_drawn": read.is_test_drawn,
+        "checksum": _checksum(arrays),
+        "time": time.time(),
+    }
+    told_text = {"told": json.dumps(told)}
+    _write(folder / f"{key}{_SUFFIX}", lambda temporary: save_file(arrays, temporary, told_text), most_bytes - size)
+
+
+def _write(path: Path, write: Callable[[Path], object], most_bytes: int) -> None:
+    """Write a file whole or not at all, for the node's user alone, once the others take no more than so many bytes."""
+    temporary = path.parent / f".partial-{os.getpid()}"
+    try:
+        path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        path.parent.chmod(0o700)
+        _make_room(path.parent, most_bytes)
+        write(temporary)
+        temporary.chmod(0o600)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        log.warning("The images cannot be kept in %s (%s): every message reads the folder", path.parent, error)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _make_room(folder: Path, most_bytes: int) -> None:
+    """Delete the results that were not used for longest, until the rest takes no more than so many bytes."""
+    kept = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    total = 0
+    for path in kept:
+        total += path.stat().st_size
+        if total > most_bytes:
+            path.unlink()
+    for path in folder.glob(".partial-*"):  # of a process that was killed
+        path.unlink()
+
+
+def _checksum(arrays: dict[str, Tensor]) -> int:
+    found = 0
+    for name in sorted(arrays):
+        content = arrays[name].contiguous().numpy().reshape(-1).view(np.uint8)
+        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
+    return found
