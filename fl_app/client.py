@@ -40,7 +40,7 @@ from fl_app.seeding import generator_for
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.readings import HeadSet
-from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.tasks.registry import build_task, check_pass, initial_weights
 from fl_app.training import LocalResult, Progress, train_local
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,15 @@ class Node:
     device: torch.device
 
     @classmethod
-    def from_context(cls, context: Context, task: str) -> "Node":
-        """Check all options and read the images that this node has for a task; no task: its own."""
+    def from_context(cls, context: Context, task: str | None) -> "Node":
+        """Check all options and read the images that this node has for a task; None: its own."""
         config = RunConfig.from_flat(context.run_config)
         options = as_site(config, NodeConfig.from_flat(context.node_config))
-        check_task(options, task_of(task))
+        if task is not None:
+            check_pass(task, config)
+            check_task(options, task_of(task))
         _use_given_cpus()
-        load = load_pooled if baseline_of(task) == "centralised" else load_local
+        load = load_pooled if task is not None and baseline_of(task) == "centralised" else load_local
         return cls(config, options, load(config, options), _device(options))
 
     @property
@@ -83,7 +85,8 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
         try:
-            node = Node.from_context(context, task_name(message))
+            asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
+            node = Node.from_context(context, asked)
             log.info("The server asks: %s", message.metadata.message_type)
             return Message(handle(message, node), reply_to=message)
         except FlAppError as error:

@@ -3,9 +3,10 @@
 import struct
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line imports this, and is to start at once
+    from numpy.typing import NDArray
 
 LONGEST_NAME = 64  # characters of a site's or class's name
 LONGEST_REASON = 200
@@ -32,7 +33,7 @@ def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
     return f"{line[:longest]}…" if len(line) > longest else line
 
 
-def check_size(name: str, data: bytes, like: Mapping[str, NDArray[Any]]) -> None:
+def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> None:
     """Raise MalformedReply if packed arrays take more bytes than arrays like the expected ones.
 
     Neither the header nor the arrays are read: both together cost no more than those of a fit reply.

@@ -18,8 +18,6 @@ import typer
 from fl_app.cli.doctor import read_node_options
 from fl_app.cli.signals import Interrupted
 from fl_app.config import NodeConfig
-from fl_app.data.entries import list_entries
-from fl_app.data.listing import visible
 from fl_app.errors import DataError, OptionError
 
 PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
@@ -73,6 +71,9 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 def _check_images(node: NodeConfig) -> None:
     """Refuse a folder that is not there, or of no form that a run could read; no image is opened."""
+    from fl_app.data.entries import list_entries
+    from fl_app.data.listing import visible
+
     folder = Path(node.data_path).expanduser()
     try:
         has_npz = any(path.suffix.lower() == ".npz" for path in visible(folder))

@@ -24,14 +24,19 @@ TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
 }
 
 
+def check_pass(name: str, config: RunConfig) -> None:
+    """Refuse the name of a task or baseline that a run does not have; raises OptionError."""
+    if name not in config.passes():
+        raise OptionError(f"The task must be one of this run's, {', '.join(config.passes())}, got {name!r}.")
+
+
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
     """Build the task of that name, or the one whose baseline the name says, such as `classification-local`.
 
     Raises:
         OptionError: the run has no such task or baseline.
     """
-    if name not in config.passes():
-        raise OptionError(f"The task must be one of this run's, {', '.join(config.passes())}, got {name!r}.")
+    check_pass(name, config)
     return TASKS[task_of(name)](name, config, info)
 
 
