@@ -3,8 +3,8 @@
 Files: one of each kind that is read, seeded damage to them, and the DICOM files of pydicom's own package as they are.
 Three columns are to be 0: `escaped` counts files that raised anything but the one error, `ended` those whose decoder
 crashed, took more than 1 GiB or too long (each still is one unreadable file), `false` images that are not what the
-bytes say. `judged` are the images that can be compared: a PNG with the undamaged image, an uncompressed DICOM file
-with what pydicom's own functions show of the same damaged bytes, to one grey level of 255.
+bytes say. `judged` are images that can be compared: a PNG with the undamaged image, an uncompressed DICOM file with
+what pydicom's own functions show of the same damaged bytes, to one grey level of 255.
 """
 
 import argparse

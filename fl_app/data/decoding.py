@@ -104,7 +104,7 @@ def decode(path: Path, num_channels: int = 0) -> Picture:
             if image.format == "PNG":
                 check_png(path)
             header = _header(image)
-            upright = _to_eight_bits(ImageOps.exif_transpose(image), _is_white_zero(image))
+            upright = _to_eight_bits(_upright(image), _is_white_zero(image))
             own = to_pixels(upright, header.num_channels)
             wanted = num_channels or header.num_channels
             return Picture(header, own if wanted == header.num_channels else to_pixels(upright, wanted), own)
@@ -112,8 +112,9 @@ def decode(path: Path, num_channels: int = 0) -> Picture:
 
 def to_pixels(image: Image.Image, num_channels: int) -> Pixels:
     """Turn an 8-bit image into [1, C, H, W] uint8, grey or RGB."""
-    converted = image.convert(_MODES[num_channels])
-    pixels = np.array(converted).reshape(1, converted.height, converted.width, num_channels)
+    mode = _MODES[num_channels]
+    converted = image if image.mode == mode else image.convert(mode)  # which copies in any case
+    pixels = np.asarray(converted).reshape(1, converted.height, converted.width, num_channels)
     return pixels.transpose(0, 3, 1, 2)
 
 
@@ -180,6 +181,12 @@ def _open(path: Path) -> Iterator[Image.Image]:
         if image.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
             raise Fault(f"its values are of kind {image.mode}; save it with 8 or 16 bits a pixel")
         yield image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data say; `exif_transpose` copies it in any case."""
+    image.load()
+    return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
 
 
 def _header(image: Image.Image) -> Header:

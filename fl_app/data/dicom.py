@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.data.dicom_values import Lookup, Window, first_number, make_lookup, padding, read_lookup, read_window
+from fl_app.data.dicom_colours import PALETTE, blocks, colours
+from fl_app.data.dicom_values import Lookup, Window, first_number, padding, read_lookup, read_window
 from fl_app.data.unreadable import Fault, NoPixels, check_size
 from fl_app.errors import DataError, is_fault
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _ONE_CHANNEL = ("MONOCHROME1", "MONOCHROME2")
-_PALETTE = "PALETTE COLOR"
 _NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
-_BLOCK = 2**20  # values that are mapped at once: each takes 8 bytes several times over
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -76,7 +75,7 @@ def read_frames(path: Path) -> Frames:
         raise Fault("its pixel data are missing")
     stored = _stored(file)
     if header.num_channels == 3:
-        return Frames(_colours(file, stored))
+        return Frames(colours(file, stored))
     shown = [_grey(file, frame, number) for number, frame in enumerate(stored)]
     return Frames(np.stack([pixels for pixels, _ in shown]), any(is_ignored for _, is_ignored in shown))
 
@@ -134,7 +133,7 @@ def _checked_header(file: "Dataset") -> DicomHeader:
         patient=str(file.get("PatientID") or "").strip(),
     )
     samples = int(file.get("SamplesPerPixel") or 1)
-    if samples != (3 if header.num_channels == 3 and file.PhotometricInterpretation != _PALETTE else 1):
+    if samples != (3 if header.num_channels == 3 and file.PhotometricInterpretation != PALETTE else 1):
         raise Fault(f"its header says {samples} values a pixel, which does not fit the colours that it says")
     check_size(header.width, header.height, header.width * header.height * header.num_channels * header.num_frames)
     return header
@@ -197,7 +196,7 @@ def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[n
     display, is_ignored = _display(file, number)
     low, span = 0.0, 0.0
     if display is None:
-        ends = [end for block in _blocks(stored) for end in _ends(rescale(block)[~padding(file, block)])]
+        ends = [end for block in blocks(stored) for end in _ends(rescale(block)[~padding(file, block)])]
         low, span = (min(ends), max(ends) - min(ends)) if ends else (0.0, 0.0)
 
     def show(block: NDArray[Any]) -> NDArray[np.uint8]:
@@ -210,7 +209,7 @@ def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[n
             shown = 1 - shown
         return np.asarray(np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8))
 
-    return np.concatenate([show(block) for block in _blocks(stored)]).reshape(stored.shape), is_ignored
+    return np.concatenate([show(block) for block in blocks(stored)]).reshape(stored.shape), is_ignored
 
 
 def _rescaling(file: "Dataset", number: int) -> Any:
@@ -254,49 +253,6 @@ def _lookup(file: "Dataset", item: "Dataset", is_signed: bool) -> Lookup:
         return read_lookup(item, is_signed, file.file_meta.TransferSyntaxUID.is_little_endian)
     except ValueError:
         raise Fault("its modality lookup table is damaged") from None
-
-
-def _colours(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:
-    """Map colours, [F, H, W, 3], or a palette's places, [F, H, W], to bytes."""
-    shape, bits = (*stored.shape[:3], 3), int(file.BitsStored)
-    if file.PhotometricInterpretation == _PALETTE:
-        tables = _palette(file)
-        bits = 16 if max(int(table.entries.max()) for table in tables) > 0xFF else 8
-        colours = (np.stack([table.look_up(block) for table in tables], axis=-1) for block in _blocks(stored))
-    elif stored.shape != shape:
-        raise Fault("its pixel data are not the colours that its header says")
-    else:
-        colours = (block for block in _blocks(stored))
-        if stored.size and not 0 <= int(stored.min()) <= int(stored.max()) < 2**bits:
-            raise Fault(f"its colours reach beyond the {bits} bits that its header says")
-    shown = [np.rint(block / (2**bits - 1) * 255).astype(np.uint8).reshape(-1) for block in colours]
-    return np.concatenate(shown).reshape(shape)
-
-
-def _palette(file: "Dataset") -> list[Lookup]:
-    """Read the three tables of a palette."""
-    from pydicom.pixels.processing import _expand_segmented_lut
-
-    is_little = bool(file.file_meta.TransferSyntaxUID.is_little_endian)
-    tables = []
-    for colour in ("Red", "Green", "Blue"):
-        name = f"{colour}PaletteColorLookupTable"
-        try:
-            count, first, bits = (int(number) for number in file[f"{name}Descriptor"].value)
-            data = file.get(f"{name}Data")
-            if data is None:
-                order, kind = "<" if is_little else ">", "B" if bits <= 8 else "H"
-                words = np.frombuffer(file[f"Segmented{name}Data"].value, f"{order}{kind}")
-                data = _expand_segmented_lut(tuple(words.tolist()), f"{order}{len(words)}{kind}")
-            tables.append(make_lookup(count, first, bits, data, int(file.PixelRepresentation) == 1, is_little))
-        except Exception as error:
-            raise Fault("its palette is damaged") from error
-    return tables
-
-
-def _blocks(values: NDArray[Any]) -> list[NDArray[Any]]:
-    """Divide an array, seen as one long row, into views of bounded size."""
-    return np.array_split(values.reshape(-1), max(values.size // _BLOCK, 1))
 
 
 def _ends(values: NDArray[np.float64]) -> Iterator[float]:

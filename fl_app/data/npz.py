@@ -234,4 +234,4 @@ def _read(stream: IO[bytes], count: int, dtype: np.dtype[np.generic]) -> NDArray
 
 
 def _tensor(image: Pixels, num_channels: int) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(to_pixels(Image.fromarray(image), num_channels)))
+    return torch.from_numpy(to_pixels(Image.fromarray(image), num_channels).copy())

@@ -26,7 +26,7 @@ import torch
 
 import fl_app
 from fl_app.data.decoding import Header, Picture, Pixels
-from fl_app.data.unreadable import MOST_VALUES, Fault, NoPixelsError, UnreadableImageError, unreadable
+from fl_app.data.unreadable import MOST_PIXELS, MOST_VALUES, Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import MOST_MEMORY, seconds_for
 from fl_app.errors import DataError
 
@@ -201,7 +201,7 @@ class _Worker:
 
     def _pixels(self, shape: Sequence[int]) -> Pixels:
         assert self._process.stdout is not None
-        if len(shape) != 4 or not 0 <= math.prod(shape) <= MOST_VALUES:
+        if len(shape) != 4 or not 0 <= math.prod(shape) <= max(MOST_VALUES, 3 * MOST_PIXELS):
             raise ValueError("shape")
         pixels = np.empty(shape, dtype=np.uint8)
         if self._process.stdout.readinto(pixels.data) != pixels.size:  # type: ignore[attr-defined]

@@ -64,7 +64,8 @@ def _send(replies: BinaryIO, reply: dict[str, Any], arrays: list[Pixels] | None 
     replies.write(json.dumps(reply).encode() + b"\n")
     for array in arrays or []:
         for frame in array:
-            replies.write(frame.tobytes())
+            for channel in frame:
+                replies.write(channel.tobytes())
     replies.flush()
 
 

@@ -67,6 +67,12 @@ def test_many_files_come_in_their_order_with_the_unreadable_ones_in_their_places
         assert isinstance(one, UnreadableImageError) or np.array_equal(one.pixels, decode(path).pixels)
 
 
+def test_the_largest_picture_in_colour_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (10_000, 5_000), (1, 2, 3)).save(tmp_path / "a.png", compress_level=1)
+    found = read_file(Request(tmp_path / "a.png")).pixels
+    assert found.shape == (1, 3, 5_000, 10_000) and found[0, :, -1, -1].tolist() == [1, 2, 3]
+
+
 def write_rle(path: Path, rows: int, columns: int) -> Path:
     """Write a small compressed file that says it is larger than it is."""
     write_dicom(path, np.zeros((32, 32), dtype=np.uint16), RLELossless)
