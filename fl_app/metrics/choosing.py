@@ -34,8 +34,8 @@ def choose_head(
 ) -> Choice:
     """Return the best head of those that beat `linear` beyond the paired interval; `linear` if there is none.
 
-    If `linear` is no better than always naming one class, any head that is better than it replaces it. What hinges on
-    one site alone is put to the vote: see `voting`.
+    If `linear` is no better than always naming one class, any head that is better than it replaces it. If one site
+    alone contradicts all others together beyond the interval, it is put to the vote, one vote a site.
 
     Args:
         sums: of the same images, by head, with those that `paired.difference` reads; `linear` among them. Equal figures
@@ -96,37 +96,39 @@ class _Ballot:
     def wins(self, head: str, whole: Difference) -> bool:
         """Tell whether a head beats `linear`: `whole` is its difference over all sites."""
         if _is_better(whole):
-            hinges = any(not _is_better(rest[head]) for rest in self._others.values())
+            hinges = any(
+                _is_better(own[head]) and _is_worse(self._others[site][head]) for site, own in self._own.items()
+            )
         else:
             hinges = any(
                 _is_worse(own[head]) and _is_better(self._others[site][head]) for site, own in self._own.items()
             )
-        return self._majority(head, None) if hinges else _is_better(whole)
+        if not hinges:
+            return _is_better(whole)
+        found_better, found_worse = self._votes(head)
+        return found_better >= 2 and found_better > found_worse
 
     def prefer(self, ranked: Sequence[str]) -> str:
-        """Return the first head, or a later one that a single site holds for worse, and most others for better."""
+        """Return the first head, or a later one that a single site holds for worse, and not most of the others."""
         best = ranked[0]
         for head in ranked[1:]:
-            if any(self._is_alone(site, best, head) and self._majority(head, best, site) for site in self._own):
-                best = head
+            for site in self._own:
+                found_better, found_worse = self._votes(head, best, site)
+                if self._is_alone(site, best, head) and found_better >= found_worse:
+                    best = head
+                    break
         return best
 
     def _is_alone(self, site: str, best: str, head: str) -> bool:
-        """Tell whether a site finds `best` better, and all others together find `head` better."""
+        """Tell whether a site finds `best` better, and all others together `head`, beyond the interval of `best`."""
         own, rest = self._own[site], self._others[site]
-        return _is_beyond(own[best], own[head]) and _lead(rest, head, best) > 0
+        one, other = rest[head], rest[best]
+        return _is_beyond(own[best], own[head]) and one is not None and other is not None and one.value > other.high
 
-    def _majority(self, head: str, other: str | None, absent: str = "") -> bool:
-        """Tell whether two sites, and more than find it worse, find a head better than another one.
-
-        Args:
-            head: in question.
-            other: than which; None: `linear`.
-            absent: a site that has no vote.
-        """
+    def _votes(self, head: str, other: str | None = None, absent: str = "") -> tuple[int, int]:
+        """Count the sites that find a head better, and worse, than another one (None: `linear`); one has no vote."""
         leads = [_lead(own, head, other) for site, own in self._own.items() if site != absent]
-        number = sum(lead > 0 for lead in leads)
-        return number >= 2 and number > sum(lead < 0 for lead in leads)
+        return sum(lead > 0 for lead in leads), sum(lead < 0 for lead in leads)
 
 
 def _lead(found: Mapping[str, Difference | None], head: str, other: str | None) -> float:
