@@ -45,8 +45,7 @@ def honest(marks: Marks, number: int = 4) -> list[dict[str, Statistics]]:
 def test_one_site_of_five_ships_no_bad_head(truth: Marks, times: float) -> None:
     assert choose(*honest(truth)).head == "linear"
     lie = site(9, {"linear": 0.0, "lda": 1.0, "cosine": 1.0}, times=times)
-    found = choose(*honest(truth), lie)
-    assert found.head == "linear" and "one site alone does" in found.why
+    assert choose(*honest(truth), lie).head == "linear"
 
 
 @pytest.mark.parametrize("times", [1.0, 1e7])
