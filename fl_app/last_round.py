@@ -64,7 +64,7 @@ class LastRound:
                 continue
             result = read_json(path)
             left_out = {site: NodeOutcome(**node) for site, node in result.get("left-out", {}).items()}
-            status.count(left_out, _moment(result))
+            status.count(left_out, _moment(result, path.stat().st_mtime))
 
     def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
         """Exchange prototypes after a round, where that is due and not done yet."""
@@ -96,7 +96,6 @@ class LastRound:
         result = {
             "task": self.task.name,
             "round": number,
-            "ended": time.time(),
             "contributed": sorted(site for site, sums in parts.get(source, {}).items() if sums["count"].any()),
             "left-out": {site: vars(node) for site, node in sorted(left_out.items())},
             "withheld": self._withheld(used),
@@ -112,7 +111,7 @@ class LastRound:
             "abstain-picture-distance": limits[1],
         }
         write_json(self._path(number), result)
-        self.status.count(left_out, _moment(result))
+        self.status.count(left_out, _moment(result, time.time()))
         _log_result(result)
         if is_last and used is not None:
             self._bundle(weights, heads, used, shipped, result)
@@ -353,8 +352,8 @@ class LastRound:
         return self._results() / f"round-{number:04d}.json"
 
 
-def _moment(result: Mapping[str, Any]) -> str:
-    return moment(f"prototypes of round {result.get('round')} of {result.get('task')}", result.get("ended", 0.0))
+def _moment(result: Mapping[str, Any], seconds: float) -> str:
+    return moment(f"prototypes of round {result.get('round')} of {result.get('task')}", seconds)
 
 
 def _part(sums: Statistics, part: str, reading: str, head: str) -> Statistics:
