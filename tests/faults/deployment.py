@@ -81,7 +81,7 @@ class Deployment:
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
     def start_hospital(self, site: str, *options: str, variables: Mapping[str, str] | None = None) -> None:
-        """Start a hospital's SuperNode; its images are those of `folders`, where it has any.
+        """Start a hospital's SuperNode; its images are those of `folders`, a stranger's those of another one.
 
         Args:
             site: its name.
@@ -89,7 +89,8 @@ class Deployment:
             variables: added to its environment.
         """
         home = self.hospital(site)
-        config = f'data-path="{self.home / "images" / site}" site="{site}" state-dir="{home / "state"}"'
+        images = self.folders.get(site, next(iter(self.folders.values())))
+        config = f'data-path="{images}" site="{site}" state-dir="{home / "state"}"'
         config += " max-unreadable-share=0.0"  # so that one broken image is too many
         trust = () if "--root-certificates" in options else ("--root-certificates", str(self.authority))
         command = ["fl-app", "supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]
