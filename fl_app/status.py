@@ -53,7 +53,8 @@ class Status:
 
     def show_measuring(self, answered: int, asked: int) -> None:
         """Write how many of the sites that were asked for sums have answered."""
-        self.set(self._document["state"], f"{answered} of {asked} sites have sent their sums")
+        said = f"{answered} of {asked} sites have answered" if answered else f"asking {asked} sites for their sums"
+        self.set(self._document["state"], said)
 
     def count(self, outcomes: Mapping[str, NodeOutcome], when: str) -> None:
         """Count outcomes against their sites; the first reason is kept and the last few.
