@@ -80,13 +80,12 @@ class Deployment:
         answer = self.flwr("supernode", "register", str(public), "hospitals", "--name", site)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
-    def start_hospital(self, site: str, *options: str, variables: Mapping[str, str] | None = None) -> None:
+    def start_hospital(self, site: str, *options: str) -> None:
         """Start a hospital's SuperNode; its images are those of `folders`, a stranger's those of another one.
 
         Args:
             site: its name.
             options: in place of the authority of the federation, or added.
-            variables: added to its environment.
         """
         home = self.hospital(site)
         images = self.folders.get(site, next(iter(self.folders.values())))
@@ -95,7 +94,7 @@ class Deployment:
         trust = () if "--root-certificates" in options else ("--root-certificates", str(self.authority))
         command = ["fl-app", "supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]
         command += ["--superlink", self.address, "--host", "127.0.0.1", "--port", str(free_port())]
-        self.start(site, [*command, "--node-config", config], home, variables)
+        self.start(site, [*command, "--node-config", config], home, nan_switch(home))
 
     def start_hospital_like_systemd(self, site: str, seconds: float = 120) -> None:
         """Start a hospital again and again until it stays: the SuperLink refuses one that it takes for still there."""
@@ -191,7 +190,7 @@ def deployed(home: Path, sites: tuple[str, ...] = SITES) -> Iterator[Deployment]
         for site in sites:
             federation.register(site)
         for site in sites:
-            federation.start_hospital(site, variables=nan_switch(federation.hospital(site)))
+            federation.start_hospital(site)
         for site in sites:
             wait_until(lambda site=site: "SuperNode ID" in federation.log(site), f"{site} is connected", 120)  # type: ignore[misc]
         federation.deadline_seconds = 30.0 + 3 * round(time.monotonic() - begun)
