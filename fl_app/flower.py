@@ -15,9 +15,11 @@ from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 __all__ = [
     "SERVER_STATE",
+    "DecodeError",
     "ErrorCode",
     "NodeInfo",
     "Run",

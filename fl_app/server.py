@@ -143,7 +143,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         fault_of=task.fault_of,
         is_pooled=task.is_pooled,
     )
-    strategy.begins_run = not folder.read_metrics()
+    strategy.begins_run = not read_options(folder)["nodes"]
     strategy.own_rounds, strategy.blank_own = task.own_rounds(), task.blank_after_training()
     averages = (config.diffusion.ema_horizon, config.diffusion.node_ema) if name == "diffusion" else (0.0, False)
     weights, first_round = task_run.begin(strategy, *averages)
@@ -157,8 +157,8 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     weights = strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
     if not task_run.lost and not any(line["outcome"] == "ok" for line in task_run.history):
         raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
-    status.set("finishing")
     strategy.gather(grid)
+    status.set("finishing")
     if last_round is not None:
         last_round.finish(grid, weights)
     finish_task(grid, strategy, task_run, status)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Error, Message
 
@@ -12,6 +13,7 @@ from fl_app.artifacts import RunFolder
 from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
 from fl_app.flower import ErrorCode
+from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
 from tests.federation import run_federation
 from tests.options import run_config
@@ -190,3 +192,44 @@ def test_a_lost_connection_is_told_in_our_words_with_round_and_time(tmp_path: Pa
     assert (node["outcome"], node["reason"]) == ("failed", "the connection to it was lost")
     (reason,) = status(tmp_path)["nodes"]["site-1"]["reasons"]
     assert reason.startswith("round 2 of diffusion, 20") and reason.endswith(": the connection to it was lost")
+
+
+def test_a_run_does_not_begin_without_a_site_that_comes_late_because_a_stranger_came_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[float] = []
+    monkeypatch.setattr("fl_app.strategies.attendance.time.sleep", polls.append)
+
+    def spoil(instruction: Message, reply: Message) -> Message:
+        is_stranger = instruction.metadata.dst_node_id == 1000 and instruction.metadata.message_type == "query.describe"
+        return Message(Error(2, "it has no image"), reply_to=instruction) if is_stranger else reply
+
+    options: dict[str, OptionValue] = {**THREE, "federation.wait-seconds": 60.0}
+    run_federation(
+        tiny_run(tmp_path, options), 4, meddle=spoil, is_away=lambda number, _: number == 3 and len(polls) < 3
+    )
+    assert len(polls) == 3
+    assert lines(tmp_path)[0]["asked"] == ["site-1", "site-2", "site-3"]
+
+
+def test_a_round_that_does_not_count_is_no_measure_for_later_ones(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {**THREE, "federation.round-deadline-seconds": 0.5}
+
+    def lie_alone(instruction: Message, reply: Message) -> Message | None:
+        config = instruction.content.config_records["config"]
+        if instruction.metadata.message_type != "train":
+            return reply
+        if config["server-round"] == 1 and instruction.metadata.dst_node_id != 1001:
+            return None  # late: the liar is alone
+        if instruction.metadata.dst_node_id != 1001:
+            return reply
+        weights = unpack(reply.content.array_records["weights"])
+        began = unpack(instruction.content.array_records["weights"])
+        changed: dict[str, Any] = {key: np.array(value, np.float32) for key, value in weights.items()}
+        far = {key: began[key] + 1000 * (value - began[key]) for key, value in changed.items()}
+        reply.content["weights"] = pack({key: value.astype(weights[key].dtype) for key, value in far.items()})
+        return reply
+
+    run_federation(tiny_run(tmp_path, options), 3, meddle=lie_alone)
+    assert [outcomes(line)[1] for line in lines(tmp_path)] == ["contributed", "refused", "refused", "refused"]
+    assert [outcomes(line)[0] for line in lines(tmp_path)] == ["late", *["contributed"] * 3]

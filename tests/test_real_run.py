@@ -47,7 +47,7 @@ def simulate(
     app: Path, output: Path, *, nodes: int, overrides: dict[str, OptionValue] | None = None
 ) -> subprocess.CompletedProcess[str]:
     config = tiny_run(output, overrides)
-    settings = {**config.to_flat(), "output-dir": str(output)}
+    settings = {**config.to_flat(), "output-dir": str(output), "federation.wait-seconds": 600.0}
     command = [sys.executable, "-m", "fl_app.cli", "run", "--app", str(app), "--nodes", str(nodes)]
     for name, value in settings.items():
         command += ["--set", f"{name}={json.dumps(value)}"]

@@ -15,6 +15,7 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "run-name": "run",
             "data.limit": 60,
             "federation.min-replies": 1,  # two nodes, of which many tests spoil one
+            "federation.wait-seconds": 0.2,  # all nodes that there will be are there
             "data.validation-share": 0.2,
             "partition.scheme": "iid",
             "diffusion.num-rounds": 2,

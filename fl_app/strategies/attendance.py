@@ -11,6 +11,7 @@ from fl_app.strategies.ledger import Observer
 from fl_app.strategies.roster import Roster
 
 _POLL_SECONDS = 1.0
+_ASK_AGAIN_SECONDS = 30.0  # and the longest wait for a description where enough sites are there without it
 
 
 class Attendance:
@@ -28,29 +29,28 @@ class Attendance:
         self.observer = observer
 
     def begin(self, grid: Grid) -> None:
-        """Wait for as many nodes as the coordinator asked for, which must all be fit to take part.
+        """Wait until as many sites as the coordinator asked for are connected, and fit to take part.
 
         Raises:
             FederationError: too few came in time, or too few of them are fit.
         """
         needed = self.options.nodes_at_start
-        wait_for_nodes(
-            grid,
-            self.options,
-            needed,
-            lambda connected: self.observer.waiting(connected, needed, ()),
-            self._who_is_here,
-        )
-        self.roster.update(grid)
-        fit, unfit = list(self.roster.names()), {str(outcome.reason) for outcome in self.roster.unfit.values()}
-        why = "; ".join(sorted(unfit))
-        if not fit:
-            raise FederationError(f"The run cannot begin: no node could be asked{': ' if why else ''}{why}.")
-        if len(fit) < needed:
+        fit = self._wait_for(grid, needed)
+        if len(fit) >= needed:
+            return
+        num_connected = len(list(grid.get_node_ids()))
+        if num_connected < needed:
             raise FederationError(
-                f"{len(fit)} of {needed} nodes can take part: {', '.join(fit)}. The others: {why}. Mend them, or "
-                "lower 'federation.min-nodes', and resume."
+                f"{num_connected} of {needed} nodes connected within {self.options.wait_seconds:g} s"
+                f"{_listed(': ', list(fit))}{self._unfit('; ')}. Start the missing nodes, or lower "
+                "'federation.min-nodes'."
             )
+        if not fit:
+            raise FederationError(f"The run cannot begin: no node could be asked{self._unfit(': ')}.")
+        raise FederationError(
+            f"{len(fit)} of {needed} nodes can take part: {', '.join(fit)}. The others: {self._unfit('')}. Mend them, "
+            "or lower 'federation.min-nodes', and resume."
+        )
 
     def wait(self, grid: Grid) -> None:
         """Wait for a quorum of sites that are fit to take part, whichever they are; get to know new ones.
@@ -58,26 +58,37 @@ class Attendance:
         Raises:
             FederationError: too few are there in time.
         """
-        needed, started = self.options.quorum, time.monotonic()
-        asked: set[int] = set()
+        needed = self.options.quorum
+        fit = self._wait_for(grid, needed)
+        if len(fit) < needed:
+            raise FederationError(
+                f"{len(fit)} of {needed} sites connected within {self.options.wait_seconds:g} s"
+                f"{_listed(': ', list(fit))}{_listed('; missing: ', self.missing(grid))}{self._unfit('; ')}. Start the "
+                "missing nodes, or lower 'federation.min-replies'."
+            )
+
+    def _wait_for(self, grid: Grid, needed: int) -> dict[str, int]:
+        """Wait until so many fit sites are connected, or the time is over, and return them: node ids by site.
+
+        Nodes that are new are asked at once who they are; those that are not fit, again every half minute.
+        """
+        started = asked_at = time.monotonic()
+        asked: set[int] | None = None
         while True:
-            connected = set(grid.get_node_ids())
-            if connected - asked or not asked:
-                self.roster.update(grid)
-                asked |= connected
-            here = self.here(grid)
-            if len(here) >= needed:
-                return
-            missing = self.missing(grid)
-            self.observer.waiting(len(here), needed, missing)
-            if time.monotonic() - started > self.options.wait_seconds:
-                unfit = "".join(f"; {name} {node.outcome}: {node.reason}" for name, node in self.roster.unfit.items())
-                raise FederationError(
-                    f"{len(here)} of {needed} sites connected within {self.options.wait_seconds:g} s"
-                    f"{_listed(': ', list(here))}{_listed('; missing: ', missing)}{unfit}. Start the missing nodes, or "
-                    "lower 'federation.min-replies'."
-                )
+            connected, now = set(grid.get_node_ids()), time.monotonic()
+            if asked is None or connected - asked or now - asked_at > _ASK_AGAIN_SECONDS:
+                has_enough = len(self.here(grid)) >= needed
+                self.roster.update(grid, _ASK_AGAIN_SECONDS if has_enough else None)
+                asked, asked_at = connected, time.monotonic()
+            fit = self.here(grid)
+            if len(fit) >= needed or now - started > self.options.wait_seconds:
+                return fit
+            self.observer.waiting(len(fit), needed, self.missing(grid))
             time.sleep(_POLL_SECONDS)
+
+    def _unfit(self, before: str) -> str:
+        reasons = sorted({str(outcome.reason) for outcome in self.roster.unfit.values()})
+        return _listed(before, reasons, "; ")
 
     def here(self, grid: Grid) -> dict[str, int]:
         """Return the known sites that are connected: node ids by site."""
@@ -85,14 +96,9 @@ class Attendance:
         return {site: node for site, node in self.roster.names().items() if node in connected}
 
     def missing(self, grid: Grid) -> list[str]:
-        """Return the sites that took part in the run before and are not connected."""
-        here = self.here(grid)
-        return [site for site in self.roster.all_names() if site not in here]
-
-    def _who_is_here(self, grid: Grid) -> str:
-        """Name the sites that are connected, which are asked for their names first: so it is plain who is missing."""
-        self.roster.update(grid)
-        return _listed(": ", list(self.here(grid)))
+        """Return the sites that took part in the run before and are neither connected nor left out as unfit."""
+        there = self.here(grid).keys() | self.roster.unfit.keys()
+        return [site for site in self.roster.all_names() if site not in there]
 
 
 def wait_for_nodes(
@@ -100,7 +106,6 @@ def wait_for_nodes(
     options: FederationOptions,
     needed: int,
     waiting: Callable[[int], None],
-    who_is_here: Callable[[Grid], str] = lambda grid: "",
 ) -> None:
     """Wait until enough nodes are connected, whoever they are.
 
@@ -109,7 +114,6 @@ def wait_for_nodes(
         options: how long.
         needed: how many.
         waiting: is told, while it lasts, how many are connected.
-        who_is_here: is asked, in the end, for words on who is connected.
 
     Raises:
         FederationError: it takes too long.
@@ -119,11 +123,11 @@ def wait_for_nodes(
         waiting(connected)
         if time.monotonic() - started > options.wait_seconds:
             raise FederationError(
-                f"{connected} of {needed} nodes connected within {options.wait_seconds:g} s{who_is_here(grid)}. Start "
-                "the missing nodes, or lower 'federation.min-nodes'."
+                f"{connected} of {needed} nodes connected within {options.wait_seconds:g} s. Start the "
+                "missing nodes, or lower 'federation.min-nodes'."
             )
         time.sleep(_POLL_SECONDS)
 
 
-def _listed(before: str, names: Sequence[str]) -> str:
-    return f"{before}{', '.join(names)}" if names else ""
+def _listed(before: str, names: Sequence[str], comma: str = ", ") -> str:
+    return f"{before}{comma.join(names)}" if names else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
+from fl_app.flower import DecodeError, ErrorCode
 from fl_app.incoming import clean_text
 from fl_app.records import num_bytes, packed
 
@@ -52,16 +53,33 @@ def exchange(
     while pending:
         waiting = len(pending)
         for message_id, instruction in list(pending.items()):
-            for reply in grid.pull_messages([message_id]):
-                pending.pop(message_id, None)
-                traffic.up += num_bytes(reply.content) if reply.has_content() else 0
-                # Flower makes some errors up at the server, in its own name: name the node instead.
-                yield _readable(reply.error, instruction) if reply.has_error() else reply
-                del reply
+            answer = _pull(grid, message_id, instruction, traffic)
+            if answer is not None:
+                del pending[message_id]
+                yield answer
+                del answer
         if pending and time.monotonic() - started > deadline_seconds:
             return
         if len(pending) == waiting:
             time.sleep(_POLL_SECONDS)
+
+
+def _pull(grid: Grid, message_id: str, instruction: Message, traffic: Traffic) -> Message | None:
+    """Return the answer to an instruction, None while there is none; one that cannot be read is an error of its node.
+
+    Whatever a reply says of itself counts for nothing, since its sender writes it: the answer comes from the node that
+    was asked. Errors that Flower makes up at the server in its own name become the node's, too.
+    """
+    try:
+        for reply in grid.pull_messages([message_id]):
+            if reply.has_error():
+                return _readable(reply.error, instruction)
+            traffic.up += num_bytes(reply.content)
+            return Message(reply.content, reply_to=instruction)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, DecodeError) as error:
+        reason = f"its answer cannot be read ({type(error).__name__})"
+        return Message(Error(ErrorCode.UNKNOWN, reason), reply_to=instruction)
+    return None
 
 
 def _readable(error: Error, instruction: Message) -> Message:

@@ -110,6 +110,7 @@ class Resilient(Streaming):
         for number in range(first_round, num_rounds + 1):
             self.record = RoundRecord(self.task, number)
             self.gather(grid)  # waiting and getting to know each other are no part of a round's time
+            self.observer.progressed(self.record)
             chosen = self._choose_nodes(grid, number)
             self.between(grid, number - 1, weights)
             if number in self.own_rounds:

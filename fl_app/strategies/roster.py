@@ -1,6 +1,7 @@
 """The sites of a federation: which node is which, and what images it says it holds."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,8 +54,12 @@ class Roster:
         self.unfit: dict[str, NodeOutcome] = {}
         self._skip: dict[int, int] = {}
 
-    def update(self, grid: Grid) -> None:
+    def update(self, grid: Grid, limit_seconds: float | None = None) -> None:
         """Ask the nodes that are connected and not known yet; those that do not fit are left out, and say why.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            limit_seconds: how long to wait for descriptions, if less than the roster's own time.
 
         Raises:
             FederationError: a run is resumed, and every site that began it has other images now: it is a simulation of
@@ -69,7 +74,7 @@ class Roster:
             return
         silent = set(new)
         described: dict[int, SiteDescription] = {}
-        for reply in ask_descriptions(grid, new, self.deadline_seconds):
+        for reply in ask_descriptions(grid, new, min(limit_seconds or math.inf, self.deadline_seconds)):
             node = reply.metadata.src_node_id
             silent.discard(node)
             found = self._read(node, reply)
@@ -81,7 +86,7 @@ class Roster:
         for node in sorted(silent):
             self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
         changed = sorted(began & {description.site for description in described.values()})
-        if changed and not began & self.names().keys():
+        if 2 * len(changed) > len(began) and not began & self.names().keys():
             reasons = "; ".join(sorted(str(outcome.reason) for outcome in self.unfit.values()))
             raise FederationError(f"The run cannot be resumed, {', '.join(changed)} had other images: {reasons}.")
         if described:
@@ -123,7 +128,8 @@ class Roster:
             if before is not None:  # it was started again, and has a new id
                 del self.sites[before]
         except _Unfit as error:
-            self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+            is_away = site in self.frozen and self.description(site) is None  # else it is somebody else's name
+            self.unfit[site if is_away else f"node-{node}"] = NodeOutcome("refused", str(error))
             log.warning("A node is left out: %s", error)
             return
         self.sites[node] = description

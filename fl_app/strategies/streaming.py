@@ -118,14 +118,15 @@ class Streaming(FedAvg):
         finally:
             if waiting is not None:
                 waiting.close()
-        self.admission.end_round()
         contributed = self.record.count("contributed")
         if contributed < self.min_replies:
+            self.admission.forget_round()  # few sites are no measure for the others
             self.record.reason = (
                 f"{contributed} of {len(self.record.asked)} nodes contributed, "
                 f"'federation.min-replies' asks for {self.min_replies}"
             )
             return None, None
+        self.admission.end_round()
         losses = self.record.losses()
         if self.keeps_all:
             fit = [mean_reply(weights, weight, losses) for _, weights, weight in sorted(kept, key=lambda one: one[0])]
