@@ -69,7 +69,7 @@ def look_at(folder: Path, now: float) -> Overview:
     reader = RunFolder(folder, folder.parent, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
-    is_alive = _is_locked(folder / ".lock")
+    is_alive = is_held(folder)
     updated = (status or {}).get("updated")
     return Overview(
         folder=folder,
@@ -131,10 +131,10 @@ def _count(rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:
     return counts
 
 
-def _is_locked(lock: Path) -> bool | None:
-    """Tell whether a server holds the run folder; None where it cannot be told, as on a disk of another machine."""
+def is_held(folder: Path) -> bool | None:
+    """Tell whether a server holds a run folder; None where it cannot be told, as on a disk of another machine."""
     try:
-        with lock.open("rb") as file:
+        with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -1,6 +1,5 @@
 """The commands `fl-app prototypes`: a new hospital joins a finished classifier without any training."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fl_app.cli.classifier import best_device, check_writable, find_model
+from fl_app.config import is_site_name
 from fl_app.errors import DataError, OptionError
+from fl_app.incoming import LONGEST_NAME, clean_text
 
 if TYPE_CHECKING:
     from fl_app.classification.bundle import Bundle
@@ -93,8 +94,11 @@ def add(
 
 
 def _check_site(site: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", site) or site in (".", ".."):
-        raise OptionError(f"--site must consist of letters, digits, '_', '.' or '-', got '{site}'.")
+    if not is_site_name(site):
+        shown = clean_text(site, LONGEST_NAME)
+        raise OptionError(
+            f"--site must consist of at most {LONGEST_NAME} letters, digits, '_', '-' or single dots, got '{shown}'."
+        )
 
 
 def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
@@ -113,15 +117,15 @@ def _read(bundle: "Bundle", path: Path, site: str | None) -> tuple[str, "Moments
     from fl_app.classification.handover import check_moments, read_handover
 
     found = read_handover(path)
+    _check_site(found.site)
     if site is not None and found.site != site:
         raise OptionError(f"--site is '{site}', but {path} holds the sums of '{found.site}'.")
     check_moments(found.moments, *bundle.pooled["sum"].shape)
     if found.class_names != bundle.info.class_names:
-        names = (", ".join(found.class_names), ", ".join(bundle.info.class_names))
+        names = (clean_text(", ".join(found.class_names)), ", ".join(bundle.info.class_names))
         raise OptionError(f"{path} holds sums of the classes {names[0]}; the model knows {names[1]}.")
     if found.model != fingerprint(bundle.weights):
         raise OptionError(f"{path} was measured with another model's weights. Measure again with this very model.")
-    _check_site(found.site)
     return found.site, found.moments
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
 from fl_app.cli.outcome import Outcome, describe_comparison, judge
+from fl_app.cli.overview import is_held
 from fl_app.cli.preflight import check_before_start
 from fl_app.cli.progress import Progress, RunFolder, summarise
 from fl_app.cli.signals import Interrupted
@@ -132,7 +133,7 @@ def keep_log(log: Path, folder: Path | None) -> None:
 
     The server's own run.log is there beside it. A full disk costs the log, and not the verdict.
     """
-    if folder is None:
+    if folder is None or is_held(folder):
         return
     try:
         with (folder / "flower.log").open("ab") as target, log.open("rb") as source:
@@ -142,8 +143,11 @@ def keep_log(log: Path, folder: Path | None) -> None:
 
 
 def write_end(folder: Path | None, reason: str) -> None:
-    """Write into status.json why the run ended, if the server was not there to do it any more."""
-    if folder is not None and (folder / "status.json").is_file():
+    """Write into status.json why the run ended, if the server was not there to do it any more.
+
+    A folder that a server holds is another run's, which goes on.
+    """
+    if folder is not None and (folder / "status.json").is_file() and not is_held(folder):
         from fl_app.artifacts import RunFolder, read_status
         from fl_app.writing import write_json
 

@@ -55,7 +55,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """
     if "--help" in arguments or "-h" in arguments:
         return
-    node_config = next(_values("--node-config", arguments), "")
+    node_config = ["", *_values("--node-config", arguments)][-1]  # as Flower takes it
     node = NodeConfig.from_flat(read_node_options(node_config))
     _check_images(node)
     _check_state_dir(node)
@@ -75,6 +75,8 @@ def _check_images(node: NodeConfig) -> None:
     from fl_app.data.listing import visible
 
     folder = Path(node.data_path).expanduser()
+    if folder.is_file():
+        raise OptionError(f"'data-path' in --node-config must name a folder, got the file {folder}.")
     try:
         has_npz = any(path.suffix.lower() == ".npz" for path in visible(folder))
         if not has_npz and not list_entries(folder).entries:
