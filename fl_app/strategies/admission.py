@@ -42,7 +42,7 @@ class Admission:
         self.epochs = epochs
         self.recent_norms: deque[list[float]] = deque(maxlen=options.norm_window)
         self.trained_on: dict[str, float] = {}
-        self._norms_of_round: dict[str, float] = {}
+        self._norms_of_round: list[float] = []
         self._images_of_round: dict[str, float] = {}
 
     def check(
@@ -114,20 +114,20 @@ class Admission:
     def remember(self, reply: Reply, norm: float) -> None:
         """Count an admitted reply among those that later ones are compared with, once its round counts."""
         if reply.weight > 0:
-            self._norms_of_round[reply.site] = norm
+            self._norms_of_round.append(norm)
             self._images_of_round[reply.site] = reply.weight
 
     def end_round(self) -> None:
         """Remember the norms and numbers of images of this round's admitted replies."""
         if self._norms_of_round:
-            self.recent_norms.append(sorted(self._norms_of_round.values()))
+            self.recent_norms.append(sorted(self._norms_of_round))
         for site, images in self._images_of_round.items():
             self.trained_on[site] = max(images, self.trained_on.get(site, 0.0))
         self.forget_round()
 
     def forget_round(self) -> None:
         """Compare nothing with the replies of this round: it does not count."""
-        self._norms_of_round, self._images_of_round = {}, {}
+        self._norms_of_round, self._images_of_round = [], {}
 
     def _check_weight(self, weight: float, num_images: int | None) -> None:
         if not (math.isfinite(weight) and weight >= 0):

@@ -90,7 +90,16 @@ def test_the_most_that_a_site_trained_on_is_remembered() -> None:
     judge = admission()
     for weight in (4.0, 9.0, 5.0):
         check(judge, reply(weight=weight))
+        judge.end_round()
     assert judge.trained_on == {"a": 9.0}
+
+
+def test_a_round_that_does_not_count_leaves_nothing_to_compare_with() -> None:
+    judge = admission()
+    check(judge, updated(1.0))
+    judge.forget_round()
+    judge.end_round()
+    assert judge.must_wait and judge.trained_on == {}
 
 
 def test_updates_wait_until_one_has_a_length() -> None:

@@ -50,7 +50,7 @@ def frozen(*sites: SiteDescription) -> dict[str, Any]:
 def test_a_site_whose_folder_grew_between_two_runs_is_left_out_and_the_others_go_on() -> None:
     roster = Roster(INFO, 1.0, frozen(site("north"), site("south")))
     assert known(roster, {1: site("north", [10, 25]), 2: site("south"), 3: site("new")}) == {"new": 3, "south": 2}
-    assert "Site 'north' had other images when this run began (train 30, now 35)" in str(reasons(roster)["node-1"])
+    assert "Site 'north' had other images when this run began (train 30, now 35)" in str(reasons(roster)["north"])
 
 
 def test_if_all_sites_that_began_a_run_have_other_images_it_is_not_resumed() -> None:
