@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from fl_app.artifacts import RunFolder, read_status
 from fl_app.cli.outcome import Outcome, describe_comparison, judge
-from fl_app.cli.run import keep_log, report
+from fl_app.cli.run import keep_log, report, write_end
 from fl_app.cli.simulation import FlowerStatus
+from fl_app.writing import write_json
 
 COMPLETED = FlowerStatus("finished:completed", "N/A")
 FAILED = FlowerStatus("finished:failed", "Simulation failed with exception: boom")
@@ -144,3 +146,16 @@ def test_a_disk_without_room_for_the_log_does_not_hide_what_became_of_the_run(
     monkeypatch.setattr(shutil, "copyfileobj", fail)
     keep_log(tmp_path / "flower.log", tmp_path)
     assert capsys.readouterr().err == f"The log cannot be kept in {tmp_path / 'flower.log'}: No space left on device.\n"
+
+
+def test_the_end_of_a_second_start_is_not_written_into_a_run_that_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    write_json(folder.options_file, {})
+    write_json(folder.status_file, {"state": "running"})
+    folder.lock()
+    write_end(folder.path, "stopped; it can be resumed")
+    assert read_status(folder)["state"] == "running"
+    folder.unlock()
+    write_end(folder.path, "stopped; it can be resumed")
+    assert read_status(folder)["state"] == "failed"

@@ -178,11 +178,11 @@ def test_ray_takes_no_task_of_a_client_without_the_token(ended: dict[str, Ended]
 @pytest.mark.skipif(not can_enclose(), reason="this system gives no network namespace")
 def test_nothing_of_a_run_is_reached_from_outside_its_network(ended: dict[str, Ended]) -> None:
     assert not any(ended["wait"].is_reached)
-    assert "the run has a network of its own" in (ended["wait"].folder / "run.log").read_text(encoding="utf-8")
+    assert "the run has a network of its own" in (ended["wait"].folder / "flower.log").read_text(encoding="utf-8")
 
 
 def test_where_a_run_has_no_network_of_its_own_its_log_says_so(ended: dict[str, Ended]) -> None:
-    log = (ended["raise"].folder / "run.log").read_text(encoding="utf-8")
+    log = (ended["raise"].folder / "flower.log").read_text(encoding="utf-8")
     assert "this system gives the run no network of its own" in log
 
 
