@@ -411,6 +411,11 @@ class NodeConfig(Section):
     tasks_allowed: Names = ()  # comma-separated; empty: all
     tell_class_names: bool = False  # the names of its classes may leave the node where a run states none
 
+    @property
+    def state_folder(self) -> Path:
+        """Return the folder that a hospital's node keeps its state in."""
+        return Path(self.state_dir).expanduser() if self.state_dir else Path.home() / "fl-app" / "state"
+
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Self:
         for task in self.tasks_allowed:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from fl_app import client
 from fl_app.data.sources import dataset_info
+from fl_app.flower import TaskIdentity
 from fl_app.folders import make_private
 from fl_app.records import CONFIG, TRAIN, WEIGHTS, instruction_config, pack, to_numpy
 from fl_app.runs import open_run

@@ -15,6 +15,7 @@ from fl_app.errors import FederationError
 from fl_app.flower import ErrorCode
 from fl_app.records import pack, unpack
 from fl_app.sections import OptionValue
+from fl_app.strategies.agreement import ask_descriptions
 from tests.federation import run_federation
 from tests.options import run_config
 from tests.tiny import tiny_run
@@ -233,3 +234,43 @@ def test_a_round_that_does_not_count_is_no_measure_for_later_ones(tmp_path: Path
     run_federation(tiny_run(tmp_path, options), 3, meddle=lie_alone)
     assert [outcomes(line)[1] for line in lines(tmp_path)] == ["contributed", "refused", "refused", "refused"]
     assert [outcomes(line)[0] for line in lines(tmp_path)] == ["late", *["contributed"] * 3]
+
+
+def test_a_node_that_is_not_fit_is_asked_again_while_the_run_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[float] = []
+    monkeypatch.setattr("fl_app.strategies.attendance.time.sleep", polls.append)
+    monkeypatch.setattr("fl_app.strategies.attendance._ASK_AGAIN_SECONDS", 0.0)
+
+    def spoil(instruction: Message, reply: Message) -> Message:
+        is_early = instruction.metadata.dst_node_id == 1002 and len(polls) < 2
+        return Message(Error(2, "its folder is not mounted"), reply_to=instruction) if is_early else reply
+
+    options: dict[str, OptionValue] = {**THREE, "federation.wait-seconds": 60.0}
+    run_federation(tiny_run(tmp_path, options), 3, meddle=spoil)
+    assert len(polls) == 2
+    assert outcomes(lines(tmp_path)[0]) == ["contributed"] * 3
+
+
+def test_a_silent_newcomer_does_not_hold_up_a_round_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def ask(grid: Any, nodes: Sequence[int], deadline_seconds: float) -> Any:
+        limits.append(deadline_seconds)
+        return ask_descriptions(grid, nodes, deadline_seconds)
+
+    monkeypatch.setattr("fl_app.strategies.roster.ask_descriptions", ask)
+    monkeypatch.setattr("fl_app.strategies.attendance._ASK_AGAIN_SECONDS", 0.3)
+
+    def keep_silent(instruction: Message, reply: Message) -> Message | None:
+        return None if instruction.metadata.dst_node_id == 1003 else reply
+
+    options: dict[str, OptionValue] = {**THREE, "federation.wait-seconds": 5.0}
+
+    def is_away(number: int, sent: Sequence[Message]) -> bool:
+        return number == 3 and rounds_begun(sent) < 1
+
+    run_federation(tiny_run(tmp_path, options), 4, meddle=keep_silent, is_away=is_away)
+    assert limits == [5.0, 0.3]
+    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 4

@@ -19,6 +19,7 @@ from fl_app.cli.doctor import read_node_options
 from fl_app.cli.signals import Interrupted
 from fl_app.config import NodeConfig
 from fl_app.errors import DataError, OptionError
+from fl_app.folders import make_private
 
 PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
 
@@ -27,9 +28,8 @@ def supernode(context: typer.Context) -> None:
     """Start this hospital's node: takes the arguments of `flower-supernode`, and ends where it fails.
 
     Left alone, flower-supernode leaves the federation when the SuperLink answers with an error that it does not know
-    (seen with error 500), but its process stays: it looks healthy and takes part in nothing. This one
-    ends with status 1, so that systemd or Docker starts it again. Told to end (SIGTERM,
-    Ctrl-C), it does so within 10 s.
+    (seen with error 500), but its process stays: it looks healthy and takes part in nothing. This one ends with
+    status 1, so that systemd or Docker starts it again. Told to end (SIGTERM, Ctrl-C), it does so within 10 s.
     """
     check_arguments(context.args)
     from fl_app.flower import run_supernode
@@ -86,22 +86,22 @@ def _check_images(node: NodeConfig) -> None:
 
 
 def _check_state_dir(node: NodeConfig) -> None:
-    folder = Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
+    """Make the node's own folder, closed to other users, and refuse one that cannot be written to."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        make_private(node.state_folder)
+        with tempfile.TemporaryFile(dir=node.state_folder):
             pass
     except OSError as error:
         raise OptionError(
-            f"The node cannot write to {folder}: {error.strerror}. Set 'state-dir' in --node-config to a folder that "
-            "it can."
+            f"The node cannot write to {node.state_folder}: {error.strerror}. Set 'state-dir' in --node-config to a "
+            "folder that it can."
         ) from None
 
 
 def end_when_told() -> None:
     """Watch for SIGTERM, SIGINT and SIGQUIT, and end this process and its children where Flower does not.
 
-    Flower's handler joins threads, and was seen to wait for one of them for ever. A thread reads what Python's signal
+    Flower's handler joins threads, and was seen to wait forever for one of them. A thread reads what Python's signal
     machinery writes for each signal, whatever the main thread does.
     """
     ours, theirs = socket.socketpair()

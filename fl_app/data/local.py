@@ -184,7 +184,7 @@ def state_base(node: NodeConfig, run_folder: str) -> Path:
     """Return the folder of all that a node keeps, of every run; in a simulation, of this run. Makes no folder."""
     if _is_in_run_folder(node, run_folder):
         return Path(run_folder) / "nodes"
-    return Path(node.state_dir).expanduser() if node.state_dir else Path.home() / "fl-app" / "state"
+    return node.state_folder
 
 
 def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:

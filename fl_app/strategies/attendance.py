@@ -48,8 +48,8 @@ class Attendance:
         if not fit:
             raise FederationError(f"The run cannot begin: no node could be asked{self._unfit(': ')}.")
         raise FederationError(
-            f"{len(fit)} of {needed} nodes can take part: {', '.join(fit)}. The others: {self._unfit('')}. Mend them, "
-            "or lower 'federation.min-nodes', and resume."
+            f"{len(fit)} of {needed} nodes can take part: {', '.join(fit)}. The others: {self._unfit('')}. Fix them, "
+            "or lower 'federation.min-nodes'."
         )
 
     def wait(self, grid: Grid) -> None:

@@ -21,7 +21,7 @@ _IN_OUR_WORDS = {
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "its reply got lost at the SuperLink",
     ErrorCode.NODE_UNAVAILABLE: "the connection to it was lost",
     ErrorCode.INVALID_FAB: "it does not trust the code of this run, which bears no signature that it knows",
-    ErrorCode.CLIENT_APP_CRASHED: "its process died, for want of memory or by a fault of a library",
+    ErrorCode.CLIENT_APP_CRASHED: "its process died: out of memory, or a crash in a library",
 }
 
 

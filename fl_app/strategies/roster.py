@@ -62,8 +62,8 @@ class Roster:
             limit_seconds: how long to wait for descriptions, if less than the roster's own time.
 
         Raises:
-            FederationError: a run is resumed, and every site that began it has other images now: it is a simulation of
-                another number of nodes, whose new nodes would train on images that were held out.
+            FederationError: a run is resumed, and most sites that began it have other images now: it is a simulation
+                of another number of nodes, whose new nodes would train on images that were held out.
         """
         self.unfit = {}
         began = set() if self.sites else set(self.frozen)

@@ -107,3 +107,9 @@ def test_a_state_dir_that_cannot_be_made_is_refused(node: list[str], tmp_path: P
     (tmp_path / "state").write_text("a file")
     with pytest.raises(OptionError, match=r"The node cannot write to .*state: File exists. Set 'state-dir'"):
         check_arguments(node)
+
+
+def test_the_state_dir_is_closed_to_other_users_although_it_was_there(node: list[str], tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    check_arguments(node)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
