@@ -186,8 +186,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")
+        raise damaged(path)
     return found
+
+
+def damaged(path: Path) -> RunFolderError:
+    """Say that a file of figures, written by the run, is not as it was written."""
+    return RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")
 
 
 def read_options(folder: RunFolder) -> dict[str, Any]:

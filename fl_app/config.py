@@ -24,7 +24,7 @@ SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
 Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential", "sites"]
 
 
-SITE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
+SAFE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
 
 _BASELINES = ("local", "centralised")
 _TASKS = ("diffusion", "classification")
@@ -311,13 +311,11 @@ class RunConfig(Section):
     tasks: Names = Field(
         min_length=1, description="what to train, comma-separated, in order: diffusion, classification"
     )
-    recipe: str = Field(
-        pattern=r"^[A-Za-z0-9_.-]+$", description="a name for this set of options; part of the run's name"
-    )
+    recipe: str = Field(pattern=rf"^{SAFE_NAME}$", description="a name for this set of options; part of the run's name")
     seed: int = Field(ge=0, description="every random number of the run follows from it")
     output_dir: str = Field(description="where run folders are made; empty: ~/fl-app/runs")
     run_name: str = Field(
-        pattern=r"^[A-Za-z0-9_.-]*$", description="name of the run folder; empty: <time>-<recipe>-<id>"
+        pattern=rf"^({SAFE_NAME})?$", description="name of the run folder; empty: <time>-<recipe>-<id>"
     )
     resume: str = Field(
         description="a run folder to go on with, or auto: the newest unfinished one of the same options"
@@ -401,7 +399,7 @@ class NodeConfig(Section):
     partition_id: int | None = Field(default=None, ge=0)
     num_partitions: int | None = Field(default=None, ge=1)
     data_path: str = ""
-    site: str = Field(default="", pattern=rf"^({SITE_NAME})?$", max_length=LONGEST_NAME)
+    site: str = Field(default="", pattern=rf"^({SAFE_NAME})?$", max_length=LONGEST_NAME)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state_dir: str = ""
     min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node
@@ -440,7 +438,7 @@ class NodeConfig(Section):
 
 def is_site_name(name: str) -> bool:
     """Tell whether a site may be called that: letters, digits, `_`, `-`, single dots, not too long."""
-    return len(name) <= LONGEST_NAME and re.fullmatch(SITE_NAME, name) is not None
+    return len(name) <= LONGEST_NAME and re.fullmatch(SAFE_NAME, name) is not None
 
 
 def baseline_of(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fl_app.artifacts import RunFolder, read_json
+from fl_app.artifacts import RunFolder, damaged, read_json
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.moments import pool
@@ -63,8 +63,7 @@ class LastRound:
                 path.unlink()  # a resumed run does that round again
                 continue
             result = read_json(path)
-            left_out = {site: NodeOutcome(**node) for site, node in result.get("left-out", {}).items()}
-            status.count(left_out, _moment(result, path.stat().st_mtime))
+            status.count(_left_out(result, path), _moment(result, path.stat().st_mtime))
 
     def between(self, grid: Grid, round_number: int, weights: Weights) -> None:
         """Exchange prototypes after a round, where that is due and not done yet."""
@@ -350,6 +349,18 @@ class LastRound:
 
     def _path(self, number: int) -> Path:
         return self._results() / f"round-{number:04d}.json"
+
+
+def _left_out(result: Mapping[str, Any], path: Path) -> dict[str, NodeOutcome]:
+    """Read whom an earlier exchange left out.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    try:
+        return {site: NodeOutcome(**node) for site, node in result.get("left-out", {}).items()}
+    except (AttributeError, TypeError):
+        raise damaged(path) from None
 
 
 def _moment(result: Mapping[str, Any], seconds: float) -> str:

@@ -1,6 +1,8 @@
 """What every test starts from: one torch thread, and no Flower service outside the test."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,11 +10,20 @@ import torch
 from fl_app.flower import TaskIdentity
 
 torch.set_num_threads(1)
+# Caches of Matplotlib and uv stay where they are; what nodes and runs leave in the home folder goes elsewhere.
+os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
 os.environ.update(
     FLWR_TELEMETRY_ENABLED="0",
     FLWR_DISABLE_UPDATE_CHECK="1",
     FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(autouse=True)

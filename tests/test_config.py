@@ -60,6 +60,9 @@ def default_options_of(recipe: Path) -> dict[str, object]:
         ("diffusion.block-channels", "24,32", "block-channels must be multiples of 4, and of a quarter"),
         ("tasks", "painting", "tasks must name diffusion or classification, got 'painting'"),
         ("run-name", "../x", "Option 'run-name'"),
+        ("run-name", "..", "Option 'run-name'"),
+        ("run-name", ".", "Option 'run-name'"),
+        ("recipe", "..", "Option 'recipe'"),
     ],
 )
 def test_a_bad_option_is_named_with_what_was_found_and_what_is_valid(name: str, value: object, words: str) -> None:

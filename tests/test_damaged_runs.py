@@ -131,6 +131,40 @@ def test_a_model_with_a_weight_that_is_no_number_is_not_exported(tmp_path: Path,
     assert not (run / "diffusion/model").exists()
 
 
+@pytest.mark.parametrize(
+    ("stopped_in", "number", "content"),
+    [
+        ("classification", 1, {"left-out": {"site-0": {"colour": "red"}}}),
+        ("classification", 1, {"left-out": ["site-0"]}),
+        ("classification-local", 2, {"left-out": {}}),
+        ("classification-local", 2, {"results": None, "shipped": {}}),
+    ],
+)
+def test_a_damaged_exchange_of_prototypes_is_refused_with_what_to_do(
+    tmp_path: Path, stopped_in: str, number: int, content: dict[str, Any]
+) -> None:
+    changes: dict[str, OptionValue] = {
+        "tasks": "classification",
+        "classification.baselines": "local",
+        "classification.prototype-rounds": "1",
+    }
+
+    def stop(instruction: Message, reply: Message) -> Message:
+        config = instruction.content.config_records["config"] if instruction.has_content() else {}
+        if config.get("task") == stopped_in and config["server-round"] == 2:
+            raise KeyboardInterrupt
+        return reply
+
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(tiny_run(tmp_path, changes), 2, meddle=stop)
+    run = tmp_path / "run"
+    file = run / f"classification/prototypes/round-{number:04d}.json"
+    assert file.is_file()
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=rf"{file.name} is damaged. Delete it and resume"):
+        run_federation(tiny_run(tmp_path, changes | {"resume": str(run)}), 2)
+
+
 def test_a_model_that_no_site_measured_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="no site measured it on its held-out images"):
         run_federation(tiny_run(tmp_path, options()), 2, meddle=failing(("evaluate",)))

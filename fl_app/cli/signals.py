@@ -8,8 +8,8 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(Exception):
-    """Someone asked the program to stop.
+class Interrupted(BaseException):
+    """Someone asked the program to stop; like KeyboardInterrupt, it passes by whatever handles errors.
 
     Attributes:
         signal_number: SIGINT, SIGTERM or SIGHUP.

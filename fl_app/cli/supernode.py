@@ -16,7 +16,6 @@ import psutil
 import typer
 
 from fl_app.cli.doctor import read_node_options
-from fl_app.cli.signals import Interrupted
 from fl_app.config import NodeConfig
 from fl_app.errors import DataError, OptionError
 from fl_app.folders import make_private
@@ -37,8 +36,6 @@ def supernode(context: typer.Context) -> None:
     end_when_told()
     try:
         run_supernode(context.args)
-    except Interrupted:
-        raise
     except Exception:
         traceback.print_exc()
         sys.stdout.flush()
@@ -59,6 +56,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     node = NodeConfig.from_flat(read_node_options(node_config))
     _check_images(node)
     _check_state_dir(node)
+    _check_device(node)
     for authority in _values("--root-certificates", arguments):
         if not Path(authority).expanduser().is_file():
             raise OptionError(f"--root-certificates must name a file, got '{authority}': the coordinator's ca.crt.")
@@ -96,6 +94,16 @@ def _check_state_dir(node: NodeConfig) -> None:
             f"The node cannot write to {node.state_folder}: {error.strerror}. Set 'state-dir' in --node-config to a "
             "folder that it can."
         ) from None
+
+
+def _check_device(node: NodeConfig) -> None:
+    """Refuse a GPU that is not there; PyTorch is only imported where one is asked for by name."""
+    if node.device == "cuda":
+        from fl_app.doctor.machine import check_device
+
+        found = check_device(node.device)
+        if found.verdict == "not ready":
+            raise OptionError(found.text)
 
 
 def end_when_told() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fl_app.data.label_table import Row, find_table, read_table
-from fl_app.data.listing import IMAGE_SUFFIXES, KINDS, composed, is_image, visible
+from fl_app.data.listing import IMAGE_SUFFIXES, KINDS, composed, files_below, is_image, visible
 from fl_app.data.parts import PART_NAMES, Part
 from fl_app.errors import DataError
 
@@ -92,11 +92,11 @@ def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tupl
 
 def _refuse_loose(directory: Path, paths: Iterable[Path]) -> None:
     """Refuse images that lie beside the folder `train`: nobody would notice that they are not used."""
-    loose = [path for path in paths if path.is_dir() and any(is_image(child) for child in visible(path))]
+    loose = [path for path in paths if path.is_dir() and any(is_image(file) for file in files_below(path))]
     if loose:
         names = ", ".join(path.name for path in loose)
         raise DataError(
-            f"{directory} holds images beside the folder of training images, in {len(loose)} folders: {names}. "
+            f"{directory} holds images beside the folder of training images, in: {names}. "
             "Move them into 'train', 'val' or 'test', or out of the data folder.",
             public="folders of images lie beside the folder 'train'",
         )

@@ -71,10 +71,7 @@ def find_images(directory: Path) -> tuple[list[Path], int]:
     Raises:
         DataError: a folder cannot be listed, or no image is found.
     """
-    try:
-        files = sorted(_files_below(directory))
-    except OSError as error:
-        raise _unlisted(error) from error
+    files = sorted(files_below(directory))
     found = [path for path in files if is_image(path)]
     if not found:
         raise DataError(
@@ -84,11 +81,15 @@ def find_images(directory: Path) -> tuple[list[Path], int]:
     return found, len(files) - len(found)
 
 
-def _files_below(directory: Path) -> Iterator[Path]:
-    """Yield the visible files of a folder and of the folders in it; a folder that is a link is not entered."""
+def files_below(directory: Path) -> Iterator[Path]:
+    """Yield the visible files of a folder and of the folders in it; a folder that is a link is not entered.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
 
     def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
-        raise error
+        raise _unlisted(error) from error
 
     for folder, folders, names in os.walk(directory, onerror=refuse):
         folders[:] = filter(_is_visible, folders)

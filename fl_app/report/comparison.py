@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from fl_app.artifacts import RunFolder, read_json
-from fl_app.config import RunConfig, baseline_of
+from fl_app.artifacts import RunFolder, damaged, read_json
+from fl_app.config import RunConfig, TrainingOptions, baseline_of
 from fl_app.writing import write_text
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,13 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
     if not path.exists():
         return []  # a baseline that failed; the run's status says why
     result = read_json(path)
+    try:
+        return _rows(options, name, result)
+    except (AttributeError, LookupError, TypeError):
+        raise damaged(path) from None
+
+
+def _rows(options: TrainingOptions, name: str, result: dict[str, Any]) -> list[Row]:
     baseline = baseline_of(name)
     approach = {"local": _ALONE, "centralised": "centralised"}.get(baseline, options.strategy)
     own_layer = ("local" if baseline == "local" else "global", "linear")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from fl_app.cli.supernode import check_arguments
 from fl_app.errors import OptionError
@@ -101,6 +102,12 @@ def test_a_folder_of_a_form_that_no_run_can_read_is_refused(node: list[str], tmp
     (tmp_path / "data/one/a.png").rename(tmp_path / "data/a.txt")
     with pytest.raises(OptionError, match="--node-config names a folder that no run can use"):
         check_arguments(node)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(node: list[str]) -> None:
+    with pytest.raises(OptionError, match="'device' is 'cuda', but PyTorch finds no GPU"):
+        check_arguments([node[0], node[1] + ' device="cuda"'])
 
 
 def test_a_state_dir_that_cannot_be_made_is_refused(node: list[str], tmp_path: Path) -> None:

@@ -62,11 +62,17 @@ def test_files_of_the_system_are_passed_over(tmp_path: Path, name: str) -> None:
     assert len(read(tmp_path).parts["train"]) == 2
 
 
-def test_loose_class_folders_beside_a_folder_train_are_refused_with_their_number(tmp_path: Path) -> None:
+def test_loose_class_folders_beside_a_folder_train_are_refused_by_name(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"a": 1, "b": 1})
     write_images(tmp_path, {"a": 12, "b": 12, "notes": 0})
     error = refusal(tmp_path)
-    assert "holds images beside the folder of training images, in 2 folders: a, b" in str(error)
+    assert "holds images beside the folder of training images, in: a, b" in str(error)
+
+
+def test_images_in_folders_of_patients_beside_a_folder_train_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"a": 1, "b": 1})
+    write_images(tmp_path / "more" / "2024", {"patient-1": 2})
+    assert "of training images, in: more. Move" in str(refusal(tmp_path))
 
 
 def test_a_loose_image_beside_a_folder_train_is_refused(tmp_path: Path) -> None:

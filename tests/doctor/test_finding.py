@@ -1,7 +1,10 @@
 """Findings, what they add up to, and checks that fail."""
 
+import signal
+
 import pytest
 
+from fl_app.cli.signals import Interrupted
 from fl_app.doctor.finding import Checks, Finding, Verdict, examine, examine_next, exit_status, plural
 from fl_app.errors import DataError
 
@@ -32,6 +35,14 @@ class PanicException(BaseException):
 
 
 PanicException.__module__ = "pyo3_runtime"
+
+
+def test_a_signal_ends_the_checks_and_is_no_finding() -> None:
+    def stop() -> Finding:
+        raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        examine("images", stop)
 
 
 def test_a_panic_of_a_rust_extension_is_a_finding_and_a_wish_to_stop_is_none() -> None:
