@@ -6,7 +6,8 @@ time, with a quarter of the epochs. `fashion-options` does it again on Fashion-M
 each, by the loss of held-out images; `fashion` trains with the best of each for 30 epochs. Samples are judged by
 `benchmarks.image_quality` and `benchmarks.frechet`.
 
-`breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh. `strategies` looks for FedAvg's
+`breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh, `breastmnist-centralised` beside
+all images in one place. `strategies` looks for FedAvg's
 step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images.
 """
 
@@ -163,12 +164,22 @@ def _strategies() -> list[Setting]:
 
 def _breastmnist() -> list[Setting]:
     """The recipe's classifier, the optimiser's state kept or fresh."""
-    recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
-    common: Options = dict(flatten(recipe)) | {"tasks": "classification", "classification.baselines": ""}
+    common: Options = {**_breastmnist_recipe(), "classification.baselines": ""}
     return [
         Setting(f"breastmnist-{name}", 5, {**common, "classification.keep-optimizer-state": keeps})
         for name, keeps in (("kept", True), ("fresh", False))
     ]
+
+
+def _breastmnist_centralised() -> list[Setting]:
+    """The recipe's classifier beside one that is trained on all images in one place."""
+    options: Options = {**_breastmnist_recipe(), "classification.baselines": "centralised"}
+    return [Setting("breastmnist-centralised", 5, options, seeds=(0, 1, 2, 3, 4))]
+
+
+def _breastmnist_recipe() -> Options:
+    recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
+    return dict(flatten(recipe)) | {"tasks": "classification"}
 
 
 GROUPS: dict[str, list[Setting]] = {
@@ -179,4 +190,5 @@ GROUPS: dict[str, list[Setting]] = {
     "fashion": _fashion(),
     "strategies": _strategies(),
     "breastmnist": _breastmnist(),
+    "breastmnist-centralised": _breastmnist_centralised(),
 }
