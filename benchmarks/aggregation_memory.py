@@ -39,10 +39,13 @@ from fl_app.records import (
     write_reply,
 )
 from fl_app.strategies.admission import Admission
-from fl_app.strategies.averages import ServerEma
-from fl_app.strategies.ledger import RoundRecord
+from fl_app.strategies.attendance import Attendance
+from fl_app.strategies.diffusion import DiffusionRounds
+from fl_app.strategies.plain import Unwatched
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.roster import Roster
+from fl_app.strategies.setup import Setup
+from fl_app.strategies.wire import PackedWire
 
 _INFO = DatasetInfo(tuple(str(number) for number in range(10)), num_channels=3, image_size=32)
 _CHANNELS = (128, 256, 256, 256)  # with 1 layer a level: 23.5 million weights, as many as the paper's network
@@ -90,25 +93,21 @@ def aggregate(kind: str, num_nodes: int) -> dict[str, float]:
 
 def _ours(weights: Weights, num_nodes: int) -> float:
     config = default_config()
-    strategy = build_strategy(
-        "FedAvg",
-        config.strategy,
+    options = config.federation.model_copy(update={"min_nodes": num_nodes, "min_replies": num_nodes})
+    watch = Unwatched()
+    setup = Setup(
         task="diffusion",
-        seed=0,
-        run_name="benchmark",
-        run_folder="",
-        options=config.federation.model_copy(update={"min_nodes": num_nodes, "min_replies": num_nodes}),
+        wire=PackedWire("diffusion", "benchmark", ""),
+        sites=Attendance(Roster(_INFO, 60.0), options, watch),
         admission=Admission(config.admission),
-        roster=Roster(_INFO, 60.0),
-        observer=_Unmoved(),
-        blank_sums={},
+        observer=watch,
+        min_replies=num_nodes,
     )
-    strategy.ema = ServerEma(weights, 3.0)
+    strategy = build_strategy(DiffusionRounds, "FedAvg", config.strategy, setup=setup, ema_horizon=3.0)
     grid = PullGrid(weights, num_nodes)
     started = time.perf_counter()
-    after = strategy.run_rounds(grid, weights, 1, 1)
+    strategy.start(grid, array_record(weights), 1)
     assert strategy.record.count("contributed") == num_nodes
-    assert after is not weights
     return time.perf_counter() - started - grid.seconds
 
 
@@ -145,19 +144,6 @@ def _peak() -> float:
     """Return the largest resident size of this process so far, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-class _Unmoved:
-    """An observer that does nothing."""
-
-    def waiting(self, connected: int, needed: int) -> None:
-        """Do nothing."""
-
-    def progressed(self, record: RoundRecord) -> None:
-        """Do nothing."""
-
-    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
-        """Do nothing."""
 
 
 class PullGrid(InstantGrid):

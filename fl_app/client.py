@@ -13,6 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
+from fl_app.classification.readings import HeadSet
 from fl_app.config import NodeConfig, RunConfig, baseline_of, is_site_name, task_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
@@ -39,7 +40,6 @@ from fl_app.records import (
 from fl_app.seeding import generator_for
 from fl_app.tasks.base import Task
 from fl_app.tasks.classification import ClassificationTask
-from fl_app.tasks.readings import HeadSet
 from fl_app.tasks.registry import build_task, check_pass, initial_weights
 from fl_app.training import LocalResult, Progress, train_local
 

@@ -88,6 +88,7 @@ class Reply:
         num_losses: images seen in training, each epoch counted.
         seconds: wall time of local training.
         num_pieces: into how many pieces its batches were cut for want of GPU memory.
+        metrics: what an ordinary Flower app's node reports of its training; None: nothing.
     """
 
     site: str
@@ -101,6 +102,7 @@ class Reply:
     num_losses: float = 0.0
     seconds: float = 0.0
     num_pieces: float = 1
+    metrics: MetricRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -297,13 +299,6 @@ def read_reply(
         raise MalformedReply(f"it holds no {error}") from None
     except Exception as error:  # it comes from outside: numpy alone has half a dozen ways to choke on bytes
         raise MalformedReply(f"it cannot be read ({type(error).__name__})") from None
-
-
-def mean_reply(weights: Weights, weight: float, losses: tuple[float, float]) -> Message:
-    """Wrap averaged weights as if one node had sent them, the way Flower's strategies expect a reply."""
-    metrics = MetricRecord({NUM_EXAMPLES: weight, "loss-sum": losses[0], "loss-count": losses[1]})
-    content = RecordDict({WEIGHTS: array_record(weights), _METRICS: metrics})
-    return Message(content, dst_node_id=0, message_type=TRAIN)
 
 
 def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -> RecordDict:

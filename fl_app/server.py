@@ -12,23 +12,23 @@ from fl_app.config import AdmissionOptions, FederationOptions, RunConfig, baseli
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
-from fl_app.last_round import LastRound
 from fl_app.logs import log_to, show_log
 from fl_app.manifest import check_manifest
 from fl_app.metrics.additive import add
-from fl_app.records import to_numpy
+from fl_app.passes import build_pass
+from fl_app.records import array_record, to_numpy
 from fl_app.report.comparison import write_comparison
 from fl_app.runs import agreed_info, held_classes, note_agreement, open_run
 from fl_app.status import Status, moment
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
-from fl_app.strategies.attendance import wait_for_nodes
-from fl_app.strategies.registry import build_strategy
+from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
+from fl_app.strategies.setup import Setup
+from fl_app.strategies.wire import PackedWire
 from fl_app.task_run import TaskRun
 from fl_app.tasks.base import Task
-from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.registry import build_task, initial_weights
 from fl_app.writing import recover_folder
 
@@ -123,44 +123,37 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     Raises:
         FederationError: nothing was learned, or the federation could not go on.
     """
-    task = build_task(name, config, info)
-    deadline = min(config.federation.round_deadline_seconds, config.federation.wait_seconds)
-    roster = Roster(info, deadline, read_options(folder)["nodes"])
-    task_run = TaskRun(config, task, folder, status, roster)
-    federation, admission = _options_for(task, config)
-    strategy = build_strategy(
-        task.options.strategy,
-        config.strategy,
+    federation = config.federation
+    deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
+    known = read_options(folder)["nodes"]
+    roster = Roster(info, deadline, known)
+    run_pass = build_pass(name, config, info)
+    task = run_pass.task
+    task_run = TaskRun(run_pass, folder, status, roster)
+    options, admission = _options_for(task, config)
+    setup = Setup(
         task=name,
         seed=config.seed,
-        run_name=folder.path.name,
-        run_folder=str(folder.path),
-        options=federation,
+        wire=PackedWire(name, folder.path.name, str(folder.path)),
+        sites=(OneForAll if task.is_pooled else Attendance)(roster, options, task_run),
         admission=Admission(admission, task.options.epochs),
-        roster=roster,
         observer=task_run,
         blank_sums=task.blank_sums(),
         fault_of=task.fault_of,
-        is_pooled=task.is_pooled,
+        min_replies=options.quorum,
+        nodes_per_round=options.nodes_per_round,
+        max_failed_rounds=options.max_failed_rounds,
+        run_folder=str(folder.path),
+        begins=not known,
     )
-    strategy.begins_run = not read_options(folder)["nodes"]
-    strategy.own_rounds, strategy.blank_own = task.own_rounds(), task.blank_after_training()
-    averages = (config.diffusion.ema_horizon, config.diffusion.node_ema) if name == "diffusion" else (0.0, False)
-    weights, first_round = task_run.begin(strategy, *averages)
-    if first_round > task_run.num_rounds and _is_finished(task, folder):
+    checkpoint = folder.last_checkpoint(name)
+    first_round = checkpoint.round_number + 1 if checkpoint else 1
+    strategy = run_pass.strategy(setup, folder, status, first_round)
+    weights = task_run.begin(strategy, checkpoint)
+    if first_round > run_pass.num_rounds and _is_finished(task, folder):
         log.info("%s is finished already", name)
         return
-    last_round = None
-    if isinstance(task, ClassificationTask):
-        last_round = LastRound(task, strategy, folder, status, first_round)
-        strategy.between = last_round.between
-    weights = strategy.run_rounds(grid, weights, first_round, task_run.num_rounds)
-    if not task_run.lost and not any(line["outcome"] == "ok" for line in task_run.history):
-        raise FederationError(f"Nothing was learned: no round counted, the last one because {strategy.record.reason}.")
-    strategy.gather(grid)
-    status.set("finishing")
-    if last_round is not None:
-        last_round.finish(grid, weights)
+    strategy.start(grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
     finish_task(grid, strategy, task_run, status)
 
 
@@ -170,8 +163,8 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     Raises:
         FederationError: nothing was learned.
     """
-    initial = to_numpy(initial_weights(task_run.task, task_run.config.seed))
-    parts, outcomes = strategy.evaluate(grid, {**task_run.models, "initial": initial})
+    initial = to_numpy(initial_weights(task_run.task, task_run.run_pass.config.seed))
+    parts, outcomes = strategy.measure(grid, {**task_run.models, "initial": initial})
     left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
     status.count(left_out, moment(f"final measurement of {task_run.task.name}", time.time()))
     chosen = task_run.finish(add(parts.values()))

@@ -7,23 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from fl_app.artifacts import Checkpoint, RunFolder
-from fl_app.config import RunConfig
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
 from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.voting import decide
-from fl_app.records import Weights, to_numpy, to_tensors
+from fl_app.passes import Pass
+from fl_app.records import Weights, to_numpy
 from fl_app.report.history import draw_history
 from fl_app.runs import add_nodes
 from fl_app.status import Status, moment
-from fl_app.strategies.averages import ServerEma
 from fl_app.strategies.ledger import NodeOutcome, Outcome, RoundRecord
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
-from fl_app.tasks.base import Task
 from fl_app.tasks.registry import initial_weights
 from fl_app.writing import replace_folder, replacing
 
@@ -52,51 +49,35 @@ class Best:
 class TaskRun:
     """Watches the rounds of a task: figures, galleries, checkpoints, and the best model."""
 
-    def __init__(self, config: RunConfig, task: Task, folder: RunFolder, status: Status, roster: Roster) -> None:
-        self.config = config
-        self.task = task
+    def __init__(self, run_pass: Pass, folder: RunFolder, status: Status, roster: Roster) -> None:
+        self.run_pass = run_pass
+        self.task = run_pass.task
         self.folder = folder
         self.status = status
         self.roster = roster
-        self.num_rounds = task.options.num_rounds
+        self.num_rounds = run_pass.num_rounds
         self.strategy: Resilient | None = None
         self.models: dict[str, Weights] = {}
         self.best = Best()
         self.history: list[dict[str, Any]] = []
-        self.lost: list[int] = []  # finished rounds that metrics.jsonl does not hold any more
         self._num_noted = 0
 
-    def begin(self, strategy: Resilient, ema_horizon: float, with_node_ema: bool) -> tuple[Weights, int]:
-        """Set the strategy up from the newest checkpoint, or afresh.
-
-        Returns:
-            The weights to start from and the number of the first round.
-        """
+    def begin(self, strategy: Resilient, checkpoint: Checkpoint | None) -> Weights:
+        """Set the strategy to where the run goes on, and return the weights to start from."""
         self.strategy = strategy
-        checkpoint = self.folder.last_checkpoint(self.task.name)
-        weights = to_numpy(initial_weights(self.task, self.config.seed))
-        models = dict.fromkeys(MODEL_NAMES, weights)
+        weights = to_numpy(initial_weights(self.task, self.run_pass.config.seed))
+        done = 0
         if checkpoint is not None:  # safetensors sorts names; sums over arrays, and FedAvgM, go by the model's order
             models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
-        if ema_horizon > 0:
-            strategy.ema = ServerEma(models["ema"], ema_horizon * self.num_rounds)
-            rounds = range(1, self.num_rounds + 1)
-            strategy.ema_rounds = frozenset(
-                number for number in rounds if self._is_kept(number) or self._is_drawn(number)
-            )
-        if with_node_ema:
-            strategy.node_ema = models["node-ema"]
-        done = 0
-        if checkpoint is not None:
-            strategy.restore(checkpoint.state, checkpoint.values["strategy"])
-            done = checkpoint.round_number
+            weights, done = models["raw"], checkpoint.round_number
+            strategy.restore(done, models, checkpoint.state, checkpoint.values["strategy"])
             log.info("Resumed after round %d of %s", done, self.task.name)
             self.folder.warn_of_damage(self.task.name)
             if self.folder.best_checkpoint(self.task.name) is not None:  # else another one is looked for
                 self.best = Best(**checkpoint.values["best"])
         self._read_history(done)
-        self.models = self._current_models(models["raw"])
-        return models["raw"], done + 1
+        self.models = strategy.models(weights)
+        return weights
 
     def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
         """Say how many sites are awaited, and which."""
@@ -107,6 +88,10 @@ class TaskRun:
         """Say how many sites have answered outside a round."""
         self.status.show_measuring(answered, asked)
 
+    def rounds_over(self) -> None:
+        """Say that what remains is measured."""
+        self.status.set("finishing")
+
     def progressed(self, record: RoundRecord) -> None:
         """Show who takes part and who has answered."""
         self._note_sites()
@@ -116,7 +101,8 @@ class TaskRun:
         """Write the round down; save and draw what is due."""
         losses = self.losses(record.total_statistics())
         self._remember_best(record.round_number - 1, losses)
-        self.models = self._current_models(after)
+        assert self.strategy is not None
+        self.models = self.strategy.models(after)
         line = self._line(record, losses)
         self.history.append(line)
         self.folder.append_metrics(line)
@@ -125,9 +111,9 @@ class TaskRun:
         self.status.show_round(record, self.num_rounds)
         _log_round(line, self.num_rounds)
         number = record.round_number
-        if self._is_drawn(number) and number < self.num_rounds:
+        if self.run_pass.is_drawn(number) and number < self.num_rounds:
             self.draw(f"round-{number:04d}", losses)
-        if self._is_kept(number):
+        if self.run_pass.is_kept(number):
             self.checkpoint(number)
 
     def finish(self, statistics: Statistics) -> str:
@@ -146,8 +132,8 @@ class TaskRun:
 
     def export(self, name: str, held: list[bool]) -> None:
         """Write the chosen weights for others to use; `held` tells of each class whether any node had an image."""
-        model = self._module(self.models[name])
-        replace_folder(self.folder.task(self.task.name) / "model", lambda path: self.task.export(model, path, held))
+        weights, target = self.models[name], self.folder.task(self.task.name) / "model"
+        replace_folder(target, lambda path: self.run_pass.export(weights, path, held))
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
     def checkpoint(self, number: int) -> None:
@@ -167,13 +153,13 @@ class TaskRun:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
         with replacing(self.folder.task(self.task.name) / "history.png") as temporary:
             draw_history(self.history, temporary)
-        if not self.task.has_gallery:
+        if self.run_pass.gallery is None:
             return
-        used = better(losses)
-        shown = {f"{key} (used)" if key == used else key: self._module(weights) for key, weights in self.models.items()}
+        used, module = better(losses), self.run_pass.module
+        shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
         path = self.folder.task(self.task.name) / "samples" / f"{name}.png"
         with replacing(path) as temporary:
-            self.task.show(shown, temporary)
+            self.run_pass.gallery(shown, temporary)
         self.status.set_gallery(path)
 
     def losses(self, statistics: Statistics) -> dict[str, float | None]:
@@ -196,7 +182,7 @@ class TaskRun:
 
         def improved(statistics: Statistics) -> bool | None:
             start, end = only(statistics, "initial"), only(statistics, chosen)
-            return self.task.improved(start, end) if start and end else None
+            return self.run_pass.improved(start, end) if start and end else None
 
         measured = {site: part for site, part in parts.items() if improved(part) is not None}
         if measured:
@@ -217,17 +203,11 @@ class TaskRun:
         for line in self.history:
             self.status.num_failed_rounds += line["outcome"] == "failed"
             self.status.count(outcomes_of(line), round_moment(line))
-        self.lost = sorted(set(range(1, done + 1)) - {line["round"] for line in self.history})
-        if self.lost:
-            which = f"{self.task.name} {', '.join(map(str, self.lost))}"
+        lost = sorted(set(range(1, done + 1)) - {line["round"] for line in self.history})
+        if lost:
+            which = f"{self.task.name} {', '.join(map(str, lost))}"
             log.warning("metrics.jsonl is damaged: it lacks the figures of these rounds: %s", which)
             self.status.blemish(f"metrics.jsonl is damaged and lacks the figures of these rounds: {which}")
-
-    def _is_drawn(self, number: int) -> bool:
-        return self.config.gallery_every > 0 and number % self.config.gallery_every == 0
-
-    def _is_kept(self, number: int) -> bool:
-        return number % self.config.checkpoint_every == 0 or number == self.num_rounds
 
     def _remember_best(self, number: int, losses: dict[str, float | None]) -> None:
         name = better(losses)
@@ -247,20 +227,6 @@ class TaskRun:
         names = self.roster.expected.class_names
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
-
-    def _current_models(self, raw: Weights) -> dict[str, Weights]:
-        assert self.strategy is not None
-        models = {"raw": raw}
-        if self.strategy.ema is not None:
-            models["ema"] = dict(self.strategy.ema.weights)
-        if self.strategy.node_ema is not None:
-            models["node-ema"] = self.strategy.node_ema
-        return models
-
-    def _module(self, weights: Weights) -> nn.Module:
-        model = self.task.build_model()
-        model.load_state_dict(to_tensors(weights))
-        return model
 
     def _line(self, record: RoundRecord, losses: dict[str, float | None]) -> dict[str, Any]:
         """Return the line of metrics.jsonl; validation figures are of the weights that the round began with."""

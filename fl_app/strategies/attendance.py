@@ -1,13 +1,14 @@
 """Which sites are connected, and the wait for enough of them: all that were asked for at first, later a quorum."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from flwr.serverapp import Grid
 
 from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
-from fl_app.strategies.ledger import Observer
+from fl_app.records import SiteDescription
+from fl_app.strategies.ledger import NodeOutcome, Observer
 from fl_app.strategies.roster import Roster
 
 _POLL_SECONDS = 1.0
@@ -90,6 +91,24 @@ class Attendance:
         reasons = sorted({str(outcome.reason) for outcome in self.roster.unfit.values()})
         return _listed(before, reasons, "; ")
 
+    @property
+    def unfit(self) -> Mapping[str, NodeOutcome]:
+        """Nodes that could not be described, or whose description is rejected, by the name they go by."""
+        return self.roster.unfit
+
+    def described(self, site: str) -> SiteDescription | None:
+        """Return what a site said of its images; None if it is not known."""
+        return self.roster.description(site)
+
+    def held_classes(self, num_classes: int) -> list[bool]:
+        """Tell of each class whether any site of the run ever held a training image of it."""
+        counts = [known["train"] for known in self.roster.frozen.values()]
+        return [any(column) for column in zip(*counts, strict=True)] if counts else [False] * num_classes
+
+    def test_parts(self) -> str:
+        """Say which test images sites measure: their share of `common` ones, or their `own parts`."""
+        return "common" if all(site.has_common_test for site in self.roster.sites.values()) else "own parts"
+
     def here(self, grid: Grid) -> dict[str, int]:
         """Return the known sites that are connected: node ids by site."""
         connected = set(grid.get_node_ids())
@@ -99,6 +118,22 @@ class Attendance:
         """Return the sites that took part in the run before and are neither connected nor left out as unfit."""
         there = self.here(grid).keys() | self.roster.unfit.keys()
         return [site for site in self.roster.all_names() if site not in there]
+
+
+class OneForAll(Attendance):
+    """One site trains on the images of all, the first that is connected: the pooled baseline of a simulation."""
+
+    def here(self, grid: Grid) -> dict[str, int]:
+        """Return that site."""
+        return dict(list(super().here(grid).items())[:1])
+
+    def missing(self, grid: Grid) -> list[str]:
+        """Return no site: the others are not asked."""
+        return []
+
+    def described(self, site: str) -> SiteDescription | None:
+        """Return None: the site trains on more images than it described."""
+        return None
 
 
 def wait_for_nodes(

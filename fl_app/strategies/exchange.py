@@ -1,10 +1,10 @@
 """Messages out, replies in one by one as they come, never more than one at a time in memory."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_app.flower import DecodeError, ErrorCode
@@ -28,7 +28,11 @@ class Traffic:
 
 
 def exchange(
-    grid: Grid, messages: Iterable[Message], deadline_seconds: float, traffic: Traffic | None = None
+    grid: Grid,
+    messages: Iterable[Message],
+    deadline_seconds: float,
+    traffic: Traffic | None = None,
+    pack: Callable[[RecordDict], RecordDict] = packed,
 ) -> Iterator[Message]:
     """Send messages and yield replies as they arrive, until all are there or the deadline has passed.
 
@@ -40,11 +44,15 @@ def exchange(
         messages: at most one for each node.
         deadline_seconds: counted from the call; replies that come later are never fetched.
         traffic: is added to.
+        pack: makes a content ready for the way; what several messages share is packed once, and stays shared.
     """
     started = time.monotonic()
     batch = list(messages)
     traffic = traffic or Traffic()
-    _pack(batch)
+    contents = {id(message.content): message.content for message in batch}
+    ready = {key: pack(content) for key, content in contents.items()}
+    for message in batch:
+        message.content = ready[id(message.content)]
     sizes = {id(message.content): num_bytes(message.content) for message in batch}
     traffic.down += sum(sizes[id(message.content)] for message in batch)
     message_ids = list(grid.push_messages(batch))
@@ -85,14 +93,6 @@ def _pull(grid: Grid, message_id: str, instruction: Message, traffic: Traffic) -
 def _readable(error: Error, instruction: Message) -> Message:
     """Return an error reply whose text is short and safe to print: it comes from outside."""
     return Message(Error(error.code, clean_text(error.reason or "no reason was given")), reply_to=instruction)
-
-
-def _pack(messages: list[Message]) -> None:
-    """Pack the arrays of messages; a content that several messages share is packed once, and stays shared."""
-    contents = {id(message.content): message.content for message in messages}
-    ready = {key: packed(content) for key, content in contents.items()}
-    for message in messages:
-        message.content = ready[id(message.content)]
 
 
 class ChosenNodes:

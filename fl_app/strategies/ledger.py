@@ -131,3 +131,6 @@ class Observer(Protocol):
             before: the weights that the nodes received and measured.
             after: the weights that came out; the same object where the round failed.
         """
+
+    def rounds_over(self) -> None:
+        """The last round is over; what remains is measured."""

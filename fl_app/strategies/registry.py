@@ -1,7 +1,7 @@
-"""Strategies by name: one of Flower's, with ours to the left of it."""
+"""Strategies by name: one of Flower's, with ours before it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from flwr.serverapp.strategy import (
     FedAdagrad,
@@ -19,6 +19,7 @@ from fl_app.config import StrategyOptions
 from fl_app.records import CONFIG, NUM_EXAMPLES, WEIGHTS
 from fl_app.strategies.resilient import Resilient
 
+R = TypeVar("R", bound=Resilient)
 Settings = Callable[[StrategyOptions], dict[str, Any]]
 
 
@@ -49,12 +50,20 @@ STRATEGIES: dict[str, tuple[type[FedAvg], Settings]] = {
 }
 
 
-def build_strategy(name: str, parameters: StrategyOptions, **ours: Any) -> Resilient:
-    """Build the strategy of that name; `ours` goes to `Resilient`."""
+def build_strategy(rounds: type[R], name: str, parameters: StrategyOptions, **ours: Any) -> R:
+    """Build one of Flower's strategies with ours before it.
+
+    Args:
+        rounds: `DiffusionRounds` or `PrototypeRounds`.
+        name: in STRATEGIES.
+        parameters: the options of Flower's strategy.
+        ours: arguments of `rounds`.
+    """
     flower, settings = STRATEGIES[name]
-    kind = type(f"Resilient{name}", (Resilient, flower), {})
-    strategy: Resilient = kind(
+    kind = type(f"{rounds.__name__.removesuffix('Rounds')}{name}", (rounds, flower), {"__module__": rounds.__module__})
+    strategy: R = kind(
         fraction_train=1.0,
+        fraction_evaluate=0.0,  # nodes measure weights as part of training
         min_train_nodes=1,
         min_available_nodes=1,
         weighted_by_key=NUM_EXAMPLES,

@@ -5,24 +5,18 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
 from fl_app.incoming import MalformedReply
 from fl_app.metrics.additive import Statistics
-from fl_app.records import (
-    Reply,
-    SiteDescription,
-    Weights,
-    array_record,
-    mean_reply,
-    read_reply,
-    to_weights,
-)
-from fl_app.strategies.admission import Admission, Refusal
+from fl_app.records import TRAIN, Reply, Weights, array_record, to_weights
+from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.ledger import NodeOutcome, RoundRecord, failure
-from fl_app.strategies.sums_admission import FaultOf, check_measured, no_fault
+from fl_app.strategies.plain import PlainWire
+from fl_app.strategies.setup import Setup, Wire
+from fl_app.strategies.sums_admission import check_measured
 from fl_app.strategies.waiting import WaitingReplies
 
 log = logging.getLogger(__name__)
@@ -36,39 +30,48 @@ def prefixed(sums: Statistics, names: Iterable[str]) -> Statistics:
 
 
 class Streaming(FedAvg):
-    """Left of one of Flower's strategies: hands it one reply that already is the weighted mean.
+    """Mixin placed before a Flower strategy in the MRO; passes it one reply, the weighted mean of all fit ones.
 
     The strategies in KEEPS_ALL compare replies with one another; they get all fit ones, in the order of the sites.
 
     Attributes:
-        record: the round that is going on.
+        setup: what the run says; see `Setup`.
+        wire: how messages are written.
+        record: the current round.
         current: the weights that were sent in this round.
-        sites: names of the asked nodes, by node id.
-        node_ema: the mean of the nodes' own EMAs, where they send them.
-        run_folder: where replies wait in the first round; empty: the system's folder for temporary files.
-        fault_of: says what is wrong with statistics of held-out images; see `tasks.base.Task.fault_of`.
+        sites: names of the nodes that were asked, by node id.
     """
 
-    def __init__(
-        self,
-        *,
-        admission: Admission,
-        min_replies: int,
-        blank_sums: Statistics,
-        run_folder: str,
-        fault_of: FaultOf = no_fault,
-        **flower: Any,
-    ) -> None:
+    def __init__(self, *, setup: Setup | None = None, **flower: Any) -> None:
         super().__init__(**flower)
-        self.admission = admission
-        self.min_replies = min_replies
-        self.blank_sums = blank_sums
-        self.run_folder = run_folder
-        self.fault_of = fault_of
+        self.setup = setup or Setup()
+        self.wire: Wire = self.setup.wire or PlainWire(self.weighted_by_key, self.arrayrecord_key)
+        self.admission = self.setup.admission
         self.record = RoundRecord(task="", round_number=0)
         self.current: Weights = {}
-        self.node_ema: Weights | None = None
         self.sites: dict[int, str] = {}
+
+    def measured_names(self) -> list[str]:
+        """Return the names of the sets of weights that nodes measure in this round; a hook."""
+        return ["raw"]
+
+    def expected_sums(self) -> Statistics:
+        """Return sums of zero images with the names and shapes that a reply's sums must have; a hook."""
+        return prefixed(self.setup.blank_sums, self.measured_names())
+
+    def begin_averages(self) -> None:
+        """Prepare for what replies hold beside their weights; a hook."""
+
+    def check_reply(self, reply: Reply, mean: ExactMean) -> None:
+        """Raise Refusal for a reply whose further contents are not fit; a hook."""
+        if reply.node_ema is not None:
+            raise Refusal("it sent an EMA of its own that was not asked for")
+
+    def add_to_averages(self, reply: Reply) -> None:
+        """Take in what a fit reply holds beside its weights; a hook."""
+
+    def end_averages(self) -> None:
+        """Finish what `add_to_averages` began, of a round that counts; a hook."""
 
     @property
     def keeps_all(self) -> bool:
@@ -88,8 +91,9 @@ class Streaming(FedAvg):
             replies: may be a generator; each reply is dropped before the next one is asked for.
         """
         mean = ExactMean(self.current)
-        ema_mean = ExactMean(self.current) if self.node_ema is not None else None
         kept: list[tuple[str, Weights, float]] = []
+        metrics: dict[str, RecordDict] = {}
+        self.begin_averages()
 
         def fold(reply: Reply, norm: float) -> None:
             self.admission.remember(reply, norm)
@@ -99,10 +103,11 @@ class Streaming(FedAvg):
                 kept.append((reply.site, in_order, reply.weight))
             else:
                 mean.add(reply.weights, reply.weight)
-            if ema_mean is not None and reply.node_ema is not None:
-                ema_mean.add(reply.node_ema, reply.weight)
+            if reply.metrics is not None:
+                metrics[reply.site] = RecordDict({"metrics": reply.metrics})
+            self.add_to_averages(reply)
 
-        waiting = WaitingReplies(self.run_folder) if self.admission.must_wait else None
+        waiting = WaitingReplies(self.setup.run_folder) if self.admission.must_wait else None
         try:
             for message in replies:
                 admitted = self._admit(message, mean)
@@ -119,35 +124,24 @@ class Streaming(FedAvg):
             if waiting is not None:
                 waiting.close()
         contributed = self.record.count("contributed")
-        if contributed < self.min_replies:
+        if contributed < self.setup.min_replies:
             self.admission.forget_round()  # few sites are no measure for the others
             self.record.reason = (
                 f"{contributed} of {len(self.record.asked)} nodes contributed, "
-                f"'federation.min-replies' asks for {self.min_replies}"
+                f"'federation.min-replies' asks for {self.setup.min_replies}"
             )
             return None, None
         self.admission.end_round()
-        losses = self.record.losses()
         if self.keeps_all:
-            fit = [mean_reply(weights, weight, losses) for _, weights, weight in sorted(kept, key=lambda one: one[0])]
+            fit = [self._as_reply(weights, weight) for _, weights, weight in sorted(kept, key=lambda one: one[0])]
         else:
-            fit = [mean_reply(mean.result(), mean.total_weight, losses)]
-        if ema_mean is not None and ema_mean.total_weight > 0:
-            self.node_ema = ema_mean.result()
-        arrays, metrics = super().aggregate_train(server_round, fit)
-        return self._in_own_dtypes(arrays), metrics
-
-    def expected_sums(self) -> Statistics:
-        """Return sums of 0 with the names and shapes that a reply's statistics must have."""
-        return prefixed(self.blank_sums, self.measured_names())
-
-    def measured_names(self) -> list[str]:
-        """Return the names of the sets of weights that nodes measure in this round."""
-        return ["raw", *(["node-ema"] if self.node_ema is not None else [])]
-
-    def described(self, site: str) -> SiteDescription | None:
-        """Return what a site said of its images; None if it is unknown."""
-        return None
+            fit = [self._as_reply(mean.result(), mean.total_weight)]
+        self.end_averages()
+        arrays, aggregated = super().aggregate_train(server_round, fit)
+        if metrics:
+            records = [metrics[site] for site in sorted(metrics)]
+            aggregated = self.train_metrics_aggr_fn(records, self.weighted_by_key)
+        return self._in_own_dtypes(arrays), aggregated
 
     def _admit(self, message: Message, mean: ExactMean) -> tuple[Reply, float] | None:
         """Judge one reply and write down what became of it.
@@ -180,17 +174,24 @@ class Streaming(FedAvg):
 
     def _judge(self, message: Message, site: str, mean: ExactMean) -> tuple[Reply, float]:
         """Return a fit reply and the length of its update; raises MalformedReply or Refusal."""
-        record, expected, described = self.record, self.expected_sums(), self.described(site)
-        reply = read_reply(message, self.current, expected)
+        record, expected = self.record, self.expected_sums()
+        described = self.setup.sites.described(site) if self.setup.sites else None
+        reply = self.wire.read_reply(message, site, record, self.current, expected)
         num_images = sum(described.train_counts) if described is not None else None
         norm = self.admission.check(reply, record.task, record.round_number, site, self.current, expected, num_images)
-        if (reply.node_ema is None) != (self.node_ema is None):
-            raise Refusal("it sent no EMA of its own, or one that was not asked for")
-        if not mean.fits(reply.weights, reply.weight) or not mean.fits(reply.node_ema or {}, reply.weight):
+        self.check_reply(reply, mean)
+        if not mean.fits(reply.weights, reply.weight):
             raise Refusal("its weights are too large, or its weight too small, to be averaged exactly")
         held_out = described.validation_counts if described is not None else None
-        check_measured(reply.statistics, self.measured_names(), held_out, self.fault_of)
+        check_measured(reply.statistics, self.measured_names(), held_out, self.setup.fault_of)
         return reply, norm
+
+    def _as_reply(self, weights: Weights, weight: float) -> Message:
+        """Wrap weights as if a node had sent them, the way Flower's strategies expect a reply."""
+        loss_sum, num_losses = self.record.losses()
+        metrics = MetricRecord({self.weighted_by_key: weight, "loss-sum": loss_sum, "loss-count": num_losses})
+        content = RecordDict({self.arrayrecord_key: array_record(weights), "metrics": metrics})
+        return Message(content, dst_node_id=0, message_type=TRAIN)
 
     def _fold_waiting(self, waiting: WaitingReplies, fold: Callable[[Reply, float], None]) -> None:
         """Fold the replies that waited, all but those whose update is too long for this round."""

@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 
 from fl_app.classification.handover import check_moments
+from fl_app.classification.readings import linear_of
 from fl_app.errors import FlAppError
 from fl_app.metrics.additive import Statistics
 from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
 from fl_app.strategies.admission import Refusal
-from fl_app.tasks.readings import linear_of
 
 FaultOf = Callable[[Mapping[str, Statistics], Sequence[int] | None], str | None]
 
@@ -82,7 +82,7 @@ def check_head_sums(
     """Raise Refusal for measurements of heads that contradict one another, or what the site said of its images.
 
     Args:
-        sums: from `tasks.readings.measure_heads`.
+        sums: from `classification.readings.measure_heads`.
         validation_counts: held-out images of each class, as the site described them: with more, one site alone would
             choose the head. None: unknown.
         test_counts: test images of each class, as the site described them: with more, one site alone would make the

@@ -1,7 +1,6 @@
 """The protocol that a task answers."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,8 +22,6 @@ class Task(Protocol):
     @property
     def options(self) -> TrainingOptions:
         """How nodes train, and how often their weights are averaged."""
-
-    has_gallery: bool  # `show` draws something
 
     keeps_weights: bool  # a node keeps its own trained weights between rounds
 
@@ -70,15 +67,3 @@ class Task(Protocol):
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
         """Measure what else a reply holds of a node's trained model; additive sums, none in most rounds."""
-
-    def blank_after_training(self) -> dict[str, NDArray[np.float64]]:
-        """Return what `after_training` returns, where it returns anything, of no image."""
-
-    def own_rounds(self) -> frozenset[int]:
-        """Return the rounds in which `after_training` returns something."""
-
-    def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
-        """Draw what the models can do, side by side, into a picture."""
-
-    def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
-        """Write the model for others to use; `held` tells of each class whether any node had an image."""

@@ -1,5 +1,6 @@
 """The task `classification`: learn to name an image's class, with prototypes exchanged in the last round."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_app.classification.bundle import Bundle, save_bundle
-from fl_app.classification.moments import blank_moments, measure_moments
+from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network
+from fl_app.classification.readings import HeadSet, embeddings, measure_heads
+from fl_app.classification.selection import PrototypeMethod
 from fl_app.config import ClassificationOptions, RunConfig, baseline_of
 from fl_app.data.augmentation import augment
 from fl_app.data.images import DatasetInfo, ImageSet
@@ -20,7 +22,6 @@ from fl_app.metrics.additive import Statistics, mean
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.faults import differing_images, score_fault
 from fl_app.shapes import Batch
-from fl_app.tasks.readings import HeadSet, embeddings, measure_heads
 
 
 class ClassificationTask:
@@ -28,8 +29,6 @@ class ClassificationTask:
 
     Attributes:
         readings: none for the baseline `local`, whose nodes share nothing.
-        shipped_reading: whose features the exported heads are built from.
-        bundle: what the last round made, to be exported.
     """
 
     has_gallery = False
@@ -42,14 +41,32 @@ class ClassificationTask:
         self.is_alone = baseline == "local"
         self.is_pooled = baseline == "centralised"
         self.readings: tuple[str, ...] = options.readings if not baseline else () if self.is_alone else ("consistent",)
-        self.shipped_reading = self.readings[0] if self.readings else options.readings[0]
         self.keeps_weights = self.is_alone or "local" in self.readings
-        self.bundle: Bundle | None = None
 
     @classmethod
     def from_config(cls, name: str, config: RunConfig, info: DatasetInfo) -> "ClassificationTask":
         """Build the task, or one of its baselines."""
         return cls(name, cast(ClassificationOptions, config.options_of(name)), info)
+
+    @functools.cached_property
+    def method(self) -> PrototypeMethod:
+        """How prototypes are exchanged, and which head ships."""
+        options = self.options
+        return PrototypeMethod(
+            num_classes=len(self.info.class_names),
+            embedding_size=self.build_model().embedding_size,
+            rounds=options.exchange_rounds,
+            readings=self.readings,
+            shipped_reading=self.readings[0] if self.readings else options.readings[0],
+            is_alone=self.is_alone,
+            shrinkage=options.shrinkage,
+            prior=options.prior,
+            head=options.head,
+            choose_by=options.choose_by,
+            choose_confidence=options.choose_confidence,
+            abstain_by=options.abstain_by,
+            abstain_quantile=options.abstain_quantile,
+        )
 
     def build_model(self) -> Classifier:
         """Build the network."""
@@ -95,8 +112,8 @@ class ClassificationTask:
         found = figures(statistics)
         return {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
-        """Tell whether loss or accuracy got better, with the head that ships where there is one.
+    def improved(self, before: Statistics, after: Statistics, shipped_accuracy: float | None = None) -> bool | None:
+        """Tell whether loss or accuracy got better, with the head that ships if there is one.
 
         After few rounds of skewed nodes the averaged layer may be no better than an untrained one, and the prototypes
         good all the same.
@@ -105,29 +122,16 @@ class ClassificationTask:
         accuracy = (self.figures(before)["accuracy"], self.figures(after)["accuracy"])
         if loss[0] is None or loss[1] is None or accuracy[0] is None or accuracy[1] is None:
             return None
-        shipped = self.bundle.record["shipped"]["accuracy"] if self.bundle else None
-        return loss[1] < loss[0] or max(accuracy[1], shipped or 0.0) > accuracy[0]
+        return loss[1] < loss[0] or max(accuracy[1], shipped_accuracy or 0.0) > accuracy[0]
 
     def after_training(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
         """Measure the moments of the node's own trained network, in the rounds and for the readings that want them."""
-        if round_number not in self.own_rounds():
+        if not self.method.uses_own_networks or round_number not in self.method.rounds:
             return {}
         found = measure_moments(cast(Classifier, model), images, device, min_class_count)
         return {f"own/{key}": value for key, value in found.items()}
-
-    def blank_after_training(self) -> dict[str, NDArray[np.float64]]:
-        """Return what `after_training` returns of no image."""
-        return {f"own/{key}": value for key, value in self.blank_moments().items()}
-
-    def own_rounds(self) -> frozenset[int]:
-        """Return the rounds whose replies hold the moments of the nodes' own networks."""
-        return self.options.exchange_rounds if {"piggyback", "local"} & set(self.readings) else frozenset()
-
-    def blank_moments(self) -> dict[str, NDArray[np.float64]]:
-        """Return the moments of no image."""
-        return blank_moments(len(self.info.class_names), self.build_model().embedding_size)
 
     def moments(
         self, weights: Mapping[str, Tensor], images: ImageSet, device: torch.device, min_class_count: int
@@ -145,20 +149,13 @@ class ClassificationTask:
     ) -> dict[str, NDArray[np.float64]]:
         """Measure all heads on a node's images: see `readings.measure_heads`."""
         network = self._network(own, device) if own is not None else None
-        return measure_heads(self._network(weights, device), network, heads, self.measured_readings(), images, device)
-
-    def measured_readings(self) -> tuple[str, ...]:
-        """Return the readings that the nodes measure: with the baseline `local` each node's own layer alone."""
-        return ("local",) if self.is_alone else self.readings
+        return measure_heads(
+            self._network(weights, device), network, heads, self.method.measured_readings, images, device
+        )
 
     def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Have no pictures to draw."""
         raise NotImplementedError("a classifier draws nothing")
-
-    def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
-        """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
-        assert self.bundle is not None, "the last round comes first"
-        save_bundle(self.bundle, folder)
 
     def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
         network = self.build_model()

@@ -43,7 +43,6 @@ class DiffusionTask:
     """A class-conditional diffusion model of the images (Ho et al. 2020; Tun et al. 2023)."""
 
     name: str = "diffusion"
-    has_gallery = True
     keeps_weights = False
     is_alone = False
     is_pooled = False
@@ -145,14 +144,6 @@ class DiffusionTask:
     ) -> dict[str, NDArray[np.float64]]:
         """Measure nothing."""
         return {}
-
-    def blank_after_training(self) -> dict[str, NDArray[np.float64]]:
-        """Return nothing."""
-        return {}
-
-    def own_rounds(self) -> frozenset[int]:
-        """Return no round."""
-        return frozenset()
 
     def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Draw `images-per-class` images of every class from each model: rows are classes, models side by side."""

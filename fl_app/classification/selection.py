@@ -1,0 +1,265 @@
+"""From the sums of an exchange to a classifier: builds the heads, chooses the one that ships, and sets its limits.
+
+Pure numpy: what goes in are sums of sites, what comes out are heads and numbers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
+from fl_app.classification.moments import blank_moments, pool
+from fl_app.classification.pictures import picture_map
+from fl_app.classification.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
+from fl_app.metrics.additive import Statistics
+from fl_app.metrics.choosing import choose_head
+from fl_app.metrics.classification import best_temperature, figures
+from fl_app.metrics.intervals import intervals
+from fl_app.metrics.paired import Difference
+from fl_app.metrics.voting import steady
+
+LINEAR: Scorer = ("global", "linear")
+
+_STEADY_FACTOR = 1.25  # a single site may not move a temperature or a limit of distances by more than this factor
+
+
+@dataclass(frozen=True)
+class PrototypeMethod:
+    """How prototypes are exchanged, and which head ships; the options of `classification` explain each.
+
+    Attributes:
+        num_classes: K.
+        embedding_size: D of the network.
+        rounds: an exchange follows each of these rounds; the last round of a run is always followed by one.
+        readings: whose features the prototypes are measured and used with; see `readings`.
+        shipped_reading: the one that the exported heads are built from.
+        is_alone: nodes train apart, and only each node's own layer is measured.
+    """
+
+    num_classes: int
+    embedding_size: int
+    rounds: frozenset[int] = frozenset()
+    readings: tuple[str, ...] = ("consistent",)
+    shipped_reading: str = "consistent"
+    is_alone: bool = False
+    shrinkage: float = 0.1
+    prior: Literal["training", "equal"] = "equal"
+    head: str = "auto"
+    choose_by: Literal["accuracy", "balanced-accuracy", "auc"] = "balanced-accuracy"
+    choose_confidence: float = 0.68
+    abstain_by: Literal["euclid", "mahalanobis", "mahalanobis-or-picture"] = "mahalanobis-or-picture"
+    abstain_quantile: float = 0.95
+
+    @property
+    def measured_readings(self) -> tuple[str, ...]:
+        """The readings that nodes measure heads with."""
+        return ("local",) if self.is_alone else self.readings
+
+    @property
+    def uses_own_networks(self) -> bool:
+        """Whether some reading needs the moments that nodes measure with their own networks."""
+        return bool({"piggyback", "local"} & set(self.readings))
+
+    def blank_moments(self) -> dict[str, NDArray[np.float64]]:
+        """Return the moments of zero images."""
+        return blank_moments(self.num_classes, self.embedding_size)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The heads of an exchange.
+
+    Attributes:
+        heads: to be measured.
+        pooled: moments of all sites, by what they were measured with (`consistent`, `own`).
+        undefined: why a head is not defined, by `<reading>/<head>`.
+    """
+
+    heads: HeadSet
+    pooled: dict[str, dict[str, NDArray[np.float64]]]
+    undefined: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The head that ships.
+
+    Attributes:
+        reading: whose features it is used with.
+        head: its name.
+        accuracy: on held-out images; None if none was measured.
+        linear_accuracy: of the network's own layer on the same images.
+        choose_by: the figure that decided.
+        differences: of each other head from `linear`; None if not defined.
+        why: in words.
+        without_vote: the head that the images of all sites choose, if no decision is put to the vote.
+    """
+
+    reading: str
+    head: str
+    accuracy: float | None
+    linear_accuracy: float | None
+    choose_by: str
+    differences: dict[str, Difference | None]
+    why: str
+    without_vote: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the held-out images of an exchange decide.
+
+    Attributes:
+        shipped: the head.
+        temperatures: by `<reading>/<head>`; a head without held-out images has none.
+        abstain_distance: beyond this distance from every prototype an image gets no answer; None: no limit.
+        abstain_picture_distance: the same for the distance of an image's brightness, contrast and roughness.
+    """
+
+    shipped: Shipped
+    temperatures: dict[str, float] = field(default_factory=dict)
+    abstain_distance: float | None = None
+    abstain_picture_distance: float | None = None
+
+
+def build(
+    method: PrototypeMethod,
+    weights: Mapping[str, NDArray[np.generic]],
+    held: Sequence[bool],
+    parts: Mapping[str, Mapping[str, Statistics]],
+) -> Built:
+    """Build all heads that the sites' moments allow.
+
+    Args:
+        method: as above.
+        weights: of the averaged network; its last layer is `linear`.
+        held: of each class, whether any site ever held an image.
+        parts: moments by what they were measured with, then by site.
+    """
+    blank = method.blank_moments()
+    layer = [np.asarray(weights[f"linear.{name}"], dtype=np.float64) for name in ("weight", "bias")]
+    heads: dict[str, dict[str, Head]] = {"global": {"linear": linear_head(layer[0], layer[1], list(held))}}
+    pooled: dict[str, dict[str, NDArray[np.float64]]] = {}
+    undefined: dict[str, str] = {}
+    for source, sites in parts.items():
+        pooled[source] = dict(pool([blank, *sites.values()]))
+        heads[source], reasons = build_heads(pooled[source], method.shrinkage, method.prior)
+        readings = [reading for reading in method.readings if MEASURED_WITH[reading] == source]
+        undefined |= {f"{reading}/{head}": reason for reading in readings for head, reason in reasons.items()}
+    used = pooled.get(MEASURED_WITH[method.shipped_reading], blank)
+    head_set = HeadSet(
+        heads,
+        prototypes=used["sum"] / np.maximum(used["count"], 1.0)[:, None],
+        known=used["count"] > 0,
+        mapped_by=distance_map(used, method.shrinkage, "euclid" if method.abstain_by == "euclid" else "mahalanobis"),
+        with_joint=method.choose_by == "auc",
+        picture_map=picture_map(used["picture"]) if method.abstain_by == "mahalanobis-or-picture" else None,
+    )
+    return Built(head_set, pooled, undefined)
+
+
+def select(
+    method: PrototypeMethod,
+    heads: HeadSet,
+    scorers: Iterable[Scorer],
+    total: Statistics,
+    sites: Mapping[str, Statistics],
+) -> Selection:
+    """Decide by held-out images which head ships, how sure each may be, and when it abstains.
+
+    Args:
+        method: as above.
+        heads: that were measured.
+        scorers: reading and head of everything that counts.
+        total: the sums of all sites, from `readings.measure_heads`.
+        sites: those of each site.
+    """
+    distance, picture_distance = _limits(method, heads, total, sites)
+    return Selection(
+        _choose(method, heads, total, sites), _temperatures(scorers, total, sites), distance, picture_distance
+    )
+
+
+def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[dict[str, Any]]:
+    """Finish the sums of every head on both parts to figures with intervals.
+
+    The scores of different networks have no common scale, so the reading `local` has no AUC over several sites.
+    """
+    pairs, found = list(scorers), []
+    for part in PARTS:
+        for reading, head in pairs:
+            of_head = part_of(sums, part, reading, head)
+            values, ranges = figures(of_head), intervals(of_head)
+            if reading == "local" and num_sites > 1:
+                values["auc"] = ranges["auc"] = None
+            found.append({"reading": reading, "head": head, "part": part, "figures": values, "intervals": ranges})
+    return found
+
+
+def part_of(sums: Statistics, part: str, reading: str, head: str) -> Statistics:
+    """Return the sums of one head on one part, without their prefix."""
+    prefix = f"{part}/{reading}/{head}/"
+    return {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
+
+
+def _choose(method: PrototypeMethod, heads: HeadSet, total: Statistics, measured: Mapping[str, Statistics]) -> Shipped:
+    """Choose the head that ships: the one asked for, else the best that beats `linear`, else `linear`."""
+    own_layer = "local" if method.is_alone else "global"
+    built = heads.heads.get(MEASURED_WITH[method.shipped_reading], {})
+    sources = {"linear": own_layer} | dict.fromkeys(built, method.shipped_reading)
+    sums = {head: part_of(total, "validation", source, head) for head, source in sources.items()}
+    sites = {
+        site: {head: part_of(part, "validation", source, head) for head, source in sources.items()}
+        for site, part in measured.items()
+        if part_of(part, "validation", own_layer, "linear")["confusion"].any()
+    }
+    choice = choose_head(sums, method.choose_by, method.choose_confidence, sites)
+    head, why = choice.head, choice.why
+    if method.head in sources:
+        head, why = method.head, "option 'classification.head' names it"
+    elif method.head != "auto":
+        why += f"; '{method.head}', which option 'classification.head' names, is not defined"
+    return Shipped(
+        reading=sources[head],
+        head=head,
+        accuracy=figures(sums[head])["accuracy"],
+        linear_accuracy=figures(sums["linear"])["accuracy"],
+        choose_by=method.choose_by,
+        differences=choice.differences,
+        why=why,
+        without_vote=choice.unvoted,
+    )
+
+
+def _limits(
+    method: PrototypeMethod, heads: HeadSet, total: Statistics, sites: Mapping[str, Statistics]
+) -> tuple[float | None, float | None]:
+    """Return how far an answered image may lie from a prototype, and its picture from others; None: no limit.
+
+    Two tests share the held-out images that may be lost.
+    """
+    if not heads.known.any():
+        return None, None  # from no prototype every image is infinitely far
+
+    def limit(name: str, share: float) -> float | None:
+        key = f"validation/{name}"
+        parts = {site: {key: sums[key]} for site, sums in sites.items()}
+        return steady({key: total[key]}, parts, lambda sums: distance_quantile(sums[key], share), _STEADY_FACTOR)
+
+    if heads.picture_map is None:
+        return limit("distance", method.abstain_quantile), None
+    each = 1.0 - (1.0 - method.abstain_quantile) / 2.0
+    return limit("distance", each), limit("picture-distance", each)
+
+
+def _temperatures(scorers: Iterable[Scorer], total: Statistics, sites: Mapping[str, Statistics]) -> dict[str, float]:
+    """Return how sure each head may be, by the held-out images."""
+    found = {}
+    for reading, head in scorers:
+        parts = {site: part_of(sums, "validation", reading, head) for site, sums in sites.items()}
+        whole = part_of(total, "validation", reading, head)
+        found[f"{reading}/{head}"] = steady(whole, parts, best_temperature, _STEADY_FACTOR)
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,164 @@
+"""The trainings of a run: which task, by which strategy, and what each one leaves."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from fl_app.artifacts import RunFolder
+from fl_app.classification.bundle import save_bundle
+from fl_app.config import RunConfig, task_of
+from fl_app.data.images import DatasetInfo
+from fl_app.exchanges import ExchangeRecorder
+from fl_app.metrics.additive import Statistics
+from fl_app.records import Weights, to_tensors
+from fl_app.status import Status
+from fl_app.strategies.diffusion import DiffusionRounds
+from fl_app.strategies.prototypes import PrototypeRounds
+from fl_app.strategies.registry import build_strategy
+from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.setup import Setup
+from fl_app.tasks.base import Task
+from fl_app.tasks.classification import ClassificationTask
+from fl_app.tasks.registry import build_task
+
+Gallery = Callable[[Mapping[str, nn.Module], Path], None]
+
+
+class Pass(ABC):
+    """One training of a run: a task or one of its baselines.
+
+    Attributes:
+        name: such as `classification-local`.
+        config: options of the run.
+        gallery: draws what models can do, side by side; None: nothing to draw.
+    """
+
+    gallery: Gallery | None = None
+
+    def __init__(self, name: str, config: RunConfig) -> None:
+        self.name = name
+        self.config = config
+
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """What is learned."""
+
+    @property
+    def num_rounds(self) -> int:
+        """The number of its last round."""
+        return self.task.options.num_rounds
+
+    @abstractmethod
+    def strategy(self, setup: Setup, folder: RunFolder, status: Status, first_round: int) -> Resilient:
+        """Build the strategy that runs its rounds."""
+
+    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+        """Tell whether a model got better, by the sums of both; None if nothing was measured."""
+        return self.task.improved(before, after)
+
+    @abstractmethod
+    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+        """Write the model for others to use; `held`: of each class, whether any node had an image."""
+
+    def module(self, weights: Weights) -> nn.Module:
+        """Return a network with these weights."""
+        model = self.task.build_model()
+        model.load_state_dict(to_tensors(weights))
+        return model
+
+    def is_kept(self, number: int) -> bool:
+        """Tell whether a round ends with a checkpoint."""
+        return number % self.config.checkpoint_every == 0 or number == self.num_rounds
+
+    def is_drawn(self, number: int) -> bool:
+        """Tell whether a round ends with a gallery."""
+        return self.config.gallery_every > 0 and number % self.config.gallery_every == 0
+
+
+class DiffusionPass(Pass):
+    """Trains a diffusion model."""
+
+    def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
+        from fl_app.tasks.diffusion import DiffusionTask  # diffusers is slow to import
+
+        super().__init__(name, config)
+        self._task = cast(DiffusionTask, build_task(name, config, info))
+        self.gallery = self._task.show
+
+    @property
+    def task(self) -> Task:
+        """The diffusion model."""
+        return self._task
+
+    def strategy(self, setup: Setup, folder: RunFolder, status: Status, first_round: int) -> Resilient:
+        """Build the strategy; nodes measure the server's EMA in rounds that end with a checkpoint or a gallery."""
+        options = self.config.diffusion
+        rounds = range(1, self.num_rounds + 1)
+        return build_strategy(
+            DiffusionRounds,
+            options.strategy,
+            self.config.strategy,
+            setup=setup,
+            ema_horizon=options.ema_horizon * self.num_rounds,
+            ema_rounds=frozenset(number for number in rounds if self.is_kept(number) or self.is_drawn(number)),
+            with_node_ema=options.node_ema,
+        )
+
+    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+        """Write a diffusers folder."""
+        self._task.export(self.module(weights), folder, held)
+
+
+class ClassificationPass(Pass):
+    """Trains a classifier, or one of its baselines, and exchanges prototypes."""
+
+    def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
+        super().__init__(name, config)
+        self._task = cast(ClassificationTask, build_task(name, config, info))
+        self._strategy: PrototypeRounds | None = None
+        self._recorder: ExchangeRecorder | None = None
+
+    @property
+    def task(self) -> Task:
+        """The classifier."""
+        return self._task
+
+    def strategy(self, setup: Setup, folder: RunFolder, status: Status, first_round: int) -> Resilient:
+        """Build the strategy, whose exchanges are written down."""
+        self._recorder = ExchangeRecorder(self._task, folder, status, first_round)
+        self._strategy = build_strategy(
+            PrototypeRounds,
+            self._task.options.strategy,
+            self.config.strategy,
+            setup=setup,
+            method=self._task.method,
+            done=self._recorder.done,
+            on_exchange=self._recorder.keep,
+        )
+        return self._strategy
+
+    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+        """Tell whether loss or accuracy got better, with the head that ships."""
+        assert self._strategy is not None
+        exchange = self._strategy.exchanges[self.num_rounds]
+        return self._task.improved(before, after, exchange.selection.shipped.accuracy)
+
+    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+        """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
+        assert self._strategy is not None and self._recorder is not None
+        save_bundle(self._recorder.bundle(self._strategy.exchanges[self.num_rounds]), folder)
+
+
+PASSES: dict[str, Callable[[str, RunConfig, DatasetInfo], Pass]] = {
+    "diffusion": DiffusionPass,
+    "classification": ClassificationPass,
+}
+
+
+def build_pass(name: str, config: RunConfig, info: DatasetInfo) -> Pass:
+    """Build the pass of that name; raises OptionError if the run has no such pass."""
+    return PASSES[task_of(name)](name, config, info)

@@ -1,0 +1,133 @@
+"""Federated averaging of a diffusion model's weights, and of averages of them (Tun et al. 2023, arXiv:2311.16538)."""
+
+from collections.abc import Container
+from typing import Any
+
+import numpy as np
+from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+
+from fl_app.records import Reply, Weights
+from fl_app.strategies.admission import Refusal
+from fl_app.strategies.averages import ServerEma
+from fl_app.strategies.exact_mean import ExactMean
+from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.setup import Setup
+
+
+class DiffusionRounds(Resilient):
+    """Mixin placed before a Flower strategy in the MRO: rounds that train a diffusion model.
+
+    Beside the averaged weights, the server may keep their exponential moving average over the rounds, and the average
+    of the nodes' own moving averages over their training steps. Diffusion models are commonly drawn from such an
+    average (Ho et al. 2020); which one is better is measured on held-out images at the end.
+
+    Attributes:
+        ema: the server's moving average; None if none is kept.
+        node_ema: the mean of the nodes' moving averages; None if none is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        setup: Setup | None = None,
+        ema_horizon: float = 0.0,
+        ema_rounds: Container[int] = (),
+        with_node_ema: bool = False,
+        **flower: Any,
+    ) -> None:
+        """Take Flower's own arguments, and these.
+
+        Args:
+            setup: what the run says; None: an ordinary Flower app.
+            ema_horizon: rounds that the server's moving average reaches back; 0: none is kept.
+            ema_rounds: rounds in which nodes measure it; each doubles what is sent to the nodes.
+            with_node_ema: nodes keep a moving average over their steps, and send it.
+            flower: of the strategy behind this one.
+        """
+        super().__init__(setup=setup, **flower)
+        self.ema_horizon = ema_horizon
+        self.ema_rounds = ema_rounds
+        self.with_node_ema = with_node_ema
+        self.ema: ServerEma | None = None
+        self.node_ema: Weights | None = None
+        self._node_mean: ExactMean | None = None
+
+    def begin(self, weights: Weights) -> None:
+        """Start all averages from the initial weights."""
+        self._start_averages(weights, weights)
+
+    def restore(
+        self,
+        last_round: int,
+        models: dict[str, Weights],
+        arrays: dict[str, NDArray[np.generic]],
+        values: dict[str, Any],
+    ) -> None:
+        """Go on after a round, with its averages."""
+        super().restore(last_round, models, arrays, values)
+        self._start_averages(models.get("ema", models["raw"]), models.get("node-ema", models["raw"]))
+        if self.ema:
+            self.ema.num_updates = int(values["ema-updates"])
+
+    def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
+        """Return the state, with the age of the server's moving average."""
+        arrays, values = super().state()
+        return arrays, values | {"ema-updates": self.ema.num_updates if self.ema else 0}
+
+    def extra_models(self, number: int) -> dict[str, Weights]:
+        """Return the averages that nodes measure or go on with in a round."""
+        models = {"ema": self.ema.weights} if self.ema and number in self.ema_rounds else {}
+        return models | ({"node-ema": self.node_ema} if self.node_ema is not None else {})
+
+    def models(self, raw: Weights) -> dict[str, Weights]:
+        """Return the weights and their averages."""
+        models = {"raw": raw}
+        if self.ema_horizon > 0:
+            models["ema"] = dict(self.ema.weights) if self.ema else raw
+        if self.with_node_ema:
+            models["node-ema"] = raw if self.node_ema is None else self.node_ema
+        return models
+
+    def measured_names(self) -> list[str]:
+        """Return the names of what nodes measure in this round: the averages that travel, too."""
+        return ["raw", *sorted(self.extra_models(self.record.round_number), reverse=True)]
+
+    def after_training(self, number: int, after: Weights | None) -> None:
+        """Fold the weights of a round that counts into the server's moving average."""
+        if self.ema and after is not None:
+            self.ema.update(after)
+
+    def begin_averages(self) -> None:
+        """Start the mean of the nodes' moving averages."""
+        self._node_mean = ExactMean(self.current) if self.node_ema is not None else None
+
+    def check_reply(self, reply: Reply, mean: ExactMean) -> None:
+        """Raise Refusal for a reply without the moving average that was asked for, or with one that was not."""
+        if (reply.node_ema is None) != (self.node_ema is None):
+            raise Refusal("it sent no EMA of its own, or one that was not asked for")
+        if not mean.fits(reply.node_ema or {}, reply.weight):
+            raise Refusal("its EMA is too large, or its weight too small, to be averaged exactly")
+
+    def add_to_averages(self, reply: Reply) -> None:
+        """Fold a node's moving average into the mean."""
+        if self._node_mean is not None and reply.node_ema is not None:
+            self._node_mean.add(reply.node_ema, reply.weight)
+
+    def end_averages(self) -> None:
+        """Take the mean of a round that counts."""
+        if self._node_mean is not None and self._node_mean.total_weight > 0:
+            self.node_ema = self._node_mean.result()
+
+    def _start_averages(self, ema: Weights, node_ema: Weights) -> None:
+        self.ema = ServerEma(ema, self.ema_horizon) if self.ema_horizon > 0 else None
+        self.node_ema = node_ema if self.with_node_ema else None
+
+
+class DiffusionFedAvg(DiffusionRounds, FedAvg):
+    """Federated averaging of a diffusion model (Tun et al. 2023, arXiv:2311.16538).
+
+    Each round the server sends the weights to the nodes, each node trains them on its own images with the denoising
+    loss, and the server averages what comes back, weighted by the number of images (McMahan et al. 2017). For another
+    of Flower's strategies: `class DiffusionFedProx(DiffusionRounds, FedProx)`.
+    """

@@ -1,0 +1,258 @@
+"""Federated averaging of a classifier, and class prototypes exchanged in the last round (Qiao et al. 2023)."""
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+
+from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
+from fl_app.classification.selection import LINEAR, PrototypeMethod, Selection, build, part_of, select
+from fl_app.classification.vouching import contradicted
+from fl_app.metrics.additive import Statistics, add
+from fl_app.records import HEADS, MOMENTS, Weights, add_heads
+from fl_app.strategies.admission import Refusal
+from fl_app.strategies.exchange import Traffic
+from fl_app.strategies.ledger import NodeOutcome
+from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.setup import Setup
+from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
+
+_OWN = "own/"  # prefix of the sums that a node measures with its own network
+_OWN_SUMS = "own-sums"  # of them in a state
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What an exchange of prototypes came to.
+
+    Attributes:
+        round_number: after which round.
+        is_last: whether its heads ship.
+        weights: of the averaged network.
+        heads: that the sites measured.
+        pooled: moments of all sites, by what they were measured with.
+        undefined: why a head is not defined, by `<reading>/<head>`.
+        scorers: reading and head of everything that was measured.
+        measured: the sums of each site.
+        total: the sums of all sites.
+        contributed: sites whose moments are in the prototypes that ship.
+        left_out: what became of the other sites.
+        traffic: of the moments and of the heads.
+        test_set: whose test images were measured, `common` or `own parts`; None: there are none.
+        selection: what ships.
+    """
+
+    round_number: int
+    is_last: bool
+    weights: Weights
+    heads: HeadSet
+    pooled: dict[str, dict[str, NDArray[np.float64]]]
+    undefined: dict[str, str]
+    scorers: list[Scorer]
+    measured: dict[str, Statistics]
+    total: Statistics
+    contributed: list[str]
+    left_out: dict[str, NodeOutcome]
+    traffic: dict[str, Traffic]
+    test_set: str | None
+    selection: Selection
+
+
+class PrototypeRounds(Resilient):
+    """Mixin placed before a Flower strategy in the MRO: rounds that train a classifier, and end with prototypes.
+
+    After the last round, and after those of `method.rounds`, every node embeds its training images with the averaged
+    network and sends, for each class, their number and sum, and the second moment of all. The sums of the nodes add up
+    to prototypes, the mean embedding of each class, and to heads that need no training. The nodes measure these on
+    held-out images; those decide which head ships.
+
+    Attributes:
+        method: readings, heads and how one is chosen.
+        exchanges: what the exchanges of this process came to, by round.
+        own_sums: what nodes measured with their own networks in the last round that asks for it, by site.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: PrototypeMethod,
+        setup: Setup | None = None,
+        done: Container[int] = (),
+        on_exchange: Callable[[Exchange], None] = lambda exchange: None,
+        **flower: Any,
+    ) -> None:
+        """Take Flower's own arguments, and these.
+
+        Args:
+            method: as above.
+            setup: what the run says; None: an ordinary Flower app.
+            done: rounds whose exchange an earlier process has made.
+            on_exchange: is told of each exchange.
+            flower: of the strategy behind this one.
+        """
+        super().__init__(setup=setup, **flower)
+        self.method = method
+        self.done = done
+        self.on_exchange = on_exchange
+        self.exchanges: dict[int, Exchange] = {}
+        self.own_sums: dict[str, Statistics] = {}
+
+    def sends_own_sums(self, number: int) -> bool:
+        """Tell whether the replies of a round hold the moments of the nodes' own networks."""
+        return self.method.uses_own_networks and (number in self.method.rounds or number == self.num_rounds)
+
+    def before_round(self, grid: Grid, number: int, weights: Weights) -> None:
+        """Exchange prototypes after the round before, if that is due and not done yet."""
+        before = number - 1
+        if before in self.method.rounds and before not in self.done:
+            self.exchange(grid, before, weights)
+        if self.sends_own_sums(number):
+            self.own_sums = {}
+
+    def after_training(self, number: int, after: Weights | None) -> None:
+        """Remember what the nodes measured with their own networks; nothing of a round that failed."""
+        if self.sends_own_sums(number) and after is not None:
+            blank = self.method.blank_moments()
+            sums = self.record.statistics()
+            self.own_sums = {site: {key: part[f"{_OWN}{key}"] for key in blank} for site, part in sums.items()}
+
+    def after_rounds(self, grid: Grid, weights: Weights, number: int) -> None:
+        """Exchange prototypes after the last round."""
+        self.exchange(grid, number, weights, is_last=True)
+
+    def expected_sums(self) -> Statistics:
+        """Return sums of zero images as a reply must have them: those of the nodes' own networks, too."""
+        sums = dict(super().expected_sums())
+        if self.sends_own_sums(self.record.round_number):
+            sums |= {f"{_OWN}{key}": value for key, value in self.method.blank_moments().items()}
+        return sums
+
+    def exchange(self, grid: Grid, number: int, weights: Weights, is_last: bool = False) -> None:
+        """Collect moments, build heads from them, and let the nodes measure the heads."""
+        method, traffic = self.method, {"moments": Traffic(), "heads": Traffic()}
+        parts, left_out = self._collect(grid, number, weights, traffic["moments"])
+        built = build(method, weights, self.who.held_classes(method.num_classes), parts)
+        content = self.instruction(number, weights)
+        add_heads(content, built.heads.to_arrays())
+        scorers = built.heads.scorers(method.measured_readings)
+        blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint)
+        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], self._judge_heads)
+        total = add([blank, *measured.values()])
+        test_set = self.who.test_parts() if part_of(total, "test", *LINEAR)["confusion"].any() else None
+        if method.is_alone:
+            scorers.remove(LINEAR)  # the mean of networks that were trained apart
+        shipped_from = parts.get(MEASURED_WITH[method.shipped_reading], {})
+        found = Exchange(
+            round_number=number,
+            is_last=is_last,
+            weights=weights,
+            heads=built.heads,
+            pooled=built.pooled,
+            undefined=built.undefined,
+            scorers=scorers,
+            measured=measured,
+            total=total,
+            contributed=sorted(site for site, sums in shipped_from.items() if sums["count"].any()),
+            left_out=left_out | _without_contributors(outcomes),
+            traffic=traffic,
+            test_set=test_set,
+            selection=select(method, built.heads, scorers, total, measured),
+        )
+        self.exchanges[number] = found
+        self.on_exchange(found)
+
+    def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
+        """Return the state, with the sums of the nodes' own networks."""
+        arrays, values = super().state()
+        for site, sums in self.own_sums.items():
+            arrays.update({f"{_OWN_SUMS}/{site}/{_OWN}{key}": np.asarray(value) for key, value in sums.items()})
+        return arrays, values
+
+    def restore(
+        self,
+        last_round: int,
+        models: dict[str, Weights],
+        arrays: dict[str, NDArray[np.generic]],
+        values: dict[str, Any],
+    ) -> None:
+        """Go on after a round, with the sums of the nodes' own networks."""
+        super().restore(last_round, models, arrays, values)
+        own: dict[str, dict[str, NDArray[np.float64]]] = {}
+        for key, value in arrays.items():
+            if key.startswith(f"{_OWN_SUMS}/"):
+                _, site, name = key.split("/", 2)
+                own.setdefault(site, {})[name.removeprefix(_OWN)] = value.astype(np.float64)
+        self.own_sums = {site: own[site] for site in sorted(own)}
+
+    def _collect(
+        self, grid: Grid, number: int, weights: Weights, traffic: Traffic
+    ) -> tuple[dict[str, dict[str, Statistics]], dict[str, NodeOutcome]]:
+        """Return each site's moments, by what they were measured with; and who is left out."""
+        parts: dict[str, dict[str, Statistics]] = {}
+        left_out: dict[str, NodeOutcome] = {}
+        if "consistent" in self.method.readings:
+            content, blank = self.instruction(number, weights), self.method.blank_moments()
+            parts["consistent"], outcomes = self.ask(grid, MOMENTS, content, blank, traffic, self._judge_moments)
+            left_out = _without_contributors(outcomes)
+            for site, reason in contradicted(parts["consistent"]).items():
+                del parts["consistent"][site]
+                left_out[site] = NodeOutcome("refused", reason)
+        if self.method.uses_own_networks:
+            parts["own"], missing = self._own_moments(grid, number)
+            left_out |= missing
+        return parts, left_out
+
+    def _own_moments(self, grid: Grid, number: int) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+        """Return what the replies of a round told of the nodes' own networks, by site, and whose is missing."""
+        parts: dict[str, Statistics] = {}
+        missing: dict[str, NodeOutcome] = {}
+        for site in sorted({*self.who.here(grid), *self.who.missing(grid), *self.own_sums}):
+            moments = self.own_sums.get(site)
+            if moments is None:
+                known = self.record.nodes.get(site) if self.record.round_number == number else None
+                silent = NodeOutcome("late", f"it sent no sums of its own network in round {number}")
+                missing[site] = known if known and known.outcome in ("failed", "refused", "late", "absent") else silent
+                continue
+            try:
+                self._judge_moments(site, moments)
+            except Refusal as error:
+                missing[site] = NodeOutcome("refused", str(error))
+            else:
+                parts[site] = moments
+        return parts, missing
+
+    def _judge_moments(self, site: str, moments: Statistics) -> None:
+        described = self.who.described(site)
+        counts = described.train_counts if described else None
+        check_site_moments(moments, counts, self._most_images(site) if described else None)
+
+    def _most_images(self, site: str) -> float | None:
+        """Return how many images a site's moments may be of: those that it trained on.
+
+        A site that was never drawn for training may have as many as the largest one that was. None: no limit.
+        """
+        known = self.admission.trained_on.get(site, max(self.admission.trained_on.values(), default=None))
+        limits = [limit for limit in (known, self.admission.options.max_weight) if limit]
+        return min(limits, default=None)
+
+    def _judge_heads(self, site: str, sums: Statistics) -> None:
+        described = self.who.described(site)
+        counts = (described.validation_counts, described.test_counts) if described else (None, None)
+        check_head_sums(sums, *counts)
+
+
+class PrototypeFedAvg(PrototypeRounds, FedAvg):
+    """Federated averaging of a classifier, with prototypes in the last round (Qiao et al. 2023, arXiv:2303.12296).
+
+    The rounds are those of FedAvg (McMahan et al. 2017). What the paper adds, nearest class means in place of the
+    averaged last layer, is one of the heads that are built and measured: see `PrototypeRounds`. For another of Flower's
+    strategies: `class PrototypeFedProx(PrototypeRounds, FedProx)`.
+    """
+
+
+def _without_contributors(outcomes: Mapping[str, NodeOutcome]) -> dict[str, NodeOutcome]:
+    return {site: node for site, node in outcomes.items() if node.outcome != "contributed"}

@@ -1,0 +1,101 @@
+"""What a run tells its strategy; the defaults are those of an ordinary Flower app."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fl_app.config import AdmissionOptions
+from fl_app.metrics.additive import Statistics
+from fl_app.records import Reply, SiteDescription, Weights
+from fl_app.strategies.admission import Admission
+from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord
+from fl_app.strategies.plain import Unwatched
+from fl_app.strategies.sums_admission import FaultOf, no_fault
+
+
+class Wire(Protocol):
+    """How instructions and replies are written."""
+
+    def config(self, round_number: int) -> ConfigRecord:
+        """Return what an instruction says beside weights."""
+
+    def pack(self, content: RecordDict) -> RecordDict:
+        """Return an instruction's content as it travels."""
+
+    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
+        """Read a training reply that should hold weights as `like` and sums as `sums`; raises MalformedReply."""
+
+    def read_sums(self, content: RecordDict, like: Statistics) -> Statistics:
+        """Read an answer of additive sums; raises MalformedReply."""
+
+
+class Sites(Protocol):
+    """Who takes part: nodes by name."""
+
+    @property
+    def unfit(self) -> Mapping[str, NodeOutcome]:
+        """Nodes that are connected and cannot take part, with the reason."""
+
+    def begin(self, grid: Grid) -> None:
+        """Wait for all sites that a new run needs; raises FederationError if too few come in time."""
+
+    def wait(self, grid: Grid) -> None:
+        """Wait for as many sites as a round needs; raises FederationError if too few come in time."""
+
+    def here(self, grid: Grid) -> dict[str, int]:
+        """Return the sites that are connected: node ids by name, in the order of names."""
+
+    def missing(self, grid: Grid) -> list[str]:
+        """Return the sites that took part before and are not connected."""
+
+    def described(self, site: str) -> SiteDescription | None:
+        """Return what a site said of its images; None if unknown."""
+
+    def held_classes(self, num_classes: int) -> list[bool]:
+        """Tell of each class whether any site ever held a training image of it."""
+
+    def test_parts(self) -> str:
+        """Say which test images sites measure: `common` ones or their `own parts`."""
+
+
+def _lenient() -> Admission:
+    return Admission(AdmissionOptions(max_weight=0.0, max_update_norm_ratio=0.0, norm_window=1))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run tells its strategy; the defaults are those of an ordinary Flower app.
+
+    Attributes:
+        task: what is trained, as records and logs name it.
+        seed: of the draw of nodes.
+        wire: how messages are written; None: Flower's usual records.
+        sites: who takes part; None: all nodes, once Flower's `min_available_nodes` are there.
+        admission: judges replies.
+        observer: watches.
+        blank_sums: sums of zero images, as nodes measure each set of weights: keys and shapes.
+        fault_of: says what is wrong with such sums; see `tasks.base.Task.fault_of`.
+        min_replies: fit replies that a round needs to count.
+        nodes_per_round: nodes drawn for each round by the seed; 0: Flower's `fraction_train` decides.
+        max_failed_rounds: failed rounds in a row after which the run stops.
+        run_folder: where a run can be resumed, and where replies wait in the first round; empty: nowhere, and the
+            system's folder for temporary files.
+        begins: nothing was trained before, so all sites that a new run needs must be there.
+    """
+
+    task: str = "model"
+    seed: int = 0
+    wire: Wire | None = None
+    sites: Sites | None = None
+    admission: Admission = field(default_factory=_lenient)
+    observer: Observer = field(default_factory=Unwatched)
+    blank_sums: Statistics = field(default_factory=dict)
+    fault_of: FaultOf = no_fault
+    min_replies: int = 1
+    nodes_per_round: int = 0
+    max_failed_rounds: int = 3
+    run_folder: str = ""
+    begins: bool = True

@@ -1,0 +1,32 @@
+"""How this app's own nodes are written to and read: each record of arrays travels as a single array."""
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fl_app.metrics.additive import Statistics
+from fl_app.records import Reply, Weights, instruction_config, packed, read_reply, read_statistics
+from fl_app.strategies.ledger import RoundRecord
+
+
+class PackedWire:
+    """Writes and reads what `records` spells."""
+
+    def __init__(self, task: str, run_name: str, run_folder: str) -> None:
+        self.task = task
+        self.run_name = run_name
+        self.run_folder = run_folder
+
+    def config(self, round_number: int) -> ConfigRecord:
+        """Return the task, the round and the run."""
+        return instruction_config(self.task, round_number, self.run_name, self.run_folder)
+
+    def pack(self, content: RecordDict) -> RecordDict:
+        """Pack all arrays."""
+        return packed(content)
+
+    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
+        """Read a reply, which names its own site, task and round."""
+        return read_reply(message, like, sums)
+
+    def read_sums(self, content: RecordDict, like: Statistics) -> Statistics:
+        """Read additive sums."""
+        return read_statistics(content, like)
