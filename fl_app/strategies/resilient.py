@@ -294,7 +294,8 @@ class Resilient(Streaming):
         only_chosen = cast(Grid, ChosenNodes(list(chosen.values())))
         written = ConfigRecord({**config, **self.wire.config(number)})
         messages = list(self.configure_train(number, array_record(weights), written, only_chosen))
-        self.record.asked = [self.sites[message.metadata.dst_node_id] for message in messages]
+        drawn = {message.metadata.dst_node_id for message in messages}  # fewer if `fraction_train` is below 1
+        self.record.asked = [site for site, node in chosen.items() if node in drawn]
         arrays, metrics = self.aggregate_train(number, self._replies(grid, messages))
         after = to_weights(arrays) if arrays is not None else None
         self.after_training(number, after)

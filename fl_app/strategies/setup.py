@@ -62,7 +62,7 @@ class Sites(Protocol):
 
 
 def _lenient() -> Admission:
-    return Admission(AdmissionOptions(max_weight=0.0, max_update_norm_ratio=0.0, norm_window=1))
+    return Admission(AdmissionOptions.model_validate({"max-weight": 0, "max-update-norm-ratio": 0, "norm-window": 1}))
 
 
 @dataclass(frozen=True)
