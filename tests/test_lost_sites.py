@@ -214,7 +214,7 @@ def test_a_run_does_not_begin_without_a_site_that_comes_late_because_a_stranger_
 
 
 def test_a_round_that_does_not_count_is_no_measure_for_later_ones(tmp_path: Path) -> None:
-    options: dict[str, OptionValue] = {**THREE, "federation.round-deadline-seconds": 0.5}
+    options: dict[str, OptionValue] = {**THREE, "federation.round-deadline-seconds": 3.0}
 
     def lie_alone(instruction: Message, reply: Message) -> Message | None:
         config = instruction.content.config_records["config"]
