@@ -3,7 +3,7 @@
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fl_app import client
+from fl_app.node import client
 
 app = ClientApp(mods=[client.print_log])
 

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
 from fl_app.tasks.registry import build_task
 from tests.faults.deployment import SITES, Deployment, deployed
 from tests.faults.images import CLASSES

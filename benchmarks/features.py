@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_app.config import DataOptions
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate, to_bytes, to_float
 from fl_app.data.sources import load_split
 from fl_app.errors import OptionError
-from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.frechet import feature_moments
+from fl_app.options.federation import DataOptions
 from fl_app.seeding import seed_for
+from fl_app.sums import Statistics, add
 
 NUM_FEATURES = 64
 

@@ -15,9 +15,9 @@ from flwr.app import Message
 
 from benchmarks.local_grid import run_federation
 from benchmarks.output import Row, parser, run
-from fl_app.config import RunConfig, default_options
 from fl_app.errors import RunFolderError
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue
 
 _PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 _SMALL: dict[str, OptionValue] = {

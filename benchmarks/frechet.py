@@ -18,9 +18,9 @@ from benchmarks.output import Row, cell, parser, run
 from fl_app.data.sources import load_split
 from fl_app.data.stratified import stratified_choice
 from fl_app.diffusion.sampling import SAMPLERS
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.frechet import frechet_distance
 from fl_app.seeding import numpy_generator_for
+from fl_app.sums import Statistics
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:

@@ -19,9 +19,9 @@ from flwr.app import Context, Message, RecordDict
 from benchmarks.local_grid import LocalGrid
 from benchmarks.output import Row, parser, run
 from fl_app import server
-from fl_app.config import RunConfig, default_options
 from fl_app.flower import identify
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fl_app"

@@ -36,7 +36,6 @@ from benchmarks.judges import Judge, judge_of, learn_from, pixels_of
 from benchmarks.models import balanced_labels, open_exported, read_config
 from benchmarks.output import Row, cell, parser, run
 from benchmarks.sample_figures import overlap, within_class_std, within_class_variance
-from fl_app.config import DataOptions
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.data.sources import load_split
@@ -44,9 +43,10 @@ from fl_app.data.stratified import stratified_choice
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.diffusion.sampling import SAMPLERS
 from fl_app.errors import OptionError
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.frechet import feature_moments, frechet_distance
+from fl_app.options.federation import DataOptions
 from fl_app.seeding import numpy_generator_for
+from fl_app.sums import Statistics
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from flwr.app import Context, Error, Message, RecordDict
 import client_app
 from benchmarks.instant_grid import InstantGrid
 from fl_app import server
-from fl_app.config import RunConfig
 from fl_app.flower import TaskIdentity, identify
+from fl_app.options.run import RunConfig
 
 Meddle = Callable[[Message, Message], Message | None]  # (instruction, reply) -> what arrives; None: nothing ever does
 

@@ -10,14 +10,14 @@ from diffusers import UNet2DModel
 from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
-from fl_app.artifacts import RunFolder, read_options
-from fl_app.config import RunConfig, default_options
 from fl_app.data.sources import dataset_info
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
+from fl_app.diffusion.task import DiffusionTask
 from fl_app.errors import RunFolderError
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue
 from fl_app.records import to_tensors
-from fl_app.sections import OptionValue
-from fl_app.tasks.diffusion import DiffusionTask
+from fl_app.runs.folder import RunFolder, read_options
 
 CHECKPOINTED = ("raw", "ema", "node-ema")
 EXPORTED = "exported"

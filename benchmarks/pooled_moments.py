@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from benchmarks.models import read_config
 from benchmarks.output import Row, parser, run
-from fl_app.artifacts import RunFolder, read_options
 from fl_app.classification.bundle import open_bundle
 from fl_app.classification.moments import measure_moments
-from fl_app.config import NodeConfig
-from fl_app.data.local import load_pooled
 from fl_app.errors import RunFolderError
+from fl_app.node.images import load_pooled
+from fl_app.options.node import NodeConfig
+from fl_app.runs.folder import RunFolder, read_options
 
 _KEYS = ("count", "sum", "outer")
 

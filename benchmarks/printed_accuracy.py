@@ -23,7 +23,7 @@ from fl_app.classification.bundle import open_bundle
 from fl_app.classification.prediction import classify
 from fl_app.data.files import given_directory
 from fl_app.errors import DataError
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
 
 Arrays = dict[str, NDArray[np.generic]]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.output import Row, parser, run
-from fl_app.artifacts import RunFolder, read_options
 from fl_app.errors import RunFolderError
+from fl_app.runs.folder import RunFolder, read_options
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:

@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fl_app.config import is_site_name
 from fl_app.errors import OptionError, RunFolderError
-from fl_app.incoming import LONGEST_NAME
+from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 _AUTHORITY_DAYS = 3650
 _CLOCKS_APART = dt.timedelta(hours=1)  # a hospital's clock may be late

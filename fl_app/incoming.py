@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the command line imports this, and is to start at once
     from numpy.typing import NDArray
 
-LONGEST_NAME = 64  # characters of a site's or class's name
 LONGEST_REASON = 200
 
 _CUT_BEFORE = 4  # times the longest text is looked at: a node may send gigabytes

@@ -7,21 +7,22 @@ from typing import cast
 
 from torch import nn
 
-from fl_app.artifacts import RunFolder
 from fl_app.classification.bundle import save_bundle
-from fl_app.config import RunConfig, task_of
+from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
-from fl_app.exchanges import ExchangeRecorder
-from fl_app.metrics.additive import Statistics
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import task_of
 from fl_app.records import Weights, to_tensors
-from fl_app.status import Status
+from fl_app.runs.exchanges import ExchangeRecorder
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.status import Status
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.prototypes import PrototypeRounds
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
+from fl_app.sums import Statistics
 from fl_app.tasks.base import Task
-from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.registry import build_task
 
 Gallery = Callable[[Mapping[str, nn.Module], Path], None]
@@ -83,7 +84,7 @@ class DiffusionPass(Pass):
     """Trains a diffusion model."""
 
     def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
-        from fl_app.tasks.diffusion import DiffusionTask  # diffusers is slow to import
+        from fl_app.diffusion.task import DiffusionTask
 
         super().__init__(name, config)
         self._task = cast(DiffusionTask, build_task(name, config, info))

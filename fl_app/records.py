@@ -17,7 +17,8 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from fl_app.data.images import DatasetInfo
-from fl_app.incoming import LONGEST_NAME, MalformedReply, check_size, clean_text
+from fl_app.incoming import MalformedReply, check_size, clean_text
+from fl_app.options.sections import LONGEST_NAME
 
 WEIGHTS = "weights"
 CONFIG = "config"

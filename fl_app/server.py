@@ -7,19 +7,21 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.artifacts import RunFolder, read_options
-from fl_app.config import AdmissionOptions, FederationOptions, RunConfig, baseline_of
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.logs import log_to, show_log
 from fl_app.manifest import check_manifest
-from fl_app.metrics.additive import add
+from fl_app.options.federation import AdmissionOptions, FederationOptions
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import baseline_of
 from fl_app.passes import build_pass
 from fl_app.records import array_record, to_numpy
 from fl_app.report.comparison import write_comparison
-from fl_app.runs import agreed_info, held_classes, note_agreement, open_run
-from fl_app.status import Status, moment
+from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.opening import agreed_info, held_classes, note_agreement, open_run
+from fl_app.runs.recorder import TaskRun
+from fl_app.runs.status import Status, moment
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
@@ -27,7 +29,7 @@ from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.wire import PackedWire
-from fl_app.task_run import TaskRun
+from fl_app.sums import add
 from fl_app.tasks.base import Task
 from fl_app.tasks.registry import build_task, initial_weights
 from fl_app.writing import recover_folder

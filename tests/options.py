@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fl_app.config import RunConfig, default_options
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue
 
 _PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 

@@ -8,7 +8,7 @@ from fl_app.accumulation import accumulate_gradients, compute_in_pieces
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import take
 from fl_app.errors import FlAppError
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
 from fl_app.shapes import Batch
 from fl_app.tasks.base import Task
 from fl_app.tasks.registry import build_task

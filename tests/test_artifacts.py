@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_app import artifacts
-from fl_app.artifacts import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
 from fl_app.errors import RunFolderError
 from fl_app.manifest import write_manifest
+from fl_app.runs import folder as artifacts
+from fl_app.runs.folder import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
 from fl_app.writing import replacing, write_json
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.config import NodeConfig, RunConfig, default_options, describe_options
 from fl_app.errors import OptionError
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig, default_options, describe_options
 from tests.options import run_config
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"

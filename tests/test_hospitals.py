@@ -10,13 +10,14 @@ import pytest
 from flwr.app import Message
 from PIL import Image
 
-from fl_app.artifacts import RunFolder
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.images import DatasetInfo
-from fl_app.data.local import LocalData, load_local
 from fl_app.errors import FederationError
-from fl_app.runs import agreed_info, note_agreement
-from fl_app.sections import OptionValue
+from fl_app.node.images import LocalData, load_local
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.opening import agreed_info, note_agreement
 from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
 from tests.federation import LocalGrid, run_federation

@@ -25,7 +25,7 @@ from fl_app.records import (
     write_description,
     write_reply,
 )
-from fl_app.strategies.ledger import shorten
+from fl_app.strategies.outcomes import shorten
 
 SUMS = {"raw/loss-sum": np.zeros(4), "raw/loss-count": np.zeros(4)}
 WEIGHTS: Weights = {"w": np.zeros((2, 3), np.float32)}

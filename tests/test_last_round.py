@@ -13,20 +13,21 @@ from flwr.app import Error, Message
 from PIL import Image
 from safetensors.torch import load_file
 
-from fl_app.artifacts import RunFolder
 from fl_app.classification.bundle import open_bundle
 from fl_app.classification.heads import build_heads
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.prediction import classify
-from fl_app.config import NodeConfig, RunConfig
-from fl_app.data.local import load_local, load_pooled
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, OptionError
+from fl_app.node.images import load_local, load_pooled
+from fl_app.node.training import Progress, train_local
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 from fl_app.records import pack, unpack
-from fl_app.sections import OptionValue
+from fl_app.runs.folder import RunFolder
 from fl_app.seeding import generator_for
 from fl_app.tasks.registry import build_task, initial_weights
-from fl_app.training import Progress, train_local
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 

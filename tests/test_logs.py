@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message, RecordDict
 
-from fl_app import client
 from fl_app.logs import log_to, show_log
+from fl_app.node import client
 
 log = logging.getLogger("fl_app.test")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message
 
-from fl_app.artifacts import RunFolder
-from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
 from fl_app.flower import ErrorCode
+from fl_app.options.federation import FederationOptions
+from fl_app.options.sections import OptionValue
 from fl_app.records import pack, unpack
-from fl_app.sections import OptionValue
+from fl_app.runs.folder import RunFolder
 from fl_app.strategies.agreement import ask_descriptions
 from tests.federation import run_federation
 from tests.options import run_config

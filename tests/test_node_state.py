@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fl_app.node_state import NodeState
+from fl_app.node.state import NodeState
 
 
 def state(value: float) -> dict[str, torch.Tensor]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from fl_app import permissions
-from fl_app.config import NodeConfig, RunConfig, default_options, describe_options
 from fl_app.errors import OptionError
-from fl_app.permissions import NotAllowedError, check_task, count_round
-from fl_app.sections import OptionValue
+from fl_app.node import permissions
+from fl_app.node.permissions import NotAllowedError, check_task, count_round
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig, default_options, describe_options
+from fl_app.options.sections import OptionValue
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl_app.artifacts import RunFolder
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 

@@ -7,16 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fl_app.config import TrainingOptions
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.diffusion.unet import build_unet
 from fl_app.errors import FlAppError
-from fl_app.node_state import NodeState
-from fl_app.records import to_numpy
-from fl_app.shapes import Batch
-from fl_app.strategies.admission import update_norm
-from fl_app.tasks.registry import build_task
-from fl_app.training import (
+from fl_app.node.state import NodeState
+from fl_app.node.training import (
     LocalResult,
     Objective,
     Progress,
@@ -26,6 +21,11 @@ from fl_app.training import (
     schedule,
     train_local,
 )
+from fl_app.options.training import TrainingOptions
+from fl_app.records import to_numpy
+from fl_app.shapes import Batch
+from fl_app.strategies.admission import update_norm
+from fl_app.tasks.registry import build_task
 from tests.options import run_config
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from flwr.common.serde import message_to_proto
 
 from benchmarks.local_grid import run_federation
 from benchmarks.what_leaves import FILE_NAME, explanation, hospital_run, values_of, write_folders
-from fl_app.config import RunConfig
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 
 PAGE = Path(__file__).parents[1] / "docs" / "what-leaves-the-building.md"
 FOLDER = "images-of-patients"

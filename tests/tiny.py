@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fl_app.config import RunConfig
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 from tests.options import run_config
 
 

@@ -19,13 +19,14 @@ from fl_app.classification.bundle import Bundle, open_bundle
 from fl_app.classification.heads import build_heads, linear_head
 from fl_app.classification.moments import measure_moments, pool
 from fl_app.classification.network import build_network, embed
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.data import medmnist
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_float
-from fl_app.data.local import load_local
 from fl_app.data.sources import dataset_info, load_split
 from fl_app.errors import FederationError, RunFolderError
+from fl_app.node.images import load_local
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
 from fl_app.seeding import numpy_generator_for
 
 STRANGE = ("uniform noise", "Gaussian noise", "black", "grey", "white", "another data set")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fl_app.config import RunConfig, default_options
-from fl_app.sections import OptionValue, flatten
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue, flatten
 
 Measure = Literal["accuracy", "balanced-accuracy", "auc"]
 Prior = Literal["training", "equal"]

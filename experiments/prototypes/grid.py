@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from fl_app.config import RunConfig, default_options
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue
 
 Part = Literal["heads", "rounds", "medical"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.prototypes.grid import Cell
 from experiments.prototypes.runner import ENDED_WELL, state_of
-from fl_app.artifacts import RunFolder, read_status
+from fl_app.runs.folder import RunFolder, read_status
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.prototypes.grid import Cell
-from fl_app.artifacts import RunFolder, read_options, read_status
 from fl_app.errors import RunFolderError
+from fl_app.runs.folder import RunFolder, read_options, read_status
 
 State = Literal["new", "half", "finished", "spoilt"]
 

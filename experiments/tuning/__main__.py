@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from experiments.tuning.plan import GROUPS, Setting
-from fl_app.artifacts import RunFolder, read_status
+from fl_app.runs.folder import RunFolder, read_status
 
 
 def main() -> None:

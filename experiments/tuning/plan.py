@@ -15,8 +15,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_app.config import RunConfig, default_options
-from fl_app.sections import OptionValue, flatten
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue, flatten
 
 Options = dict[str, OptionValue]
 

@@ -25,7 +25,7 @@ from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, pictur
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError
 from fl_app.manifest import check_export, write_manifest
-from fl_app.sections import Section
+from fl_app.options.sections import Section
 
 
 @dataclass(frozen=True)

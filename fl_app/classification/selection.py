@@ -14,12 +14,12 @@ from fl_app.classification.heads import Head, build_heads, distance_map, linear_
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.pictures import picture_map
 from fl_app.classification.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature, figures
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.paired import Difference
 from fl_app.metrics.voting import steady
+from fl_app.sums import Statistics
 
 LINEAR: Scorer = ("global", "linear")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fl_app
-from fl_app.config import RunConfig, default_options
 from fl_app.errors import OptionError
-from fl_app.sections import OptionValue
+from fl_app.options.run import RunConfig, default_options
+from fl_app.options.sections import OptionValue
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
 

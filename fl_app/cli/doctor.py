@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fl_app.cli.choices import choose_config, find_app
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.errors import FlAppError, OptionError
-from fl_app.sections import OptionValue
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 
 if TYPE_CHECKING:
     from fl_app.data.images import DatasetInfo
-    from fl_app.data.local import LocalData
     from fl_app.doctor.finding import Checks, Finding
     from fl_app.doctor.network import Address
+    from fl_app.node.images import LocalData
 
 _COLOURS = {"ready": "green", "warning": "yellow", "not ready": "red", "not checked": "bright_black"}
 _SUMMARY = ("Ready.", "Ready, with warnings.", "Not ready.")
@@ -173,9 +174,9 @@ def _image_checks(
 def _machine_checks(
     config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
 ) -> "Checks":
-    from fl_app.data.local import state_base
     from fl_app.doctor import images, machine
     from fl_app.doctor.step import check_step, kept_bytes
+    from fl_app.node.images import state_base
     from fl_app.tasks.registry import build_task
 
     yield "memory", lambda: machine.check_memory(images.num_bytes(found))

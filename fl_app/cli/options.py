@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_app.cli.choices import choose_config, find_app, read_defaults, read_recipe
-from fl_app.config import describe_options
-from fl_app.sections import OptionValue
+from fl_app.options.run import describe_options
+from fl_app.options.sections import OptionValue
 
 
 def show_options(

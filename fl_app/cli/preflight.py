@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.errors import RunFolderError
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
 
 
 def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed: Path | None) -> None:
@@ -20,10 +21,10 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
         FlAppError: with the whole text, names of files included: the images are the user's own.
     """
     _check_writable(output)
-    from fl_app.artifacts import RunFolder
-    from fl_app.data.local import share_out, wanted_parts
     from fl_app.data.sources import dataset_info, load_parts
-    from fl_app.runs import check_resumable
+    from fl_app.node.images import share_out, wanted_parts
+    from fl_app.runs.folder import RunFolder
+    from fl_app.runs.opening import check_resumable
     from fl_app.tasks.registry import build_task
 
     if resumed is not None:
@@ -40,8 +41,8 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 
 def _check_sites(config: RunConfig, num_nodes: int) -> None:
     """Read the images of every site, each as its own node will."""
-    from fl_app.data.local import hospital_info, load_local
-    from fl_app.data.sites import as_site
+    from fl_app.node.images import hospital_info, load_local
+    from fl_app.node.sites import as_site
     from fl_app.tasks.registry import build_task
 
     for number in range(num_nodes):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fl_app.cli.classifier import best_device, check_writable, find_model
-from fl_app.config import is_site_name
 from fl_app.errors import DataError, OptionError
-from fl_app.incoming import LONGEST_NAME, clean_text
+from fl_app.incoming import clean_text
+from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 if TYPE_CHECKING:
     from fl_app.classification.bundle import Bundle
@@ -132,7 +132,7 @@ def _read(bundle: "Bundle", path: Path, site: str | None) -> tuple[str, "Moments
 @contextmanager
 def _locked(model: Path) -> Iterator[None]:
     """Keep other writers out, a run that is going on among them."""
-    from fl_app.artifacts import RunFolder
+    from fl_app.runs.folder import RunFolder
 
     places = (model.parent.parent, model.parent)
     folder = RunFolder(next((place for place in places if (place / "run.json").is_file()), model.parent))

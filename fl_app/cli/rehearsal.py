@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Message, RecordDict
 
-from fl_app import client
-from fl_app.config import RunConfig
 from fl_app.data.images import DatasetInfo
 from fl_app.doctor.finding import Finding
 from fl_app.doctor.training import LocalRound, judge_training
 from fl_app.errors import FlAppError
 from fl_app.flower import identify
-from fl_app.metrics.additive import Statistics
+from fl_app.node import client
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 from fl_app.records import (
     CONFIG,
     EVALUATE,
@@ -26,7 +26,7 @@ from fl_app.records import (
     read_statistics,
     to_numpy,
 )
-from fl_app.sections import OptionValue
+from fl_app.sums import Statistics
 from fl_app.tasks.base import Task
 from fl_app.tasks.registry import build_task, initial_weights
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fl_app.config import SamplerName
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.options.training import SamplerName
 
 if TYPE_CHECKING:
     from fl_app.diffusion.pipeline import ClassConditionalPipeline
@@ -59,9 +59,9 @@ def open_model(run: Path, weights: str, checkpoint: str) -> "ClassConditionalPip
     if model is None:
         found = "no finished diffusion model" if run.is_dir() else "no such folder"
         raise RunFolderError(f"{run}: {found}. Give the folder of a run that has completed.")
-    from fl_app.artifacts import RunFolder
     from fl_app.diffusion.pipeline import open_pipeline
     from fl_app.records import to_tensors
+    from fl_app.runs.folder import RunFolder
 
     pipeline = open_pipeline(model)
     if weights == "exported":
@@ -81,7 +81,7 @@ def open_model(run: Path, weights: str, checkpoint: str) -> "ClassConditionalPip
 
 def _write(images: Any, names: list[str], columns: int, out: Path, grid: bool) -> list[Path]:
     """Write one file for each image, or one for all, and return the paths."""
-    from fl_app.tasks.pictures import save_grid, to_picture
+    from fl_app.diffusion.pictures import save_grid, to_picture
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from fl_app.config import DataOptions
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.stratified import stratified_choice
+from fl_app.options.federation import DataOptions
 from fl_app.seeding import numpy_generator_for
 
 _TEST_SHARE = 0.2

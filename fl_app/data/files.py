@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from fl_app.config import DataOptions
 from fl_app.errors import DataError
+from fl_app.options.federation import DataOptions
 
 DIRECTORY_VARIABLE = "FL_APP_DATA"
 

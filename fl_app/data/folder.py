@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fl_app.config import DataOptions
 from fl_app.data.decoding import Header
 from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
@@ -22,6 +21,7 @@ from fl_app.data.pool import Request, read_files
 from fl_app.data.resizing import resize
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.errors import DataError, OptionError
+from fl_app.options.federation import DataOptions
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fl_app.config import DataOptions
 from fl_app.data.folder import OwnImages, info, read_parts, stated_info
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.parts import Part
+from fl_app.options.federation import DataOptions
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fl_app.config import DataOptions
 from fl_app.data.files import KnownFile, read_known_files
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.errors import OptionError
+from fl_app.options.federation import DataOptions
 
 _SIDE = 28
 

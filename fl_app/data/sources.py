@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from fl_app.config import DataOptions
 from fl_app.data import digits, folder, medmnist, mnist
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
 from fl_app.data.parts import PARTS, Part
 from fl_app.data.resizing import resize
 from fl_app.data.stratified import stratified_choice
 from fl_app.errors import OptionError
+from fl_app.options.federation import DataOptions
 from fl_app.seeding import numpy_generator_for
 
 Load = Callable[[DataOptions, Sequence[Part]], dict[Part, ImageSet]]

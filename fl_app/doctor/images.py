@@ -5,14 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.images import DatasetInfo
-from fl_app.data.local import LocalData, load_local
 from fl_app.data.sources import dataset_info
 from fl_app.data.survey import Survey, survey
 from fl_app.doctor.finding import Finding, plural, sentence
 from fl_app.errors import FlAppError, is_fault
-from fl_app.permissions import check_task
+from fl_app.node.images import LocalData, load_local
+from fl_app.node.permissions import check_task
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
 
 log = logging.getLogger(__name__)
 

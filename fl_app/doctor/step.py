@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from fl_app.config import FederationOptions
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.doctor.finding import Finding, Verdict, plural
+from fl_app.node.training import Progress, train_local
+from fl_app.options.federation import FederationOptions
 from fl_app.seeding import generator_for
 from fl_app.tasks.base import Task
-from fl_app.training import Progress, train_local
 
 _TIMED_STEPS = 3
 _LARGEST_FACTOR = 16  # times the run's batch: how far a GPU is tried

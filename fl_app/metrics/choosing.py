@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fl_app.metrics.additive import Statistics, without
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
 from fl_app.metrics.voting import FEWEST_SITES
+from fl_app.sums import Statistics, without
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fl_app.errors import FlAppError
-from fl_app.metrics.additive import Statistics, mean
+from fl_app.sums import Statistics, mean
 
 Array = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.classification import MOST_NATS, TEMPERATURES
+from fl_app.sums import Statistics
 
 ROUNDING = 1e-6
 

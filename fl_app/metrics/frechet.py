@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from fl_app.metrics.additive import Statistics
+from fl_app.sums import Statistics
 
 
 def feature_moments(features: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:

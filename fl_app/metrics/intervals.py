@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.classification import auc_bins, figures
 from fl_app.metrics.patients import CC, PATIENTS, degrees_factor, design_effect
+from fl_app.sums import Statistics
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.classification import NUM_SCORE_BINS, figures, score_bins
 from fl_app.metrics.patients import DD, PATIENTS, degrees_factor, design_effect
+from fl_app.sums import Statistics
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 
-from fl_app.metrics.additive import Statistics, without
+from fl_app.sums import Statistics, without
 
 FEWEST_SITES = 3  # of two sites nobody can tell which one is wrong
 

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from fl_app.artifacts import RunFolder, damaged, read_json
-from fl_app.config import RunConfig, TrainingOptions, baseline_of
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import baseline_of
+from fl_app.options.training import TrainingOptions
+from fl_app.runs.folder import RunFolder, damaged, read_json
 from fl_app.writing import write_text
 
 log = logging.getLogger(__name__)

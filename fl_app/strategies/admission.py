@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.config import AdmissionOptions
-from fl_app.metrics.additive import Statistics
+from fl_app.options.federation import AdmissionOptions
 from fl_app.records import Reply, Weights
+from fl_app.sums import Statistics
 
 _LARGEST_SUM = 1e15
 _MOST_LOSS = 1e4  # nats, or error, of one image: what diverged is of no use

@@ -10,10 +10,11 @@ from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
-from fl_app.incoming import LONGEST_NAME, MalformedReply
+from fl_app.incoming import MalformedReply
+from fl_app.options.sections import LONGEST_NAME
 from fl_app.records import CONFIG, DESCRIBE, SiteDescription, read_description
-from fl_app.strategies.exchange import exchange
-from fl_app.strategies.ledger import shorten
+from fl_app.strategies.outcomes import shorten
+from fl_app.strategies.transport import exchange
 
 log = logging.getLogger(__name__)
 

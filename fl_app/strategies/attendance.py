@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flwr.serverapp import Grid
 
-from fl_app.config import FederationOptions
 from fl_app.errors import FederationError
+from fl_app.options.federation import FederationOptions
 from fl_app.records import SiteDescription
-from fl_app.strategies.ledger import NodeOutcome, Observer
+from fl_app.strategies.outcomes import NodeOutcome, Observer
 from fl_app.strategies.roster import Roster
 
 _POLL_SECONDS = 1.0

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from fl_app.node.training import ema_decay
 from fl_app.records import Weights
-from fl_app.training import ema_decay
 
 
 class ServerEma:

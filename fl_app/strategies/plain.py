@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fl_app.errors import FederationError
 from fl_app.incoming import MalformedReply
-from fl_app.metrics.additive import Statistics
 from fl_app.records import Reply, SiteDescription, Weights, to_weights
-from fl_app.strategies.ledger import NodeOutcome, RoundRecord
+from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
+from fl_app.sums import Statistics
 
 SUMS = "sums"  # the record of additive sums in a reply
 NODE_EMA = "node-ema"  # the record of a node's own average

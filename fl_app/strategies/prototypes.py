@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, PrototypeMethod, Selection, build, part_of, select
 from fl_app.classification.vouching import contradicted
-from fl_app.metrics.additive import Statistics, add
 from fl_app.records import HEADS, MOMENTS, Weights, add_heads
 from fl_app.strategies.admission import Refusal
-from fl_app.strategies.exchange import Traffic
-from fl_app.strategies.ledger import NodeOutcome
+from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
+from fl_app.strategies.transport import Traffic
+from fl_app.sums import Statistics, add
 
 _OWN = "own/"  # prefix of the sums that a node measures with its own network
 _OWN_SUMS = "own-sums"  # of them in a state

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from fl_app.errors import FederationError
 from fl_app.flower import SERVER_STATE
 from fl_app.incoming import MalformedReply
-from fl_app.metrics.additive import Statistics
 from fl_app.records import EVALUATE, Weights, add_models, array_record, to_weights
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.admission import Refusal, check_statistics
-from fl_app.strategies.exchange import ChosenNodes, Traffic, exchange
-from fl_app.strategies.ledger import NodeOutcome, RoundRecord, failure, shorten
+from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure, shorten
 from fl_app.strategies.plain import Everyone
 from fl_app.strategies.setup import Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
 from fl_app.strategies.sums_admission import check_measured
+from fl_app.strategies.transport import ChosenNodes, Traffic, exchange
+from fl_app.sums import Statistics
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from typing import Protocol
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fl_app.config import AdmissionOptions
-from fl_app.metrics.additive import Statistics
+from fl_app.options.federation import AdmissionOptions
 from fl_app.records import Reply, SiteDescription, Weights
 from fl_app.strategies.admission import Admission
-from fl_app.strategies.ledger import NodeOutcome, Observer, RoundRecord
+from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord
 from fl_app.strategies.plain import Unwatched
 from fl_app.strategies.sums_admission import FaultOf, no_fault
+from fl_app.sums import Statistics
 
 
 class Wire(Protocol):

@@ -9,15 +9,15 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
 from fl_app.incoming import MalformedReply
-from fl_app.metrics.additive import Statistics
 from fl_app.records import TRAIN, Reply, Weights, array_record, to_weights
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
-from fl_app.strategies.ledger import NodeOutcome, RoundRecord, failure
+from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure
 from fl_app.strategies.plain import PlainWire
 from fl_app.strategies.setup import Setup, Wire
 from fl_app.strategies.sums_admission import check_measured
 from fl_app.strategies.waiting import WaitingReplies
+from fl_app.sums import Statistics
 
 log = logging.getLogger(__name__)
 

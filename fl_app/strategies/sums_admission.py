@@ -8,11 +8,11 @@ import numpy as np
 from fl_app.classification.handover import check_moments
 from fl_app.classification.readings import linear_of
 from fl_app.errors import FlAppError
-from fl_app.metrics.additive import Statistics
 from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
 from fl_app.strategies.admission import Refusal
+from fl_app.sums import Statistics
 
 FaultOf = Callable[[Mapping[str, Statistics], Sequence[int] | None], str | None]
 

@@ -2,9 +2,9 @@
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fl_app.metrics.additive import Statistics
 from fl_app.records import Reply, Weights, instruction_config, packed, read_reply, read_statistics
-from fl_app.strategies.ledger import RoundRecord
+from fl_app.strategies.outcomes import RoundRecord
+from fl_app.sums import Statistics
 
 
 class PackedWire:

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_app.config import TrainingOptions
 from fl_app.data.images import ImageSet
-from fl_app.metrics.additive import Statistics
+from fl_app.options.training import TrainingOptions
 from fl_app.shapes import Batch
+from fl_app.sums import Statistics
 
 
 class Task(Protocol):

@@ -4,16 +4,17 @@ from collections.abc import Callable
 
 import torch
 
-from fl_app.config import RunConfig, task_of
+from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import OptionError
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import task_of
 from fl_app.seeding import seed_for
 from fl_app.tasks.base import Task
-from fl_app.tasks.classification import ClassificationTask
 
 
 def _diffusion(name: str, config: RunConfig, info: DatasetInfo) -> Task:
-    from fl_app.tasks.diffusion import DiffusionTask  # diffusers is slow to import, and each message is a new process
+    from fl_app.diffusion.task import DiffusionTask
 
     return DiffusionTask.from_config(name, config, info)
 

@@ -9,8 +9,8 @@ import pytest
 from fl_app.cli.choices import read_defaults
 from fl_app.cli.options import make_table
 from fl_app.cli.run import choose_gpu_share
-from fl_app.config import RunConfig, describe_options
 from fl_app.errors import OptionError
+from fl_app.options.run import RunConfig, describe_options
 from tests.cli.fakes import make_fake_app
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from fl_app.cli.choices import find_app, make_run_name, parse_settings, plan_run, read_recipe, to_toml
 from fl_app.errors import OptionError
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
 from tests.cli.fakes import make_fake_app
 
 

@@ -8,9 +8,9 @@ from urllib.error import URLError
 
 import pytest
 
-from fl_app.config import DataOptions
 from fl_app.data.files import DIRECTORY_VARIABLE, KnownFile, cache_directory, read_known_files
 from fl_app.errors import DataError
+from fl_app.options.federation import DataOptions
 from tests.options import run_config
 
 _CONTENT = b"images"

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fl_app.config import DataOptions
 from fl_app.data import folder, listing
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.parts import Part
 from fl_app.errors import DataError, OptionError
-from fl_app.sections import OptionValue
+from fl_app.options.federation import DataOptions
+from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.options import run_config
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from fl_app.config import NodeConfig
 from fl_app.data import image_cache
 from fl_app.data.decoding import Picture
 from fl_app.data.folder import OwnImages, read_parts
 from fl_app.data.image_cache import FOLDER, clear
-from fl_app.data.local import LocalData, hospital_info, load_local
 from fl_app.data.pool import Request, read_files
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.errors import DataError
-from fl_app.sections import OptionValue
+from fl_app.node.images import LocalData, hospital_info, load_local
+from fl_app.options.node import NodeConfig
+from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import write_dicom
 from tests.options import run_config

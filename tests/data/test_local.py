@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.config import NodeConfig, RunConfig
-from fl_app.data.local import load_local, site_name, state_folder
 from fl_app.data.sources import load_split
 from fl_app.errors import DataError, OptionError
-from fl_app.sections import OptionValue
+from fl_app.node.images import load_local, site_name, state_folder
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
 from tests.options import run_config

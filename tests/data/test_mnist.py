@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST, FashionMNIST
 
-from fl_app.config import DataOptions
 from fl_app.data import mnist
 from fl_app.errors import DataError
+from fl_app.options.federation import DataOptions
 from tests.options import run_config
 
 _PUBLISHED = {"mnist": MNIST, "fashion-mnist": FashionMNIST}

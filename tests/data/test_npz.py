@@ -15,7 +15,7 @@ from fl_app.data import npz
 from fl_app.data.folder import info, read_parts
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import DataError
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
 from tests.options import run_config
 
 GREY = DatasetInfo(("a", "b", "c"), 1, 4)

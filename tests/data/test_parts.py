@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.images import ImageSet
-from fl_app.data.local import LocalData, load_local, load_pooled
 from fl_app.data.own_test_set import choose_test, patient_identity
 from fl_app.data.own_test_set import test_position as position
-from fl_app.data.sites import as_site
-from fl_app.sections import OptionValue
+from fl_app.node.images import LocalData, load_local, load_pooled
+from fl_app.node.sites import as_site
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import write_dicom
 from tests.options import run_config

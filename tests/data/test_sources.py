@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fl_app.config import DataOptions
 from fl_app.data import digits
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import SOURCES, dataset_info, load_split
 from fl_app.errors import OptionError
-from fl_app.sections import OptionValue
+from fl_app.options.federation import DataOptions
+from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.options import run_config
 

@@ -13,7 +13,7 @@ from experiments.prototypes.one_cell import run_cell
 from experiments.prototypes.results import read_run
 from experiments.prototypes.runner import run_cells, state_of
 from fl_app.errors import RunFolderError
-from fl_app.task_run import TaskRun
+from fl_app.runs.recorder import TaskRun
 
 TINY = Cell("heads", "digits", 200, 0.5, "FedProx", 0, num_nodes=3, rounds=(2, 6))
 

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from fl_app.artifacts import RunFolder, read_status
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder, read_status
 from tests.faults.deployment import Deployment, wait_until
 from tests.faults.images import CLASSES
 

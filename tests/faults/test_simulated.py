@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fl_app.artifacts import RunFolder
-from fl_app.sections import OptionValue
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder
 from tests.faults.deployment import ROOT, SITES, Deployment
 from tests.faults.images import find_private
 from tests.faults.rounds import Run, small_classification

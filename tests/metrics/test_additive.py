@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fl_app.metrics.additive import add, mean
+from fl_app.sums import add, mean
 
 laws = settings(max_examples=50, deadline=None)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.choosing import Choice, choose_head
 from fl_app.metrics.classification import score_statistics
 from fl_app.metrics.paired import paired_counts
 from fl_app.metrics.patients import patient_sums
+from fl_app.sums import Statistics, add
 
 K = 4
 Marks = dict[str, float]  # share of right images, by head

@@ -12,7 +12,6 @@ from torchmetrics.classification import MulticlassAUROC
 
 from benchmarks.exact_auc import exact_auc
 from fl_app.errors import FlAppError
-from fl_app.metrics.additive import add
 from fl_app.metrics.classification import (
     TEMPERATURES,
     best_temperature,
@@ -21,6 +20,7 @@ from fl_app.metrics.classification import (
     score_statistics,
     stretched_logits,
 )
+from fl_app.sums import add
 from tests.metrics.scores import scored
 
 laws = settings(max_examples=15, deadline=None)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fl_app.metrics.additive import add
 from fl_app.metrics.frechet import feature_moments, frechet_distance
+from fl_app.sums import add
 
 NUM_FEATURES = 4
 laws = settings(max_examples=50, deadline=None)

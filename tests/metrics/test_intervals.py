@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from fl_app.metrics.additive import add
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.intervals import intervals, wilson
 from fl_app.metrics.patients import patient_sums
+from fl_app.sums import add
 from tests.metrics.scores import Array, scored
 
 laws = settings(max_examples=15, deadline=None)

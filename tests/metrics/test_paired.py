@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fl_app.metrics.additive import add
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import figures, score_statistics
 from fl_app.metrics.paired import coarse_bins, difference, joint_bins, paired_counts
 from fl_app.metrics.patients import patient_sums
+from fl_app.sums import add
 from tests.metrics.scores import Array, Labels, scored
 
 laws = settings(max_examples=15, deadline=None)

@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from benchmarks.instant_grid import InstantGrid
 from fl_app.flower import DecodeError
-from fl_app.strategies.exchange import exchange
+from fl_app.strategies.transport import exchange
 
 
 class Answering(InstantGrid):

@@ -13,13 +13,13 @@ from fl_app.classification.heads import build_heads, linear_head
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.readings import HeadSet, blank_head_sums, distance_quantile, measure_heads
 from fl_app.data.images import ImageSet
-from fl_app.metrics.additive import add
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
 from fl_app.strategies.admission import Refusal, check_statistics
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
+from fl_app.sums import add
 from tests.classification.bundles import CPU, make_images, make_network
 
 Array = NDArray[np.float64]

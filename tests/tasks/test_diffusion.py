@@ -8,10 +8,10 @@ from torch import nn
 
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.diffusion import process
+from fl_app.diffusion import task as diffusion
 from fl_app.diffusion.process import NUM_BANDS, NoisyBatch, band_of
+from fl_app.diffusion.task import DiffusionTask
 from fl_app.shapes import Batch
-from fl_app.tasks import diffusion
-from fl_app.tasks.diffusion import DiffusionTask
 from tests.options import run_config
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fl_app.tasks.pictures import save_gallery, save_grid, to_picture
+from fl_app.diffusion.pictures import save_gallery, save_grid, to_picture
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fl_app.artifacts import RunFolder, damaged, read_json
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.readings import MEASURED_WITH
 from fl_app.classification.selection import Shipped, part_of, rows
-from fl_app.metrics.additive import Statistics
+from fl_app.classification.task import ClassificationTask
 from fl_app.records import to_tensors
 from fl_app.report.confusion import draw_confusion
-from fl_app.status import Status, moment
-from fl_app.strategies.ledger import NodeOutcome
+from fl_app.runs.folder import RunFolder, damaged, read_json
+from fl_app.runs.status import Status, moment
+from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.prototypes import Exchange
-from fl_app.tasks.classification import ClassificationTask
+from fl_app.sums import Statistics
 from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)

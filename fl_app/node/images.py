@@ -13,15 +13,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fl_app.config import DataOptions, NodeConfig, PartitionOptions, RunConfig
 from fl_app.data.folder import OwnImages
 from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
 from fl_app.data.partition import partition, split_validation
 from fl_app.data.parts import PARTS, Part
-from fl_app.data.sites import as_site
 from fl_app.data.sources import dataset_info, limited, load_parts
 from fl_app.errors import OptionError
+from fl_app.node.sites import as_site
+from fl_app.options.federation import DataOptions, PartitionOptions
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from flwr.app import Error
 
 from fl_app.flower import ErrorCode
 from fl_app.incoming import clean_text
-from fl_app.metrics.additive import Statistics, add
 from fl_app.records import Weights
-from fl_app.strategies.exchange import Traffic
+from fl_app.strategies.transport import Traffic
+from fl_app.sums import Statistics, add
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fl_app.accumulation import accumulate_gradients
-from fl_app.config import TrainingOptions
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import batches_of_round, take
 from fl_app.errors import FlAppError
+from fl_app.options.training import TrainingOptions
 from fl_app.shapes import Batch
 
 

@@ -14,17 +14,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fl_app.classification.readings import HeadSet
-from fl_app.config import NodeConfig, RunConfig, baseline_of, is_site_name, task_of
+from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
-from fl_app.data.local import LocalData, load_local, load_pooled, state_base, state_folder
-from fl_app.data.sites import as_site
 from fl_app.errors import FlAppError, OptionError, is_fault
-from fl_app.evaluation import measure
 from fl_app.folders import make_private
 from fl_app.logs import hide_log, show_log
-from fl_app.node_state import NodeState
-from fl_app.permissions import check_task, count_round
+from fl_app.node.evaluation import measure
+from fl_app.node.images import LocalData, load_local, load_pooled, state_base, state_folder
+from fl_app.node.permissions import check_task, count_round
+from fl_app.node.sites import as_site
+from fl_app.node.state import NodeState
+from fl_app.node.training import LocalResult, Progress, train_local
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import baseline_of, is_site_name, task_of
 from fl_app.records import (
     DESCRIBE,
     Instruction,
@@ -39,9 +43,7 @@ from fl_app.records import (
 )
 from fl_app.seeding import generator_for
 from fl_app.tasks.base import Task
-from fl_app.tasks.classification import ClassificationTask
 from fl_app.tasks.registry import build_task, check_pass, initial_weights
-from fl_app.training import LocalResult, Progress, train_local
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import fcntl
 from datetime import UTC, datetime
 
-from fl_app.config import NodeConfig
-from fl_app.data.local import site_name, state_base
 from fl_app.errors import FlAppError
 from fl_app.folders import make_private
+from fl_app.node.images import site_name, state_base
+from fl_app.options.node import NodeConfig
 
 
 class NotAllowedError(FlAppError):

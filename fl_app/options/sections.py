@@ -1,15 +1,32 @@
 """Options in sections: how they are read from flat, dotted names, and what is said of a wrong one."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from fl_app.errors import OptionError
 
 OptionValue = bool | int | float | str
+
+SAFE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
+LONGEST_NAME = 64  # characters of a site's or class's name
+BASELINES = ("local", "centralised")
+TASKS = ("diffusion", "classification")
+
+
+def split_words(value: object) -> object:
+    """Read a comma-separated option: Flower's options know no lists."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_words)]
+Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(split_words)]
 
 
 class Section(BaseModel):
@@ -104,3 +121,18 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", ",".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def is_site_name(name: str) -> bool:
+    """Tell whether a site may be called that: letters, digits, `_`, `-`, single dots, not too long."""
+    return len(name) <= LONGEST_NAME and re.fullmatch(SAFE_NAME, name) is not None
+
+
+def baseline_of(name: str) -> str:
+    """Return the baseline that a pass trains, in lower case; empty for a task itself."""
+    return name.partition("-")[2]
+
+
+def task_of(name: str) -> str:
+    """Return the task that a pass trains; its baselines begin with the same weights and draw the same numbers."""
+    return name.partition("-")[0]

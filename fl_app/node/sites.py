@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.files import given_directory
 from fl_app.data.listing import visible
 from fl_app.errors import DataError, OptionError
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
 
 
 def as_site(config: RunConfig, node: NodeConfig) -> NodeConfig:

@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fl_app.artifacts import RunFolder, read_options, read_status
-from fl_app.config import RunConfig
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
 from fl_app.folders import make_private
+from fl_app.options.run import RunConfig
+from fl_app.runs.folder import RunFolder, read_options, read_status
 from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)

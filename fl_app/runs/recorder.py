@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from fl_app.artifacts import Checkpoint, RunFolder
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.metrics.additive import Statistics, add
 from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
 from fl_app.records import Weights, to_numpy
 from fl_app.report.history import draw_history
-from fl_app.runs import add_nodes
-from fl_app.status import Status, moment
-from fl_app.strategies.ledger import NodeOutcome, Outcome, RoundRecord
+from fl_app.runs.folder import Checkpoint, RunFolder
+from fl_app.runs.opening import add_nodes
+from fl_app.runs.status import Status, moment
+from fl_app.strategies.outcomes import NodeOutcome, Outcome, RoundRecord
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
+from fl_app.sums import Statistics, add
 from fl_app.tasks.registry import initial_weights
 from fl_app.writing import replace_folder, replacing
 

@@ -1,0 +1,1 @@
+"""Options: of a run, and of a node, read and checked at the door."""

@@ -1,0 +1,125 @@
+"""Every option of a run, checked at the door; the defaults stand in pyproject.toml and nowhere else."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from fl_app.options.federation import (
+    AdmissionOptions,
+    DataOptions,
+    FederationOptions,
+    PartitionOptions,
+    StrategyName,
+    StrategyOptions,
+)
+from fl_app.options.sections import (
+    BASELINES,
+    SAFE_NAME,
+    TASKS,
+    Names,
+    OptionValue,
+    Section,
+    baseline_of,
+    describe_section,
+    flatten,
+    read_section,
+)
+from fl_app.options.training import ClassificationOptions, DiffusionOptions, SamplingOptions, TrainingOptions
+
+
+class RunConfig(Section):
+    """All options of a run, one section per concern."""
+
+    tasks: Names = Field(
+        min_length=1, description="what to train, comma-separated, in order: diffusion, classification"
+    )
+    recipe: str = Field(pattern=rf"^{SAFE_NAME}$", description="a name for this set of options; part of the run's name")
+    seed: int = Field(ge=0, description="every random number of the run follows from it")
+    output_dir: str = Field(description="where run folders are made; empty: ~/fl-app/runs")
+    run_name: str = Field(
+        pattern=rf"^({SAFE_NAME})?$", description="name of the run folder; empty: <time>-<recipe>-<id>"
+    )
+    resume: str = Field(
+        description="a run folder to go on with, or auto: the newest unfinished one of the same options"
+    )
+    checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
+    gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
+    data: DataOptions
+    partition: PartitionOptions
+    federation: FederationOptions
+    admission: AdmissionOptions
+    strategy: StrategyOptions
+    diffusion: DiffusionOptions
+    classification: ClassificationOptions
+    sampling: SamplingOptions
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> Self:
+        if self.partition.scheme == "sites" and self.data.source != "folder":
+            raise ValueError(f"partition.scheme sites needs data.source folder, got {self.data.source}")
+        if self.sampling.num_steps > self.diffusion.num_timesteps:
+            raise ValueError(
+                f"sampling.num-steps must be at most diffusion.num-timesteps, {self.diffusion.num_timesteps}, "
+                f"got {self.sampling.num_steps}"
+            )
+        steps = self.sampling.num_steps
+        if self.sampling.sampler == "ddim" and steps and self.diffusion.num_timesteps % steps:
+            raise ValueError(
+                f"sampling.num-steps must divide diffusion.num-timesteps, {self.diffusion.num_timesteps}, for ddim, "
+                f"got {self.sampling.num_steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_are_known(self) -> Self:
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ValueError(f"tasks must name {' or '.join(TASKS)}, got {task!r}")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
+        return self
+
+    def passes(self) -> tuple[str, ...]:
+        """Return the name of each training of the run, in order: the tasks, a task's baselines right after it."""
+        names = []
+        for task in self.tasks:
+            names.append(task)
+            if task == "classification":
+                names += [f"{task}-{baseline.lower()}" for baseline in self.classification.baselines]
+        return tuple(names)
+
+    def options_of(self, name: str) -> TrainingOptions:
+        """Return the options of a pass: those of its task, with the strategy that its baseline names."""
+        if name == "diffusion":
+            return self.diffusion
+        named = {strategy.lower(): strategy for strategy in StrategyName.__args__}  # type: ignore[attr-defined]
+        plain = dict.fromkeys(BASELINES, "FedAvg")  # nothing of the server's strategy is in them
+        strategy = (named | plain).get(baseline_of(name), self.classification.strategy)
+        return self.classification.model_copy(update={"strategy": strategy})
+
+    @classmethod
+    def from_flat(cls, options: Mapping[str, object]) -> Self:
+        """Read options as Flower hands them over: flat, dotted, kebab-case.
+
+        Raises:
+            OptionError: naming the first option that is unknown, missing, of another type or out of range.
+        """
+        return read_section(cls, options)
+
+    def to_flat(self) -> dict[str, OptionValue]:
+        """Return the options as Flower takes them; the inverse of `from_flat`."""
+        return dict(flatten(self.model_dump(by_alias=True)))
+
+
+def default_options(pyproject: Path) -> dict[str, OptionValue]:
+    """Read the defaults from a pyproject.toml: {dotted name: value}."""
+    document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    return dict(flatten(document["tool"]["flwr"]["app"]["config"]))
+
+
+def describe_options() -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, description) of every option of a run."""
+    yield from describe_section(RunConfig)

@@ -1,0 +1,167 @@
+"""Options of training: what both tasks share, what each has of its own, and how images are drawn."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from fl_app.options.federation import StrategyName
+from fl_app.options.sections import BASELINES, Integers, Names, Section, split_words
+
+NetworkName = Literal["cnn", "resnet18"]
+HeadName = Literal["linear", "nearest-mean", "cosine", "lda", "fedcof"]
+Reading = Literal["consistent", "piggyback", "local"]
+Augmentation = Literal["flip", "shift"]
+SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
+Readings = Annotated[tuple[Reading, ...], BeforeValidator(split_words)]
+Flips = Annotated[tuple[Literal["flip"], ...], BeforeValidator(split_words)]
+Augmentations = Annotated[tuple[Augmentation, ...], BeforeValidator(split_words)]
+
+
+class TrainingOptions(Section):
+    """Local training at a node, and how often the nodes' weights are averaged."""
+
+    strategy: StrategyName = Field(
+        description="FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg or Krum"
+    )
+    num_rounds: int = Field(ge=1, description="federated rounds")
+    epochs: float = Field(
+        gt=0, description="passes over a node's images in a round (E in the paper); 0.1: ten rounds make an epoch"
+    )
+    batch_size: int = Field(ge=1, description="images a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser: adam, adamw or sgd")
+    learning_rate: float = Field(gt=0, description="step size in the first round")
+    momentum: float = Field(ge=0, lt=1, description="sgd: share of the last step that is taken again; 0 turns it off")
+    lr_schedule: Literal["constant", "cosine", "linear"] = Field(
+        description="constant, or how the step size falls to 0 over the whole run: cosine or linear"
+    )
+    keep_optimizer_state: bool = Field(description="a node keeps its optimiser's state between rounds")
+    gradient_clip: float = Field(ge=0, description="largest gradient norm; 0 turns it off")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="auto: bfloat16 autocast on CUDA where it can"
+    )
+    compile: bool = Field(description="torch.compile the model: slower start, faster steps on a GPU")
+
+
+class DiffusionOptions(TrainingOptions):
+    """The task `diffusion`: network, noise, averaging of weights."""
+
+    label_dropout: float = Field(
+        ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off"
+    )
+    num_timesteps: int = Field(ge=2, description="noise levels T of the linear schedule")
+    block_channels: Integers = Field(min_length=1, description="channels of the U-Net's levels, comma-separated")
+    layers_per_block: int = Field(ge=1, description="residual layers a level")
+    mid_attention: bool = Field(description="self-attention in the middle of the U-Net")
+    ema_horizon: float = Field(
+        ge=0,
+        le=1,
+        description="averaging time of the server's EMA as a share of the rounds; 0: none. "
+        "Nodes measure it in rounds with a checkpoint or a gallery",
+    )
+    loss_weight: Literal["eps", "v", "min-snr"] = Field(
+        description="weight of a noise level in training: eps (the error in the noise, as the paper), v (the plain "
+        "error in v) or min-snr (the error in the image, weighted by the signal-to-noise ratio, at most 5)"
+    )
+    augment: Flips = Field(description="changes to training images, comma-separated: flip; empty: none")
+    dropout: float = Field(ge=0, lt=1, description="share of activations dropped in training; 0: none")
+    node_ema: bool = Field(description="nodes also average their own steps, and the server averages those averages")
+    node_ema_horizon: float = Field(
+        gt=0, le=1, description="averaging time of the nodes' EMA as a share of the whole training"
+    )
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> Self:
+        first = min(self.block_channels)
+        if first % 4 or any(channels % (first // 4) for channels in self.block_channels):
+            raise ValueError(
+                f"block-channels must be multiples of 4, and of a quarter of the smallest, got {self.block_channels}"
+            )
+        if self.node_ema and self.strategy in ("FedMedian", "FedTrimmedAvg", "Krum"):
+            raise ValueError(f"node-ema is a mean over all nodes, which strategy {self.strategy} is there to avoid")
+        return self
+
+
+class ClassificationOptions(TrainingOptions):
+    """The task `classification`: network, prototypes of the last round, and what they are compared with."""
+
+    network: NetworkName = Field(description="cnn: two convolutions; resnet18; both with GroupNorm")
+    embedding_size: int = Field(ge=1, description="cnn: size D of the embedding; resnet18 has 512")
+    augment: Augmentations = Field(description="changes to training images, comma-separated: flip, shift; empty: none")
+    readings: Readings = Field(
+        min_length=1,
+        description="whose features the prototypes are measured and used with, comma-separated; the first one ships: "
+        "consistent (the averaged network), piggyback (measured with each node's own), local (used with it, too)",
+    )
+    prototype_rounds: Integers = Field(
+        description="rounds after which prototypes are exchanged, comma-separated; the last round always is one"
+    )
+    shrinkage: float = Field(ge=0, description="lda, fedcof: share of the mean variance added to every variance")
+    head: Literal["auto", HeadName] = Field(
+        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the best one on the nodes' "
+        "held-out images by choose-by, and linear unless another one is better beyond the interval of choose-confidence"
+    )
+    choose_by: Literal["accuracy", "balanced-accuracy", "auc"] = Field(
+        description="figure by which head = auto chooses: accuracy, balanced-accuracy or auc"
+    )
+    choose_confidence: float = Field(
+        ge=0,
+        lt=1,
+        description="level of the paired interval that must lie above 0 before a head replaces linear; 0: any better",
+    )
+    prior: Literal["training", "equal"] = Field(
+        description="lda: how likely classes are beforehand: training (their shares of the training images) or equal"
+    )
+    abstain_by: Literal["euclid", "mahalanobis", "mahalanobis-or-picture"] = Field(
+        description="what makes an image too strange to answer: its distance from every prototype, in the embedding: "
+        "euclid, or mahalanobis (with the covariance of lda); mahalanobis-or-picture: that, or its brightness, "
+        "contrast and roughness"
+    )
+    abstain_quantile: float = Field(
+        gt=0,
+        le=1,
+        description="share of held-out images that are not too strange for an answer; two tests share the others",
+    )
+    baselines: Names = Field(
+        description="what to train for comparison, comma-separated: local (each node alone), centralised (all images "
+        "together, simulations only), or the name of a strategy; empty: nothing"
+    )
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> Self:
+        if self.readings[0] == "local":
+            raise ValueError(
+                "readings must begin with consistent or piggyback: with local each node has a network of its own, and "
+                "none ships"
+            )
+        for what, names in (("readings", self.readings), ("baselines", self.baselines)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what} must name each one once, got {', '.join(names)}")
+        if self.strategy in self.baselines:
+            raise ValueError(f"baselines must not name the strategy itself, {self.strategy}: it stands in the table")
+        late = [number for number in self.prototype_rounds if number > self.num_rounds]
+        if late:
+            raise ValueError(f"prototype-rounds must be at most num-rounds, {self.num_rounds}, got {late[0]}")
+        for name in self.baselines:
+            if name not in (*BASELINES, *StrategyName.__args__):  # type: ignore[attr-defined]
+                raise ValueError(f"baselines must name local, centralised or a strategy, got {name!r}")
+        return self
+
+    @property
+    def exchange_rounds(self) -> frozenset[int]:
+        """Rounds after which prototypes are exchanged."""
+        return frozenset((*self.prototype_rounds, self.num_rounds))
+
+
+class SamplingOptions(Section):
+    """How images are drawn from the diffusion model."""
+
+    sampler: SamplerName = Field(
+        description="dpm-solver++; or ddim, ancestral (DDPM), which lose fine texture unless they take very many steps"
+    )
+    num_steps: int = Field(
+        ge=0, description="denoising steps; 0: the sampler's own, 25 for dpm-solver++, 100 for ddim, 1000 for ancestral"
+    )
+    guidance_scale: float = Field(
+        ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more"
+    )
+    images_per_class: int = Field(ge=1, le=100, description="columns of the gallery")
