@@ -25,16 +25,14 @@ from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
 from fl_app.diffusion.unet import build_unet
 from fl_app.flower import identify
-from fl_app.records import (
+from fl_app.messages.arrays import Weights, array_record, to_numpy
+from fl_app.messages.records import (
     DESCRIBE,
     NUM_EXAMPLES,
     TRAIN,
     WEIGHTS,
     Reply,
     SiteDescription,
-    Weights,
-    array_record,
-    to_numpy,
     write_description,
     write_reply,
 )

@@ -21,7 +21,7 @@ from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
 from fl_app.options.sections import OptionValue
-from fl_app.tasks.registry import build_task
+from fl_app.tasks import build_task
 from tests.faults.deployment import SITES, Deployment, deployed
 from tests.faults.images import CLASSES
 from tests.faults.rounds import Run

@@ -26,11 +26,12 @@ from benchmarks.output import Row, parser, run
 from fl_app.classification.bundle import open_bundle
 from fl_app.classification.prediction import classify
 from fl_app.data.sources import load_parts
+from fl_app.messages.arrays import pack, unpack
+from fl_app.messages.records import DESCRIBE, HEADS, MOMENTS
 from fl_app.metrics.classification import score_statistics
 from fl_app.metrics.paired import joint_bins, paired_counts
 from fl_app.metrics.patients import patient_sums
 from fl_app.options.run import RunConfig
-from fl_app.records import DESCRIBE, HEADS, MOMENTS, pack, unpack
 
 Sums = dict[str, NDArray[Any]]
 Change = Callable[[Sums], Sums]

@@ -14,9 +14,9 @@ from fl_app.data.sources import dataset_info
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.diffusion.task import DiffusionTask
 from fl_app.errors import RunFolderError
+from fl_app.messages.arrays import to_tensors
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue
-from fl_app.records import to_tensors
 from fl_app.runs.folder import RunFolder, read_options
 
 CHECKPOINTED = ("raw", "ema", "node-ema")

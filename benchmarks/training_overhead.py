@@ -19,14 +19,13 @@ from torch import Tensor
 
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
-from fl_app.data.images import ImageSet
+from fl_app.data.images import Batch, ImageSet
 from fl_app.data.loading import iterate
 from fl_app.data.sources import dataset_info, load_split
 from fl_app.diffusion.task import DiffusionTask
 from fl_app.node.training import Progress, train_local
 from fl_app.seeding import generator_for
-from fl_app.shapes import Batch
-from fl_app.tasks.registry import initial_weights
+from fl_app.tasks import initial_weights
 
 _CPU = torch.device("cpu")
 _TARGET = 1.05

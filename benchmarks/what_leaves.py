@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from fl_app.data.sources import load_split
+from fl_app.messages.arrays import unpack
 from fl_app.options.run import RunConfig
-from fl_app.records import unpack
 
 SITES = ("north", "south")
 FILE_NAME = "patient-mueller"  # is never sent: a test looks for it

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_OF_NODES = ("fl_app.client", "fl_app.data", "fl_app.node_state", "fl_app.training", "fl_app.evaluation")
+_OF_NODES = ("fl_app.node", "fl_app.data")
 
 _LINES = logging.Formatter("%(asctime)s %(levelname)s : %(message)s", "%Y-%m-%d %H:%M:%S")
 

@@ -1,29 +1,26 @@
 """The trainings of a run: which task, by which strategy, and what each one leaves."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import cast
 
 from torch import nn
 
-from fl_app.classification.bundle import save_bundle
+from fl_app.classification.bundle import Bundle, save_bundle
+from fl_app.classification.selection import rows, shipped_document, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
+from fl_app.messages.arrays import Weights, to_tensors
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import task_of
-from fl_app.records import Weights, to_tensors
-from fl_app.runs.exchanges import ExchangeRecorder
-from fl_app.runs.folder import RunFolder
-from fl_app.runs.status import Status
 from fl_app.strategies.diffusion import DiffusionRounds
-from fl_app.strategies.prototypes import PrototypeRounds
+from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
 from fl_app.sums import Statistics
-from fl_app.tasks.base import Task
-from fl_app.tasks.registry import build_task
+from fl_app.tasks import Task, build_task
 
 Gallery = Callable[[Mapping[str, nn.Module], Path], None]
 
@@ -54,8 +51,14 @@ class Pass(ABC):
         return self.task.options.num_rounds
 
     @abstractmethod
-    def strategy(self, setup: Setup, folder: RunFolder, status: Status, first_round: int) -> Resilient:
-        """Build the strategy that runs its rounds."""
+    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
+        """Build the strategy that runs its rounds.
+
+        Args:
+            setup: what the run says.
+            done: rounds whose exchange of prototypes an earlier process has made.
+            on_exchange: is told of each exchange.
+        """
 
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
         """Tell whether a model got better, by the sums of both; None if nothing was measured."""
@@ -95,7 +98,7 @@ class DiffusionPass(Pass):
         """The diffusion model."""
         return self._task
 
-    def strategy(self, setup: Setup, folder: RunFolder, status: Status, first_round: int) -> Resilient:
+    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
         """Build the strategy; nodes measure the server's EMA in rounds that end with a checkpoint or a gallery."""
         options = self.config.diffusion
         rounds = range(1, self.num_rounds + 1)
@@ -121,24 +124,22 @@ class ClassificationPass(Pass):
         super().__init__(name, config)
         self._task = cast(ClassificationTask, build_task(name, config, info))
         self._strategy: PrototypeRounds | None = None
-        self._recorder: ExchangeRecorder | None = None
 
     @property
     def task(self) -> Task:
         """The classifier."""
         return self._task
 
-    def strategy(self, setup: Setup, folder: RunFolder, status: Status, first_round: int) -> Resilient:
-        """Build the strategy, whose exchanges are written down."""
-        self._recorder = ExchangeRecorder(self._task, folder, status, first_round)
+    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
+        """Build the strategy, with its exchanges."""
         self._strategy = build_strategy(
             PrototypeRounds,
             self._task.options.strategy,
             self.config.strategy,
             setup=setup,
             method=self._task.method,
-            done=self._recorder.done,
-            on_exchange=self._recorder.keep,
+            done=done,
+            on_exchange=on_exchange,
         )
         return self._strategy
 
@@ -150,8 +151,41 @@ class ClassificationPass(Pass):
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
         """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
-        assert self._strategy is not None and self._recorder is not None
-        save_bundle(self._recorder.bundle(self._strategy.exchanges[self.num_rounds]), folder)
+        assert self._strategy is not None
+        save_bundle(self._bundle(self._strategy.exchanges[self.num_rounds]), folder)
+
+    def _bundle(self, exchange: Exchange) -> Bundle:
+        """Return the classifier that an exchange makes."""
+        options, method, selection = self._task.options, self._task.method, exchange.selection
+        pooled = exchange.pooled[exchange.source]
+        return Bundle(
+            network=options.network,
+            embedding_size=options.embedding_size,
+            info=self._task.info,
+            weights=to_tensors(exchange.weights),
+            pooled=pooled,
+            heads=exchange.heads.heads["global"] | exchange.heads.heads.get(exchange.source, {}),
+            shipped=selection.shipped.head,
+            reading=method.shipped_reading,
+            shrinkage=method.shrinkage,
+            abstain_distance=selection.abstain_distance,
+            abstain_picture_distance=selection.abstain_picture_distance,
+            prior=method.prior,
+            abstain_by="euclid" if exchange.heads.mapped_by is None else "mahalanobis",
+            temperatures={
+                name.split("/")[1]: value
+                for name, value in selection.temperatures.items()
+                if name.split("/")[0] in ("global", method.shipped_reading)
+            },
+            record={
+                "round": exchange.round_number,
+                "contributed": exchange.contributed,
+                "withheld": withheld(self._task.info.class_names, pooled),
+                "shipped": shipped_document(selection.shipped),
+                "results": rows(exchange.scorers, exchange.total, len(exchange.measured)),
+                "left-out": {site: node.outcome for site, node in sorted(exchange.left_out.items())},
+            },
+        )
 
 
 PASSES: dict[str, Callable[[str, RunConfig, DatasetInfo], Pass]] = {

@@ -10,14 +10,15 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
+from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
-from fl_app.manifest import check_manifest
+from fl_app.messages.arrays import array_record, to_numpy
 from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import baseline_of
 from fl_app.passes import build_pass
-from fl_app.records import array_record, to_numpy
-from fl_app.report.comparison import write_comparison
+from fl_app.runs.comparison import write_comparison
+from fl_app.runs.exchanges import ExchangeRecorder
 from fl_app.runs.folder import RunFolder, read_options
 from fl_app.runs.opening import agreed_info, held_classes, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
@@ -30,9 +31,7 @@ from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.wire import PackedWire
 from fl_app.sums import add
-from fl_app.tasks.base import Task
-from fl_app.tasks.registry import build_task, initial_weights
-from fl_app.writing import recover_folder
+from fl_app.tasks import Task, build_task, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +149,8 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     )
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
-    strategy = run_pass.strategy(setup, folder, status, first_round)
+    exchanges = ExchangeRecorder(name, info.class_names, folder, status, first_round)
+    strategy = run_pass.strategy(setup, exchanges.done, exchanges.keep)
     weights = task_run.begin(strategy, checkpoint)
     if first_round > run_pass.num_rounds and _is_finished(task, folder):
         log.info("%s is finished already", name)

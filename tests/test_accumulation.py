@@ -5,13 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from fl_app.accumulation import accumulate_gradients, compute_in_pieces
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import take
 from fl_app.errors import FlAppError
 from fl_app.options.sections import OptionValue
-from fl_app.shapes import Batch
-from fl_app.tasks.base import Task
-from fl_app.tasks.registry import build_task
+from fl_app.tasks import Task, build_task
 from tests.options import run_config
 
 X = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))

@@ -19,19 +19,19 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
+from fl_app.data.images import Batch
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError
+from fl_app.messages.arrays import pack, unpack
 from fl_app.node.images import load_local
 from fl_app.node.training import Progress, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
-from fl_app.records import pack, unpack
 from fl_app.runs.folder import RunFolder
 from fl_app.seeding import generator_for
-from fl_app.shapes import Batch
 from fl_app.strategies.registry import STRATEGIES
-from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.tasks import build_task, initial_weights
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 

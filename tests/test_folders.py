@@ -8,13 +8,14 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from fl_app.data.sources import dataset_info
+from fl_app.files import make_private
 from fl_app.flower import TaskIdentity
-from fl_app.folders import make_private
+from fl_app.messages.arrays import pack, to_numpy
+from fl_app.messages.records import CONFIG, TRAIN, WEIGHTS, instruction_config
 from fl_app.node import client
 from fl_app.options.sections import OptionValue
-from fl_app.records import CONFIG, TRAIN, WEIGHTS, instruction_config, pack, to_numpy
 from fl_app.runs.opening import open_run
-from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
 from tests.tiny import tiny_run
 

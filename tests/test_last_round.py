@@ -19,15 +19,15 @@ from fl_app.classification.moments import measure_moments
 from fl_app.classification.prediction import classify
 from fl_app.data.sources import dataset_info
 from fl_app.errors import FederationError, OptionError
+from fl_app.messages.arrays import pack, unpack
 from fl_app.node.images import load_local, load_pooled
 from fl_app.node.training import Progress, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
-from fl_app.records import pack, unpack
 from fl_app.runs.folder import RunFolder
 from fl_app.seeding import generator_for
-from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.tasks import build_task, initial_weights
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 

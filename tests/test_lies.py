@@ -13,8 +13,9 @@ from flwr.app import ConfigRecord, Error, Message, MetricRecord
 from numpy.typing import NDArray
 
 from fl_app.errors import FederationError
+from fl_app.messages.arrays import pack, unpack
+from fl_app.messages.records import DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN
 from fl_app.options.sections import OptionValue
-from fl_app.records import DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN, pack, unpack
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_app.errors import RunFolderError
-from fl_app.manifest import check_export, check_manifest, write_manifest
+from fl_app.files import check_export, check_manifest, write_manifest
 
 FILES = {"a.json": b'{"x": 1}', "unet/b.bin": bytes(range(200)), "empty": b""}
 

@@ -29,7 +29,7 @@ from experiments.heads.results import CANDIDATES, Candidate, Reached, collect, d
 from experiments.prototypes.intervals import estimate
 from experiments.prototypes.layout import signed, table
 from fl_app.errors import RunFolderError
-from fl_app.writing import write_text
+from fl_app.files import write_text
 
 Found = dict[Setting, dict[int, Reached]]
 

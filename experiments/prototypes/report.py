@@ -9,7 +9,7 @@ from experiments.prototypes.page import page
 from experiments.prototypes.places import Results
 from experiments.prototypes.results import collect, to_csv
 from fl_app.errors import RunFolderError
-from fl_app.writing import write_text
+from fl_app.files import write_text
 
 
 def write_report(cells: Iterable[Cell], out: Path, folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError
-from fl_app.manifest import check_export, write_manifest
+from fl_app.files import check_export, write_manifest
 from fl_app.options.sections import Section
 
 

@@ -199,6 +199,20 @@ def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[di
     return found
 
 
+def withheld(class_names: Sequence[str], pooled: Statistics | None) -> dict[str, int]:
+    """Return how many sites kept a class to themselves, having too few images of it; only classes with such a site."""
+    if pooled is None:
+        return {}
+    pairs = zip(class_names, pooled["withheld"], strict=True)
+    return {name: int(number) for name, number in pairs if number > 0}
+
+
+def shipped_document(shipped: Shipped) -> dict[str, Any]:
+    """Return the head that ships as it stands in files."""
+    found = {name.replace("_", "-"): value for name, value in vars(shipped).items()}
+    return found | {"differences": {head: vars(one) if one else None for head, one in shipped.differences.items()}}
+
+
 def part_of(sums: Statistics, part: str, reading: str, head: str) -> Statistics:
     """Return the sums of one head on one part, without their prefix."""
     prefix = f"{part}/{reading}/{head}/"

@@ -16,13 +16,12 @@ from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.readings import HeadSet, embeddings, measure_heads
 from fl_app.classification.selection import PrototypeMethod
 from fl_app.data.augmentation import augment
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.faults import differing_images, score_fault
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import baseline_of
 from fl_app.options.training import ClassificationOptions
-from fl_app.shapes import Batch
 from fl_app.sums import Statistics, mean
 
 

@@ -35,7 +35,7 @@ def bundle_logs(
     folder = find_run(run, (runs or DEFAULT_OUTPUT).expanduser())
     if out.exists():
         raise OptionError(f"--out must name a file that does not exist yet, got {out}.")
-    from fl_app.writing import replacing
+    from fl_app.files import replacing
 
     names = private_names()
     members = collect(folder, names)

@@ -15,7 +15,7 @@ def find_model(run: Path) -> Path:
     Raises:
         RunFolderError: there is none.
     """
-    from fl_app.writing import recover_folder
+    from fl_app.files import recover_folder
 
     run = run.resolve()
     candidates = (run / "classification" / "model", run)

@@ -177,7 +177,7 @@ def _machine_checks(
     from fl_app.doctor import images, machine
     from fl_app.doctor.step import check_step, kept_bytes
     from fl_app.node.images import state_base
-    from fl_app.tasks.registry import build_task
+    from fl_app.tasks import build_task
 
     yield "memory", lambda: machine.check_memory(images.num_bytes(found))
     yield "device", lambda: machine.check_device(node.device)

@@ -136,7 +136,7 @@ def _write(rows: Sequence[Row], out: Path | None) -> None:
     if out is None:
         typer.echo(content, nl=False)
         return
-    from fl_app.writing import replacing
+    from fl_app.files import replacing
 
     with replacing(out.resolve()) as temporary:
         temporary.write_bytes(content)

@@ -25,7 +25,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     from fl_app.node.images import share_out, wanted_parts
     from fl_app.runs.folder import RunFolder
     from fl_app.runs.opening import check_resumable
-    from fl_app.tasks.registry import build_task
+    from fl_app.tasks import build_task
 
     if resumed is not None:
         check_resumable(RunFolder(resumed), config)
@@ -43,7 +43,7 @@ def _check_sites(config: RunConfig, num_nodes: int) -> None:
     """Read the images of every site, each as its own node will."""
     from fl_app.node.images import hospital_info, load_local
     from fl_app.node.sites import as_site
-    from fl_app.tasks.registry import build_task
+    from fl_app.tasks import build_task
 
     for number in range(num_nodes):
         node = as_site(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))

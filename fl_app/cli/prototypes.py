@@ -9,7 +9,7 @@ import typer
 
 from fl_app.cli.classifier import best_device, check_writable, find_model
 from fl_app.errors import DataError, OptionError
-from fl_app.incoming import clean_text
+from fl_app.messages.incoming import clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def measure(
     model = find_model(run)
     from fl_app.classification.bundle import fingerprint, open_bundle
     from fl_app.classification.handover import Handover, check_moments, write_handover
-    from fl_app.writing import replacing
+    from fl_app.files import replacing
 
     bundle = open_bundle(model)
     sums = _measure(bundle, data, min_class_count)
@@ -77,7 +77,7 @@ def add(
     model = find_model(run)
     from fl_app.classification.bundle import open_bundle, save_bundle
     from fl_app.classification.joining import add_site
-    from fl_app.writing import replace_folder
+    from fl_app.files import replace_folder
 
     with _locked(model):
         bundle = open_bundle(model)

@@ -11,24 +11,13 @@ from fl_app.doctor.finding import Finding
 from fl_app.doctor.training import LocalRound, judge_training
 from fl_app.errors import FlAppError
 from fl_app.flower import identify
+from fl_app.messages.arrays import Weights, pack, to_numpy
+from fl_app.messages.records import CONFIG, EVALUATE, TRAIN, WEIGHTS, instruction_config, read_reply, read_statistics
 from fl_app.node import client
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
-from fl_app.records import (
-    CONFIG,
-    EVALUATE,
-    TRAIN,
-    WEIGHTS,
-    Weights,
-    instruction_config,
-    pack,
-    read_reply,
-    read_statistics,
-    to_numpy,
-)
 from fl_app.sums import Statistics
-from fl_app.tasks.base import Task
-from fl_app.tasks.registry import build_task, initial_weights
+from fl_app.tasks import Task, build_task, initial_weights
 
 _NODE = 1
 

@@ -148,8 +148,8 @@ def write_end(folder: Path | None, reason: str) -> None:
     A folder that a server holds is another run's, which goes on.
     """
     if folder is not None and (folder / "status.json").is_file() and not is_held(folder):
+        from fl_app.files import write_json
         from fl_app.runs.folder import RunFolder, read_status
-        from fl_app.writing import write_json
 
         status = read_status(RunFolder(folder))
         if status.get("state") not in ("completed", "degraded", "failed"):

@@ -60,7 +60,7 @@ def open_model(run: Path, weights: str, checkpoint: str) -> "ClassConditionalPip
         found = "no finished diffusion model" if run.is_dir() else "no such folder"
         raise RunFolderError(f"{run}: {found}. Give the folder of a run that has completed.")
     from fl_app.diffusion.pipeline import open_pipeline
-    from fl_app.records import to_tensors
+    from fl_app.messages.arrays import to_tensors
     from fl_app.runs.folder import RunFolder
 
     pipeline = open_pipeline(model)

@@ -17,7 +17,7 @@ import typer
 
 from fl_app.cli.doctor import read_node_options
 from fl_app.errors import DataError, OptionError
-from fl_app.folders import make_private
+from fl_app.files import make_private
 from fl_app.options.node import NodeConfig
 
 PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s

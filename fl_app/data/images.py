@@ -1,4 +1,9 @@
-"""Image sets as they lie in memory: bytes, labels and class names."""
+"""Image sets as they lie in memory: bytes, labels and class names; and batches as losses take them.
+
+N  images of a set            B  images of a batch
+C  channels (1 or 3)          H, W  height and width in pixels
+K  classes                    D  size of an embedding
+"""
 
 from dataclasses import dataclass
 
@@ -93,3 +98,22 @@ def no_images(info: DatasetInfo) -> ImageSet:
     """Return a set of zero images."""
     pixels = torch.zeros(0, info.num_channels, info.image_size, info.image_size, dtype=torch.uint8)
     return ImageSet(pixels, torch.zeros(0, dtype=torch.int64), info.class_names)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and labels on the training device.
+
+    Attributes:
+        images: [B, C, H, W] float32 in [-1, 1].
+        labels: [B] int64 in [0, K).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    def __getitem__(self, part: slice) -> "Batch":
+        return Batch(self.images[part], self.labels[part])

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from fl_app.data.images import ImageSet
-from fl_app.shapes import Batch
+from fl_app.data.images import Batch, ImageSet
 
 _DEVICE_SHARE = 0.25  # of the free GPU memory that a set may take before it stays in host memory
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fl_app.diffusion.sampling import build_sampler, sample, steps_of
 from fl_app.errors import OptionError
-from fl_app.manifest import check_export
+from fl_app.files import check_export
 from fl_app.seeding import generator_for
 
 _FULL_NAME = "fl_app.diffusion.pipeline.ClassConditionalPipeline"

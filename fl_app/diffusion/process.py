@@ -12,8 +12,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
+from fl_app.data.images import Batch
 from fl_app.diffusion.unet import no_class
-from fl_app.shapes import Batch
 
 NUM_BANDS = 4
 MIN_SNR_GAMMA = 5.0  # as its authors recommend

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fl_app.accumulation import compute_in_pieces
 from fl_app.data.augmentation import augment
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import iterate
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
@@ -27,12 +27,11 @@ from fl_app.diffusion.process import (
     noise_schedule,
 )
 from fl_app.diffusion.unet import build_unet
-from fl_app.manifest import write_manifest
+from fl_app.files import write_manifest
 from fl_app.metrics.classification import MOST_NATS
 from fl_app.metrics.faults import differing_images, loss_fault
 from fl_app.options.run import RunConfig
 from fl_app.options.training import DiffusionOptions, SamplingOptions, TrainingOptions
-from fl_app.shapes import Batch
 from fl_app.sums import Statistics, mean
 
 _MEASURED_AT_LEAST = 32  # draws of noise a node's measurement rests on, where it has any image

@@ -10,7 +10,7 @@ from fl_app.doctor.finding import Finding, Verdict, plural
 from fl_app.node.training import Progress, train_local
 from fl_app.options.federation import FederationOptions
 from fl_app.seeding import generator_for
-from fl_app.tasks.base import Task
+from fl_app.tasks import Task
 
 _TIMED_STEPS = 3
 _LARGEST_FACTOR = 16  # times the run's batch: how far a GPU is tried

@@ -18,8 +18,20 @@ from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.errors import FlAppError, OptionError, is_fault
-from fl_app.folders import make_private
+from fl_app.files import make_private
 from fl_app.logs import hide_log, show_log
+from fl_app.messages.arrays import to_numpy
+from fl_app.messages.records import (
+    DESCRIBE,
+    Instruction,
+    Reply,
+    SiteDescription,
+    read_instruction,
+    task_name,
+    write_description,
+    write_reply,
+    write_statistics,
+)
 from fl_app.node.evaluation import measure
 from fl_app.node.images import LocalData, load_local, load_pooled, state_base, state_folder
 from fl_app.node.permissions import check_task, count_round
@@ -29,21 +41,8 @@ from fl_app.node.training import LocalResult, Progress, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import baseline_of, is_site_name, task_of
-from fl_app.records import (
-    DESCRIBE,
-    Instruction,
-    Reply,
-    SiteDescription,
-    read_instruction,
-    task_name,
-    to_numpy,
-    write_description,
-    write_reply,
-    write_statistics,
-)
 from fl_app.seeding import generator_for
-from fl_app.tasks.base import Task
-from fl_app.tasks.registry import build_task, check_pass, initial_weights
+from fl_app.tasks import Task, build_task, check_pass, initial_weights
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import place
 from fl_app.seeding import generator_for
-from fl_app.tasks.base import Task
+from fl_app.tasks import Task
 
 
 def measure(

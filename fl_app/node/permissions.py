@@ -4,7 +4,7 @@ import fcntl
 from datetime import UTC, datetime
 
 from fl_app.errors import FlAppError
-from fl_app.folders import make_private
+from fl_app.files import make_private
 from fl_app.node.images import site_name, state_base
 from fl_app.options.node import NodeConfig
 

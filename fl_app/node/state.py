@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fl_app.folders import make_private
+from fl_app.files import make_private
 
 log = logging.getLogger(__name__)
 

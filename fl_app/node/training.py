@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fl_app.accumulation import accumulate_gradients
-from fl_app.data.images import ImageSet
+from fl_app.data.images import Batch, ImageSet
 from fl_app.data.loading import batches_of_round, take
+from fl_app.diffusion.averages import ema_decay
 from fl_app.errors import FlAppError
 from fl_app.options.training import TrainingOptions
-from fl_app.shapes import Batch
 
 
 class Objective(Protocol):
@@ -152,17 +152,6 @@ def schedule(name: str, share_done: float) -> float:
     if name == "linear":
         return 1.0 - share_done
     return 0.5 * (1.0 + math.cos(math.pi * share_done))
-
-
-def ema_decay(num_updates: float, horizon: float) -> float:
-    """Return an EMA's decay after some updates, with a warm-up so that it never lags behind its own history.
-
-    Args:
-        num_updates: updates done before this one.
-        horizon: averaging time in updates; 0 follows the weights at once.
-    """
-    longest = math.exp(-1.0 / horizon) if horizon > 0 else 0.0
-    return min(longest, (1.0 + num_updates) / (10.0 + num_updates))
 
 
 def _build_optimizer(model: nn.Module, options: TrainingOptions, device: torch.device) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fl_app.writing import replacing
+from fl_app.files import replacing
 
 _LARGEST_WITH_NUMBERS = 12  # classes
 

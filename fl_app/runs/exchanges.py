@@ -2,22 +2,17 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fl_app.classification.bundle import Bundle
-from fl_app.classification.readings import MEASURED_WITH
-from fl_app.classification.selection import Shipped, part_of, rows
-from fl_app.classification.task import ClassificationTask
-from fl_app.records import to_tensors
+from fl_app.classification.selection import part_of, rows, shipped_document, withheld
+from fl_app.files import write_json
 from fl_app.report.confusion import draw_confusion
 from fl_app.runs.folder import RunFolder, damaged, read_json
 from fl_app.runs.status import Status, moment
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.prototypes import Exchange
-from fl_app.sums import Statistics
-from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +20,20 @@ _IMAGES = {"test": "test images", "validation": "held-out images, which chose th
 
 
 class ExchangeRecorder:
-    """Keeps the exchanges of a task: `<task>/prototypes/round-<number>.json`.
+    """Keeps the exchanges of a pass: `<pass>/prototypes/round-<number>.json`.
 
     Attributes:
-        task: whose they are.
         done: rounds whose exchange is on disk already.
     """
 
-    def __init__(self, task: ClassificationTask, folder: RunFolder, status: Status, first_round: int) -> None:
+    def __init__(
+        self, name: str, class_names: Sequence[str], folder: RunFolder, status: Status, first_round: int
+    ) -> None:
         """Read what earlier processes wrote; what a resumed run does again is deleted.
 
         Args:
-            task: as above.
+            name: of the pass.
+            class_names: of the images.
             folder: of the run.
             status: counts whom an exchange leaves out.
             first_round: that the run goes on with.
@@ -44,10 +41,11 @@ class ExchangeRecorder:
         Raises:
             RunFolderError: a file is damaged.
         """
-        self.task = task
+        self.name = name
+        self.class_names = class_names
         self.status = status
         self.done: set[int] = set()
-        self._folder = folder.task(task.name)
+        self._folder = folder.task(name)
         for path in sorted((self._folder / "prototypes").glob("round-*.json")):
             number = int(path.stem.removeprefix("round-"))
             if number >= first_round:
@@ -60,13 +58,13 @@ class ExchangeRecorder:
     def keep(self, exchange: Exchange) -> None:
         """Write an exchange down; after the last round draw its confusion matrix, too."""
         selection, number = exchange.selection, exchange.round_number
-        pooled = exchange.pooled.get(MEASURED_WITH[self.task.method.shipped_reading])
+        pooled = exchange.pooled.get(exchange.source)
         result = {
-            "task": self.task.name,
+            "task": self.name,
             "round": number,
             "contributed": exchange.contributed,
             "left-out": {site: vars(node) for site, node in sorted(exchange.left_out.items())},
-            "withheld": self._withheld(pooled),
+            "withheld": withheld(self.class_names, pooled),
             "images": int(pooled["count"].sum()) if pooled else 0,
             "bytes": {
                 f"{name}-{way}": getattr(traffic, way)
@@ -77,7 +75,7 @@ class ExchangeRecorder:
             "test-set": exchange.test_set,
             "results": rows(exchange.scorers, exchange.total, len(exchange.measured)),
             "sites": {site: rows(exchange.scorers, sums, 1) for site, sums in exchange.measured.items()},
-            "shipped": _document(selection.shipped),
+            "shipped": shipped_document(selection.shipped),
             "temperatures": selection.temperatures,
             "abstain-distance": selection.abstain_distance,
             "abstain-picture-distance": selection.abstain_picture_distance,
@@ -88,58 +86,12 @@ class ExchangeRecorder:
         if exchange.is_last and pooled is not None:
             self._draw(exchange)
 
-    def bundle(self, exchange: Exchange) -> Bundle:
-        """Return the classifier that an exchange makes."""
-        options, method, selection = self.task.options, self.task.method, exchange.selection
-        source = MEASURED_WITH[method.shipped_reading]
-        pooled = exchange.pooled[source]
-        return Bundle(
-            network=options.network,
-            embedding_size=options.embedding_size,
-            info=self.task.info,
-            weights=to_tensors(exchange.weights),
-            pooled=pooled,
-            heads=exchange.heads.heads["global"] | exchange.heads.heads.get(source, {}),
-            shipped=selection.shipped.head,
-            reading=method.shipped_reading,
-            shrinkage=method.shrinkage,
-            abstain_distance=selection.abstain_distance,
-            abstain_picture_distance=selection.abstain_picture_distance,
-            prior=method.prior,
-            abstain_by="euclid" if exchange.heads.mapped_by is None else "mahalanobis",
-            temperatures={
-                name.split("/")[1]: value
-                for name, value in selection.temperatures.items()
-                if name.split("/")[0] in ("global", method.shipped_reading)
-            },
-            record={
-                "round": exchange.round_number,
-                "contributed": exchange.contributed,
-                "withheld": self._withheld(pooled),
-                "shipped": _document(selection.shipped),
-                "results": rows(exchange.scorers, exchange.total, len(exchange.measured)),
-                "left-out": {site: node.outcome for site, node in sorted(exchange.left_out.items())},
-            },
-        )
-
-    def _withheld(self, pooled: Statistics | None) -> dict[str, int]:
-        """Return how many sites kept a class to themselves, having too few images of it."""
-        if pooled is None:
-            return {}
-        pairs = zip(self.task.info.class_names, pooled["withheld"], strict=True)
-        return {name: int(number) for name, number in pairs if number > 0}
-
     def _draw(self, exchange: Exchange) -> None:
         """Draw the confusion matrix of the head that ships, over test images, else over those that chose it."""
         part, shipped = "test" if exchange.test_set else "validation", exchange.selection.shipped
         confusion = part_of(exchange.total, part, shipped.reading, shipped.head)["confusion"]
         title = f"{shipped.head} ({shipped.reading}), {_IMAGES[part]}"
-        draw_confusion(confusion, self.task.info.class_names, title, self._folder / "confusion.png")
-
-
-def _document(shipped: Shipped) -> dict[str, Any]:
-    found = {name.replace("_", "-"): value for name, value in vars(shipped).items()}
-    return found | {"differences": {head: vars(one) if one else None for head, one in shipped.differences.items()}}
+        draw_confusion(confusion, self.class_names, title, self._folder / "confusion.png")
 
 
 def _left_out(result: Mapping[str, Any], path: Path) -> dict[str, NodeOutcome]:

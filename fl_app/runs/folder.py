@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fl_app.errors import RunFolderError
-from fl_app.manifest import NAME, check_manifest, write_manifest
-from fl_app.writing import recover_folder, replace_folder, replacing, write_text
+from fl_app.files import MANIFEST, check_manifest, recover_folder, replace_folder, replacing, write_manifest, write_text
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +261,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         document = json.loads((path / "state.json").read_text(encoding="utf-8"))
         files = {name: f"{name}.safetensors" for name in [*document["models"], "server-optimizer"]}
         if not named >= {"state.json", *files.values()}:
-            raise RunFolderError(f"{path} is damaged: {NAME} does not name all files.")
+            raise RunFolderError(f"{path} is damaged: {MANIFEST} does not name all files.")
         arrays = {name: load_file(path / file) for name, file in files.items()}
         state = arrays.pop("server-optimizer")
         return Checkpoint(int(document["round"]), arrays, state, document["values"])

@@ -11,10 +11,9 @@ from typing import Any
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
-from fl_app.folders import make_private
+from fl_app.files import make_private, write_json
 from fl_app.options.run import RunConfig
 from fl_app.runs.folder import RunFolder, read_options, read_status
-from fl_app.writing import write_json
 
 log = logging.getLogger(__name__)
 

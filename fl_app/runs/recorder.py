@@ -10,9 +10,10 @@ import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
+from fl_app.files import replace_folder, replacing
+from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
-from fl_app.records import Weights, to_numpy
 from fl_app.report.history import draw_history
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.opening import add_nodes
@@ -21,8 +22,7 @@ from fl_app.strategies.outcomes import NodeOutcome, Outcome, RoundRecord
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Statistics, add
-from fl_app.tasks.registry import initial_weights
-from fl_app.writing import replace_folder, replacing
+from fl_app.tasks import initial_weights
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from fl_app.files import write_json
 from fl_app.runs.folder import RunFolder
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
-from fl_app.writing import write_json
 
 State = Literal["starting", "waiting", "running", "finishing", "completed", "degraded", "failed"]
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_app.messages.arrays import Weights
+from fl_app.messages.records import Reply
 from fl_app.options.federation import AdmissionOptions
-from fl_app.records import Reply, Weights
 from fl_app.sums import Statistics
 
 _LARGEST_SUM = 1e15

@@ -7,9 +7,10 @@ import numpy as np
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_app.records import Reply, Weights
+from fl_app.diffusion.averages import ServerEma
+from fl_app.messages.arrays import Weights
+from fl_app.messages.records import Reply
 from fl_app.strategies.admission import Refusal
-from fl_app.strategies.averages import ServerEma
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup

@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 from flwr.app import Error
 
 from fl_app.flower import ErrorCode
-from fl_app.incoming import clean_text
-from fl_app.records import Weights
+from fl_app.messages.arrays import Weights
+from fl_app.messages.incoming import clean_text
 from fl_app.strategies.transport import Traffic
 from fl_app.sums import Statistics, add
 

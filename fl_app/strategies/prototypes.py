@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, PrototypeMethod, Selection, build, part_of, select
 from fl_app.classification.vouching import contradicted
-from fl_app.records import HEADS, MOMENTS, Weights, add_heads
+from fl_app.messages.arrays import Weights
+from fl_app.messages.records import HEADS, MOMENTS, add_heads
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.resilient import Resilient
@@ -35,6 +36,7 @@ class Exchange:
         weights: of the averaged network.
         heads: that the sites measured.
         pooled: moments of all sites, by what they were measured with.
+        source: what those of the heads that ship were measured with.
         undefined: why a head is not defined, by `<reading>/<head>`.
         scorers: reading and head of everything that was measured.
         measured: the sums of each site.
@@ -51,6 +53,7 @@ class Exchange:
     weights: Weights
     heads: HeadSet
     pooled: dict[str, dict[str, NDArray[np.float64]]]
+    source: str
     undefined: dict[str, str]
     scorers: list[Scorer]
     measured: dict[str, Statistics]
@@ -145,18 +148,19 @@ class PrototypeRounds(Resilient):
         test_set = self.who.test_parts() if part_of(total, "test", *LINEAR)["confusion"].any() else None
         if method.is_alone:
             scorers.remove(LINEAR)  # the mean of networks that were trained apart
-        shipped_from = parts.get(MEASURED_WITH[method.shipped_reading], {})
+        source = MEASURED_WITH[method.shipped_reading]
         found = Exchange(
             round_number=number,
             is_last=is_last,
             weights=weights,
             heads=built.heads,
             pooled=built.pooled,
+            source=source,
             undefined=built.undefined,
             scorers=scorers,
             measured=measured,
             total=total,
-            contributed=sorted(site for site, sums in shipped_from.items() if sums["count"].any()),
+            contributed=sorted(site for site, sums in parts.get(source, {}).items() if sums["count"].any()),
             left_out=left_out | _without_contributors(outcomes),
             traffic=traffic,
             test_set=test_set,

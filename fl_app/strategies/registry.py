@@ -15,8 +15,8 @@ from flwr.serverapp.strategy import (
     Krum,
 )
 
+from fl_app.messages.records import CONFIG, NUM_EXAMPLES, WEIGHTS
 from fl_app.options.federation import StrategyOptions
-from fl_app.records import CONFIG, NUM_EXAMPLES, WEIGHTS
 from fl_app.strategies.resilient import Resilient
 
 R = TypeVar("R", bound=Resilient)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fl_app.errors import FederationError
 from fl_app.flower import SERVER_STATE
-from fl_app.incoming import MalformedReply
-from fl_app.records import EVALUATE, Weights, add_models, array_record, to_weights
+from fl_app.messages.arrays import Weights, array_record, to_weights
+from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.records import EVALUATE, add_models
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.admission import Refusal, check_statistics
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure, shorten

@@ -8,8 +8,9 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
-from fl_app.incoming import MalformedReply
-from fl_app.records import TRAIN, Reply, Weights, array_record, to_weights
+from fl_app.messages.arrays import Weights, array_record, to_weights
+from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.records import TRAIN, Reply
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure

@@ -8,8 +8,8 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_app.flower import DecodeError, ErrorCode
-from fl_app.incoming import clean_text
-from fl_app.records import num_bytes, packed
+from fl_app.messages.arrays import num_bytes, packed
+from fl_app.messages.incoming import clean_text
 
 _POLL_SECONDS = 0.1
 

@@ -10,7 +10,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fl_app.errors import RunFolderError
-from fl_app.records import Reply, Weights
+from fl_app.messages.arrays import Weights
+from fl_app.messages.records import Reply
 
 _PREFIX = ".waiting-"
 

@@ -2,7 +2,8 @@
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fl_app.records import Reply, Weights, instruction_config, packed, read_reply, read_statistics
+from fl_app.messages.arrays import Weights, packed
+from fl_app.messages.records import Reply, instruction_config, read_reply, read_statistics
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.sums import Statistics
 

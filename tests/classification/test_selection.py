@@ -10,7 +10,7 @@ from fl_app.classification.moments import measure_moments
 from fl_app.classification.readings import DISTANCE_EDGES, measure_heads
 from fl_app.classification.selection import Built, PrototypeMethod, Selection, build, rows, select
 from fl_app.data.images import ImageSet
-from fl_app.records import to_numpy
+from fl_app.messages.arrays import to_numpy
 from fl_app.sums import Statistics, add
 from tests.classification.bundles import CPU, make_images, make_network
 from tests.options import run_config

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fl_app import writing
+from fl_app import files
 from fl_app.classification.bundle import save_bundle
 from fl_app.cli.app import app
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
@@ -304,6 +304,6 @@ def test_a_full_disk_leaves_an_earlier_table_whole(run: Path, tmp_path: Path, mo
 
     image = save_image(make_images((1, 0, 0), 7).images[0], tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("earlier")
-    monkeypatch.setattr(writing, "_sync", disk_full)
+    monkeypatch.setattr(files, "_sync", disk_full)
     assert "could not be written" in refusal(RunFolderError, run, image, out=tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "earlier"

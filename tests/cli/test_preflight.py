@@ -6,9 +6,9 @@ import pytest
 
 from fl_app.cli.preflight import check_before_start
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
+from fl_app.files import write_json
 from fl_app.options.sections import OptionValue
 from fl_app.runs.opening import open_run
-from fl_app.writing import write_json
 from tests.tiny import tiny_run
 
 

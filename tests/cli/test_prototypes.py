@@ -16,7 +16,7 @@ from fl_app.classification.bundle import Bundle, open_bundle
 from fl_app.classification.handover import read_handover
 from fl_app.cli.app import app
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
-from fl_app.manifest import write_manifest
+from fl_app.files import write_manifest
 from fl_app.runs.folder import RunFolder
 from tests.classification.bundles import make_bundle, make_images, write_folder
 from tests.cli.test_predict import make_run

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fl_app.data.images import DatasetInfo
+from fl_app.data.images import Batch, DatasetInfo
 from fl_app.diffusion.process import (
     NUM_BANDS,
     Noise,
@@ -16,7 +16,6 @@ from fl_app.diffusion.process import (
     noise_schedule,
 )
 from fl_app.diffusion.unet import build_unet, no_class
-from fl_app.shapes import Batch
 
 INFO = DatasetInfo(("a", "b", "c"), 1, 8)
 

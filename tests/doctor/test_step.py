@@ -8,8 +8,7 @@ import torch
 from fl_app.data.images import DatasetInfo
 from fl_app.doctor import step
 from fl_app.doctor.step import Step, check_step, kept_bytes, largest_batch
-from fl_app.tasks.base import Task
-from fl_app.tasks.registry import build_task
+from fl_app.tasks import Task, build_task
 from tests.tiny import tiny_run
 
 CPU = torch.device("cpu")

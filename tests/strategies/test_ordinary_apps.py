@@ -14,7 +14,7 @@ from fl_app.classification.readings import HeadSet, measure_heads
 from fl_app.classification.selection import PrototypeMethod
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.errors import FederationError
-from fl_app.records import array_record, to_tensors, to_weights
+from fl_app.messages.arrays import array_record, to_tensors, to_weights
 from fl_app.strategies.diffusion import DiffusionFedAvg, DiffusionRounds
 from fl_app.strategies.prototypes import PrototypeFedAvg
 from tests.strategies.app_grid import AppGrid

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fl_app.errors import RunFolderError
-from fl_app.records import Reply
+from fl_app.messages.records import Reply
 from fl_app.strategies.waiting import WaitingReplies
 
 

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
-from fl_app.incoming import LONGEST_REASON, MalformedReply, clean_text
-from fl_app.records import (
+from fl_app.messages.arrays import Weights, pack
+from fl_app.messages.incoming import LONGEST_REASON, MalformedReply, clean_text
+from fl_app.messages.records import (
     DESCRIBE,
     Reply,
     SiteDescription,
-    Weights,
-    pack,
     read_description,
     read_reply,
     read_statistics,

@@ -1,6 +1,6 @@
-"""The protocol that a task answers."""
+"""What is learned: the protocol that a task answers, tasks by name, and the weights that they begin with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,9 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_app.data.images import ImageSet
+from fl_app.classification.task import ClassificationTask
+from fl_app.data.images import Batch, DatasetInfo, ImageSet
+from fl_app.errors import OptionError
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import task_of
 from fl_app.options.training import TrainingOptions
-from fl_app.shapes import Batch
+from fl_app.seeding import seed_for
 from fl_app.sums import Statistics
 
 
@@ -67,3 +71,38 @@ class Task(Protocol):
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
         """Measure what else a reply holds of a node's trained model; additive sums, none in most rounds."""
+
+
+def _diffusion(name: str, config: RunConfig, info: DatasetInfo) -> Task:
+    from fl_app.diffusion.task import DiffusionTask
+
+    return DiffusionTask.from_config(name, config, info)
+
+
+TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
+    "diffusion": _diffusion,
+    "classification": ClassificationTask.from_config,
+}
+
+
+def check_pass(name: str, config: RunConfig) -> None:
+    """Refuse the name of a task or baseline that a run does not have; raises OptionError."""
+    if name not in config.passes():
+        raise OptionError(f"The task must be one of this run's, {', '.join(config.passes())}, got {name!r}.")
+
+
+def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
+    """Build the task of that name, or the one whose baseline the name says, such as `classification-local`.
+
+    Raises:
+        OptionError: the run has no such task or baseline.
+    """
+    check_pass(name, config)
+    return TASKS[task_of(name)](name, config, info)
+
+
+def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
+    """Return a task's weights before training, which depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, task_of(task.name), "initial weights"))
+        return {key: value.detach() for key, value in task.build_model().state_dict().items()}

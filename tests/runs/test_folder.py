@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from fl_app.errors import RunFolderError
-from fl_app.manifest import write_manifest
+from fl_app.files import replacing, write_json, write_manifest
 from fl_app.runs import folder as artifacts
 from fl_app.runs.folder import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
-from fl_app.writing import replacing, write_json
 
 
 def checkpoint(number: int, value: float = 1.0) -> Checkpoint:

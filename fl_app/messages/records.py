@@ -1,23 +1,17 @@
-"""Messages to typed values and back: the only place that spells the keys of records.
-
-Flower carries every array of a record as an object of its own, with requests to the SuperLink for each, whatever its
-size: 23 million weights in 191 arrays took 105 seconds a round, of which bytes were the smallest part. So between
-server and nodes each record of arrays travels as a single array, in the format of safetensors.
-"""
+"""Messages to typed values and back: the only place that spells the keys of records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 from torch import Tensor
 
 from fl_app.data.images import DatasetInfo
-from fl_app.incoming import MalformedReply, check_size, clean_text
+from fl_app.messages.arrays import Weights, array_record, pack, to_tensors, unpack, unpack_like
+from fl_app.messages.incoming import MalformedReply, clean_text
 from fl_app.options.sections import LONGEST_NAME
 
 WEIGHTS = "weights"
@@ -36,12 +30,9 @@ _STATISTICS = "statistics"
 _METRICS = "metrics"
 _NODE = "node"
 _HEADS = "heads"
-_PACKED = "safetensors"
 
 _LONGEST_CLASS_NAME = 1024  # of a description; hospitals that agree on classes have shorter ones: see `agreement`
 _MOST_CLASSES = 10_000
-
-Weights = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -133,61 +124,6 @@ class SiteDescription:
         return {"train": self.train_counts, "validation": self.validation_counts, "test": self.test_counts}
 
 
-def array_record(weights: Mapping[str, NDArray[np.generic]] | Mapping[str, Tensor]) -> ArrayRecord:
-    """Make a record of named arrays or tensors, as Flower's strategies take it."""
-    return ArrayRecord({key: Array(_to_numpy(value)) for key, value in weights.items()})
-
-
-def to_weights(record: ArrayRecord) -> Weights:
-    """Return the named arrays of a record; each keeps its dtype and its shape, 0-dimensional ones too."""
-    return {key: np.asarray(array.numpy()) for key, array in record.items()}
-
-
-def pack(weights: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
-    """Make a record that travels fast: all arrays in one, as the bytes of a safetensors file."""
-    data = save({key: np.asarray(value, order="C") for key, value in weights.items()})  # it writes memory as it lies
-    return ArrayRecord({_PACKED: Array(dtype="uint8", shape=(len(data),), stype=_PACKED, data=data)})
-
-
-def unpack(record: ArrayRecord) -> Weights:
-    """Return the named arrays that `pack` packed, in an order of safetensors' own; raises whatever damaged bytes do."""
-    return load(record[_PACKED].data)
-
-
-def _unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]] | None) -> Weights:
-    """Return the named arrays of a record that a node sent; None: any number of them.
-
-    Raises:
-        MalformedReply: they are larger than `like`, found out before they are read.
-    """
-    record = content.array_records[name]
-    if len(record) != 1:
-        raise MalformedReply(f"its {name!r} must be one packed array, got {len(record)}")
-    if like is not None:
-        check_size(name, record[_PACKED].data, like)
-    return unpack(record)
-
-
-def packed(content: RecordDict) -> RecordDict:
-    """Return a message's content with its arrays packed for the way."""
-    return RecordDict(
-        {
-            name: pack(to_weights(record)) if isinstance(record, ArrayRecord) else record
-            for name, record in content.items()
-        }
-    )
-
-
-def to_numpy(tensors: Mapping[str, Tensor]) -> Weights:
-    """Turn named tensors into arrays on the host."""
-    return {key: _to_numpy(value) for key, value in tensors.items()}
-
-
-def to_tensors(weights: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-    """Turn named arrays into tensors of their own memory."""
-    return {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
-
-
 def instruction_config(task: str, round_number: int, run_name: str, run_folder: str) -> ConfigRecord:
     """Write the part of an instruction that is not weights."""
     return ConfigRecord({"task": task, "server-round": round_number, "run-name": run_name, "run-folder": run_folder})
@@ -214,11 +150,6 @@ def task_name(message: Message) -> str:
     """Return the task that a message is about; empty where it is about none."""
     config = message.content.config_records.get(CONFIG) if message.has_content() else None
     return str(config.get("task", "")) if config is not None else ""
-
-
-def num_bytes(content: RecordDict) -> int:
-    """Count the bytes of a message's arrays, without the few names and numbers beside them."""
-    return sum(record.count_bytes() for record in content.array_records.values())
 
 
 def read_instruction(message: Message) -> Instruction:
@@ -286,8 +217,8 @@ def read_reply(
             task=clean_text(_text(node["task"]), LONGEST_NAME),
             round_number=_whole(node["server-round"]),
             weight=_number(metrics[NUM_EXAMPLES]),
-            weights=_unpack_like(WEIGHTS, content, like),
-            node_ema=_unpack_like(_NODE_EMA, content, like) if has_ema else None,
+            weights=unpack_like(WEIGHTS, content, like),
+            node_ema=unpack_like(_NODE_EMA, content, like) if has_ema else None,
             statistics=read_statistics(content, sums),
             loss_sum=_number(metrics["loss-sum"]),
             num_losses=_number(metrics["loss-count"]),
@@ -320,7 +251,7 @@ def read_statistics(
         MalformedReply: they are missing, too large, or no float64.
     """
     try:
-        arrays = _unpack_like(_STATISTICS, content, like)
+        arrays = unpack_like(_STATISTICS, content, like)
         if any(value.dtype != np.float64 for value in arrays.values()):
             raise MalformedReply("its statistics must be float64")
         return cast(dict[str, NDArray[np.float64]], arrays)
@@ -405,9 +336,3 @@ def _list_of(value: object, what: str) -> list[object]:
     if len(value) > _MOST_CLASSES:
         raise MalformedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
     return value
-
-
-def _to_numpy(value: NDArray[np.generic] | Tensor) -> NDArray[np.generic]:
-    if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
-    return np.asarray(value)

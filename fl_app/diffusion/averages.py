@@ -1,9 +1,22 @@
-"""The server's exponential moving average of the global weights."""
+"""Exponential moving averages of weights: their decay, and the server's average over rounds."""
+
+import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fl_app.node.training import ema_decay
-from fl_app.records import Weights
+Weights = dict[str, NDArray[np.generic]]
+
+
+def ema_decay(num_updates: float, horizon: float) -> float:
+    """Return an EMA's decay after some updates, with a warm-up so that it never lags behind its own history.
+
+    Args:
+        num_updates: updates done before this one.
+        horizon: averaging time in updates; 0 follows the weights at once.
+    """
+    longest = math.exp(-1.0 / horizon) if horizon > 0 else 0.0
+    return min(longest, (1.0 + num_updates) / (10.0 + num_updates))
 
 
 class ServerEma:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors import SafetensorError
 
-from fl_app.records import array_record, num_bytes, pack, packed, to_numpy, to_weights, unpack
+from fl_app.messages.arrays import array_record, num_bytes, pack, packed, to_numpy, to_weights, unpack
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")
 NAMED = st.dictionaries(

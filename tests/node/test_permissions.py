@@ -11,7 +11,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig, default_options, describe_options
 from fl_app.options.sections import OptionValue
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def hospital(state: Path, **options: OptionValue) -> NodeConfig:

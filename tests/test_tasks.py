@@ -9,5 +9,5 @@ _HEAVY = ("diffusers", "torchvision", "matplotlib", "sklearn", "datasets", "medm
 
 def test_a_node_imports_what_its_task_needs_and_not_before() -> None:
     program = f"import sys, client_app; print([name for name in {_HEAVY} if name in sys.modules])"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=root).strip() == "[]"

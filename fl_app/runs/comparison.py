@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from fl_app.files import write_text
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import baseline_of
 from fl_app.options.training import TrainingOptions
 from fl_app.runs.folder import RunFolder, damaged, read_json
-from fl_app.writing import write_text
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from flwr.app import Error, Message
 from safetensors.numpy import load_file, save_file
 
 from fl_app.errors import FederationError, RunFolderError
-from fl_app.manifest import write_manifest
+from fl_app.files import write_manifest
 from fl_app.options.sections import OptionValue
 from tests.federation import run_federation
 from tests.tiny import tiny_run

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import Batch, DatasetInfo, ImageSet
+from fl_app.diffusion.averages import ema_decay
 from fl_app.diffusion.unet import build_unet
 from fl_app.errors import FlAppError
+from fl_app.messages.arrays import to_numpy
 from fl_app.node.state import NodeState
 from fl_app.node.training import (
     LocalResult,
@@ -17,15 +19,12 @@ from fl_app.node.training import (
     Progress,
     _build_optimizer,
     _load_optimizer_state,
-    ema_decay,
     schedule,
     train_local,
 )
 from fl_app.options.training import TrainingOptions
-from fl_app.records import to_numpy
-from fl_app.shapes import Batch
 from fl_app.strategies.admission import update_norm
-from fl_app.tasks.registry import build_task
+from fl_app.tasks import build_task
 from tests.options import run_config
 
 CPU = torch.device("cpu")

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.diffusion import process
 from fl_app.diffusion import task as diffusion
 from fl_app.diffusion.process import NUM_BANDS, NoisyBatch, band_of
 from fl_app.diffusion.task import DiffusionTask
-from fl_app.shapes import Batch
 from tests.options import run_config
 
 CPU = torch.device("cpu")

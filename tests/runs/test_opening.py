@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from fl_app.errors import RunFolderError
+from fl_app.files import write_json
 from fl_app.runs.folder import RunFolder, read_options
 from fl_app.runs.opening import open_run
-from fl_app.writing import write_json
 from tests.tiny import tiny_run
 
 

@@ -1,0 +1,188 @@
+"""Files and folders: written whole or not at all, closed to other users, and checked by their SHA-256."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from fl_app.errors import RunFolderError
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "SHA256SUMS"  # SHA-256 of every file of a folder, as `sha256sum -c` reads it
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all; a number that is not finite raises ValueError."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(f"{path} could not be written: {error}.") from error
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder, which then takes the place of `target`."""
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        _replace_folder(temporary, target)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise RunFolderError(f"{target} could not be written: {error}.") from error
+        raise
+
+
+def recover_folder(target: Path) -> None:
+    """Put a folder back whose replacement was killed halfway; none is missing after this that was there before.
+
+    Raises:
+        RunFolderError: it cannot be put back.
+    """
+    try:
+        _recover(target)
+    except OSError as error:
+        raise RunFolderError(f"{target} could not be put back: {error}.") from error
+
+
+def _replace_folder(temporary: Path, target: Path) -> None:
+    """Rename a finished folder; an old one of that name steps aside first, since folders cannot be replaced."""
+    aside = _recover(target)
+    shutil.rmtree(aside, ignore_errors=True)
+    if target.exists():
+        target.rename(aside)
+    temporary.rename(target)
+    _sync(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(target: Path) -> Path:
+    """Put a folder back that was killed between stepping aside and being replaced; return where it steps to."""
+    aside = target.with_name(f".{target.name}.old")
+    if aside.exists() and not target.exists():
+        aside.rename(target)
+    return aside
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that other users of the machine cannot open (mode 0700), and close one that exists.
+
+    A folder that belongs to somebody else, or to everybody as /tmp does, stays open with a warning.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if not stat.S_IMODE(found.st_mode) & 0o077:
+        return
+    if found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
+        try:
+            folder.chmod(0o700)
+            return
+        except OSError:  # some file systems keep no modes
+            pass
+    log.warning("Other users of this machine may be able to open %s: choose a folder of your own", folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the sums of all files below a folder.
+
+    Raises:
+        OSError: a file cannot be read, or the manifest cannot be written.
+    """
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = (f"{_sum(folder / name)}  {name}\n" for name in files if name != MANIFEST)
+    (folder / MANIFEST).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def check_manifest(folder: Path) -> frozenset[str]:
+    """Compare the files below a folder with its manifest, and return their names; further files do not count.
+
+    Raises:
+        RunFolderError: a file is missing or is not as it was written; the text names the first one.
+    """
+    try:
+        text = (folder / MANIFEST).read_bytes().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} is damaged: its file {MANIFEST} is missing.") from None
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be read: {error.strerror}.") from error
+    lines = [_LINE.fullmatch(line) for line in text.split("\n")[:-1]]
+    if not lines or not text.endswith("\n"):
+        lines = [None]
+    names = set()
+    for line in lines:
+        if line is None:
+            raise RunFolderError(f"{folder} is damaged: {MANIFEST} is not as it was written.")
+        expected, name = line.groups()
+        try:
+            found = _sum(folder / name)
+        except (OSError, ValueError):  # a name that was damaged may hold anything
+            raise RunFolderError(f"{folder} is damaged: its file {name!r} is missing or cannot be read.") from None
+        if found != expected:
+            raise RunFolderError(f"{folder} is damaged: {name} is not as it was written.")
+        names.add(name)
+    return frozenset(names)
+
+
+def check_export(folder: Path) -> None:
+    """Check an exported model; one of an earlier version has no manifest and passes.
+
+    Raises:
+        RunFolderError: as `check_manifest`.
+    """
+    if (folder / MANIFEST).is_file():
+        try:
+            check_manifest(folder)
+        except RunFolderError as error:
+            raise RunFolderError(f"{error} Copy it anew from where it was made.") from None
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,1 +1,0 @@
-"""What is learned: each task knows its network, its loss and its figures, and nothing of the federation."""
