@@ -326,7 +326,7 @@ BAD = {
 def test_a_bad_reply_changes_nothing_but_its_own_outcome(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fl_app.strategies.exchange.time", Clock())
+    monkeypatch.setattr("fl_app.strategies.transport.time", Clock())
     change, outcome, words = BAD[name]
     overrides: dict[str, OptionValue] = {"federation.round-deadline-seconds": 0.5, "diffusion.num-rounds": 1}
     config = tiny_run(tmp_path / "bad", overrides)
@@ -345,7 +345,7 @@ def test_an_error_at_a_node_travels_without_its_text(tmp_path: Path, monkeypatch
     def explode(*args: object, **kwargs: object) -> None:
         raise RuntimeError("/data/patients/mueller.png pixel 17")
 
-    monkeypatch.setattr("fl_app.client.train_local", explode)
+    monkeypatch.setattr("fl_app.node.client.train_local", explode)
     with pytest.raises(FederationError, match="0 of 2 nodes contributed"):
         run_federation(tiny_run(tmp_path, {"federation.max-failed-rounds": 1}), 2)
     written = "".join(path.read_text() for path in (tmp_path / "run").glob("*.json*"))
@@ -452,7 +452,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         train = dataclasses.replace(data.train, class_names=tuple(reversed(data.train.class_names)))
         return dataclasses.replace(data, train=train)
 
-    monkeypatch.setattr("fl_app.client.load_local", other)
+    monkeypatch.setattr("fl_app.node.client.load_local", other)
     with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):
         run_federation(tiny_run(tmp_path), 2)
     assert folder(tmp_path).read_metrics() == []

@@ -56,6 +56,6 @@ def test_a_disk_that_is_full_is_left_without_half_a_state(tmp_path: Path, monkey
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fl_app.node_state.save_file", fill)
+    monkeypatch.setattr("fl_app.node.state.save_file", fill)
     NodeState(tmp_path, keep=2).save(1, state(1))
     assert list(tmp_path.iterdir()) == []
