@@ -1,5 +1,6 @@
 """Files and folders: written whole or not at all, closed to other users, and checked by their SHA-256."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -7,10 +8,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from fl_app.errors import RunFolderError
@@ -18,6 +21,11 @@ from fl_app.errors import RunFolderError
 log = logging.getLogger(__name__)
 
 MANIFEST = "SHA256SUMS"  # SHA-256 of every file of a folder, as `sha256sum -c` reads it
+
+# Documents are frozen dataclasses: with underscores in Python, with hyphens in files.
+KEBAB = ConfigDict(alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True, extra="ignore")
+
+T = TypeVar("T")
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
@@ -106,6 +114,25 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def to_json(document: object, kind: Hashable = None) -> Any:
+    """Return a document as JSON takes it; `kind`: its type, if it is not simply its class, such as `list[Row]`."""
+    return _adapter(kind or cast(Hashable, type(document))).dump_python(document, mode="json", by_alias=True)
+
+
+def from_json(kind: type[T], value: object) -> T | None:
+    """Return a document from what JSON held; None if it is damaged."""
+    try:
+        found: T = _adapter(cast(Hashable, kind)).validate_python(value)
+    except ValidationError:
+        return None
+    return found
+
+
+@functools.cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast(type[Any], kind))
 
 
 def make_private(folder: Path) -> None:

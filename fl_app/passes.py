@@ -8,9 +8,10 @@ from typing import cast
 from torch import nn
 
 from fl_app.classification.bundle import Bundle, save_bundle
-from fl_app.classification.selection import rows, shipped_document, withheld
+from fl_app.classification.selection import HeadRow, rows, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
+from fl_app.files import to_json
 from fl_app.messages.arrays import Weights, to_tensors
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import task_of
@@ -181,8 +182,8 @@ class ClassificationPass(Pass):
                 "round": exchange.round_number,
                 "contributed": exchange.contributed,
                 "withheld": withheld(self._task.info.class_names, pooled),
-                "shipped": shipped_document(selection.shipped),
-                "results": rows(exchange.scorers, exchange.total, len(exchange.measured)),
+                "shipped": to_json(selection.shipped),
+                "results": to_json(rows(exchange.scorers, exchange.total, len(exchange.measured)), list[HeadRow]),
                 "left-out": {site: node.outcome for site, node in sorted(exchange.left_out.items())},
             },
         )

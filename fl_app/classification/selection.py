@@ -5,7 +5,7 @@ Pure numpy: what goes in are sums of sites, what comes out are heads and numbers
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from fl_app.classification.heads import Head, build_heads, distance_map, linear_
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.pictures import picture_map
 from fl_app.classification.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
+from fl_app.files import KEBAB
 from fl_app.metrics.choosing import choose_head
-from fl_app.metrics.classification import best_temperature, figures
+from fl_app.metrics.classification import Figures, best_temperature, figures
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.paired import Difference
 from fl_app.metrics.voting import steady
@@ -98,6 +99,8 @@ class Shipped:
         without_vote: the head that the images of all sites choose, if no decision is put to the vote.
     """
 
+    __pydantic_config__ = KEBAB
+
     reading: str
     head: str
     accuracy: float | None
@@ -106,6 +109,25 @@ class Shipped:
     differences: dict[str, Difference | None]
     why: str
     without_vote: str
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """Figures of one head on one part, with 95 % intervals; None is not defined.
+
+    Attributes:
+        reading: whose features it is used with.
+        head: its name.
+        part: `validation` or `test`.
+        figures: see `metrics.classification.figures`.
+        intervals: see `metrics.intervals.intervals`.
+    """
+
+    reading: str
+    head: str
+    part: str
+    figures: Figures
+    intervals: dict[str, tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -183,19 +205,19 @@ def select(
     )
 
 
-def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[dict[str, Any]]:
+def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[HeadRow]:
     """Finish the sums of every head on both parts to figures with intervals.
 
     The scores of different networks have no common scale, so the reading `local` has no AUC over several sites.
     """
-    pairs, found = list(scorers), []
+    pairs, found = list(scorers), list[HeadRow]()
     for part in PARTS:
         for reading, head in pairs:
             of_head = part_of(sums, part, reading, head)
             values, ranges = figures(of_head), intervals(of_head)
             if reading == "local" and num_sites > 1:
                 values["auc"] = ranges["auc"] = None
-            found.append({"reading": reading, "head": head, "part": part, "figures": values, "intervals": ranges})
+            found.append(HeadRow(reading, head, part, values, ranges))
     return found
 
 
@@ -205,12 +227,6 @@ def withheld(class_names: Sequence[str], pooled: Statistics | None) -> dict[str,
         return {}
     pairs = zip(class_names, pooled["withheld"], strict=True)
     return {name: int(number) for name, number in pairs if number > 0}
-
-
-def shipped_document(shipped: Shipped) -> dict[str, Any]:
-    """Return the head that ships as it stands in files."""
-    found = {name.replace("_", "-"): value for name, value in vars(shipped).items()}
-    return found | {"differences": {head: vars(one) if one else None for head, one in shipped.differences.items()}}
 
 
 def part_of(sums: Statistics, part: str, reading: str, head: str) -> Statistics:

@@ -81,7 +81,10 @@ def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Arra
     return statistics
 
 
-def figures(statistics: Statistics) -> dict[str, Any]:
+Figures = dict[str, Any]  # see `figures`
+
+
+def figures(statistics: Statistics) -> Figures:
     """Finish added statistics.
 
     Returns:

@@ -9,8 +9,9 @@ from typing import Any
 from fl_app.files import write_text
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import baseline_of
-from fl_app.options.training import TrainingOptions
-from fl_app.runs.folder import RunFolder, damaged, read_json
+from fl_app.runs.documents import ExchangeDocument
+from fl_app.runs.exchanges import read_exchange
+from fl_app.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +77,13 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
     path = folder.task(name) / "prototypes" / f"round-{options.num_rounds:04d}.json"
     if not path.exists():
         return []  # a baseline that failed; the run's status says why
-    result = read_json(path)
-    try:
-        return _rows(options, name, result)
-    except (AttributeError, LookupError, TypeError):
-        raise damaged(path) from None
-
-
-def _rows(options: TrainingOptions, name: str, result: dict[str, Any]) -> list[Row]:
+    result = read_exchange(path)
     baseline = baseline_of(name)
     approach = {"local": _ALONE, "centralised": "centralised"}.get(baseline, options.strategy)
     own_layer = ("local" if baseline == "local" else "global", "linear")
-    chosen = (result["shipped"]["reading"], result["shipped"]["head"])
+    chosen = (result.shipped.reading, result.shipped.head)
     mark = "chosen" if baseline else "ships"
-    measured = dict.fromkeys((row["reading"], row["head"]) for row in result["results"])
+    measured = dict.fromkeys((row.reading, row.head) for row in result.results)
     pairs = [own_layer]
     if baseline:
         pairs += [chosen] if chosen != own_layer else []
@@ -104,24 +98,24 @@ def _rows(options: TrainingOptions, name: str, result: dict[str, Any]) -> list[R
     return rows
 
 
-def _row(result: dict[str, Any], pair: tuple[str, str]) -> Row:
+def _row(result: ExchangeDocument, pair: tuple[str, str]) -> Row:
     """Return the figures of one head, texts in place of those that are not there."""
     reading, head = pair
-    parts = {row["part"]: row for row in result["results"] if (row["reading"], row["head"]) == pair}
-    test_set = result["test-set"]
+    parts = {row.part: row for row in result.results if (row.reading, row.head) == pair}
+    test_set = result.test_set
     row: Row = {"reading": reading, "head": head, "images": "test" if test_set else NO_TEST_SET}
     if test_set is None:
         row |= dict.fromkeys(_FIGURES, "")
     elif test_set == "own parts" and reading == "local":  # each network has seen the test images of its own node alone
         row |= dict.fromkeys(_FIGURES, NOT_MEASURED)
     else:
-        low, high = (parts["test"]["intervals"] or {}).get("accuracy") or (None, None)
-        found = parts["test"]["figures"] | {"accuracy-low": low, "accuracy-high": high}
+        low, high = parts["test"].intervals.get("accuracy") or (None, None)
+        found = {**parts["test"].figures, "accuracy-low": low, "accuracy-high": high}
         row |= {key: _NOT_DEFINED if found[key] is None else found[key] for key in _FIGURES}
     home = row["home"] = "test" if test_set == "own parts" else "validation"
     if home == "validation" and head != "linear":  # these images have chosen among the heads
         return row | dict.fromkeys(_HOME, "")
-    figures = parts[home]["figures"]
+    figures = parts[home].figures
     return row | {"home-n": figures["n"], "home-accuracy": "" if figures["accuracy"] is None else figures["accuracy"]}
 
 

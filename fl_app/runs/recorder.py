@@ -4,21 +4,21 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import replace_folder, replacing
+from fl_app.files import from_json, replace_folder, replacing, to_json
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
-from fl_app.report.history import draw_history
+from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import Checkpoint, RunFolder
+from fl_app.runs.history import draw_history
 from fl_app.runs.opening import add_nodes
 from fl_app.runs.status import Status, moment
-from fl_app.strategies.outcomes import NodeOutcome, Outcome, RoundRecord
+from fl_app.strategies.outcomes import RoundRecord
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Statistics, add
@@ -59,7 +59,7 @@ class TaskRun:
         self.strategy: Resilient | None = None
         self.models: dict[str, Weights] = {}
         self.best = Best()
-        self.history: list[dict[str, Any]] = []
+        self.history: list[RoundLine] = []
         self._num_noted = 0
 
     def begin(self, strategy: Resilient, checkpoint: Checkpoint | None) -> Weights:
@@ -105,11 +105,11 @@ class TaskRun:
         self.models = self.strategy.models(after)
         line = self._line(record, losses)
         self.history.append(line)
-        self.folder.append_metrics(line)
+        self.folder.append_metrics(to_json(line))
         self.status.count(record.nodes, round_moment(line))
-        self.status.num_failed_rounds += line["outcome"] == "failed"
+        self.status.num_failed_rounds += line.outcome == "failed"
         self.status.show_round(record, self.num_rounds)
-        _log_round(line, self.num_rounds)
+        _log_round(line)
         number = record.round_number
         if self.run_pass.is_drawn(number) and number < self.num_rounds:
             self.draw(f"round-{number:04d}", losses)
@@ -190,7 +190,7 @@ class TaskRun:
         elif any(sum(site.validation_counts) for site in self.roster.sites.values()):
             return f"The model of {self.task.name} is not exported: no site measured it on its held-out images."
         else:
-            losses = [line["median-train-loss"] for line in self.history if line["outcome"] == "ok"]
+            losses = [line.median_train_loss for line in self.history if line.outcome == "ok"]
             curve = [loss for loss in losses if loss is not None]
             if not curve:
                 return f"The model of {self.task.name} is not exported: nothing was measured of it."
@@ -199,11 +199,12 @@ class TaskRun:
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and say which are lost: the file may have been damaged."""
-        self.history = [line for line in self.folder.cut_metrics(self.task.name, done) if _is_whole(line)]
+        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.task.name, done)]
+        self.history = [line for line in kept if line is not None]
         for line in self.history:
-            self.status.num_failed_rounds += line["outcome"] == "failed"
-            self.status.count(outcomes_of(line), round_moment(line))
-        lost = sorted(set(range(1, done + 1)) - {line["round"] for line in self.history})
+            self.status.num_failed_rounds += line.outcome == "failed"
+            self.status.count(line.nodes, round_moment(line))
+        lost = sorted(set(range(1, done + 1)) - {line.round for line in self.history})
         if lost:
             which = f"{self.task.name} {', '.join(map(str, lost))}"
             log.warning("metrics.jsonl is damaged: it lacks the figures of these rounds: %s", which)
@@ -228,44 +229,39 @@ class TaskRun:
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
 
-    def _line(self, record: RoundRecord, losses: dict[str, float | None]) -> dict[str, Any]:
+    def _line(self, record: RoundRecord, losses: dict[str, float | None]) -> RoundLine:
         """Return the line of metrics.jsonl; validation figures are of the weights that the round began with."""
         loss_sum, num_losses = record.losses()
         raw = only(record.total_statistics(), "raw")
         ended = time.time()
-        return {
-            "task": record.task,
-            "round": record.round_number,
-            "num-rounds": self.num_rounds,
-            "outcome": "ok" if record.reason is None else "failed",
-            "reason": record.reason,
-            "train-loss": loss_sum / num_losses if num_losses else None,
-            "median-train-loss": record.median_loss(),
-            "validated-round": record.round_number - 1,
-            "validation-loss": losses.get("raw"),
-            "validation-loss-ema": losses.get("ema"),
-            "validation-loss-node-ema": losses.get("node-ema"),
-            "figures": self.task.figures(raw) if raw else {},
-            "images": int(num_losses),
-            "started": ended - record.seconds,
-            "ended": ended,
-            "seconds": record.seconds,
-            "images-per-second": num_losses / record.seconds if record.seconds > 0 else None,
-            "bytes-down": record.traffic.down,
-            "bytes-up": record.traffic.up,
-            "asked": record.asked,
-            "nodes": {site: vars(node) for site, node in sorted(record.nodes.items())},
-        }
+        return RoundLine(
+            task=record.task,
+            round=record.round_number,
+            num_rounds=self.num_rounds,
+            outcome="ok" if record.reason is None else "failed",
+            reason=record.reason,
+            train_loss=loss_sum / num_losses if num_losses else None,
+            median_train_loss=record.median_loss(),
+            validated_round=record.round_number - 1,
+            validation_loss=losses.get("raw"),
+            validation_loss_ema=losses.get("ema"),
+            validation_loss_node_ema=losses.get("node-ema"),
+            figures=self.task.figures(raw) if raw else {},
+            images=int(num_losses),
+            started=ended - record.seconds,
+            ended=ended,
+            seconds=record.seconds,
+            images_per_second=num_losses / record.seconds if record.seconds > 0 else None,
+            bytes_down=record.traffic.down,
+            bytes_up=record.traffic.up,
+            asked=record.asked,
+            nodes=dict(sorted(record.nodes.items())),
+        )
 
 
-def outcomes_of(line: Mapping[str, Any]) -> dict[str, NodeOutcome]:
-    """Return the outcome of each site in a line of metrics.jsonl."""
-    return {site: NodeOutcome(**node) for site, node in line["nodes"].items()}
-
-
-def round_moment(line: Mapping[str, Any]) -> str:
+def round_moment(line: RoundLine) -> str:
     """Say which round a line of metrics.jsonl is of, and when it ended."""
-    return moment(f"round {line['round']} of {line['task']}", line["ended"])
+    return moment(f"round {line.round} of {line.task}", line.ended)
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:
@@ -273,24 +269,6 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
-
-
-def _is_whole(line: dict[str, Any]) -> bool:
-    """Tell whether a line of metrics.jsonl holds what `_line` wrote."""
-    try:
-        nodes = [NodeOutcome(**node) for node in line["nodes"].values()]
-        known = line.keys() >= {
-            "outcome",
-            "reason",
-            "train-loss",
-            "median-train-loss",
-            "validation-loss",
-            "started",
-            "ended",
-        }
-        return known and all(node.outcome in Outcome.__args__ for node in nodes)  # type: ignore[attr-defined]
-    except (LookupError, TypeError, AttributeError):
-        return False
 
 
 def better(losses: dict[str, float | None]) -> str | None:
@@ -304,22 +282,16 @@ def only(statistics: Statistics, name: str) -> Statistics:
     return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
 
 
-def _log_round(line: dict[str, Any], num_rounds: int) -> None:
-    losses = [
-        f"{name} {line[key]:.4f}"
-        for name, key in (("training", "train-loss"), ("validation", "validation-loss"), ("EMA", "validation-loss-ema"))
-        if line[key] is not None
-    ]
-    contributed = sum(node["outcome"] == "contributed" for node in line["nodes"].values())
-    tail = f" FAILED: {line['reason']}" if line["reason"] else ""
-    message = "%s round %d/%d: %d of %d nodes contributed; loss %s%s"
+def _log_round(line: RoundLine) -> None:
+    named = (("training", line.train_loss), ("validation", line.validation_loss), ("EMA", line.validation_loss_ema))
+    losses = [f"{name} {loss:.4f}" for name, loss in named if loss is not None]
     log.info(
-        message,
-        line["task"],
-        line["round"],
-        num_rounds,
-        contributed,
-        len(line["asked"]),
+        "%s round %d/%d: %d of %d nodes contributed; loss %s%s",
+        line.task,
+        line.round,
+        line.num_rounds,
+        sum(node.outcome == "contributed" for node in line.nodes.values()),
+        len(line.asked),
         ", ".join(losses) or "not measured",
-        tail,
+        f" FAILED: {line.reason}" if line.reason else "",
     )

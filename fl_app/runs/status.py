@@ -1,60 +1,53 @@
-"""status.json: what a run is doing now, and at the end what came of it and of each site."""
+"""Keeps status.json: what a run is doing now, and at the end what came of it and of each site."""
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from fl_app.files import write_json
+from fl_app.files import to_json, write_json
+from fl_app.runs.documents import RunStatus, SiteCounts, State
 from fl_app.runs.folder import RunFolder
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
 
-State = Literal["starting", "waiting", "running", "finishing", "completed", "degraded", "failed"]
-
-_KEPT_REASONS = 5
-_OUTCOMES = ("contributed", "empty")
-_FAULTS = ("refused", "failed", "late", "absent")
-
 
 class Status:
-    """Keeps status.json up to date, written whole at every change."""
+    """Keeps status.json up to date, written whole at every change.
+
+    Attributes:
+        num_failed_rounds: so far.
+        blemishes: what went wrong and did not end the run.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.nodes: dict[str, dict[str, Any]] = {}
         self.num_failed_rounds = 0
         self.blemishes: list[str] = []
-        self._document: dict[str, Any] = {
-            "state": "starting",
-            "reason": None,
-            "task": None,
-            "round": 0,
-            "num-rounds": 0,
-            "asked": [],
-            "replied": [],
-            "failed": {},
-            "nodes": self.nodes,
-            "folder": str(folder.path),
-            "gallery": None,
-        }
+        self._file = folder.status_file
+        self._now = RunStatus(folder=str(folder.path))
 
-    def set(self, state: State, reason: str | None = None, more: Mapping[str, object] | None = None) -> None:
-        """Write a new state."""
-        self._document |= {"state": state, "reason": reason, **(more or {})}
-        self._document["updated"] = time.time()
-        write_json(self.folder.status_file, self._document)
+    def set(self, state: State, reason: str | None = None, **more: Any) -> None:
+        """Write a new state; `more`: further fields of RunStatus."""
+        self._now = dataclasses.replace(self._now, state=state, reason=reason, updated=time.time(), **more)
+        write_json(self._file, to_json(self._now))
 
     def show_round(self, record: RoundRecord, num_rounds: int) -> None:
         """Write who has answered so far in a round."""
         good = [site for site, node in record.nodes.items() if node.outcome in ("contributed", "empty")]
-        bad = {site: node.reason for site, node in record.nodes.items() if site not in good}
-        progress = {"task": record.task, "round": record.round_number, "num-rounds": num_rounds}
-        self.set("running", None, progress | {"asked": record.asked, "replied": sorted(good), "failed": bad})
+        self.set(
+            "running",
+            task=record.task,
+            round=record.round_number,
+            num_rounds=num_rounds,
+            asked=tuple(record.asked),
+            replied=tuple(sorted(good)),
+            failed={site: node.reason for site, node in record.nodes.items() if site not in good},
+        )
 
     def show_measuring(self, answered: int, asked: int) -> None:
         """Write how many of the sites that were asked for sums have answered."""
         said = f"{answered} of {asked} sites have answered" if answered else f"asking {asked} sites for their sums"
-        self.set(self._document["state"], said)
+        self.set(self._now.state, said)
 
     def count(self, outcomes: Mapping[str, NodeOutcome], when: str) -> None:
         """Count outcomes against their sites; the first reason is kept and the last few.
@@ -63,12 +56,10 @@ class Status:
             outcomes: by site.
             when: what they are outcomes of, and its time; see `moment`.
         """
+        nodes = dict(self._now.nodes)
         for site, node in outcomes.items():
-            counts = self.nodes.setdefault(site, dict.fromkeys((*_OUTCOMES, *_FAULTS), 0) | {"reasons": []})
-            counts[node.outcome] += 1
-            if node.reason and node.outcome in _FAULTS:
-                reasons = [*counts["reasons"], f"{when}: {node.reason}"]
-                counts["reasons"] = reasons[:1] + reasons[1:][1 - _KEPT_REASONS :]
+            nodes[site] = nodes.get(site, SiteCounts()).with_outcome(node, when)
+        self._now = dataclasses.replace(self._now, nodes=nodes)
 
     def blemish(self, what: str) -> None:
         """Remember something that went wrong and did not end the run."""
@@ -76,15 +67,13 @@ class Status:
 
     def end(self) -> None:
         """Write the final state: completed, or degraded with what was not always there."""
-        faulty = {
-            site: ", ".join(f"{_times(counts[fault])} {fault}" for fault in _FAULTS if counts[fault])
-            + f" (first: {counts['reasons'][0]})" * bool(counts["reasons"])
-            for site, counts in sorted(self.nodes.items())
-            if any(counts[fault] for fault in _FAULTS)
-        }
-        reasons = [*self.blemishes, *(f"{site} {times}" for site, times in faulty.items())]
+        reasons = list(self.blemishes)
         if self.num_failed_rounds:
             reasons.insert(0, f"{self.num_failed_rounds} rounds failed")
+        for site, counts in sorted(self._now.nodes.items()):
+            if faults := counts.faults():
+                times = ", ".join(f"{_times(count)} {name}" for name, count in faults.items())
+                reasons.append(f"{site} {times}" + (f" (first: {counts.reasons[0]})" if counts.reasons else ""))
         if reasons:
             self.set("degraded", "; ".join(reasons))
         else:
@@ -92,7 +81,7 @@ class Status:
 
     def set_gallery(self, path: Path) -> None:
         """Remember the newest gallery."""
-        self._document["gallery"] = str(path)
+        self._now = dataclasses.replace(self._now, gallery=str(path))
 
 
 def moment(what: str, seconds: float) -> str:

@@ -85,8 +85,8 @@ def test_rows_stand_on_both_parts_and_a_local_layer_has_no_auc_over_several_site
     built, measured, _ = exchange()
     scorers, total = built.heads.scorers(METHOD.readings), add(measured.values())
     found = rows(scorers, total, num_sites=3)
-    assert {row["part"] for row in found} == {"validation", "test"} and len(found) == 2 * len(scorers)
-    assert all(row["figures"]["n"] == (180 if row["part"] == "validation" else 0) for row in found)
+    assert {row.part for row in found} == {"validation", "test"} and len(found) == 2 * len(scorers)
+    assert all(row.figures["n"] == (180 if row.part == "validation" else 0) for row in found)
 
 
 @pytest.mark.parametrize("prior", ["training", "equal"])

@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fl_app.runs.documents import RoundLine
+
 _CURVES = (
-    ("train-loss", "training", "round"),
-    ("validation-loss", "validation, raw weights", "validated-round"),
-    ("validation-loss-ema", "validation, EMA", "validated-round"),
-    ("validation-loss-node-ema", "validation, nodes' EMA", "validated-round"),
+    ("train_loss", "training", "round"),
+    ("validation_loss", "validation, raw weights", "validated_round"),
+    ("validation_loss_ema", "validation, EMA", "validated_round"),
+    ("validation_loss_node_ema", "validation, nodes' EMA", "validated_round"),
 )
 
 
-def draw_history(lines: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
     """Draw the losses over the rounds; failed rounds are marked.
 
     Args:
@@ -25,12 +26,12 @@ def draw_history(lines: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
     for key, label, number in _CURVES:
-        points = [(line[number], line[key]) for line in lines if line.get(key) is not None]
+        points = [(getattr(line, number), loss) for line in lines if (loss := getattr(line, key)) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
     for line in lines:
-        if line["outcome"] == "failed":
-            axes.axvline(line["round"], color="tab:red", alpha=0.3)
+        if line.outcome == "failed":
+            axes.axvline(line.round, color="tab:red", alpha=0.3)
     axes.set_xlabel("round")
     axes.set_ylabel("loss (log scale)")
     axes.set_yscale("log")
