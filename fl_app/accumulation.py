@@ -17,7 +17,7 @@ def accumulate_gradients(
     """Leave the gradients of a batch's mean loss in the parameters; if GPU memory is short, piece after piece.
 
     Out of GPU memory, the pieces are halved and the batch starts again. The gradients are those of the whole batch,
-    however it is cut, since every random number of the batch was drawn before.
+    however it is cut, since noise and augmentation were drawn before; only dropout draws anew in each piece.
 
     Args:
         losses_of: gives the loss of each image of a slice of the batch, [B]; draws no random numbers.
@@ -45,7 +45,7 @@ def accumulate_gradients(
         num_pieces *= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        log.warning("Out of GPU memory: the batches are cut into %d pieces, with the same gradients", num_pieces)
+        log.warning("Out of GPU memory: the batches are cut into %d pieces", num_pieces)
 
 
 def compute_in_pieces(compute: Callable[[slice], Tensor], size: int) -> Tensor:

@@ -455,13 +455,24 @@ def test_each_approach_has_its_own_layer_and_the_head_that_held_out_images_chose
         assert float(layer["accuracy"]) == figure(found["results"], "global", "linear", "test")
 
 
-def test_held_out_images_report_a_layer_that_they_did_not_choose_and_nothing_else(tmp_path: Path) -> None:
-    run_federation(classification(tmp_path, {"classification.baselines": "local"}), 2)
+@pytest.mark.parametrize("confidence", [0.0, 0.999])  # what ships: a head from prototypes; the network's own layer
+def test_held_out_images_report_a_layer_that_they_did_not_choose_and_nothing_else(
+    tmp_path: Path, confidence: float
+) -> None:
+    options: dict[str, OptionValue] = {
+        "classification.baselines": "local",
+        "classification.choose-confidence": confidence,
+        "classification.num-rounds": 3,
+    }
+    run_federation(classification(tmp_path, options), 2)
+    shipped = next(row for row in comparison(tmp_path) if "(ships)" in row["approach"])
+    assert (shipped["head"] == "linear") == (confidence > 0)
     for row in comparison(tmp_path):
         task = "classification-local" if row["approach"] == "each node alone" else "classification"
-        rows = result(tmp_path, task=task)["results"]
+        rows = result(tmp_path, 3, task)["results"]
         accuracy = figure(rows, row["reading"], row["head"], "validation")
-        assert row["home-accuracy"] == (str(accuracy) if row["head"] == "linear" else "")
+        is_chosen = "(ships)" in row["approach"]
+        assert row["home-accuracy"] == (str(accuracy) if row["head"] == "linear" and not is_chosen else "")
 
 
 @pytest.fixture
@@ -494,7 +505,7 @@ def test_without_a_test_set_the_table_says_so_and_holds_no_figure_of_images_that
         run_federation(classification(tmp_path, options), 2)
     for row in comparison(tmp_path):
         assert row["images"] == "no test set" and not any(row[name] for name in ("n", "accuracy", "auc", "macro-f1"))
-        assert bool(row["home-accuracy"]) == (row["head"] == "linear")
+        assert bool(row["home-accuracy"]) == (row["head"] == "linear" and "(ships)" not in row["approach"])
     assert "accuracy on 16 held-out images, which chose the head (no test set): " in caplog.text
 
 

@@ -1,14 +1,14 @@
 """What is run: every group of runs, fixed before its first run.
 
-`digits` trains as the demo does, with the optimiser's state kept or fresh. `digits-options` changes one option at a
-time, with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST for what digits leave open.
+`digits` trains as the demo does, with the optimiser's state kept or fresh and with each loss weight. `digits-options`
+changes one option at a time, with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST.
 `search` looks for the batch and the step size of the federated and of the centralised training, equally many settings
 each, by the loss of held-out images; `fashion` trains with the best of each for 30 epochs. Samples are judged by
 `benchmarks.image_quality` and `benchmarks.frechet`.
 
 `breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh, `breastmnist-centralised` beside
-all images in one place. `strategies` looks for FedAvg's
-step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images.
+all images in one place. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values
+each, by the accuracy of held-out images; `strategies-final` trains with the best of each, with other seeds.
 """
 
 import tomllib
@@ -89,7 +89,12 @@ def _rounds(epochs: int, per_round: float) -> Options:
 
 
 def _digits() -> list[Setting]:
-    changes: dict[str, Options] = {"base": {}, "fresh": {"diffusion.keep-optimizer-state": False}}
+    changes: dict[str, Options] = {
+        "base": {},
+        "fresh": {"diffusion.keep-optimizer-state": False},
+        "v": {"diffusion.loss-weight": "v"},
+        "min-snr": {"diffusion.loss-weight": "min-snr"},
+    }
     return [Setting(f"digits-{name}", 5, {**_BASE, **changed}) for name, changed in changes.items()]
 
 
@@ -109,6 +114,7 @@ def _fashion_options() -> list[Setting]:
     changes: dict[str, Options] = {
         "base": {},
         "fresh": {"diffusion.keep-optimizer-state": False},
+        "v": {"diffusion.loss-weight": "v"},
         "min-snr": {"diffusion.loss-weight": "min-snr"},
         "flip": {"diffusion.augment": "flip"},
     }
@@ -137,14 +143,16 @@ def _fashion() -> list[Setting]:
     return [Setting("fashion-federated", 10, federated), Setting("fashion-centralised", 1, centralised)]
 
 
+_STRATEGIES: Options = {
+    "tasks": "classification",
+    "data.source": "fashion-mnist",
+    "data.limit": 3000,
+    "partition.alpha": 0.1,
+    "classification.num-rounds": 10,
+}
+
+
 def _strategies() -> list[Setting]:
-    common: Options = {
-        "tasks": "classification",
-        "data.source": "fashion-mnist",
-        "data.limit": 3000,
-        "partition.alpha": 0.1,
-        "classification.num-rounds": 10,
-    }
     grid: list[tuple[str, str, tuple[float, ...]]] = [
         ("FedAvg", "classification.learning-rate", (0.0005, 0.001, 0.002, 0.004)),
         ("FedProx", "strategy.proximal-mu", (0.001, 0.01, 0.1, 1.0)),
@@ -154,11 +162,24 @@ def _strategies() -> list[Setting]:
         Setting(
             f"strategies-{strategy.lower()}-{value:g}",
             10,
-            {**common, "classification.strategy": strategy, option: value},
+            {**_STRATEGIES, "classification.strategy": strategy, option: value},
             seeds=(100, 101),
         )
         for strategy, option, values in grid
         for value in values
+    ]
+
+
+def _strategies_final() -> list[Setting]:
+    """The best of each search, by the accuracy of the network's own layer on held-out images, with other seeds."""
+    best: dict[str, Options] = {
+        "FedAvg": {"classification.learning-rate": 0.001},
+        "FedProx": {"strategy.proximal-mu": 1.0},
+        "FedAdam": {"strategy.eta": 0.01},
+    }
+    return [
+        Setting(f"strategies-final-{name.lower()}", 10, {**_STRATEGIES, "classification.strategy": name, **chosen})
+        for name, chosen in best.items()
     ]
 
 
@@ -189,6 +210,7 @@ GROUPS: dict[str, list[Setting]] = {
     "search": _search(),
     "fashion": _fashion(),
     "strategies": _strategies(),
+    "strategies-final": _strategies_final(),
     "breastmnist": _breastmnist(),
     "breastmnist-centralised": _breastmnist_centralised(),
 }

@@ -25,7 +25,7 @@ from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.metrics.classification import blank_scores, score_statistics
 from fl_app.metrics.paired import NUM_BINS, joint_bins, paired_counts
-from fl_app.metrics.patients import NUM_SUMS, patient_sums
+from fl_app.metrics.patients import FEWEST_PATIENTS, NUM_SUMS, patient_sums
 
 Arrays = dict[str, NDArray[np.generic]]
 Scorer = tuple[str, str]  # reading and head
@@ -126,6 +126,7 @@ def measure_heads(
     readings: Sequence[str],
     images: Mapping[str, ImageSet],
     device: torch.device,
+    fewest_patients: int = FEWEST_PATIENTS,
 ) -> dict[str, NDArray[np.float64]]:
     """Measure every head on a node's images.
 
@@ -136,6 +137,7 @@ def measure_heads(
         readings: those of the run.
         images: by part, `validation` and `test`; either may be empty.
         device: where to compute.
+        fewest_patients: see `metrics.patients.patient_sums`.
 
     Returns:
         Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics`; `paired` and, if the heads ask for
@@ -166,7 +168,7 @@ def measure_heads(
             patients = None if chosen.patients is None else chosen.patients.cpu().numpy()
             flags = {pair: np.concatenate([np.zeros(0, dtype=np.bool_), *parts]) for pair, parts in right.items()}
             for pair, is_right in flags.items():
-                sums = patient_sums(patients, is_right, flags[linear_of(pair[0])])
+                sums = patient_sums(patients, is_right, flags[linear_of(pair[0])], fewest_patients)
                 total[f"{part}/{'/'.join(pair)}/patients"] += sums
     return total
 

@@ -147,6 +147,7 @@ class ClassificationTask:
         heads: HeadSet,
         images: Mapping[str, ImageSet],
         device: torch.device,
+        fewest_patients: int,
     ) -> dict[str, NDArray[np.float64]]:
         """Measure all heads on a node's images: see `readings.measure_heads`."""
         network = self._network(own, device) if own is not None else None

@@ -70,14 +70,16 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def _check_images(node: NodeConfig) -> None:
     """Refuse a folder that is not there, or of no form that a run could read; no image is opened."""
     from fl_app.data.entries import list_entries
-    from fl_app.data.listing import visible
+    from fl_app.data.npz import classes_and_channels, find_npz
 
     folder = Path(node.data_path).expanduser()
     if folder.is_file():
         raise OptionError(f"'data-path' in --node-config must name a folder, got the file {folder}.")
     try:
-        has_npz = any(path.suffix.lower() == ".npz" for path in visible(folder))
-        if not has_npz and not list_entries(folder).entries:
+        npz = find_npz(folder)
+        if npz is not None:
+            classes_and_channels(npz)
+        elif not list_entries(folder).entries:
             raise DataError(f"{folder} holds no labelled image.", public="the data folder holds no labelled image")
     except DataError as error:
         raise OptionError(f"--node-config names a folder that no run can use. {error}") from None

@@ -4,8 +4,10 @@ Importing this module makes the class known to diffusers, so that `DiffusionPipe
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -27,7 +29,6 @@ def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
     Raises:
         RunFolderError: a file is not as it was written.
     """
-    check_export(folder)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     opened: ClassConditionalPipeline = ClassConditionalPipeline.from_pretrained(folder)
@@ -54,6 +55,17 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         num_steps: default number of denoising steps; 0: the sampler's own.
         guidance_scale: default guidance.
     """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
+        """Open an exported folder, with the arguments of diffusers.
+
+        Raises:
+            RunFolderError: a file is not as it was written.
+        """
+        if pretrained_model_name_or_path is not None:
+            check_export(Path(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def __init__(
         self,

@@ -16,18 +16,24 @@ Array = NDArray[np.float64]
 PATIENTS, NN, CC, NC, DD, ND = range(6)
 NUM_SUMS = 6
 
-# Sums over fewer patients could be taken apart again: then all images count as one patient's. This makes intervals
-# wider, and tells nothing that the confusion matrices do not.
-_FEWEST_PATIENTS = 5
+# Sums over fewer patients of a hospital could be taken apart again: then all images count as one patient's. This makes
+# intervals wider, and tells nothing that the confusion matrices do not.
+FEWEST_PATIENTS = 5
 
 
-def patient_sums(patients: NDArray[np.int64] | None, is_right: NDArray[np.bool_], linear: NDArray[np.bool_]) -> Array:
+def patient_sums(
+    patients: NDArray[np.int64] | None,
+    is_right: NDArray[np.bool_],
+    linear: NDArray[np.bool_],
+    fewest: int = FEWEST_PATIENTS,
+) -> Array:
     """Sum up over the patients of a whole set of images.
 
     Args:
         patients: [N], equal numbers for images of one patient; None: each image is a patient's only one.
         is_right: [N], whether the head is right.
         linear: [N], whether the linear head is.
+        fewest: of fewer patients, all images count as one patient's; 1 if there is nothing to keep private.
 
     Returns:
         [6]: the number of patients, and the sums of n_p^2, c_p^2, n_p c_p, d_p^2 and n_p d_p. All whole numbers.
@@ -35,7 +41,7 @@ def patient_sums(patients: NDArray[np.int64] | None, is_right: NDArray[np.bool_]
     if len(is_right) == 0:
         return np.zeros(NUM_SUMS)
     unit_of = np.arange(len(is_right)) if patients is None else np.unique(patients, return_inverse=True)[1]
-    if patients is not None and unit_of.max() + 1 < _FEWEST_PATIENTS:
+    if patients is not None and unit_of.max() + 1 < fewest:
         unit_of = np.zeros(len(is_right), dtype=np.int64)
     n = np.bincount(unit_of).astype(np.float64)
     c = np.bincount(unit_of, weights=is_right)

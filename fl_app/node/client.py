@@ -32,6 +32,7 @@ from fl_app.messages.records import (
     write_reply,
     write_statistics,
 )
+from fl_app.metrics.patients import FEWEST_PATIENTS
 from fl_app.node.evaluation import measure
 from fl_app.node.images import LocalData, load_local, load_pooled, state_base, state_folder
 from fl_app.node.permissions import check_task, count_round
@@ -188,7 +189,9 @@ def heads(message: Message, node: Node) -> RecordDict:
         own, _ = _kept(task, node, instruction).load_parts(instruction.round_number + 1)
     images = {part: place(getattr(node.data, part), node.device) for part in ("validation", "test")}
     found = HeadSet.from_arrays(instruction.heads)
-    return write_statistics(node.data.site, task.measure_heads(instruction.weights, own, found, images, node.device))
+    fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a part of a data set has nothing to keep private
+    sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
+    return write_statistics(node.data.site, sums)
 
 
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:

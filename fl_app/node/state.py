@@ -1,5 +1,6 @@
 """What a node keeps between rounds: its optimiser's state and its own weights, one file for each round."""
 
+import hashlib
 import logging
 import os
 import re
@@ -7,14 +8,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fl_app.files import make_private
 
 log = logging.getLogger(__name__)
 
+_DIGEST = "sha256"
 _PARTS = ("weights/", "optimizer/")
 _FILE = re.compile(r"state-(-?\d{4,})\.safetensors")
 
@@ -35,7 +38,7 @@ class NodeState:
         if not earlier:
             return None
         try:
-            return load_file(self._path(max(earlier)))
+            return _read(self._path(max(earlier)))
         except (OSError, SafetensorError) as error:
             log.warning("The state of round %d is damaged (%s): starting afresh", max(earlier), error)
             return None
@@ -45,7 +48,7 @@ class NodeState:
         temporary = self.folder / ".partial"
         try:
             make_private(self.folder)
-            save_file(dict(state), temporary)
+            save_file(dict(state), temporary, {_DIGEST: _digest(state)})
             os.replace(temporary, self._path(round_number))
         except (OSError, ValueError, SafetensorError) as error:
             log.warning("The state of the round cannot be kept in %s: %s", self.folder, error)
@@ -74,3 +77,23 @@ class NodeState:
     def _rounds(self) -> list[int]:
         found = (_FILE.fullmatch(path.name) for path in self.folder.glob("state-*.safetensors"))
         return sorted(int(match[1]) for match in found if match)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read a state; raises OSError or SafetensorError if it is not as it was written."""
+    with safe_open(path, "pt") as file:
+        state: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+        metadata = file.metadata()
+    if metadata is not None and metadata.get(_DIGEST) != _digest(state):  # earlier versions wrote no metadata
+        raise SafetensorError("its SHA-256 differs")
+    return state
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

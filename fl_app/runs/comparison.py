@@ -31,7 +31,7 @@ def write_comparison(folder: RunFolder, config: RunConfig) -> list[Row]:
     """Write `classification/comparison.csv` from the last exchange of the task and of its baselines, and log it.
 
     The figures are those of test images alone. Held-out images choose heads and temperatures; so the columns `home-…`
-    hold their accuracy only for a network's own layer, which nothing chooses. Where each node has a test part of its
+    hold their accuracy only for a network's own layer, unless they chose it. Where each node has a test part of its
     own, `home-…` stands on that part instead.
 
     Returns:
@@ -94,12 +94,19 @@ def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
         named = approach if pair == own_layer else f"{approach} + prototypes"
         if pair == chosen and baseline != "local":  # a node alone has one layer, and nothing to choose from
             named = f"{named} ({mark})"
-        rows.append({"approach": named, **_row(result, pair)})
+        by_images = pair == chosen and baseline != "local" and config.classification.head == "auto"
+        rows.append({"approach": named, **_row(result, pair, by_images)})
     return rows
 
 
-def _row(result: ExchangeDocument, pair: tuple[str, str]) -> Row:
-    """Return the figures of one head, texts in place of those that are not there."""
+def _row(result: ExchangeDocument, pair: tuple[str, str], is_chosen: bool) -> Row:
+    """Return the figures of one head, texts in place of those that are not there.
+
+    Args:
+        result: of the exchange.
+        pair: reading and head.
+        is_chosen: held-out images chose it.
+    """
     reading, head = pair
     parts = {row.part: row for row in result.results if (row.reading, row.head) == pair}
     test_set = result.test_set
@@ -113,7 +120,7 @@ def _row(result: ExchangeDocument, pair: tuple[str, str]) -> Row:
         found = {**parts["test"].figures, "accuracy-low": low, "accuracy-high": high}
         row |= {key: _NOT_DEFINED if found[key] is None else found[key] for key in _FIGURES}
     home = row["home"] = "test" if test_set == "own parts" else "validation"
-    if home == "validation" and head != "linear":  # these images have chosen among the heads
+    if home == "validation" and (head != "linear" or is_chosen):  # these images have chosen among the heads
         return row | dict.fromkeys(_HOME, "")
     figures = parts[home].figures
     return row | {"home-n": figures["n"], "home-accuracy": "" if figures["accuracy"] is None else figures["accuracy"]}

@@ -18,7 +18,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fl_app.errors import RunFolderError
-from fl_app.files import MANIFEST, check_manifest, recover_folder, replace_folder, replacing, write_manifest, write_text
+from fl_app.files import (
+    MANIFEST,
+    check_manifest,
+    from_json,
+    recover_folder,
+    replace_folder,
+    replacing,
+    write_manifest,
+    write_text,
+)
+from fl_app.runs.documents import RunDocument
 
 log = logging.getLogger(__name__)
 
@@ -202,13 +212,11 @@ def read_options(folder: RunFolder) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = json.loads(folder.options_file.read_text(encoding="utf-8"))
-        parts = [found["options"], found.get("nodes", {}), *found.get("nodes", {}).values()]
-        is_whole = isinstance(found["run-name"], str) and all(isinstance(part, dict) for part in parts)
     except FileNotFoundError:
         raise RunFolderError(f"{folder.path} is no run folder: it holds no run.json.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        is_whole = False
-    if not is_whole:
+    except (OSError, ValueError):
+        found = {}
+    if from_json(RunDocument, found) is None:
         raise RunFolderError(f"{folder.options_file} is damaged: start a new run instead.")
     return found
 

@@ -42,6 +42,25 @@ def test_images_that_lie_sorted_by_class_meet_every_noise_level(count: int, monk
     assert shares.min() > 0.05 and shares.max() < 0.6  # in the order of the files 0 and 1
 
 
+@pytest.mark.parametrize("holds", [1, 3, 10])
+def test_images_measured_in_pieces_for_want_of_memory_are_measured_alike(
+    holds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, images = task().build_model(), sorted_by_class(40)
+    whole = task().statistics(model, images, CPU, torch.Generator().manual_seed(0))
+
+    def short_of_memory(unet: nn.Module, batch: NoisyBatch, *rest: Any) -> torch.Tensor:
+        if len(batch) > holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return process.denoising_losses(unet, batch, *rest)
+
+    monkeypatch.setattr(diffusion, "denoising_losses", short_of_memory)
+    found = task().statistics(model, images, CPU, torch.Generator().manual_seed(0))
+    assert (found["loss-count"] == whole["loss-count"]).all()
+    assert found["loss-sum"] == pytest.approx(whole["loss-sum"], rel=1e-6)
+
+
 def test_held_out_images_are_measured_by_the_error_in_eps_whatever_is_trained_on() -> None:
     torch.manual_seed(0)
     model = task().build_model()

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fl_app.node.state import NodeState
 
@@ -43,6 +44,22 @@ def test_a_damaged_state_means_a_fresh_start(tmp_path: Path, caplog: pytest.LogC
     assert "starting afresh" in caplog.text
 
 
+def test_a_flipped_bit_anywhere_in_a_state_means_a_fresh_start(tmp_path: Path) -> None:
+    kept = NodeState(tmp_path, keep=2)
+    kept.save(1, state(1))
+    file = next(tmp_path.iterdir())
+    whole = file.read_bytes()
+    for position in range(0, len(whole), 3):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        found = kept.load_before(2)
+        assert found is None or all(torch.equal(found[key], value) for key, value in state(1).items())
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    save_file(state(1), tmp_path / "state-0001.safetensors")
+    assert NodeState(tmp_path, keep=2).load_before(2) is not None
+
+
 def test_a_state_that_cannot_be_written_is_a_warning_and_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -52,7 +69,7 @@ def test_a_state_that_cannot_be_written_is_a_warning_and_no_error(
 
 
 def test_a_disk_that_is_full_is_left_without_half_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(state: object, path: Path) -> None:
+    def fill(state: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
