@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fl_app.metrics.classification import figures, score_statistics
 from fl_app.metrics.intervals import intervals, wilson
-from fl_app.metrics.patients import patient_sums
+from fl_app.metrics.patients import FEWEST_PATIENTS, patient_sums
+from fl_app.sums import add
 
 Array = NDArray[np.float64]
 Statistics = dict[str, Array]
@@ -26,8 +27,20 @@ _MANY = 200_000  # images that the true figures are measured on
 
 # Images and the share of right ones.
 _SHARES = [(50, 0.7), (50, 0.9), (50, 0.98), (150, 0.9), (150, 0.99), (600, 0.8), (600, 0.95), (600, 0.995)]
-# Patients, most images of one, how alike they are, and the share of right images.
-_CLUSTERED = [(40, 5, 0.3, 0.8), (40, 10, 0.5, 0.9), (100, 5, 0.2, 0.95), (200, 8, 0.5, 0.8), (200, 8, 0.3, 0.98)]
+# Patients, most images of one, how alike they are, the share of right images, nodes that the patients are dealt to, and
+# whether these are hospitals, which keep the sums over few patients to themselves.
+_CLUSTERED = [
+    (40, 5, 0.3, 0.8, 1, True),
+    (40, 10, 0.5, 0.9, 1, True),
+    (100, 5, 0.2, 0.95, 1, True),
+    (200, 8, 0.5, 0.8, 1, True),
+    (200, 8, 0.3, 0.98, 1, True),
+    (10, 10, 0.3, 0.8, 3, False),
+    (24, 4, 0.3, 0.8, 6, False),
+    (40, 3, 0.3, 0.8, 10, False),
+    (10, 10, 0.3, 0.8, 3, True),
+    (40, 3, 0.3, 0.8, 10, True),
+]
 # Shares of the classes, images, and by how much the right class's score is raised.
 _SCORED: list[tuple[tuple[float, ...], int, float]] = [
     ((0.5, 0.5), 50, 1.0),
@@ -59,7 +72,7 @@ def rows(trials: int) -> Iterator[Row]:
             return _right_and_wrong(generator.random(number) < share, None)
 
         yield _row(f"{number} images", share, trials, of_images, number)
-    for number, largest, alike, share in _CLUSTERED:
+    for number, largest, alike, share, num_nodes, at_hospitals in _CLUSTERED:
         sizes = np.random.default_rng(0).integers(1, largest + 1, number)
         effective = sizes.sum() / (1.0 + alike * ((sizes**2).sum() / sizes.sum() - 1.0))
 
@@ -68,13 +81,18 @@ def rows(trials: int) -> Iterator[Row]:
             sizes: NDArray[np.int64] = sizes,
             share: float = share,
             alike: float = alike,
+            num_nodes: int = num_nodes,
+            fewest: int = FEWEST_PATIENTS if at_hospitals else 1,
         ) -> Statistics:
             spread = (1.0 - alike) / alike
             chances = generator.beta(share * spread, (1.0 - share) * spread, len(sizes))
             patients = np.repeat(np.arange(len(sizes)), sizes)
-            return _right_and_wrong(generator.random(len(patients)) < chances[patients], patients)
+            is_right, node = generator.random(len(patients)) < chances[patients], patients % num_nodes
+            nodes = (node == one for one in range(num_nodes))
+            return add(_right_and_wrong(is_right[held], patients[held], fewest) for held in nodes)
 
-        what = f"{sizes.sum()} images of {number} patients, alike {alike}"
+        where = f", at {num_nodes} {'hospitals' if at_hospitals else 'simulated nodes'}" if num_nodes > 1 else ""
+        what = f"{sizes.sum()} images of {number} patients, alike {alike}{where}"
         yield _row(what, share, trials, of_patients, float(effective))
     for shares, number, skill in _SCORED:
         yield from _scored_rows(shares, number, skill, trials)
@@ -119,11 +137,13 @@ def _scored_rows(shares: tuple[float, ...], number: int, skill: float, trials: i
         yield Row(what, name, truth[name], float(covered), width, None)
 
 
-def _right_and_wrong(is_right: NDArray[np.bool_], patients: NDArray[np.int64] | None) -> Statistics:
+def _right_and_wrong(
+    is_right: NDArray[np.bool_], patients: NDArray[np.int64] | None, fewest: int = FEWEST_PATIENTS
+) -> Statistics:
     """Return the sums of images of one class of two, of which so many are named right."""
     scores = np.stack([is_right, ~is_right], axis=1).astype(np.float64)
     statistics = score_statistics(scores, np.zeros(len(is_right), dtype=np.int64))
-    return statistics | {"patients": patient_sums(patients, is_right, is_right)}
+    return statistics | {"patients": patient_sums(patients, is_right, is_right, fewest)}
 
 
 def _scores(

@@ -782,3 +782,28 @@ def test_one_round_with_colour_images_and_a_resnet(tmp_path: Path) -> None:
 def test_a_bad_option_is_named(name: str, value: OptionValue, words: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=words):
         classification(tmp_path, {f"classification.{name}": value})
+
+
+def test_few_patients_at_each_simulated_node_are_counted_as_patients_and_at_a_hospital_as_one(tmp_path: Path) -> None:
+    rows = ["file,label,patient"]
+    for number in range(120):
+        label = ("dark", "light")[number % 2]
+        pixels = np.random.default_rng(number).integers(0, 120, (8, 8)) + 120 * (number % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label},{number // 5}")  # 24 patients
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    found: dict[str, float] = {}
+
+    def count_patients(instruction: Message, reply: Message) -> Message:
+        if instruction.metadata.message_type == "evaluate.heads":
+            sums = unpack(reply.content.array_records["statistics"])
+            found[site_of(instruction)] = float(sums["test/global/linear/patients"][0])
+        return reply
+
+    run_federation(classification(tmp_path / "a", of_folder(tmp_path, {})), 2, meddle=count_patients)
+    num_tested = figure(result(tmp_path / "a")["results"], "global", "linear", name="n")
+    assert sum(found.values()) == num_tested // 5 > 2
+    found.clear()
+    own = {n: {"data-path": str(tmp_path), "site": f"h{n}", "state-dir": str(tmp_path / f"s{n}")} for n in range(2)}
+    run_federation(classification(tmp_path / "b", of_folder(tmp_path, {})), 2, meddle=count_patients, node_options=own)
+    assert max(found.values()) == 1

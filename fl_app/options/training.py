@@ -97,9 +97,9 @@ class ClassificationOptions(TrainingOptions):
     )
     shrinkage: float = Field(ge=0, description="lda, fedcof: share of the mean variance added to every variance")
     head: Literal["auto", HeadName] = Field(
-        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the best one on the nodes' "
-        "held-out images by choose-by, and linear unless another one is better beyond the interval of choose-confidence "
-        "or linear is no better than always naming one class"
+        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the best on the nodes' "
+        "held-out images by choose-by, and linear unless another one is better beyond the interval of "
+        "choose-confidence, or linear is no better than always naming one class"
     )
     choose_by: Literal["accuracy", "balanced-accuracy", "auc"] = Field(
         description="figure by which head = auto chooses: accuracy, balanced-accuracy or auc"
