@@ -150,14 +150,10 @@ class ClassificationTask:
         fewest_patients: int,
     ) -> dict[str, NDArray[np.float64]]:
         """Measure all heads on a node's images: see `readings.measure_heads`."""
-        network = self._network(own, device) if own is not None else None
-        return measure_heads(
-            self._network(weights, device), network, heads, self.method.measured_readings, images, device
-        )
-
-    def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
-        """Have no pictures to draw."""
-        raise NotImplementedError("a classifier draws nothing")
+        averaged = self._network(weights, device)
+        trained = self._network(own, device) if own is not None else None
+        readings = self.method.measured_readings
+        return measure_heads(averaged, trained, heads, readings, images, device, fewest_patients)
 
     def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
         network = self.build_model()
