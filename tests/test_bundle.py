@@ -36,4 +36,4 @@ def test_the_bundle_holds_the_app_and_nothing_else(bundled: set[str]) -> None:
 
 
 def test_no_module_of_the_app_is_lost_by_an_ignored_name(bundled: set[str]) -> None:
-    assert {"fl_app/config.py", "fl_app/data/images.py", "fl_app/cli/run.py"} <= bundled
+    assert {"fl_app/options/run.py", "fl_app/data/images.py", "fl_app/runs/folder.py", "fl_app/cli/run.py"} <= bundled
