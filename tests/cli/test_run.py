@@ -1,6 +1,7 @@
 """How `fl-app run` ends when nobody is there to follow it, in the run folder's own words."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,8 @@ def follow(folder: Path, end: BaseException | Outcome, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "_follow", vanish)
     monkeypatch.setattr(module, "check_before_start", lambda *_: None)
     arguments = ["run", "--gpu-share", "0", "--out", str(folder.parent), "--set", f"run-name={folder.name}"]
-    try:
+    with suppress(Interrupted):  # as for the program's own end
         assert CliRunner().invoke(app, arguments).exit_code != 0
-    except Interrupted:  # as for the program's own end
-        pass
     found: dict[str, Any] = json.loads((folder / "status.json").read_text())
     return found
 
