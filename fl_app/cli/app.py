@@ -19,6 +19,7 @@ from fl_app.cli.sample import sample
 from fl_app.cli.signals import Interrupted, interruptible
 from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
+from fl_app.cli.write_app import write
 from fl_app.errors import FlAppError, OptionError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command("options")(show_options)
 app.command("certificates")(certificates)
 app.command("keys")(keys)
 app.command("example-images")(example_images)
+app.command("write-app")(write)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import fl_app
 from fl_app.config import RunConfig, default_options
 from fl_app.errors import OptionError
 from fl_app.sections import OptionValue
@@ -31,20 +30,6 @@ class Plan:
     overrides: Mapping[str, OptionValue]
     output: Path
     folder: Path | None
-
-
-def find_app(named: Path | None = None) -> Path:
-    """Find the folder of the Flower app: the named one, else the current one, else the installed checkout.
-
-    Raises:
-        OptionError: if there is none.
-    """
-    candidates = {named.expanduser()} if named else dict.fromkeys([Path.cwd(), Path(fl_app.__file__).parents[1]])
-    for folder in candidates:
-        if all((folder / file).is_file() for file in ("pyproject.toml", "server_app.py")):
-            return folder.resolve()
-    searched = " or ".join(f"'{folder}'" for folder in candidates)
-    raise OptionError(f"No Flower app in {searched}: --app needs the folder with pyproject.toml and server_app.py.")
 
 
 def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Path | None, num_nodes: int) -> Plan:

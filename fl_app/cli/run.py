@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
+from fl_app.app_files import find_app
+from fl_app.cli.choices import Plan, plan_run, to_toml
 from fl_app.cli.outcome import Outcome, describe_comparison, judge
 from fl_app.cli.overview import is_held
 from fl_app.cli.preflight import check_before_start
@@ -36,7 +37,7 @@ def run(
         float | None, typer.Option(help=f"Part of a GPU for each node; default: {_GPU_SHARE} if there is one.", min=0)
     ] = None,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
+        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
     ] = None,
 ) -> None:
     """Simulate a federation on this machine and train its model."""
