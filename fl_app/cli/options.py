@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_app.app_files import find_app
-from fl_app.cli.choices import choose_config, read_defaults, read_recipe
 from fl_app.config import describe_options
 from fl_app.sections import OptionValue
+from fl_app.simulation.choices import choose_config, read_defaults, read_recipe
 
 
 def show_options(

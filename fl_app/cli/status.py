@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.choices import DEFAULT_OUTPUT
 from fl_app.cli.flower import ask_flower
-from fl_app.cli.overview import Overview, age, find_run, look_at
-from fl_app.cli.view import describe_nodes, describe_phase, format_time
 from fl_app.errors import FlAppError
+from fl_app.report.overview import Overview, age, find_run, look_at
+from fl_app.simulation.choices import DEFAULT_OUTPUT
+from fl_app.simulation.view import describe_nodes, describe_phase, format_time
 
 _SHOWN_RUNS = 3
 

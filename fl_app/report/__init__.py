@@ -1,1 +1,1 @@
-"""Pictures and pages made from a run folder."""
+"""What a run folder tells: how a run stands, pictures and tables of it."""

@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks.what_leaves import write_folders
 from fl_app.artifacts import RunFolder
-from fl_app.cli.preflight import check_before_start
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.data.local import load_local, load_pooled, state_folder
 from fl_app.data.sites import as_site, site_folders
 from fl_app.errors import DataError, FlAppError, OptionError
 from fl_app.sections import OptionValue
+from fl_app.simulation.preflight import check_before_start
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from fl_app.artifacts import RunFolder, read_status
-from fl_app.cli.outcome import Outcome, describe_comparison, judge
-from fl_app.cli.run import keep_log, report, write_end
-from fl_app.cli.simulation import FlowerStatus
+from fl_app.cli.run import report
+from fl_app.simulation.flower import FlowerStatus
+from fl_app.simulation.follow import keep_log, write_end
+from fl_app.simulation.outcome import Outcome, describe_comparison, judge
 from fl_app.writing import write_json
 
 COMPLETED = FlowerStatus("finished:completed", "N/A")

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fl_app.cli.progress import Progress, Record, RunFolder, summarise
 from fl_app.errors import RunFolderError
+from fl_app.report.progress import Progress, Record, RunReader, summarise
 
 _ENDED = ("completed", "degraded", "failed")
 _COUNTS = ("contributed", "empty", "refused", "failed", "late", "absent")
@@ -66,7 +66,7 @@ def find_run(named: Path | None, output: Path) -> Path:
 
 def look_at(folder: Path, now: float) -> Overview:
     """Read a run folder, whatever of it is there; `now`: unix seconds."""
-    reader = RunFolder(folder, folder.parent, since=0.0)
+    reader = RunReader(folder, folder.parent, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
     is_alive = is_held(folder)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.cli.preflight import check_before_start
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
 from fl_app.runs import open_run
 from fl_app.sections import OptionValue
+from fl_app.simulation.preflight import check_before_start
 from fl_app.writing import write_json
 from tests.tiny import tiny_run
 

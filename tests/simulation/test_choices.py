@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.cli.choices import make_run_name, parse_settings, plan_run, read_recipe, to_toml
 from fl_app.errors import OptionError
 from fl_app.sections import OptionValue
+from fl_app.simulation.choices import make_run_name, parse_settings, plan_run, read_recipe, to_toml
 from tests.cli.fakes import make_fake_app
 
 

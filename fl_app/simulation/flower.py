@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 
 from fl_app.app_files import PACKAGED, write_app
-from fl_app.cli import enclosure
-from fl_app.cli.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
-from fl_app.cli.signals import ignore_signals
 from fl_app.errors import FlAppError
+from fl_app.simulation import enclosure
+from fl_app.simulation.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
+from fl_app.simulation.signals import ignore_signals
 
 _START_SECONDS = 120.0  # a busy machine needs most of it to import Flower
 _LONGEST_TEMP = 23  # Ray's sockets lie 84 characters deeper, and may have 107

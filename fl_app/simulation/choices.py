@@ -32,13 +32,19 @@ class Plan:
     folder: Path | None
 
 
-def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Path | None, num_nodes: int) -> Plan:
+def plan_run(
+    app: Path,
+    recipe: str | None,
+    settings: Iterable[str] | Mapping[str, OptionValue],
+    output: Path | None,
+    num_nodes: int,
+) -> Plan:
     """Merge and check the options of a run, and choose its name and folder.
 
     Args:
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
-        settings: `key=value` each, as given with `--set`.
+        settings: `key=value` each, as given with `--set`, or values by name.
         output: where run folders are made; None leaves it to the option `output-dir`.
         num_nodes: how many nodes will be simulated.
 
@@ -148,9 +154,13 @@ def to_toml(options: Mapping[str, OptionValue]) -> str:
 
 
 def _merge(
-    app: Path, recipe: str | None, settings: Iterable[str], defaults: Mapping[str, OptionValue]
+    app: Path,
+    recipe: str | None,
+    settings: Iterable[str] | Mapping[str, OptionValue],
+    defaults: Mapping[str, OptionValue],
 ) -> dict[str, OptionValue]:
-    return (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
+    chosen = dict(settings) if isinstance(settings, Mapping) else parse_settings(settings, defaults)
+    return (read_recipe(recipe, app) if recipe else {}) | chosen
 
 
 def _parse_value(name: str, text: str) -> OptionValue:
