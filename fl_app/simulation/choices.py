@@ -10,9 +10,8 @@ from pathlib import Path
 
 from fl_app.config import RunConfig, default_options
 from fl_app.errors import OptionError
+from fl_app.report.overview import DEFAULT_OUTPUT
 from fl_app.sections import OptionValue
-
-DEFAULT_OUTPUT = Path("~/fl-app/runs")
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,11 @@ def _parse_value(name: str, text: str) -> OptionValue:
     except tomllib.TOMLDecodeError:
         return text
     if isinstance(value, list):
-        return _join(name, value)
+        return join_values(name, value)
     return value if isinstance(value, bool | int | float | str) else text
 
 
-def _join(name: str, values: list[object]) -> str:
+def join_values(name: str, values: list[object]) -> str:
     """Write a list as comma-separated text: Flower's options know no lists."""
     if any(isinstance(value, bool) or not isinstance(value, int | float | str) for value in values):
         raise OptionError(f"Option '{name}' must be text or numbers, comma-separated, got a list of something else.")
@@ -189,7 +188,7 @@ def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
         elif isinstance(value, bool | int | float | str):
             yield f"{prefix}{key}", value
         elif isinstance(value, list):  # flwr run would refuse it, too
-            text = _join(f"{prefix}{key}", value)
+            text = join_values(f"{prefix}{key}", value)
             raise OptionError(f"Option '{prefix}{key}' must be comma-separated text, \"{text}\", got a list.")
         else:
             kind = type(value).__name__
