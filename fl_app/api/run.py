@@ -37,7 +37,7 @@ class Run:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option of the run, by dotted name: {"diffusion.epochs": 4.0, …}.
+        """Every option of the run, by dotted name, such as `diffusion.epochs`.
 
         Raises:
             RunFolderError: run.json is missing or damaged.
