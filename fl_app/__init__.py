@@ -4,9 +4,7 @@ In Python: `run` simulates a federation, `open_run` opens a run that is there, `
 `open_classifier` opens a classifier that was exported. Nothing is imported before it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # a checker takes it for True; the import of `typing` would take longer than all of this file
 if TYPE_CHECKING:
     from fl_app.api.classifier import Answers, Classifier, open_classifier
     from fl_app.api.run import Run, list_runs, open_run
@@ -40,6 +38,8 @@ if not TYPE_CHECKING:  # or a checker would take every name for one of ours
 
     def __getattr__(name: str) -> object:
         """Import the module of a name when the name is first used."""
+        from importlib import import_module
+
         for home, names in _HOMES.items():
             if name in names:
                 return getattr(import_module(home), name)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fl_app.api.run import Run
-from fl_app.app_files import find_app
 from fl_app.config import describe_options
 from fl_app.errors import FederationError
 from fl_app.sections import OptionValue
+from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import join_values, read_defaults
 from fl_app.simulation.follow import prepare, run_to_end
 from fl_app.simulation.signals import Interrupted, interruptible

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fl_app.app_files import find_app
 from fl_app.config import NodeConfig, RunConfig
 from fl_app.errors import FlAppError, OptionError
 from fl_app.sections import OptionValue
+from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import choose_config
 
 if TYPE_CHECKING:

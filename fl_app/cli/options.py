@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.app_files import find_app
 from fl_app.config import describe_options
 from fl_app.sections import OptionValue
+from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import choose_config, read_defaults, read_recipe
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fl_app.app_files import write_app
+from fl_app.simulation.app import write_app
 
 
 def write(

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from fl_app.app_files import PACKAGED, write_app
 from fl_app.errors import FlAppError
 from fl_app.simulation import enclosure
+from fl_app.simulation.app import PACKAGED, write_app
 from fl_app.simulation.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
 from fl_app.simulation.signals import ignore_signals
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fl_app.app_files import find_app
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.report.overview import is_held
 from fl_app.report.progress import Progress, RunReader, summarise
 from fl_app.sections import OptionValue
+from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import Plan, plan_run, to_toml
 from fl_app.simulation.flower import Simulation, read_tail, simulate
 from fl_app.simulation.outcome import Outcome, judge

@@ -14,12 +14,14 @@ from fl_app.simulation import follow
 from fl_app.simulation.outcome import Outcome
 from fl_app.simulation.signals import Interrupted
 
-_HEAVY = ("torch", "numpy", "pandas", "flwr", "pydantic", "rich", "PIL")
+ROOT = Path(__file__).parents[2]
+_HEAVY = ("torch", "numpy", "pandas", "flwr", "pydantic", "rich", "PIL", "typing")
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    program = f"import sys, fl_app; dir(fl_app); print([name for name in {_HEAVY} if name in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import fl_app; dir(fl_app); "
+    program += f"print([name for name in {_HEAVY} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-S", "-c", program], text=True).strip() == "[]"  # no .pth files
 
 
 def test_every_name_of_the_interface_is_there_and_no_other() -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from fl_app import app_files
-from fl_app.app_files import find_app, own_app, write_app
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.simulation import app as app_files
+from fl_app.simulation.app import find_app, own_app, write_app
 from tests.cli.fakes import make_fake_app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_app_is_the_current_folder_if_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
