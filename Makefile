@@ -14,7 +14,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-faults docker-check check clean
+.PHONY: help demo install test test-faults docker-check check docs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: install ## Formatting, lint, types, floors, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(MAKE) test
+
+docs: install ## The pages of the Python interface, from its docstrings: build/api/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs/api build/api
 
 clean: ## Remove what the targets above made, but no run folder
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

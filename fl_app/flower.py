@@ -2,7 +2,7 @@
 
 Flower promises the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp`, and not these. Each has a test in
 `tests/test_flower.py`. What fl-app believes of the options and the JSON of Flower's commands is in
-`cli/simulation.py` and `cli/flower.py`, and tested by real runs. Tests also use `flwr.cli.build` and
+`simulation/flower.py` and `cli/flower.py`, and tested by real runs. Tests also use `flwr.cli.build` and
 `flwr.common.serde`.
 """
 

@@ -16,10 +16,11 @@ from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
 from fl_app.cli.run import run
 from fl_app.cli.sample import sample
-from fl_app.cli.signals import Interrupted, interruptible
 from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
+from fl_app.cli.write_app import write
 from fl_app.errors import FlAppError, OptionError
+from fl_app.simulation.signals import Interrupted, interruptible
 
 app = typer.Typer(
     name="fl-app",
@@ -45,6 +46,7 @@ app.command("options")(show_options)
 app.command("certificates")(certificates)
 app.command("keys")(keys)
 app.command("example-images")(example_images)
+app.command("write-app")(write)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -13,10 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fl_app.cli.choices import DEFAULT_OUTPUT
-from fl_app.cli.overview import find_run
 from fl_app.cli.scrubbing import scrub, scrub_json
 from fl_app.errors import OptionError
+from fl_app.runs.overview import DEFAULT_OUTPUT, find_run
 
 _PRIVATE_OPTIONS = ("output-dir", "resume", "data.directory")
 _LONGEST_LOG = 2 * 1024 * 1024  # the end says why a run ended

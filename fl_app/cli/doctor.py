@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fl_app.cli.choices import choose_config, find_app
 from fl_app.errors import FlAppError, OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.simulation.app import find_app
+from fl_app.simulation.choices import choose_config
 
 if TYPE_CHECKING:
     from fl_app.data.images import DatasetInfo
@@ -47,7 +48,7 @@ def doctor(
         bool, typer.Option("--names", help="Also name the files concerned, on the error stream: these lines stay here.")
     ] = False,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
+        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
     ] = None,
 ) -> None:
     """Check images, machine and network before joining; without --names the output names no file and no patient.

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.choices import choose_config, find_app, read_defaults, read_recipe
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
+from fl_app.simulation.app import find_app
+from fl_app.simulation.choices import choose_config, read_defaults, read_recipe
 
 
 def show_options(
@@ -20,7 +21,7 @@ def show_options(
         str | None, typer.Argument(help="A name in recipes/, or a TOML file: check it, and list what it sets.")
     ] = None,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
+        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
     ] = None,
 ) -> None:
     """List every option of a run: name, default, meaning. Of a recipe: check it before it is submitted.

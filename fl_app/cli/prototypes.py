@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fl_app.cli.classifier import best_device, check_writable, find_model
+from fl_app.cli.result_file import check_writable
 from fl_app.errors import DataError, OptionError
 from fl_app.messages.incoming import clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 prototypes = typer.Typer(no_args_is_help=True, help="Let a new hospital join a finished classifier, without training.")
 
-_Run = Annotated[Path, typer.Argument(help="A run folder, or the exported folder `classification/model`.")]
+_Run = Annotated[Path, typer.Argument(help="A run folder, its name, or the exported folder `classification/model`.")]
 _Site = Annotated[str, typer.Option(help="Name of the hospital: letters, digits, '_', '.', '-'.")]
 _FEWEST = "Sums of a class with fewer images than this are withheld."
 
@@ -36,12 +36,12 @@ def measure(
     check_writable(out)
     if not data.is_dir():
         raise DataError(f"{data} is no folder. Expected images in a folder for each class.")
-    model = find_model(run)
-    from fl_app.classification.bundle import fingerprint, open_bundle
+    from fl_app.api.classifier import open_classifier
+    from fl_app.classification.bundle import fingerprint
     from fl_app.classification.handover import Handover, check_moments, write_handover
     from fl_app.files import replacing
 
-    bundle = open_bundle(model)
+    bundle = open_classifier(run).bundle
     sums = _measure(bundle, data, min_class_count)
     check_moments(sums, *bundle.pooled["sum"].shape)
     with replacing(out.resolve()) as temporary:
@@ -74,11 +74,12 @@ def add(
         )
     if data.is_file() and min_class_count is not None:
         raise OptionError("--min-class-count is for a folder; for a file, give it to `fl-app prototypes measure`.")
-    model = find_model(run)
+    from fl_app.api.classifier import find_model
     from fl_app.classification.bundle import open_bundle, save_bundle
     from fl_app.classification.joining import add_site
     from fl_app.files import replace_folder
 
+    model = find_model(run)
     with _locked(model):
         bundle = open_bundle(model)
         if data.is_dir():
@@ -103,6 +104,7 @@ def _check_site(site: str) -> None:
 
 def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
     """Read a folder as a node reads its own, and sum up its embeddings."""
+    from fl_app.api.classifier import best_device
     from fl_app.classification.moments import measure_moments
     from fl_app.data.folder import read_folder
 

@@ -1,8 +1,6 @@
 """The command `fl-app run`: one simulated federation on this machine, from options to pictures."""
 
-import os
 import shlex
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fl_app.cli.choices import Plan, find_app, plan_run, to_toml
-from fl_app.cli.outcome import Outcome, describe_comparison, judge
-from fl_app.cli.overview import is_held
-from fl_app.cli.preflight import check_before_start
-from fl_app.cli.progress import Progress, RunFolder, summarise
-from fl_app.cli.signals import Interrupted
-from fl_app.cli.simulation import Simulation, read_tail, simulate
-from fl_app.cli.view import View, format_time, open_view
-from fl_app.errors import FlAppError, OptionError, RunFolderError
-
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-_GPU_SHARE = 0.2
-_POLL_SECONDS = 0.3
+from fl_app.errors import FlAppError
+from fl_app.simulation.follow import GPU_SHARE, prepare, run_to_end
+from fl_app.simulation.outcome import Outcome, describe_comparison
+from fl_app.simulation.view import format_time
 
 
 def run(
@@ -33,50 +22,26 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where run folders are made; default: ~/fl-app/runs.")] = None,
     gpu_share: Annotated[
-        float | None, typer.Option(help=f"Part of a GPU for each node; default: {_GPU_SHARE} if there is one.", min=0)
+        float | None, typer.Option(help=f"Part of a GPU for each node; default: {GPU_SHARE} if there is one.", min=0)
     ] = None,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one, or the checkout.")
+        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
     ] = None,
 ) -> None:
     """Simulate a federation on this machine and train its model."""
     settings = settings or []
-    app_folder = find_app(app)
-    plan = plan_run(app_folder, recipe, settings, out, nodes)
-    check_before_start(plan.config, nodes, plan.output, plan.folder if plan.config.resume else None)
-    share = choose_gpu_share(gpu_share)
-    console = Console(highlight=False)
+    prepared = prepare(recipe, settings, nodes, out, gpu_share, app)
     begun = time.time()
-    folder = RunFolder(plan.folder, plan.output, since=begun)
-    if plan.folder is not None:
-        typer.echo(f"run folder: {plan.folder}")
+    if prepared.plan.folder is not None:
+        typer.echo(f"run folder: {prepared.plan.folder}")
     try:
-        outcome, log = _follow(app_folder, plan, nodes, share, folder, console)
-    except BaseException as error:  # Ctrl-C; or `| head` reads no more, which rich turns into SystemExit
-        write_end(folder.folder, "stopped; it can be resumed")
+        outcome, log = run_to_end(prepared, Console(highlight=False))
+    except BaseException as error:
         if not isinstance(error, FlAppError):
-            _say_how_to_resume(folder.folder, recipe, nodes, settings, out, app, gpu_share)
+            _say_how_to_resume(prepared.reader.folder, recipe, nodes, settings, out, app, gpu_share)
         raise
-    if outcome.state == "failed":
-        write_end(folder.folder, f"{outcome.reason}; it can be resumed")
     report(outcome, log, time.time() - begun)
     raise typer.Exit(outcome.exit_status)
-
-
-def choose_gpu_share(wanted: float | None) -> float:
-    """Choose the part of a GPU that each node gets: what is wanted, else some if there is a GPU.
-
-    Raises:
-        OptionError: if a GPU is wanted and there is none.
-    """
-    has_gpu = False
-    if wanted != 0 and any(os.path.exists(device) for device in _GPU_DEVICES):
-        import torch  # takes seconds, so only where a GPU may be
-
-        has_gpu = torch.cuda.is_available()
-    if wanted and not has_gpu:
-        raise OptionError(f"--gpu-share must be 0, got {wanted}: PyTorch finds no GPU on this machine.")
-    return (_GPU_SHARE if wanted is None else wanted) if has_gpu else 0.0
 
 
 def report(outcome: Outcome, log: str, seconds: float) -> None:
@@ -96,67 +61,6 @@ def report(outcome: Outcome, log: str, seconds: float) -> None:
             typer.echo(line)
     typer.echo(f"run folder: {outcome.folder or 'none'}")
     typer.echo(f"gallery: {outcome.gallery or 'none'}")
-
-
-def _follow(
-    app: Path, plan: Plan, nodes: int, gpu_share: float, folder: RunFolder, console: Console
-) -> tuple[Outcome, str]:
-    """Run to the end and judge; returns the last lines of the log as well."""
-    with open_view(console) as view:
-        view.show(Progress("starting"), ())
-        with simulate(app, to_toml(plan.overrides), nodes, gpu_share) as simulation:
-            try:
-                return _wait(simulation, folder, view, console, plan.folder), read_tail(simulation.log)
-            except Interrupted:
-                view.show(Progress("stopping"), ())
-                raise
-            finally:
-                keep_log(simulation.log, folder.folder)
-
-
-def _wait(simulation: Simulation, folder: RunFolder, view: View, console: Console, told: Path | None) -> Outcome:
-    """Show progress until the run has ended, then judge it; a folder that the server chose is told when it is known."""
-    is_running = True
-    while is_running:
-        is_running = simulation.is_running()  # asked first, so that the last look sees the last files
-        rounds, status = folder.read_rounds(), folder.read_status()
-        if folder.folder is not None and folder.folder != told:
-            told = folder.folder
-            console.print(f"run folder: {told}", soft_wrap=True, markup=False)
-        view.show(summarise(status, rounds), tuple(rounds))
-        time.sleep(_POLL_SECONDS)
-    return judge(simulation.read_status(), status, rounds, folder.folder)
-
-
-def keep_log(log: Path, folder: Path | None) -> None:
-    """Add what Flower printed to the run folder: a resumed run has some already.
-
-    The server's own run.log is there beside it. A full disk costs the log, and not the verdict.
-    """
-    if folder is None:
-        return
-    try:
-        with (folder / "flower.log").open("ab") as target, log.open("rb") as source:
-            shutil.copyfileobj(source, target)
-    except OSError as error:
-        typer.secho(f"The log cannot be kept in {folder / 'flower.log'}: {error.strerror}.", fg="red", err=True)
-
-
-def write_end(folder: Path | None, reason: str) -> None:
-    """Write into status.json why the run ended, if the server was not there to do it any more.
-
-    A folder that a server holds is another run's, which goes on.
-    """
-    if folder is not None and (folder / "status.json").is_file() and not is_held(folder):
-        from fl_app.files import write_json
-        from fl_app.runs.folder import RunFolder, read_status
-
-        status = read_status(RunFolder(folder))
-        if status.get("state") not in ("completed", "degraded", "failed"):
-            try:
-                write_json(folder / "status.json", {**status, "state": "failed", "reason": reason})
-            except RunFolderError as error:
-                typer.secho(str(error), fg="red", err=True)
 
 
 def _say_how_to_resume(

@@ -2,21 +2,20 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.training import SamplerName
 
-if TYPE_CHECKING:
-    from fl_app.diffusion.pipeline import ClassConditionalPipeline
-
 _GRID_COLUMNS = 10
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run folder, or the exported folder `diffusion/model` in it.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder, its name, or the exported folder `diffusion/model` in it.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the PNG files; made where it is missing.")],
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Name or number of a class; several times for several.")
@@ -38,45 +37,14 @@ def sample(
     samplers: tuple[str, ...] = SamplerName.__args__  # type: ignore[attr-defined]
     if sampler is not None and sampler not in samplers:
         raise OptionError(f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.")
+    from fl_app.api.drawing import choose_labels, open_model
+
     pipeline = open_model(run, weights, checkpoint)
-    names = classes or [name for i, name in enumerate(pipeline.class_names) if pipeline.config.held.get(str(i), True)]
-    labels = list(dict.fromkeys(pipeline.class_index(name) for name in names))
-    wanted = [label for label in labels for _ in range(number)]
+    wanted = [label for label in choose_labels(pipeline, classes or None) for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
     paths = _write(images, [f"{label}-{pipeline.class_names[label]}" for label in wanted], number, out, grid)
     where = paths[0].resolve() if grid else out.resolve()
     typer.echo(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {where}")
-
-
-def open_model(run: Path, weights: str, checkpoint: str) -> "ClassConditionalPipeline":
-    """Open the exported pipeline of a run, with other weights of the run where they are asked for.
-
-    Raises:
-        RunFolderError: there is no exported model, or no such checkpoint.
-        OptionError: no such weights.
-    """
-    model = next((path for path in (run / "diffusion" / "model", run) if (path / "model_index.json").is_file()), None)
-    if model is None:
-        found = "no finished diffusion model" if run.is_dir() else "no such folder"
-        raise RunFolderError(f"{run}: {found}. Give the folder of a run that has completed.")
-    from fl_app.diffusion.pipeline import open_pipeline
-    from fl_app.messages.arrays import to_tensors
-    from fl_app.runs.folder import RunFolder
-
-    pipeline = open_pipeline(model)
-    if weights == "exported":
-        return pipeline
-    folder = RunFolder(run)
-    if checkpoint not in ("last", "best"):
-        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.")
-    saved = folder.best_checkpoint("diffusion") if checkpoint == "best" else folder.last_checkpoint("diffusion")
-    if saved is None:
-        raise RunFolderError(f"{run} holds no {checkpoint} checkpoint.")
-    if weights not in saved.models:
-        known = ", ".join(["exported", *sorted(saved.models)])
-        raise OptionError(f"--weights must be one of {known}, got '{weights}'.")
-    pipeline.unet.load_state_dict(to_tensors(saved.models[weights]))
-    return pipeline
 
 
 def _write(images: Any, names: list[str], columns: int, out: Path, grid: bool) -> list[Path]:

@@ -1,7 +1,6 @@
 """The command `fl-app status`: nodes, rounds, who is late or failed, and the last figures of a run."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.choices import DEFAULT_OUTPUT
 from fl_app.cli.flower import ask_flower
-from fl_app.cli.overview import Overview, age, find_run, look_at
-from fl_app.cli.view import describe_nodes, describe_phase, format_time
 from fl_app.errors import FlAppError
+from fl_app.runs.overview import Overview, age
+from fl_app.simulation.view import describe_nodes, describe_phase, format_time
 
 _SHOWN_RUNS = 3
 
@@ -34,7 +32,9 @@ def status(
 
     Exit status: 0 where it could be read, whatever became of the run; else 1.
     """
-    overview = look_at(find_run(run, (out or DEFAULT_OUTPUT).expanduser()), time.time())
+    from fl_app.api.run import open_run
+
+    overview = open_run(run, out).status()
     flower = _ask(connection) if connection else {}
     if as_json:
         typer.echo(json.dumps(overview.to_json() | ({"flower": flower} if connection else {}), indent=1))

@@ -103,11 +103,32 @@ def decode(path: Path, num_channels: int = 0) -> Picture:
         with _open(path) as image:
             if image.format == "PNG":
                 check_png(path)
-            header = _header(image)
-            upright = _to_eight_bits(_upright(image), _is_white_zero(image))
-            own = to_pixels(upright, header.num_channels)
-            wanted = num_channels or header.num_channels
-            return Picture(header, own if wanted == header.num_channels else to_pixels(upright, wanted), own)
+            return _picture(image, num_channels)
+
+
+def decode_image(image: Image.Image, num_channels: int = 0) -> Picture:
+    """Take over an image that lies in memory, as `decode` reads it from a file.
+
+    Args:
+        image: with 8 or 16 bits a value.
+        num_channels: 1 or 3, of the result; 0: as the image has it.
+
+    Raises:
+        DataError: its values are of another kind.
+    """
+    try:
+        _check_kind(image)
+        return _picture(image, num_channels)
+    except Fault as fault:
+        raise DataError(f"An image cannot be used: {fault}.") from None
+
+
+def _picture(image: Image.Image, num_channels: int) -> Picture:
+    header = _header(image)
+    upright = _to_eight_bits(_upright(image), _is_white_zero(image))
+    own = to_pixels(upright, header.num_channels)
+    wanted = num_channels or header.num_channels
+    return Picture(header, own if wanted == header.num_channels else to_pixels(upright, wanted), own)
 
 
 def to_pixels(image: Image.Image, num_channels: int) -> Pixels:
@@ -178,9 +199,13 @@ def _open(path: Path) -> Iterator[Image.Image]:
         check_size(*image.size, image.width * image.height)
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise Fault("it holds several pages; save each one as a file of its own")
-        if image.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
-            raise Fault(f"its values are of kind {image.mode}; save it with 8 or 16 bits a pixel")
+        _check_kind(image)
         yield image
+
+
+def _check_kind(image: Image.Image) -> None:
+    if image.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
+        raise Fault(f"its values are of kind {image.mode}; save it with 8 or 16 bits a pixel")
 
 
 def _upright(image: Image.Image) -> Image.Image:

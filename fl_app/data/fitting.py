@@ -34,13 +34,28 @@ def read_images(
         if isinstance(found, UnreadableImageError):
             yield found
             continue
-        pixels = torch.from_numpy(found.pixels)
-        if not may_convert:
-            _check_fit(path, found.header, pixels, expected)
-        yield resize(pixels, expected.image_size)
+        yield fit(path, found.header, torch.from_numpy(found.pixels), expected, may_convert=may_convert)
 
 
-def _check_fit(path: Path, header: Header, pixels: Tensor, expected: DatasetInfo) -> None:
+def fit(name: Path | str, header: Header, pixels: Tensor, expected: DatasetInfo, *, may_convert: bool) -> Tensor:
+    """Return the frames of an image in the expected size: [F, C, size, size] uint8.
+
+    Args:
+        name: of the image, for errors.
+        header: what the image was before its channels were converted.
+        pixels: [F, C, H, W] uint8, of the expected channels.
+        expected: channels and size.
+        may_convert: if not, the image must have been like that, and be one frame.
+
+    Raises:
+        DataError: it was not.
+    """
+    if not may_convert:
+        _check_fit(name, header, pixels, expected)
+    return resize(pixels, expected.image_size)
+
+
+def _check_fit(path: Path | str, header: Header, pixels: Tensor, expected: DatasetInfo) -> None:
     """Refuse an image that would have to be converted."""
     frames, _, height, width = pixels.shape
     size = expected.image_size

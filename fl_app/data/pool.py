@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import fl_app
 from fl_app.data.decoding import Header, Picture, Pixels
 from fl_app.data.unreadable import MOST_PIXELS, MOST_VALUES, Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import MOST_MEMORY, seconds_for
@@ -134,7 +133,7 @@ class _Worker:
     """One process: see `fl_app.data.worker`."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join(filter(None, [str(Path(fl_app.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self.is_alive = True
         self._process = subprocess.Popen(

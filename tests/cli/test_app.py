@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.cli.choices import read_defaults
 from fl_app.cli.options import make_table
-from fl_app.cli.run import choose_gpu_share
 from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, describe_options
+from fl_app.simulation.choices import read_defaults
+from fl_app.simulation.follow import choose_gpu_share
 from tests.cli.fakes import make_fake_app
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_the_defaults_are_valid() -> None:
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fl_app.cli.run._GPU_DEVICES", ())
+    monkeypatch.setattr("fl_app.simulation.follow._GPU_DEVICES", ())
     assert choose_gpu_share(None) == 0
     assert choose_gpu_share(0.0) == 0
     with pytest.raises(OptionError, match=r"--gpu-share must be 0, got 0\.5"):

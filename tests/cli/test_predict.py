@@ -99,7 +99,7 @@ def test_more_images_than_are_read_at_once_all_get_their_line(
 ) -> None:
     folder = write_folder(tmp_path / "new", make_images((3, 2, 0), 7))
     whole = predict(run, folder)
-    monkeypatch.setattr("fl_app.cli.predict._CHUNK", 2)
+    monkeypatch.setattr("fl_app.api.classifier._CHUNK", 2)
     in_parts = predict(run, folder)
     assert [row["file"] for row in read_table(in_parts)] == [row["file"] for row in read_table(whole)]
     assert [row["predicted"] for row in read_table(in_parts)] == [row["predicted"] for row in read_table(whole)]
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(run: Path, tmp_path: Path, c
 def test_a_broken_file_among_many_is_named_and_the_others_have_their_line(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr("fl_app.cli.predict._CHUNK", chunk)
+    monkeypatch.setattr("fl_app.api.classifier._CHUNK", chunk)
     folder = write_folder(tmp_path / "new", make_images((2, 2, 0), 7))
     (folder / "broken.png").write_bytes(b"no image")
     result = CliRunner().invoke(app, ["predict", str(run), str(folder)], catch_exceptions=False)
@@ -187,7 +187,7 @@ def test_a_broken_file_among_many_is_named_and_the_others_have_their_line(
 def test_an_image_that_does_not_fit_leaves_an_earlier_table_whole(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fl_app.cli.predict._CHUNK", 1)
+    monkeypatch.setattr("fl_app.api.classifier._CHUNK", 1)
     folder = write_folder(tmp_path / "new", make_images((2, 2, 0), 7))
     Image.new("L", (9, 7)).save(folder / "zebra.png")
     (tmp_path / "t.csv").write_text("earlier")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fl_app.cli import run as module
 from fl_app.cli.app import app
-from fl_app.cli.outcome import Outcome
-from fl_app.cli.run import write_end
-from fl_app.cli.signals import Interrupted
-from fl_app.cli.simulation import choose_home
 from fl_app.errors import FlAppError
+from fl_app.simulation import follow as module
+from fl_app.simulation.flower import choose_home
+from fl_app.simulation.follow import write_end
+from fl_app.simulation.outcome import Outcome
+from fl_app.simulation.signals import Interrupted
 
 
 def follow(folder: Path, end: BaseException | Outcome, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def follow(folder: Path, end: BaseException | Outcome, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "_follow", vanish)
     monkeypatch.setattr(module, "check_before_start", lambda *_: None)
     arguments = ["run", "--gpu-share", "0", "--out", str(folder.parent), "--set", f"run-name={folder.name}"]
-    with suppress(Interrupted):  # as for the program's own end
+    with suppress(Interrupted):  # which the command line itself handles
         assert CliRunner().invoke(app, arguments).exit_code != 0
     found: dict[str, Any] = json.loads((folder / "status.json").read_text())
     return found

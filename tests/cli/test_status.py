@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from fl_app.cli.app import app
 from fl_app.cli.flower import ask_flower
-from fl_app.cli.overview import age, find_run, look_at
 from fl_app.cli.status import describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.overview import age, find_run, look_at
 
 RUNNING = {
     "state": "running",

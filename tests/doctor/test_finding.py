@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from fl_app.cli.signals import Interrupted
 from fl_app.doctor.finding import Checks, Finding, Verdict, examine, examine_next, exit_status, plural
 from fl_app.errors import DataError
+from fl_app.simulation.signals import Interrupted
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from fl_app.certificates import make_certificates, make_node_key
-from fl_app.cli.processes import TOKEN_VARIABLE, end_processes, find_processes, start_guard
 from fl_app.options.sections import OptionValue
+from fl_app.simulation.processes import TOKEN_VARIABLE, end_processes, find_processes, start_guard
 from tests.faults.images import write_folders
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fl_app.cli.progress import Record
-from fl_app.cli.simulation import FlowerStatus
+from fl_app.runs.progress import Record
+from fl_app.simulation.flower import FlowerStatus
 
 
 @dataclass(frozen=True)

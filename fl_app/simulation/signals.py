@@ -1,6 +1,7 @@
 """Ctrl-C and its relatives as one exception, raised once."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,7 +23,13 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise Interrupted at the first signal in the block; later ones cannot disturb the cleaning up."""
+    """Raise Interrupted at the first signal in the block; later ones cannot disturb the cleaning up.
+
+    Signals reach the main thread alone: in another one nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def stop(signal_number: int, _frame: FrameType | None) -> None:
@@ -35,10 +42,11 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set from Python
 
 
 def ignore_signals() -> None:
     """Let nothing interrupt what follows, until `interruptible` ends."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fl_app.cli.progress import Progress, Record, RunFolder, summarise
 from fl_app.errors import RunFolderError
+from fl_app.runs.progress import Progress, Record, RunReader, summarise
 
+DEFAULT_OUTPUT = Path("~/fl-app/runs")
 _ENDED = ("completed", "degraded", "failed")
 _COUNTS = ("contributed", "empty", "refused", "failed", "late", "absent")
 
@@ -40,6 +41,11 @@ class Overview:
     flower_runs: Sequence[str] = ()
     images: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
+    @property
+    def state(self) -> str:
+        """starting, waiting, running, finishing, completed, degraded or failed."""
+        return self.progress.state
+
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON takes it, keys in kebab-case."""
         found = asdict(self) | {"folder": str(self.folder)}
@@ -58,15 +64,27 @@ def find_run(named: Path | None, output: Path) -> Path:
             if (folder / "run.json").is_file() or (folder / "status.json").is_file():
                 return folder.resolve()
         raise RunFolderError(f"{named}: no run folder of that name, nor one in {output}; it would hold a run.json.")
-    found = {path.parent: path.stat().st_mtime for path in output.glob("*/run.json")}
+    found = find_runs(output)
     if not found:
         raise RunFolderError(f"There is no run in {output}: name a run folder, or give --out.")
-    return max(found, key=lambda folder: found[folder]).resolve()
+    return found[0]
+
+
+def find_runs(output: Path) -> list[Path]:
+    """Return the run folders below a folder, absolute, the newest first."""
+    found = {path.parent: path.stat().st_mtime for path in output.glob("*/run.json")}
+    return [folder.resolve() for folder in sorted(found, key=lambda folder: found[folder], reverse=True)]
+
+
+def find_named(named: Path) -> Path:
+    """Return a folder, absolute: the one at that path, else the run of that name in ~/fl-app/runs, if it is there."""
+    below = DEFAULT_OUTPUT.expanduser() / named
+    return (below if below.is_dir() and not named.expanduser().exists() else named.expanduser()).resolve()
 
 
 def look_at(folder: Path, now: float) -> Overview:
     """Read a run folder, whatever of it is there; `now`: unix seconds."""
-    reader = RunFolder(folder, folder.parent, since=0.0)
+    reader = RunReader(folder, folder.parent, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
     is_alive = is_held(folder)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from fl_app.cli.outcome import Outcome, describe_comparison, judge
-from fl_app.cli.run import keep_log, report, write_end
-from fl_app.cli.simulation import FlowerStatus
+from fl_app.cli.run import report
 from fl_app.files import write_json
 from fl_app.runs.folder import RunFolder, read_status
+from fl_app.simulation.flower import FlowerStatus
+from fl_app.simulation.follow import keep_log, write_end
+from fl_app.simulation.outcome import Outcome, describe_comparison, judge
 
 COMPLETED = FlowerStatus("finished:completed", "N/A")
 FAILED = FlowerStatus("finished:failed", "Simulation failed with exception: boom")

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import psutil
 
-from fl_app.cli import enclosure
-from fl_app.cli.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
-from fl_app.cli.signals import ignore_signals
 from fl_app.errors import FlAppError
+from fl_app.simulation import enclosure
+from fl_app.simulation.app import PACKAGED, write_app
+from fl_app.simulation.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
+from fl_app.simulation.signals import ignore_signals
 
 _START_SECONDS = 120.0  # a busy machine needs most of it to import Flower
 _LONGEST_TEMP = 23  # Ray's sockets lie 84 characters deeper, and may have 107
@@ -119,6 +120,9 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
         (home / "run.log").write_text(f"{_ENCLOSED if is_enclosed else _OPEN}\n", encoding="utf-8")
         superlink = _start_superlink(home, environment, is_enclosed)
         network = [*_ENCLOSE, str(superlink.pid)] if is_enclosed else []
+        if app == PACKAGED:  # Flower bundles code and options from one folder
+            app = home / "fl-app"
+            write_app(app)
         flower_run = _start_run(home, environment, network, app, num_nodes, gpu_share)
         yield Simulation(home, environment, network, superlink, flower_run)
     finally:

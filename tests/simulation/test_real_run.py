@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fl_app.cli import enclosure
-from fl_app.cli.simulation import can_enclose
+from fl_app.simulation import enclosure
+from fl_app.simulation.flower import can_enclose
 from tests.cli.fakes import make_fake_app
 
 _MARK = "FL_APP_TEST_MARK"
@@ -61,7 +61,7 @@ def start(behaviour: str, tmp: Path, mark: str) -> subprocess.Popen[str]:
     app = make_fake_app(tmp / behaviour, behaviour)
     program = "from fl_app.cli import main; main()"
     if behaviour == "raise":  # as on a system that gives a run no network of its own
-        program = f"from fl_app.cli import simulation; simulation.can_enclose = lambda: False; {program}"
+        program = f"from fl_app.simulation import flower; flower.can_enclose = lambda: False; {program}"
     command = [sys.executable, "-c", program, "run", "--app", str(app), "--nodes", "2"]
     command += ["--out", str(tmp / "runs"), "--set", f"run-name={behaviour}"]
     environment = os.environ | {_MARK: mark + behaviour, "TMPDIR": str(tmp / "private")}

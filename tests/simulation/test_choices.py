@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.cli.choices import find_app, make_run_name, parse_settings, plan_run, read_recipe, to_toml
 from fl_app.errors import OptionError
 from fl_app.options.sections import OptionValue
+from fl_app.simulation.choices import make_run_name, parse_settings, plan_run, read_recipe, to_toml
 from tests.cli.fakes import make_fake_app
 
 
@@ -188,16 +188,6 @@ def test_relative_folders_become_absolute(app: Path, tmp_path: Path, monkeypatch
     plan = plan_run(app, None, ["data.directory=images", "output-dir=runs"], None, num_nodes=5)
     assert plan.overrides["data.directory"] == str(tmp_path / "images")
     assert plan.overrides["output-dir"] == str(tmp_path / "runs")
-
-
-def test_the_app_is_the_current_folder_if_it_is_one(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app)
-    assert find_app() == app
-
-
-def test_a_folder_that_is_no_app_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="No Flower app in"):
-        find_app(tmp_path)
 
 
 def test_an_app_without_options_is_refused(tmp_path: Path) -> None:

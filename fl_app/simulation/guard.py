@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from fl_app.cli.processes import end_processes
+from fl_app.simulation.processes import end_processes
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Progress:
     seconds_left: float | None = None
 
 
-class RunFolder:
+class RunReader:
     """Reads the files of one run; those of an earlier attempt count for nothing.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fl_app.cli.processes import TOKEN_VARIABLE, end_processes, find_processes
+from fl_app.simulation.processes import TOKEN_VARIABLE, end_processes, find_processes
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 _STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
@@ -23,7 +23,7 @@ time.sleep(60)
 _GUARDED = """
 import sys, time
 from pathlib import Path
-from fl_app.cli.processes import start_guard
+from fl_app.simulation.processes import start_guard
 start_guard(sys.argv[1], Path(sys.argv[2]))
 print(flush=True)
 time.sleep(60)

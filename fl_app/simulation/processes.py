@@ -49,7 +49,7 @@ def start_guard(token: str, folder: Path) -> Popen[bytes]:
 
     It works as soon as its standard input is closed, which the operating system does for a dead process.
     """
-    command = [sys.executable, "-m", "fl_app.cli.guard", token, str(folder)]
+    command = [sys.executable, "-m", "fl_app.simulation.guard", token, str(folder)]
     return Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
 
 

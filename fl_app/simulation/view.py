@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.progress import Progress, Record
+from fl_app.runs.progress import Progress, Record
 
 _PHASES = {
     "starting": "starting Flower",

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from fl_app.cli.progress import Progress
-from fl_app.cli.view import LineView, describe_round, draw, format_time, open_view
+from fl_app.runs.progress import Progress
+from fl_app.simulation.view import LineView, describe_round, draw, format_time, open_view
 
 RUNNING = Progress(
     state="running",

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import fl_app
 from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue
-
-DEFAULT_OUTPUT = Path("~/fl-app/runs")
+from fl_app.runs.overview import DEFAULT_OUTPUT
 
 
 @dataclass(frozen=True)
@@ -33,27 +31,19 @@ class Plan:
     folder: Path | None
 
 
-def find_app(named: Path | None = None) -> Path:
-    """Find the folder of the Flower app: the named one, else the current one, else the installed checkout.
-
-    Raises:
-        OptionError: if there is none.
-    """
-    candidates = {named.expanduser()} if named else dict.fromkeys([Path.cwd(), Path(fl_app.__file__).parents[1]])
-    for folder in candidates:
-        if all((folder / file).is_file() for file in ("pyproject.toml", "server_app.py")):
-            return folder.resolve()
-    searched = " or ".join(f"'{folder}'" for folder in candidates)
-    raise OptionError(f"No Flower app in {searched}: --app needs the folder with pyproject.toml and server_app.py.")
-
-
-def plan_run(app: Path, recipe: str | None, settings: Iterable[str], output: Path | None, num_nodes: int) -> Plan:
+def plan_run(
+    app: Path,
+    recipe: str | None,
+    settings: Iterable[str] | Mapping[str, OptionValue],
+    output: Path | None,
+    num_nodes: int,
+) -> Plan:
     """Merge and check the options of a run, and choose its name and folder.
 
     Args:
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
-        settings: `key=value` each, as given with `--set`.
+        settings: `key=value` each, as given with `--set`, or values by name.
         output: where run folders are made; None leaves it to the option `output-dir`.
         num_nodes: how many nodes will be simulated.
 
@@ -163,9 +153,13 @@ def to_toml(options: Mapping[str, OptionValue]) -> str:
 
 
 def _merge(
-    app: Path, recipe: str | None, settings: Iterable[str], defaults: Mapping[str, OptionValue]
+    app: Path,
+    recipe: str | None,
+    settings: Iterable[str] | Mapping[str, OptionValue],
+    defaults: Mapping[str, OptionValue],
 ) -> dict[str, OptionValue]:
-    return (read_recipe(recipe, app) if recipe else {}) | parse_settings(settings, defaults)
+    chosen = dict(settings) if isinstance(settings, Mapping) else parse_settings(settings, defaults)
+    return (read_recipe(recipe, app) if recipe else {}) | chosen
 
 
 def _parse_value(name: str, text: str) -> OptionValue:
@@ -174,11 +168,11 @@ def _parse_value(name: str, text: str) -> OptionValue:
     except tomllib.TOMLDecodeError:
         return text
     if isinstance(value, list):
-        return _join(name, value)
+        return join_values(name, value)
     return value if isinstance(value, bool | int | float | str) else text
 
 
-def _join(name: str, values: list[object]) -> str:
+def join_values(name: str, values: list[object]) -> str:
     """Write a list as comma-separated text: Flower's options know no lists."""
     if any(isinstance(value, bool) or not isinstance(value, int | float | str) for value in values):
         raise OptionError(f"Option '{name}' must be text or numbers, comma-separated, got a list of something else.")
@@ -194,7 +188,7 @@ def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
         elif isinstance(value, bool | int | float | str):
             yield f"{prefix}{key}", value
         elif isinstance(value, list):  # flwr run would refuse it, too
-            text = _join(f"{prefix}{key}", value)
+            text = join_values(f"{prefix}{key}", value)
             raise OptionError(f"Option '{prefix}{key}' must be comma-separated text, \"{text}\", got a list.")
         else:
             kind = type(value).__name__

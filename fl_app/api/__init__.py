@@ -1,0 +1,1 @@
+"""The Python interface behind the names in `fl_app`."""

@@ -1,0 +1,53 @@
+"""The diffusion model of a finished run, ready to draw."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fl_app.diffusion.pipeline import ClassConditionalPipeline, open_pipeline
+from fl_app.errors import OptionError, RunFolderError
+from fl_app.messages.arrays import to_tensors
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.overview import find_named
+
+
+def open_model(run: Path, weights: str = "exported", checkpoint: str = "last") -> ClassConditionalPipeline:
+    """Open the exported pipeline of a run, with other weights of the run if they are asked for.
+
+    Args:
+        run: a run folder, the name of a run in ~/fl-app/runs, or the exported folder `diffusion/model`.
+        weights: `exported`, the better ones; or `raw`, `ema` or `node-ema` of a checkpoint.
+        checkpoint: `last` or `best`.
+
+    Raises:
+        RunFolderError: there is no exported model, or no such checkpoint.
+        OptionError: no such weights.
+    """
+    run = find_named(run)
+    model = next((path for path in (run / "diffusion" / "model", run) if (path / "model_index.json").is_file()), None)
+    if model is None:
+        found = "no finished diffusion model" if run.is_dir() else "no such folder"
+        raise RunFolderError(f"{run}: {found}. Give the folder of a run that has completed.")
+    pipeline = open_pipeline(model)
+    if weights == "exported":
+        return pipeline
+    folder = RunFolder(run)
+    if checkpoint not in ("last", "best"):
+        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.")
+    saved = folder.best_checkpoint("diffusion") if checkpoint == "best" else folder.last_checkpoint("diffusion")
+    if saved is None:
+        raise RunFolderError(f"{run} holds no {checkpoint} checkpoint.")
+    if weights not in saved.models:
+        known = ", ".join(["exported", *sorted(saved.models)])
+        raise OptionError(f"--weights must be one of {known}, got '{weights}'.")
+    pipeline.unet.load_state_dict(to_tensors(saved.models[weights]))
+    return pipeline
+
+
+def choose_labels(pipeline: ClassConditionalPipeline, classes: Sequence[str | int] | None) -> list[int]:
+    """Return the numbers of classes, each once; None: of all classes of which some node held an image.
+
+    Raises:
+        OptionError: there is no such class, or no node held an image of it.
+    """
+    held = [name for i, name in enumerate(pipeline.class_names) if pipeline.config.held.get(str(i), True)]
+    return list(dict.fromkeys(pipeline.class_index(name) for name in (held if classes is None else classes)))

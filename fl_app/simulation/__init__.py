@@ -1,0 +1,1 @@
+"""A simulated federation on this machine: what it shall do, Flower and its processes, how it ended."""

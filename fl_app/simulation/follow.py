@@ -1,0 +1,169 @@
+"""One run followed from its start to the verdict."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fl_app.errors import OptionError, RunFolderError
+from fl_app.options.sections import OptionValue
+from fl_app.runs.overview import is_held
+from fl_app.runs.progress import Progress, RunReader, summarise
+from fl_app.simulation.app import find_app
+from fl_app.simulation.choices import Plan, plan_run, to_toml
+from fl_app.simulation.flower import Simulation, read_tail, simulate
+from fl_app.simulation.outcome import Outcome, judge
+from fl_app.simulation.preflight import check_before_start
+from fl_app.simulation.signals import Interrupted
+from fl_app.simulation.view import View, open_view
+
+GPU_SHARE = 0.2
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is checked and can start.
+
+    Attributes:
+        app: folder of the Flower app.
+        plan: the run's options.
+        num_nodes: simulated nodes.
+        gpu_share: part of a GPU that each node gets; 0 for none.
+        reader: of the run's folder, which may not be there yet.
+    """
+
+    app: Path
+    plan: Plan
+    num_nodes: int
+    gpu_share: float
+    reader: RunReader
+
+
+def choose_gpu_share(wanted: float | None) -> float:
+    """Choose the part of a GPU that each node gets: what is wanted, else some if there is a GPU.
+
+    Raises:
+        OptionError: if a GPU is wanted and there is none.
+    """
+    has_gpu = False
+    if wanted != 0 and any(os.path.exists(device) for device in _GPU_DEVICES):
+        import torch  # takes seconds, so only where a GPU may be
+
+        has_gpu = torch.cuda.is_available()
+    if wanted and not has_gpu:
+        raise OptionError(f"--gpu-share must be 0, got {wanted}: PyTorch finds no GPU on this machine.")
+    return (GPU_SHARE if wanted is None else wanted) if has_gpu else 0.0
+
+
+def prepare(
+    recipe: str | None,
+    options: Iterable[str] | Mapping[str, OptionValue],
+    num_nodes: int,
+    output: Path | None,
+    gpu_share: float | None,
+    app: Path | None,
+) -> Prepared:
+    """Choose and check all that a run needs: options, images, networks, output folder, GPU.
+
+    Args:
+        recipe: a name in the app's `recipes/`, or a TOML file.
+        options: `key=value` each, or values by name; they override the recipe's.
+        num_nodes: simulated nodes.
+        output: where run folders are made; None: the option `output-dir`, else ~/fl-app/runs.
+        gpu_share: part of a GPU that each node gets; None: some if there is a GPU.
+        app: folder of the Flower app; None: the current one if it is an app, else fl-app's own.
+
+    Raises:
+        FlAppError: whatever would fail at every node fails here.
+    """
+    found = find_app(app)
+    plan = plan_run(found, recipe, options, output, num_nodes)
+    check_before_start(plan.config, num_nodes, plan.output, plan.folder if plan.config.resume else None)
+    share = choose_gpu_share(gpu_share)
+    return Prepared(found, plan, num_nodes, share, RunReader(plan.folder, plan.output, since=time.time()))
+
+
+def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
+    """Simulate a run, show its progress, and judge how it ended.
+
+    If the server could not do so itself, status.json says afterwards why the run ended.
+
+    Returns:
+        The verdict, and the last lines of what Flower printed.
+
+    Raises:
+        FlAppError: Flower's SuperLink did not start.
+    """
+    try:
+        outcome, log = _follow(run, console)
+    except BaseException:  # Ctrl-C; or `| head` reads no more, which rich turns into SystemExit
+        write_end(run.reader.folder, "stopped; it can be resumed")
+        raise
+    if outcome.state == "failed":
+        write_end(run.reader.folder, f"{outcome.reason}; it can be resumed")
+    return outcome, log
+
+
+def _follow(run: Prepared, console: Console) -> tuple[Outcome, str]:
+    with open_view(console) as view:
+        view.show(Progress("starting"), ())
+        with simulate(run.app, to_toml(run.plan.overrides), run.num_nodes, run.gpu_share) as simulation:
+            try:
+                return _wait(simulation, run.reader, view, console, run.plan.folder), read_tail(simulation.log)
+            except Interrupted:
+                view.show(Progress("stopping"), ())
+                raise
+            finally:
+                keep_log(simulation.log, run.reader.folder)
+
+
+def _wait(simulation: Simulation, reader: RunReader, view: View, console: Console, told: Path | None) -> Outcome:
+    """Show progress until the run has ended, then judge it; prints the run folder as soon as it is known."""
+    is_running = True
+    while is_running:
+        is_running = simulation.is_running()  # asked first, so that the last look sees the last files
+        rounds, status = reader.read_rounds(), reader.read_status()
+        if reader.folder is not None and reader.folder != told:
+            told = reader.folder
+            console.print(f"run folder: {told}", soft_wrap=True, markup=False)
+        view.show(summarise(status, rounds), tuple(rounds))
+        time.sleep(_POLL_SECONDS)
+    return judge(simulation.read_status(), status, rounds, reader.folder)
+
+
+def keep_log(log: Path, folder: Path | None) -> None:
+    """Add what Flower printed to the run folder: a resumed run has some already.
+
+    The server's own run.log is there beside it. A full disk costs the log, and not the verdict.
+    """
+    if folder is None:
+        return
+    try:
+        with (folder / "flower.log").open("ab") as target, log.open("rb") as source:
+            shutil.copyfileobj(source, target)
+    except OSError as error:
+        print(f"The log cannot be kept in {folder / 'flower.log'}: {error.strerror}.", file=sys.stderr)
+
+
+def write_end(folder: Path | None, reason: str) -> None:
+    """Write into status.json why the run ended, if the server was not there to do it any more.
+
+    A folder that a server holds is another run's, which goes on.
+    """
+    if folder is not None and (folder / "status.json").is_file() and not is_held(folder):
+        from fl_app.files import write_json
+        from fl_app.runs.folder import RunFolder, read_status
+
+        status = read_status(RunFolder(folder))
+        if status.get("state") not in ("completed", "degraded", "failed"):
+            try:
+                write_json(folder / "status.json", {**status, "state": "failed", "reason": reason})
+            except RunFolderError as error:
+                print(error, file=sys.stderr)

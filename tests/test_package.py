@@ -1,0 +1,122 @@
+"""The wheel alone, installed in an environment of its own, with no checkout anywhere near."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from flwr.cli.build import build_fab_from_disk
+
+ROOT = Path(__file__).parents[1]
+_SOURCES = (
+    "fl_app", "recipes", "pyproject.toml", "setup.py", "MANIFEST.in", "server_app.py", "client_app.py", "README.md",
+    "LICENSE",
+)  # fmt: skip
+_TINY = {
+    "tasks": "diffusion",
+    "data.limit": 60,
+    "federation.min-nodes": 2,
+    "diffusion.num-rounds": 1,
+    "diffusion.epochs": 1.0,
+    "diffusion.block-channels": "8,8",
+    "diffusion.mid-attention": False,
+    "sampling.num-steps": 2,
+    "sampling.images-per-class": 1,
+    "run-name": "first",
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a wheel is built from: setuptools writes beside its sources."""
+    folder = tmp_path_factory.mktemp("sources") / "fl-app"
+    for name in _SOURCES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder), str(sources)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a new environment: fl-app comes from the wheel, all else from where this test runs."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    options = ["--no-deps", "--no-index", "--disable-pip-version-check", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run([*pip, "install", *options, str(wheel)], check=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    outside = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
+    (packages / "outside.pth").write_text("\n".join(outside) + "\n")  # and no .pth file there: fl-app has one
+    for name in ("flwr", "ray"):
+        for script in distribution(name).entry_points.select(group="console_scripts"):
+            program = f"#!{python}\nimport sys\nfrom {script.module} import {script.attr}\nsys.exit({script.attr}())\n"
+            (folder / "bin" / script.name).write_text(program)
+            (folder / "bin" / script.name).chmod(0o755)
+    return python
+
+
+def call(python: Path, folder: Path, arguments: Sequence[str], program: str = "fl-app") -> str:
+    """Run a program of the environment in a folder, with nothing on its path; return what it prints."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(python.with_name(program)), *arguments]
+    answer = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=540
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def test_the_package_is_the_one_of_the_wheel(python: Path, tmp_path: Path) -> None:
+    found = call(python, tmp_path, ["-c", "import fl_app; print(fl_app.__file__)"], "python")
+    assert Path(found.strip()).is_relative_to(python.parents[1])
+
+
+def test_options_and_recipes_come_with_the_wheel(python: Path, tmp_path: Path) -> None:
+    assert "diffusion.num-rounds" in call(python, tmp_path, ["options"])
+    assert "options, all of them fit." in call(python, tmp_path, ["options", "demo"])
+
+
+@pytest.mark.parametrize("command", ["doctor", "supernode"])
+def test_a_hospitals_commands_work_without_a_checkout(python: Path, tmp_path: Path, command: str) -> None:
+    assert "--" in call(python, tmp_path, [command, "--help"])
+
+
+def test_a_round_of_the_demonstration_runs_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
+    settings = [word for name, value in _TINY.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    printed = call(python, tmp_path, ["run", "demo", "--nodes", "2", "--out", "runs", *settings])
+    assert "outcome: completed" in printed
+    status = json.loads((tmp_path / "runs" / "first" / "status.json").read_text())
+    assert status["state"] == "completed"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_the_wheels_app_makes_the_same_bundle_as_the_checkout(python: Path, sources: Path, tmp_path: Path) -> None:
+    call(python, tmp_path, ["write-app", "written"])
+    assert build_fab_from_disk(tmp_path / "written") == build_fab_from_disk(sources)
+
+
+def test_the_wheel_says_that_it_is_typed_and_holds_nothing_beside_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "fl_app/py.typed" in names
+    assert {name.partition("/")[0] for name in names} == {"fl_app", "fl_app-0.1.0.dist-info"}
