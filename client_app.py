@@ -1,4 +1,4 @@
-"""Flower's door to `fl_app.client`."""
+"""Flower's door to `fl_app.node.client`."""
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp

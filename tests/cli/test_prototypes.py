@@ -295,7 +295,7 @@ def test_a_folder_that_may_not_be_written_is_an_error_of_ours(
     def read_only(file: object, how: int) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("fl_app.artifacts.fcntl.flock", read_only)
+    monkeypatch.setattr("fl_app.runs.folder.fcntl.flock", read_only)
     assert "cannot be written: Permission denied" in refusal(RunFolderError, run, "add", run, data, "--site", "site-9")
 
 

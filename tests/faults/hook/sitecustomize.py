@@ -12,12 +12,12 @@ from typing import Any
 
 
 class _SpoilTraining(importlib.abc.MetaPathFinder):
-    """Replaces `train_local` as soon as `fl_app.training` is imported, wherever Flower put the app's code."""
+    """Replaces `train_local` as soon as `fl_app.node.training` is imported, wherever Flower put the app's code."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "fl_app.training":
+        if fullname != "fl_app.node.training":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
