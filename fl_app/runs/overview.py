@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fl_app.errors import RunFolderError
+from fl_app.files import from_json
+from fl_app.runs.documents import RunDocument
 from fl_app.runs.progress import Progress, Record, RunReader, summarise
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
@@ -87,7 +89,7 @@ def look_at(folder: Path, now: float) -> Overview:
     reader = RunReader(folder, folder.parent, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
-    is_alive = is_held(folder)
+    is_alive, options = is_held(folder), _options(folder)
     updated = (status or {}).get("updated")
     return Overview(
         folder=folder,
@@ -97,8 +99,8 @@ def look_at(folder: Path, now: float) -> Overview:
         sites=_sites(status or {}, rounds),
         num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
         problems=_problems(folder, status, progress, is_alive, reader.num_damaged),
-        flower_runs=tuple(str(one) for one in _options(folder).get("flower-runs") or ()),
-        images=_options(folder).get("nodes") or {},
+        flower_runs=options.flower_runs if options else (),
+        images=options.nodes if options else {},
     )
 
 
@@ -108,6 +110,8 @@ def _problems(
     problems = []
     if not (folder / "run.json").is_file():
         problems.append("run.json is missing: this run cannot be resumed")
+    elif _options(folder) is None:
+        problems.append("run.json is damaged: this run cannot be resumed")
     if status is None:
         exists = (folder / "status.json").is_file()
         problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
@@ -118,13 +122,13 @@ def _problems(
     return problems
 
 
-def _options(folder: Path) -> dict[str, Any]:
-    """Return run.json; nothing where it is missing or damaged."""
+def _options(folder: Path) -> RunDocument | None:
+    """Return run.json; None if it is missing or damaged."""
     try:
         found = json.loads((folder / "run.json").read_bytes())
     except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return from_json(RunDocument, found)
 
 
 def _sites(status: Record, rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:

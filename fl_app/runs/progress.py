@@ -153,4 +153,18 @@ def _read_object(text: bytes, types: Mapping[str, type | tuple[type, ...]]) -> R
     known = [(value[name], kind) for name, kind in types.items() if value.get(name) is not None]
     nodes = (value.get("nodes") or {}) if isinstance(value.get("nodes"), dict | None) else {}
     known += [(node, dict) for node in nodes.values()]
-    return value if all(isinstance(field, kind) for field, kind in known) else None
+    if not all(isinstance(field, kind) for field, kind in known):
+        return None
+    return value if all(_is_site(node) for node in nodes.values()) else None
+
+
+def _is_site(node: Record) -> bool:
+    """Tell whether a site's entry holds counts, an outcome or a reason as this app writes them."""
+    reasons = node.get("reasons") or []
+    texts = [node[name] for name in ("outcome", "reason") if node.get(name) is not None]
+    counts = [value for name, value in node.items() if name not in ("outcome", "reason", "reasons")]
+    return (
+        isinstance(reasons, list)
+        and all(isinstance(text, str) for text in (*reasons, *texts))
+        and all(isinstance(count, int | float) for count in counts)
+    )

@@ -41,7 +41,7 @@ ROUND = {
 def make_run(folder: Path, status: dict[str, Any] | None = None, rounds: int = 1) -> Path:
     folder.mkdir(parents=True)
     images = {"train": [20, 12], "validation": [3, 1], "test": [5, 2]}
-    (folder / "run.json").write_text(json.dumps({"nodes": {"north": images}}))
+    (folder / "run.json").write_text(json.dumps({"run-name": "run", "options": {}, "nodes": {"north": images}}))
     (folder / "metrics.jsonl").write_text(f"{json.dumps(ROUND)}\n" * rounds)
     if status is not None:
         (folder / "status.json").write_text(json.dumps(status))
@@ -100,6 +100,24 @@ def test_a_damaged_status_is_told_and_the_sites_come_from_the_rounds(tmp_path: P
     assert "status.json is damaged" in overview.problems
     assert overview.sites["north"]["contributed"] == 3
     assert (overview.sites["west"]["late"], overview.sites["west"]["reason"]) == (3, "slow")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("status.json", {**RUNNING, "nodes": {"north": {"contributed": 1, "reasons": 5}}}),
+        ("status.json", {**RUNNING, "nodes": {"north": {"contributed": "often"}}}),
+        ("run.json", {"run-name": "run", "options": {}, "flower-runs": 5}),
+        ("run.json", {"run-name": "run", "options": {}, "nodes": {"north": {"train": 3}}}),
+        ("run.json", ["run"]),
+    ],
+)
+def test_json_of_another_shape_is_damage_that_is_told(tmp_path: Path, name: str, content: object) -> None:
+    folder = make_run(tmp_path / "run", RUNNING)
+    (folder / name).write_text(json.dumps(content))
+    overview = look_at(folder, 1000.0)
+    assert any(f"{name} is damaged" in problem for problem in overview.problems)
+    make_table(overview)
 
 
 def test_damaged_lines_of_metrics_are_counted(tmp_path: Path) -> None:

@@ -95,7 +95,10 @@ def test_a_damaged_best_model_is_refused_and_can_be_done_without(tmp_path: Path)
     assert (run / "diffusion/checkpoints/best/raw.safetensors").is_file()
 
 
-@pytest.mark.parametrize("line", ['{"task": "diff', "null", '{"task": "diffusion", "round": 2}', None])
+WRONG_SHAPE = '{"task": "diffusion", "round": 2, "outcome": "ok", "ended": {}, "nodes": {}}'
+
+
+@pytest.mark.parametrize("line", ['{"task": "diff', "null", '{"task": "diffusion", "round": 2}', WRONG_SHAPE, None])
 def test_a_round_that_metrics_lost_is_named(tmp_path: Path, line: str | None) -> None:
     run = stop_in_round(4, tmp_path)
     lines = (run / "metrics.jsonl").read_text().splitlines()
