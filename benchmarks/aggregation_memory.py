@@ -26,16 +26,8 @@ from fl_app.data.images import DatasetInfo
 from fl_app.diffusion.unet import build_unet
 from fl_app.flower import identify
 from fl_app.messages.arrays import Weights, array_record, to_numpy
-from fl_app.messages.records import (
-    DESCRIBE,
-    NUM_EXAMPLES,
-    TRAIN,
-    WEIGHTS,
-    Reply,
-    SiteDescription,
-    write_description,
-    write_reply,
-)
+from fl_app.messages.descriptions import SiteDescription, write_description
+from fl_app.messages.records import DESCRIBE, NUM_EXAMPLES, TRAIN, WEIGHTS, Reply, write_reply
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.attendance import Attendance
 from fl_app.strategies.diffusion import DiffusionRounds

@@ -7,8 +7,9 @@ Flower promises the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp`, 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from flwr.app import Message
 from flwr.common.config import parse_config_args
 from flwr.common.constant import ErrorCode
@@ -16,6 +17,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 __all__ = [
     "SERVER_STATE",
@@ -27,10 +29,31 @@ __all__ = [
     "identify",
     "name_message",
     "parse_node_config",
+    "restore_server_state",
     "run_supernode",
+    "server_state",
 ]
 
 SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where FedAdam, FedYogi, FedAdagrad and FedAvgM keep their optimiser
+
+
+def server_state(strategy: object) -> dict[str, NDArray[np.generic]]:
+    """Return the state of a strategy's server optimiser, by `<attribute>/<name or position>`."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name in SERVER_STATE:
+        value = getattr(strategy, name, None)
+        entries = value.items() if isinstance(value, dict) else enumerate(value or [])
+        arrays.update({f"{name}/{key}": np.asarray(entry) for key, entry in entries})
+    return arrays
+
+
+def restore_server_state(strategy: object, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Give a strategy the state that `server_state` returned; other arrays count for nothing."""
+    for name in SERVER_STATE:
+        found = {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
+        if found:
+            as_list = name == "momentum_vector"
+            setattr(strategy, name, [found[str(i)] for i in range(len(found))] if as_list else found)
 
 
 def identify(run_id: int, node_id: int) -> None:

@@ -52,3 +52,24 @@ def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> No
 
 def _is_unsafe(letter: str) -> bool:
     return unicodedata.category(letter) in _UNSAFE_KINDS or letter in _TURNS_TEXT
+
+
+def number(value: object) -> float:
+    """Return a value that must be a number; raises TypeError."""
+    if isinstance(value, int | float):
+        return float(value)
+    raise TypeError(type(value).__name__)
+
+
+def whole(value: object) -> int:
+    """Return a value that must be a whole number; raises TypeError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def text(value: object) -> str:
+    """Return a value that must be a text; raises TypeError."""
+    if isinstance(value, str):
+        return value
+    raise TypeError(type(value).__name__)

@@ -9,9 +9,8 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fl_app.data.images import DatasetInfo
 from fl_app.messages.arrays import Weights, array_record, pack, to_tensors, unpack, unpack_like
-from fl_app.messages.incoming import MalformedReply, clean_text
+from fl_app.messages.incoming import MalformedReply, clean_text, number, text, whole
 from fl_app.options.sections import LONGEST_NAME
 
 WEIGHTS = "weights"
@@ -28,11 +27,8 @@ _NODE_EMA = "node-ema"
 _INITIAL = "initial"
 _STATISTICS = "statistics"
 _METRICS = "metrics"
-_NODE = "node"
+NODE = "node"
 _HEADS = "heads"
-
-_LONGEST_CLASS_NAME = 1024  # of a description; hospitals that agree on classes have shorter ones: see `agreement`
-_MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -95,33 +91,6 @@ class Reply:
     seconds: float = 0.0
     num_pieces: float = 1
     metrics: MetricRecord | None = None
-
-
-@dataclass(frozen=True)
-class SiteDescription:
-    """What a node tells of its images before training.
-
-    Attributes:
-        site: the node's name.
-        info: classes, channels and size of its images.
-        train_counts: training images of each class, K numbers.
-        validation_counts: held-out images of each class, K numbers.
-        test_counts: test images of each class that it measures, K numbers.
-        has_common_test: they are its share of a test set that is common to all nodes of a simulation.
-        num_unreadable: files that it left out because they are missing or broken.
-    """
-
-    site: str
-    info: DatasetInfo
-    train_counts: list[int]
-    validation_counts: list[int]
-    test_counts: list[int]
-    has_common_test: bool = False
-    num_unreadable: int = 0
-
-    def counts(self) -> dict[str, list[int]]:
-        """Return the images of each class by part, as they stand in run.json."""
-        return {"train": self.train_counts, "validation": self.validation_counts, "test": self.test_counts}
 
 
 def instruction_config(task: str, round_number: int, run_name: str, run_folder: str) -> ConfigRecord:
@@ -187,7 +156,7 @@ def write_reply(reply: Reply) -> RecordDict:
                     "num-pieces": reply.num_pieces,
                 }
             ),
-            _NODE: ConfigRecord({"site": reply.site, "task": reply.task, "server-round": reply.round_number}),
+            NODE: ConfigRecord({"site": reply.site, "task": reply.task, "server-round": reply.round_number}),
         }
     )
     if reply.node_ema is not None:
@@ -210,20 +179,20 @@ def read_reply(
     """
     content = message.content
     try:
-        node, metrics = content.config_records[_NODE], content.metric_records[_METRICS]
+        node, metrics = content.config_records[NODE], content.metric_records[_METRICS]
         has_ema = _NODE_EMA in content.array_records
         return Reply(
-            site=clean_text(_text(node["site"]), LONGEST_NAME),
-            task=clean_text(_text(node["task"]), LONGEST_NAME),
-            round_number=_whole(node["server-round"]),
-            weight=_number(metrics[NUM_EXAMPLES]),
+            site=clean_text(text(node["site"]), LONGEST_NAME),
+            task=clean_text(text(node["task"]), LONGEST_NAME),
+            round_number=whole(node["server-round"]),
+            weight=number(metrics[NUM_EXAMPLES]),
             weights=unpack_like(WEIGHTS, content, like),
             node_ema=unpack_like(_NODE_EMA, content, like) if has_ema else None,
             statistics=read_statistics(content, sums),
-            loss_sum=_number(metrics["loss-sum"]),
-            num_losses=_number(metrics["loss-count"]),
-            seconds=_number(metrics["seconds"]),
-            num_pieces=_number(metrics["num-pieces"]),
+            loss_sum=number(metrics["loss-sum"]),
+            num_losses=number(metrics["loss-count"]),
+            seconds=number(metrics["seconds"]),
+            num_pieces=number(metrics["num-pieces"]),
         )
     except MalformedReply:
         raise
@@ -235,7 +204,7 @@ def read_reply(
 
 def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -> RecordDict:
     """Write the answer to an evaluation, its arrays packed."""
-    return RecordDict({_STATISTICS: pack(statistics), _NODE: ConfigRecord({"site": site})})
+    return RecordDict({_STATISTICS: pack(statistics), NODE: ConfigRecord({"site": site})})
 
 
 def read_statistics(
@@ -261,78 +230,3 @@ def read_statistics(
         raise MalformedReply(f"it holds no {error}") from None
     except Exception as error:  # as above
         raise MalformedReply(f"its statistics cannot be read ({type(error).__name__})") from None
-
-
-def write_description(description: SiteDescription) -> RecordDict:
-    """Pack what a node tells of its images."""
-    info = description.info
-    node = ConfigRecord(
-        {
-            "site": description.site,
-            "class-names": list(info.class_names),
-            "num-channels": info.num_channels,
-            "image-size": info.image_size,
-            "train-counts": description.train_counts,
-            "validation-counts": description.validation_counts,
-            "test-counts": description.test_counts,
-            "has-common-test": description.has_common_test,
-            "unreadable-files": description.num_unreadable,
-        }
-    )
-    return RecordDict({_NODE: node})
-
-
-def read_description(message: Message) -> SiteDescription:
-    """Unpack what a node tells of its images.
-
-    Returns:
-        The description; the site's name as it was sent, but for what exceeds the longest name by more than a character.
-
-    Raises:
-        MalformedReply: a key is missing, too long or of another kind.
-    """
-    try:
-        node = message.content.config_records[_NODE]
-        class_names = _list_of(node["class-names"], "class names")
-        if any(len(_text(name)) > _LONGEST_CLASS_NAME for name in class_names):
-            raise MalformedReply(f"its class names must have at most {_LONGEST_CLASS_NAME} characters")
-        names = tuple(clean_text(_text(name), _LONGEST_CLASS_NAME) for name in class_names)
-        return SiteDescription(
-            site=_text(node["site"])[: LONGEST_NAME + 1],
-            info=DatasetInfo(names, _whole(node["num-channels"]), _whole(node["image-size"])),
-            train_counts=[_whole(count) for count in _list_of(node["train-counts"], "counts")],
-            validation_counts=[_whole(count) for count in _list_of(node["validation-counts"], "counts")],
-            test_counts=[_whole(count) for count in _list_of(node["test-counts"], "counts")],
-            has_common_test=bool(node["has-common-test"]),
-            num_unreadable=_whole(node["unreadable-files"]),
-        )
-    except MalformedReply:
-        raise
-    except Exception as error:  # as above
-        raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None
-
-
-def _number(value: object) -> float:
-    if isinstance(value, int | float):
-        return float(value)
-    raise TypeError(type(value).__name__)
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise TypeError(type(value).__name__)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError(type(value).__name__)
-
-
-def _list_of(value: object, what: str) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(type(value).__name__)
-    if len(value) > _MOST_CLASSES:
-        raise MalformedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
-    return value

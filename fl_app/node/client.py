@@ -21,14 +21,13 @@ from fl_app.errors import FlAppError, OptionError, is_fault
 from fl_app.files import make_private
 from fl_app.logs import hide_log, show_log
 from fl_app.messages.arrays import to_numpy
+from fl_app.messages.descriptions import SiteDescription, write_description
 from fl_app.messages.records import (
     DESCRIBE,
     Instruction,
     Reply,
-    SiteDescription,
     read_instruction,
     task_name,
-    write_description,
     write_reply,
     write_statistics,
 )

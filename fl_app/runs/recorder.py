@@ -13,8 +13,9 @@ from fl_app.files import from_json, replace_folder, replacing, to_json
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
+from fl_app.runs.checkpoints import Checkpoint
 from fl_app.runs.documents import RoundLine
-from fl_app.runs.folder import Checkpoint, RunFolder
+from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import draw_history
 from fl_app.runs.opening import add_nodes
 from fl_app.runs.status import Status, moment

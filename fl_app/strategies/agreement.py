@@ -10,8 +10,9 @@ from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
+from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.messages.incoming import MalformedReply
-from fl_app.messages.records import CONFIG, DESCRIBE, SiteDescription, read_description
+from fl_app.messages.records import CONFIG, DESCRIBE
 from fl_app.options.sections import LONGEST_NAME
 from fl_app.strategies.outcomes import shorten
 from fl_app.strategies.transport import exchange

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fl_app.errors import FederationError
 from fl_app.messages.arrays import Weights, to_weights
+from fl_app.messages.descriptions import SiteDescription
 from fl_app.messages.incoming import MalformedReply
-from fl_app.messages.records import Reply, SiteDescription
+from fl_app.messages.records import Reply
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
 from fl_app.sums import Statistics
 

@@ -6,37 +6,30 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from fl_app.errors import FederationError
-from fl_app.flower import SERVER_STATE
+from fl_app.flower import restore_server_state, server_state
 from fl_app.messages.arrays import Weights, array_record, to_weights
-from fl_app.messages.incoming import MalformedReply
-from fl_app.messages.records import EVALUATE, add_models
+from fl_app.messages.records import add_models
 from fl_app.seeding import numpy_generator_for
-from fl_app.strategies.admission import Refusal, check_statistics
-from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure, shorten
-from fl_app.strategies.plain import Everyone
-from fl_app.strategies.setup import Setup, Sites
-from fl_app.strategies.streaming import Streaming, prefixed
-from fl_app.strategies.sums_admission import check_measured
-from fl_app.strategies.transport import ChosenNodes, Traffic, exchange
-from fl_app.sums import Statistics
+from fl_app.strategies.asking import Asking
+from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
+from fl_app.strategies.setup import Setup
+from fl_app.strategies.transport import ChosenNodes, exchange
 
 log = logging.getLogger(__name__)
 
-Judge = Callable[[str, Statistics], None]
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
-class Resilient(Streaming):
+class Resilient(Asking):
     """Mixin placed before a Flower strategy in the MRO: runs the rounds, and goes on if a node does not.
 
     Attributes:
-        who: the sites that take part.
         first_round: that `start` begins with; later than 1 after `restore`.
         num_rounds: that `start` was asked for.
         failed_in_a_row: rounds without a result since the last one that had one.
@@ -45,13 +38,11 @@ class Resilient(Streaming):
 
     def __init__(self, *, setup: Setup | None = None, **flower: Any) -> None:
         super().__init__(setup=setup, **flower)
-        self.who: Sites = self.setup.sites or Everyone(self.min_available_nodes)
         self.first_round = 1
         self.num_rounds = 0
         self.failed_in_a_row = 0
         self.num_counted: int | None = 0
         self._begins = self.setup.begins
-        self._deadline_seconds = 3600.0
 
     def start(
         self,
@@ -77,7 +68,7 @@ class Resilient(Streaming):
         Raises:
             FederationError: too few sites came in time, too many rounds in a row failed, or no round counted.
         """
-        self._deadline_seconds, self.num_rounds = timeout, num_rounds
+        self.deadline_seconds, self.num_rounds = timeout, num_rounds
         weights, result = to_weights(initial_arrays), Result()
         if self.first_round == 1:
             self.begin(weights)
@@ -128,97 +119,15 @@ class Resilient(Streaming):
             add_models(message.content, more.get("ema"), more.get("node-ema"))
         return messages
 
-    def measure(self, grid: Grid, models: dict[str, Weights]) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
-        """Let all connected sites measure models on their held-out images.
-
-        Args:
-            grid: Flower's connection to the nodes.
-            models: `raw`, and `ema`, `node-ema` and `initial` if there are any.
-
-        Returns:
-            The sums of each site, prefixed with the models' names, and the outcome of each site.
-        """
-        content = self.instruction(0, models["raw"])
-        add_models(content, models.get("ema"), models.get("node-ema"), models.get("initial"))
-
-        def judge(site: str, sums: Statistics) -> None:
-            described = self.who.described(site)
-            held_out = described.validation_counts if described else None
-            check_measured(sums, list(models), held_out, self.setup.fault_of)
-
-        return self.ask(grid, EVALUATE, content, prefixed(self.setup.blank_sums, models), judge=judge)
-
-    def instruction(self, round_number: int, weights: Weights) -> RecordDict:
-        """Return an instruction that holds weights."""
-        config = self.wire.config(round_number)
-        return RecordDict({self.arrayrecord_key: array_record(weights), self.configrecord_key: config})
-
-    def ask(
-        self,
-        grid: Grid,
-        message_type: str,
-        content: RecordDict,
-        expected: Statistics,
-        traffic: Traffic | None = None,
-        judge: Judge = lambda site, sums: None,
-    ) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
-        """Ask all connected sites for sums.
-
-        Args:
-            grid: Flower's connection to the nodes.
-            message_type: which of the nodes' functions.
-            content: the same for all.
-            expected: names and shapes that an answer must have.
-            traffic: is added to.
-            judge: raises Refusal if an answer is not fit for another reason.
-
-        Returns:
-            The sums of each site that gave fit ones, in the order of the sites' names, and the outcome of each site.
-        """
-        here = self.who.here(grid)
-        sites = {node: site for site, node in here.items()}
-        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sites]
-        silent = NodeOutcome("late", f"it did not answer {message_type!r}")
-        outcomes = {**self._absent(grid), **dict.fromkeys(here, silent)}
-        parts: dict[str, Statistics] = {}
-        observer = self.setup.observer
-        observer.measuring(0, len(here))
-        replies = exchange(grid, messages, self._deadline_seconds, traffic, self.wire.pack)
-        for number, reply in enumerate(replies, start=1):
-            observer.measuring(number, len(here))
-            site = sites[reply.metadata.src_node_id]
-            if reply.has_error():
-                outcomes[site] = failure(reply.error)
-                continue
-            try:
-                statistics = self.wire.read_sums(reply.content, expected)
-                check_statistics(statistics, expected)
-                judge(site, statistics)
-            except (MalformedReply, Refusal) as error:
-                outcomes[site] = NodeOutcome("refused", shorten(str(error)))
-                continue
-            except Exception as error:  # a fault of ours, but no reason to end the run of all others
-                log.exception("The answer of site %s could not be judged", site)
-                outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
-                continue
-            parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
-        log.info("%d of %d sites have sent fit sums for %r", len(parts), len(outcomes), message_type)
-        return dict(sorted(parts.items())), outcomes
-
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
-        arrays: dict[str, NDArray[np.generic]] = {}
-        for name in SERVER_STATE:
-            value = getattr(self, name, None)
-            entries = value.items() if isinstance(value, dict) else enumerate(value or [])
-            arrays.update({f"{name}/{key}": np.asarray(entry) for key, entry in entries})
         values = {
             "recent-norms": [list(norms) for norms in self.admission.recent_norms],
             "trained-on": dict(sorted(self.admission.trained_on.items())),
             "failed-in-a-row": self.failed_in_a_row,
             "counted": self.num_counted,
         }
-        return arrays, dict(values)
+        return server_state(self), dict(values)
 
     def restore(
         self,
@@ -236,11 +145,7 @@ class Resilient(Streaming):
             values: as `state` returned them.
         """
         self.first_round = last_round + 1
-        for name in SERVER_STATE:
-            found = {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
-            if found:
-                as_list = name == "momentum_vector"
-                setattr(self, name, [found[str(i)] for i in range(len(found))] if as_list else found)
+        restore_server_state(self, arrays)
         self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in values["recent-norms"])
         self.admission.trained_on |= {site: float(images) for site, images in values.get("trained-on", {}).items()}
         self.failed_in_a_row = 0  # whoever resumes has fixed something: the run gets all its tries again
@@ -289,7 +194,7 @@ class Resilient(Streaming):
         self.current = weights
         self.sites = {node: site for site, node in chosen.items()}
         self.record.asked = list(chosen)
-        for site, outcome in {**self.who.unfit, **self._absent(grid)}.items():
+        for site, outcome in {**self.who.unfit, **self.absent(grid)}.items():
             self._note(site, outcome)
         self.setup.observer.progressed(self.record)
         only_chosen = cast(Grid, ChosenNodes(list(chosen.values())))
@@ -304,19 +209,19 @@ class Resilient(Streaming):
 
     def _replies(self, grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
         """Yield replies as they come; who has not answered by the deadline is late."""
-        for reply in exchange(grid, messages, self._deadline_seconds, self.record.traffic, self.wire.pack):
+        for reply in exchange(grid, messages, self.deadline_seconds, self.record.traffic, self.wire.pack):
             yield reply
             del reply
             self.setup.observer.progressed(self.record)
         for site in self.record.asked:
             if site not in self.record.nodes:
-                self._note(site, NodeOutcome("late", f"no reply within {self._deadline_seconds:g} s"))
+                self._note(site, NodeOutcome("late", f"no reply within {self.deadline_seconds:g} s"))
 
     def _evaluate(self, grid: Grid, number: int, weights: Weights, config: ConfigRecord) -> MetricRecord | None:
         """Let nodes evaluate the weights, as Flower does after each round."""
         only_here = cast(Grid, ChosenNodes(list(self.who.here(grid).values())))
         messages = self.configure_evaluate(number, array_record(weights), config, only_here)
-        replies = exchange(grid, messages, self._deadline_seconds, None, self.wire.pack)
+        replies = exchange(grid, messages, self.deadline_seconds, None, self.wire.pack)
         return self.aggregate_evaluate(number, replies)
 
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:
@@ -326,10 +231,6 @@ class Resilient(Streaming):
             return names
         generator = numpy_generator_for(self.setup.seed, "server", number, "nodes")
         return {site: names[site] for site in sorted(map(str, generator.choice(sorted(names), wanted, replace=False)))}
-
-    def _absent(self, grid: Grid) -> dict[str, NodeOutcome]:
-        """Return the outcome of the sites that took part before and are not connected now."""
-        return dict.fromkeys(self.who.missing(grid), NodeOutcome("absent", "it was not connected"))
 
     def _how_to_resume(self) -> str:
         folder = self.setup.run_folder

@@ -10,8 +10,8 @@ from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
+from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.messages.incoming import MalformedReply, clean_text
-from fl_app.messages.records import SiteDescription, read_description
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.strategies.agreement import ask_descriptions, compare
 from fl_app.strategies.outcomes import NodeOutcome, failure

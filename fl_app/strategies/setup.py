@@ -8,7 +8,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_app.messages.arrays import Weights
-from fl_app.messages.records import Reply, SiteDescription
+from fl_app.messages.descriptions import SiteDescription
+from fl_app.messages.records import Reply
 from fl_app.options.federation import AdmissionOptions
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord

@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
 from fl_app.messages.arrays import Weights, pack
+from fl_app.messages.descriptions import SiteDescription, read_description, write_description
 from fl_app.messages.incoming import LONGEST_REASON, MalformedReply, clean_text
-from fl_app.messages.records import (
-    DESCRIBE,
-    Reply,
-    SiteDescription,
-    read_description,
-    read_reply,
-    read_statistics,
-    write_description,
-    write_reply,
-)
+from fl_app.messages.records import DESCRIBE, Reply, read_reply, read_statistics, write_reply
 from fl_app.strategies.outcomes import shorten
 
 SUMS = {"raw/loss-sum": np.zeros(4), "raw/loss-count": np.zeros(4)}

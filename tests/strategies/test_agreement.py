@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
-from fl_app.messages.records import SiteDescription
+from fl_app.messages.descriptions import SiteDescription
 from fl_app.strategies.agreement import common_info, compare
 
 COMMON = DatasetInfo(("benign", "malignant", "normal"), 1, 32)

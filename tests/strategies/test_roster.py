@@ -10,7 +10,7 @@ from flwr.app import Message
 from benchmarks.instant_grid import InstantGrid
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
-from fl_app.messages.records import SiteDescription, write_description
+from fl_app.messages.descriptions import SiteDescription, write_description
 from fl_app.strategies.roster import Roster
 
 INFO = DatasetInfo(("a", "b"), 1, 8)

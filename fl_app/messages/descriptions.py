@@ -1,0 +1,97 @@
+"""What a node tells of its images before training."""
+
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fl_app.data.images import DatasetInfo
+from fl_app.messages.incoming import MalformedReply, clean_text, text, whole
+from fl_app.messages.records import NODE
+from fl_app.options.sections import LONGEST_NAME
+
+_LONGEST_CLASS_NAME = 1024  # of a description; hospitals that agree on classes have shorter ones: see `agreement`
+_MOST_CLASSES = 10_000
+
+
+@dataclass(frozen=True)
+class SiteDescription:
+    """What a node tells of its images before training.
+
+    Attributes:
+        site: the node's name.
+        info: classes, channels and size of its images.
+        train_counts: training images of each class, K numbers.
+        validation_counts: held-out images of each class, K numbers.
+        test_counts: test images of each class that it measures, K numbers.
+        has_common_test: they are its share of a test set that is common to all nodes of a simulation.
+        num_unreadable: files that it left out because they are missing or broken.
+    """
+
+    site: str
+    info: DatasetInfo
+    train_counts: list[int]
+    validation_counts: list[int]
+    test_counts: list[int]
+    has_common_test: bool = False
+    num_unreadable: int = 0
+
+    def counts(self) -> dict[str, list[int]]:
+        """Return the images of each class by part, as they stand in run.json."""
+        return {"train": self.train_counts, "validation": self.validation_counts, "test": self.test_counts}
+
+
+def write_description(description: SiteDescription) -> RecordDict:
+    """Pack what a node tells of its images."""
+    info = description.info
+    node = ConfigRecord(
+        {
+            "site": description.site,
+            "class-names": list(info.class_names),
+            "num-channels": info.num_channels,
+            "image-size": info.image_size,
+            "train-counts": description.train_counts,
+            "validation-counts": description.validation_counts,
+            "test-counts": description.test_counts,
+            "has-common-test": description.has_common_test,
+            "unreadable-files": description.num_unreadable,
+        }
+    )
+    return RecordDict({NODE: node})
+
+
+def read_description(message: Message) -> SiteDescription:
+    """Unpack what a node tells of its images.
+
+    Returns:
+        The description; the site's name as it was sent, but for what exceeds the longest name by more than a character.
+
+    Raises:
+        MalformedReply: a key is missing, too long or of another kind.
+    """
+    try:
+        node = message.content.config_records[NODE]
+        class_names = _list_of(node["class-names"], "class names")
+        if any(len(text(name)) > _LONGEST_CLASS_NAME for name in class_names):
+            raise MalformedReply(f"its class names must have at most {_LONGEST_CLASS_NAME} characters")
+        names = tuple(clean_text(text(name), _LONGEST_CLASS_NAME) for name in class_names)
+        return SiteDescription(
+            site=text(node["site"])[: LONGEST_NAME + 1],
+            info=DatasetInfo(names, whole(node["num-channels"]), whole(node["image-size"])),
+            train_counts=[whole(count) for count in _list_of(node["train-counts"], "counts")],
+            validation_counts=[whole(count) for count in _list_of(node["validation-counts"], "counts")],
+            test_counts=[whole(count) for count in _list_of(node["test-counts"], "counts")],
+            has_common_test=bool(node["has-common-test"]),
+            num_unreadable=whole(node["unreadable-files"]),
+        )
+    except MalformedReply:
+        raise
+    except Exception as error:  # as above
+        raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None
+
+
+def _list_of(value: object, what: str) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(type(value).__name__)
+    if len(value) > _MOST_CLASSES:
+        raise MalformedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
+    return value

@@ -1,0 +1,119 @@
+"""Questions to the sites, beside training: sums, each answer judged before it counts."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from fl_app.messages.arrays import Weights, array_record
+from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.records import EVALUATE, add_models
+from fl_app.strategies.admission import Refusal, check_statistics
+from fl_app.strategies.outcomes import NodeOutcome, failure, shorten
+from fl_app.strategies.plain import Everyone
+from fl_app.strategies.setup import Setup, Sites
+from fl_app.strategies.streaming import Streaming, prefixed
+from fl_app.strategies.sums_admission import check_measured
+from fl_app.strategies.transport import Traffic, exchange
+from fl_app.sums import Statistics
+
+log = logging.getLogger(__name__)
+
+Judge = Callable[[str, Statistics], None]
+
+
+class Asking(Streaming):
+    """Mixin below `Resilient`: asks the sites that take part.
+
+    Attributes:
+        who: the sites that take part.
+        deadline_seconds: that nodes have to answer.
+    """
+
+    def __init__(self, *, setup: Setup | None = None, **flower: Any) -> None:
+        super().__init__(setup=setup, **flower)
+        self.who: Sites = self.setup.sites or Everyone(self.min_available_nodes)
+        self.deadline_seconds = 3600.0
+
+    def measure(self, grid: Grid, models: dict[str, Weights]) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+        """Let all connected sites measure models on their held-out images.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            models: `raw`, and `ema`, `node-ema` and `initial` if there are any.
+
+        Returns:
+            The sums of each site, prefixed with the models' names, and the outcome of each site.
+        """
+        content = self.instruction(0, models["raw"])
+        add_models(content, models.get("ema"), models.get("node-ema"), models.get("initial"))
+
+        def judge(site: str, sums: Statistics) -> None:
+            described = self.who.described(site)
+            held_out = described.validation_counts if described else None
+            check_measured(sums, list(models), held_out, self.setup.fault_of)
+
+        return self.ask(grid, EVALUATE, content, prefixed(self.setup.blank_sums, models), judge=judge)
+
+    def instruction(self, round_number: int, weights: Weights) -> RecordDict:
+        """Return an instruction that holds weights."""
+        config = self.wire.config(round_number)
+        return RecordDict({self.arrayrecord_key: array_record(weights), self.configrecord_key: config})
+
+    def ask(
+        self,
+        grid: Grid,
+        message_type: str,
+        content: RecordDict,
+        expected: Statistics,
+        traffic: Traffic | None = None,
+        judge: Judge = lambda site, sums: None,
+    ) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+        """Ask all connected sites for sums.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            message_type: which of the nodes' functions.
+            content: the same for all.
+            expected: names and shapes that an answer must have.
+            traffic: is added to.
+            judge: raises Refusal if an answer is not fit for another reason.
+
+        Returns:
+            The sums of each site that gave fit ones, in the order of the sites' names, and the outcome of each site.
+        """
+        here = self.who.here(grid)
+        sites = {node: site for site, node in here.items()}
+        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sites]
+        silent = NodeOutcome("late", f"it did not answer {message_type!r}")
+        outcomes = {**self.absent(grid), **dict.fromkeys(here, silent)}
+        parts: dict[str, Statistics] = {}
+        observer = self.setup.observer
+        observer.measuring(0, len(here))
+        replies = exchange(grid, messages, self.deadline_seconds, traffic, self.wire.pack)
+        for number, reply in enumerate(replies, start=1):
+            observer.measuring(number, len(here))
+            site = sites[reply.metadata.src_node_id]
+            if reply.has_error():
+                outcomes[site] = failure(reply.error)
+                continue
+            try:
+                statistics = self.wire.read_sums(reply.content, expected)
+                check_statistics(statistics, expected)
+                judge(site, statistics)
+            except (MalformedReply, Refusal) as error:
+                outcomes[site] = NodeOutcome("refused", shorten(str(error)))
+                continue
+            except Exception as error:  # a fault of ours, but no reason to end the run of all others
+                log.exception("The answer of site %s could not be judged", site)
+                outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
+                continue
+            parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
+        log.info("%d of %d sites have sent fit sums for %r", len(parts), len(outcomes), message_type)
+        return dict(sorted(parts.items())), outcomes
+
+    def absent(self, grid: Grid) -> dict[str, NodeOutcome]:
+        """Return the outcome of the sites that took part before and are not connected now."""
+        return dict.fromkeys(self.who.missing(grid), NodeOutcome("absent", "it was not connected"))
