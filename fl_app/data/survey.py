@@ -13,7 +13,7 @@ from torch import Tensor
 from fl_app.data.decoding import Picture
 from fl_app.data.entries import Entry, list_entries
 from fl_app.data.listing import find_images
-from fl_app.data.npz import check_labels, classes_and_channels, find_npz, is_sixteen_bit, own_pixels, read_labels
+from fl_app.data.npz import check_labels, classes_and_channels, find_npz, open_part
 from fl_app.data.parts import PARTS
 from fl_app.data.pool import Request, read_files
 from fl_app.data.unreadable import NoPixelsError, UnreadableImageError
@@ -193,9 +193,9 @@ def _survey_npz(path: Path, class_names: Sequence[str]) -> Survey:
     notes = _Notes(dict.fromkeys(names, 0))
     num_images = 0
     for part in PARTS:
-        labels, is_deep = read_labels(path, part), is_sixteen_bit(path, part)
-        check_labels(path, labels, len(names))
-        num_images += len(labels)
-        for number, (image, label) in enumerate(zip(own_pixels(path, part), labels, strict=True)):
-            notes.add(f"{part}/{number}", names[label], part, image, is_deep)
+        with open_part(path, part) as found:
+            check_labels(path, found.labels, len(names))
+            num_images += len(found.labels)
+            for number, (image, label) in enumerate(zip(found.images, found.labels, strict=True)):
+                notes.add(f"{part}/{number}", names[label], part, image, found.is_sixteen_bit)
     return notes.finish("npz", num_images, [])
