@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.data.dicom_colours import PALETTE, blocks, colours
+from fl_app.data.dicom_streams import check_streams
 from fl_app.data.dicom_values import Lookup, Window, first_number, padding, read_lookup, read_window
 from fl_app.data.unreadable import Fault, NoPixels, check_size
 from fl_app.errors import DataError, is_fault
@@ -148,6 +149,7 @@ def _stored(file: "Dataset") -> NDArray[Any]:
         if syntax.is_encapsulated:
             file.NumberOfFrames = max(int(file.get("NumberOfFrames") or 1), _num_encapsulated(file))
             _header(file)
+            check_streams(file)
         stored = pixel_array(file)
     except Fault:
         raise
