@@ -96,6 +96,24 @@ def files_below(directory: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names if _is_visible(name))
 
 
+def refuse_link_out(directory: Path, path: Path) -> Path:
+    """Return where a path leads to, which must be inside the folder.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        real = Path("/")
+    if not real.is_relative_to(directory.resolve()):
+        raise DataError(
+            f"{path} is a link that leaves the data folder. Expected all files inside it: copy or move them there.",
+            public="a link leaves the data folder",
+        )
+    return real
+
+
 def _is_visible(name: str) -> bool:
     return not name.startswith((".", "~$")) and name.lower() not in _LITTER
 

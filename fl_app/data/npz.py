@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fl_app.data.decoding import Pixels, to_pixels
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.listing import visible
+from fl_app.data.listing import refuse_link_out, visible
 from fl_app.data.npz_arrays import PREFIXES
 from fl_app.data.parts import Part
 from fl_app.data.pool import read_npz_part
@@ -49,7 +49,8 @@ def find_npz(directory: Path) -> Path | None:
     """Return the only npz at the top of a folder, or None.
 
     Raises:
-        DataError: the folder cannot be listed, or holds several of them, or a CSV file as well.
+        DataError: the folder cannot be listed, or holds several of them, or a CSV file as well; or it is a link that
+            leaves the folder.
     """
     paths = visible(directory)
     found = [path for path in paths if path.suffix.lower() == ".npz"]
@@ -61,7 +62,10 @@ def find_npz(directory: Path) -> Path | None:
             "beside image files.",
             public="the data folder holds several npz files, or one and a CSV file",
         )
-    return found[0] if found else None
+    if not found:
+        return None
+    refuse_link_out(directory, found[0])
+    return found[0]
 
 
 @contextmanager
