@@ -197,7 +197,10 @@ def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[n
     rescale = _rescaling(file, number)
     display, is_ignored = _display(file, number)
     low, span = 0.0, 0.0
-    if display is None:
+    if isinstance(display, Lookup):
+        ends = [end for block in blocks(stored) for end in _ends(rescale(block))]
+        display = display.fitted(min(ends), max(ends))
+    elif display is None:
         ends = [end for block in blocks(stored) for end in _ends(rescale(block)[~padding(file, block)])]
         low, span = (min(ends), max(ends) - min(ends)) if ends else (0.0, 0.0)
 
@@ -229,7 +232,6 @@ def _rescaling(file: "Dataset", number: int) -> Any:
 
 def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool]:
     """Return the VOI LUT or the window of a frame, if any; and whether one that means nothing was passed over."""
-    may_be_negative = int(file.PixelRepresentation) == 1 or (first_number(file, "RescaleIntercept") or 0.0) < 0
     is_ignored = False
     for settings in (_group(file, number, "FrameVOILUTSequence"), file):
         if settings is None:
@@ -237,7 +239,7 @@ def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool
         items = settings.get("VOILUTSequence") or []
         if len(items) and len(items[0]):
             try:
-                return read_lookup(items[0], may_be_negative, file.file_meta.TransferSyntaxUID.is_little_endian), False
+                return read_lookup(items[0], False, file.file_meta.TransferSyntaxUID.is_little_endian), False
             except ValueError:
                 is_ignored = True
         try:

@@ -57,6 +57,35 @@ def test_a_table_for_negative_values_may_write_its_first_value_without_a_sign(tm
     assert is_ramp(read(tmp_path, pixels, VOILUTSequence=wrong))
 
 
+def rescaled(intercept: float, slope: float, is_in_group: bool) -> dict[str, Any]:
+    tags = {"RescaleIntercept": intercept, "RescaleSlope": slope, "RescaleType": "HU"}
+    if not is_in_group:
+        return tags
+    group, transformation = Dataset(), Dataset()
+    for name, value in tags.items():
+        setattr(transformation, name, value)
+    group.PixelValueTransformationSequence = Sequence([transformation])
+    return {"SharedFunctionalGroupsSequence": Sequence([group])}
+
+
+@pytest.mark.parametrize("is_in_group", [True, False])
+@pytest.mark.parametrize(("intercept", "slope"), [(-1024, 1), (0, -1), (-4095, 1)])
+def test_a_first_value_without_its_sign_is_known_by_the_rescaled_values(
+    tmp_path: Path, intercept: int, slope: int, is_in_group: bool
+) -> None:
+    first = min(intercept, intercept + 4095 * slope)
+    lut = item([4096, first + 65_536, 16], [16 * value for value in range(4096)])
+    pixels = RAMP[:, ::slope].copy()
+    assert is_ramp(read(tmp_path, pixels, VOILUTSequence=lut, **rescaled(intercept, slope, is_in_group)))
+
+
+@pytest.mark.parametrize("is_in_group", [True, False])
+def test_a_first_value_that_is_large_stays_so_whatever_the_intercept(tmp_path: Path, is_in_group: bool) -> None:
+    pixels = np.arange(60_000, 64_096, dtype=np.uint16).reshape(1, -1)
+    lut = item([4096, 59_990, 16], [16 * value for value in range(4096)])
+    assert is_ramp(read(tmp_path, pixels, VOILUTSequence=lut, **rescaled(-10, 1, is_in_group)))
+
+
 def test_a_modality_table_of_8_bits_may_have_more_than_256_entries(tmp_path: Path) -> None:
     lut = item([4096, 0, 8], (np.arange(4096) // 16).tolist())
     lut[0].ModalityLUTType = "US"
