@@ -171,10 +171,11 @@ def padding(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:
         return np.zeros(stored.shape, dtype=np.bool_)
     span = 2 ** int(file.BitsAllocated)
     ends = [int(end) % span for end in (value, limit)]
-    if stored.dtype.kind == "i":
+    if stored.dtype.kind == "i" or min(value, limit) < 0:
         ends = [end - span if end >= span // 2 else end for end in ends]
-    low, high = sorted(ends)
-    return np.asarray((stored >= low) & (stored <= high))
+    low, high = min(ends), max(ends)
+    # modulo: of unsigned values, -10 to 10 are the ten largest, too
+    return np.asarray((stored.astype(np.int64) - low) % span <= high - low)
 
 
 def first_number(file: "Dataset", name: str) -> float | None:
