@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.data.dicom_colours import PALETTE, blocks, colours
+from fl_app.data.dicom_colours import GREY, PALETTE, blocks, check_kind, colours
 from fl_app.data.dicom_streams import check_streams
 from fl_app.data.dicom_values import Lookup, Window, first_number, padding, read_lookup, read_window
 from fl_app.data.unreadable import Fault, NoPixels, check_size
@@ -19,7 +19,6 @@ from fl_app.errors import DataError, is_fault
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_ONE_CHANNEL = ("MONOCHROME1", "MONOCHROME2")
 _NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
@@ -126,10 +125,11 @@ def _checked_header(file: "Dataset") -> DicomHeader:
         raise Fault(f"its header lacks {missing[0]}")
     if any(name in file for name in _FLOATS):
         raise Fault("its values are fractions; save it with 8 or 16 bits a pixel")
+    check_kind(file)
     header = DicomHeader(
         width=int(file.Columns),
         height=int(file.Rows),
-        num_channels=1 if file.PhotometricInterpretation in _ONE_CHANNEL else 3,
+        num_channels=1 if file.PhotometricInterpretation in GREY else 3,
         num_frames=max(int(file.get("NumberOfFrames") or 1), 1),
         patient=str(file.get("PatientID") or "").strip(),
     )

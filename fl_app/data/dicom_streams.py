@@ -18,6 +18,13 @@ _JPEG_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _JPEG_2000_SIZE = b"\xff\x4f\xff\x51"  # start of a code stream, and the marker of its size
 
 
+def is_jpeg_2000(syntax: str) -> bool:
+    """Tell whether a transfer syntax is JPEG 2000, high throughput included."""
+    from pydicom import uid
+
+    return syntax in (*uid.JPEG2000TransferSyntaxes, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+
+
 def check_streams(file: "Dataset") -> None:
     """Compare the size of each compressed frame with Rows, Columns and SamplesPerPixel.
 
@@ -29,15 +36,14 @@ def check_streams(file: "Dataset") -> None:
 
     syntax = file.file_meta.TransferSyntaxUID
     is_rle = syntax == uid.RLELossless
-    is_jpeg_2000 = syntax in (*uid.JPEG2000TransferSyntaxes, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
-    if not (is_rle or is_jpeg_2000 or syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)):
+    if not (is_rle or is_jpeg_2000(syntax) or syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)):
         return  # nothing that is decoded
     width, height, samples = int(file.Columns), int(file.Rows), int(file.get("SamplesPerPixel") or 1)
     for frame in generate_frames(file.PixelData, number_of_frames=int(file.NumberOfFrames)):
         if is_rle:
             _check_run_lengths(frame, width * height)
             continue
-        found = _size_of_jpeg_2000(frame) if is_jpeg_2000 else _size_of_jpeg(frame)
+        found = _size_of_jpeg_2000(frame) if is_jpeg_2000(syntax) else _size_of_jpeg(frame)
         if found is None:
             raise Fault("its compressed pixel data say no size: they are cut off or damaged")
         if found[:2] != (width, height):
