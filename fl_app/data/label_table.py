@@ -92,6 +92,12 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
             f"{path} is not UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8'.",
             public="the table of labels is not UTF-8 text",
         ) from error
+    if "\0" in text:  # such as UTF-16 of a Windows program, without the mark at its start
+        raise DataError(
+            f"{path} is not UTF-8 text: its character {text.index(chr(0))} is zero, as in UTF-16 or damaged files. "
+            "Save it as 'CSV UTF-8'.",
+            public="the table of labels is not UTF-8 text",
+        )
     told = _SEPARATOR_LINE.match(text)
     text = text[told.end() :] if told else text
     first = next((line for line in text.splitlines() if line.strip()), "")

@@ -21,6 +21,7 @@ from fl_app.data.unreadable import NoPixelsError, UnreadableImageError
 Layout = Literal["class folders", "table", "npz"]
 
 _FAINT = 16  # of 255: the brightness of 4,095 in 16 bits, beyond which an image with 12 bits does not get
+_PIXELS_A_SPECK = 1_000  # so many may have a brighter one, or an image one: defects and marks are no picture
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Survey:
         duplicates: groups of files that show the same pixels.
         contradictions: those of the groups whose files have different labels.
         num_constant: images of one colour all over.
-        num_faint: other images no brighter than 16 of 255.
+        num_faint: other images no brighter than 16 of 255, but for a thousandth of their pixels.
         num_faint_deep: those of them that have 16 bits: some of their bits are not used.
         num_without_image: DICOM files in class folders that are no images: reports, plans and the like.
         num_windows_ignored: DICOM files that name a window that means nothing.
@@ -149,7 +150,8 @@ class _Notes:
         self.channels[num_channels] += frames
         for frame in pixels:
             is_constant = bool((frame == frame[:, :1, :1]).all())
-            is_faint = not is_constant and int(frame.max()) <= _FAINT
+            num_bright = int((frame.amax(dim=0) > _FAINT).sum())
+            is_faint = not is_constant and num_bright <= max(height * width // _PIXELS_A_SPECK, 1)
             self.num_constant += is_constant
             self.num_faint += is_faint
             self.num_faint_deep += is_faint and is_deep

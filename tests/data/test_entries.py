@@ -43,6 +43,9 @@ def refusal(folder: Path, info: DatasetInfo = INFO, share: float = 0.0) -> DataE
         "@eaDir",
         "#recycle",
         "Lost+Found",
+        "FOUND.000",
+        "found.012",
+        "RECYCLED",
     ],
 )
 def test_folders_of_the_system_are_no_classes(tmp_path: Path, name: str) -> None:
