@@ -125,6 +125,7 @@ def _checked_header(file: "Dataset") -> DicomHeader:
         raise Fault(f"its header lacks {missing[0]}")
     if any(name in file for name in _FLOATS):
         raise Fault("its values are fractions; save it with 8 or 16 bits a pixel")
+    file.PhotometricInterpretation = str(file.PhotometricInterpretation).upper()  # as pydicom expects it
     check_kind(file)
     header = DicomHeader(
         width=int(file.Columns),
