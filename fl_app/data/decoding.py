@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from fl_app.data import dicom
+from fl_app.data.dicom_colours import blocks
 from fl_app.data.listing import is_dicom
 from fl_app.data.png import check_png
 from fl_app.data.unreadable import MOST_PIXELS, Fault, check_size, unreadable
@@ -141,7 +142,8 @@ def to_pixels(image: Image.Image, num_channels: int) -> Pixels:
 
 def scale_sixteen_bits(values: NDArray[np.integer]) -> Pixels:
     """Map 0..65535 to 0..255 by v / 257, rounded: the same for every image, whatever the others hold."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 is odd: no v / 257 lies half way
+    scaled = [((block.astype(np.uint32) + 128) // 257).astype(np.uint8) for block in blocks(values)]
+    return np.concatenate(scaled).reshape(values.shape)  # 257 is odd: no v / 257 lies half way
 
 
 def _decode_dicom(path: Path, num_channels: int) -> Picture:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.data.dicom_colours import PALETTE, blocks, colours
+from fl_app.data.dicom_colours import GREY, PALETTE, blocks, check_kind, colours
+from fl_app.data.dicom_streams import check_streams
 from fl_app.data.dicom_values import Lookup, Window, first_number, padding, read_lookup, read_window
 from fl_app.data.unreadable import Fault, NoPixels, check_size
 from fl_app.errors import DataError, is_fault
@@ -18,7 +19,6 @@ from fl_app.errors import DataError, is_fault
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_ONE_CHANNEL = ("MONOCHROME1", "MONOCHROME2")
 _NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
@@ -125,10 +125,12 @@ def _checked_header(file: "Dataset") -> DicomHeader:
         raise Fault(f"its header lacks {missing[0]}")
     if any(name in file for name in _FLOATS):
         raise Fault("its values are fractions; save it with 8 or 16 bits a pixel")
+    file.PhotometricInterpretation = str(file.PhotometricInterpretation).upper()  # as pydicom expects it
+    check_kind(file)
     header = DicomHeader(
         width=int(file.Columns),
         height=int(file.Rows),
-        num_channels=1 if file.PhotometricInterpretation in _ONE_CHANNEL else 3,
+        num_channels=1 if file.PhotometricInterpretation in GREY else 3,
         num_frames=max(int(file.get("NumberOfFrames") or 1), 1),
         patient=str(file.get("PatientID") or "").strip(),
     )
@@ -148,6 +150,7 @@ def _stored(file: "Dataset") -> NDArray[Any]:
         if syntax.is_encapsulated:
             file.NumberOfFrames = max(int(file.get("NumberOfFrames") or 1), _num_encapsulated(file))
             _header(file)
+            check_streams(file)
         stored = pixel_array(file)
     except Fault:
         raise
@@ -195,7 +198,10 @@ def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[n
     rescale = _rescaling(file, number)
     display, is_ignored = _display(file, number)
     low, span = 0.0, 0.0
-    if display is None:
+    if isinstance(display, Lookup):
+        ends = [end for block in blocks(stored) for end in _ends(rescale(block))]
+        display = display.fitted(min(ends), max(ends))
+    elif display is None:
         ends = [end for block in blocks(stored) for end in _ends(rescale(block)[~padding(file, block)])]
         low, span = (min(ends), max(ends) - min(ends)) if ends else (0.0, 0.0)
 
@@ -227,7 +233,6 @@ def _rescaling(file: "Dataset", number: int) -> Any:
 
 def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool]:
     """Return the VOI LUT or the window of a frame, if any; and whether one that means nothing was passed over."""
-    may_be_negative = int(file.PixelRepresentation) == 1 or (first_number(file, "RescaleIntercept") or 0.0) < 0
     is_ignored = False
     for settings in (_group(file, number, "FrameVOILUTSequence"), file):
         if settings is None:
@@ -235,7 +240,7 @@ def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool
         items = settings.get("VOILUTSequence") or []
         if len(items) and len(items[0]):
             try:
-                return read_lookup(items[0], may_be_negative, file.file_meta.TransferSyntaxUID.is_little_endian), False
+                return read_lookup(items[0], False, file.file_meta.TransferSyntaxUID.is_little_endian), False
             except ValueError:
                 is_ignored = True
         try:

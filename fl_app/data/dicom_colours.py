@@ -5,15 +5,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_app.data.dicom_streams import is_jpeg_2000
 from fl_app.data.dicom_values import Lookup, make_lookup
 from fl_app.data.unreadable import Fault
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", PALETTE)  # pydicom turns YBR into RGB
+_COLOURS_OF_JPEG_2000 = ("YBR_ICT", "YBR_RCT")  # whose decoder does
+_OTHERS = ("HSV", "CMYK", "ARGB", "YBR_PARTIAL_420", "YBR_PARTIAL_422", *_COLOURS_OF_JPEG_2000)
+
 _BLOCK = 2**20  # values that are mapped at once: each takes 8 bytes several times over
+
+
+def check_kind(file: "Dataset") -> None:
+    """Refuse colours that would be shown as if they were RGB.
+
+    Raises:
+        Fault: they are of a kind that this program does not turn into grey or RGB.
+    """
+    kind = str(file.PhotometricInterpretation)
+    is_known = kind in (*GREY, *_COLOURS)
+    if not is_known and not (kind in _COLOURS_OF_JPEG_2000 and is_jpeg_2000(file.file_meta.TransferSyntaxUID)):
+        told = f"as {kind}" if kind in _OTHERS else "in an unknown way"
+        raise Fault(f"its header gives its colours {told}, which cannot be shown; save it as grey or RGB")
 
 
 def colours(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:

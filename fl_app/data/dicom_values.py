@@ -47,8 +47,25 @@ class Lookup:
 
     def look_up(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Return the entry of each value, rounded; of the same shape."""
-        places = np.clip(np.rint(values).astype(np.int64) - self.first, 0, len(self.entries) - 1)
-        return np.asarray(self.entries[places])
+        places = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)  # before int64, which overflows
+        return np.asarray(self.entries[places.astype(np.int64)])
+
+    def fitted(self, low: float, high: float) -> "Lookup":
+        """Return the table with its first value read with a sign, if it then fits the values better.
+
+        Whether it has one follows from slope and intercept, which writers overlook: -1024 stands there as 64512.
+
+        Args:
+            low: the smallest value to be looked up.
+            high: the largest one.
+        """
+        if self.first < 0x8000:
+            return self
+        signed = Lookup(self.first - 0x10000, self.entries)
+        return signed if signed._overlap(low, high) > self._overlap(low, high) else self
+
+    def _overlap(self, low: float, high: float) -> float:
+        return max(min(high, self.first + len(self.entries) - 1) - max(low, self.first) + 1, 0)
 
     def show(self, values: Values) -> Values:
         """Map rescaled values to [0, 1], 1 being the largest number of as many bits as the entries need.
@@ -154,10 +171,11 @@ def padding(file: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:
         return np.zeros(stored.shape, dtype=np.bool_)
     span = 2 ** int(file.BitsAllocated)
     ends = [int(end) % span for end in (value, limit)]
-    if stored.dtype.kind == "i":
+    if stored.dtype.kind == "i" or min(value, limit) < 0:
         ends = [end - span if end >= span // 2 else end for end in ends]
-    low, high = sorted(ends)
-    return np.asarray((stored >= low) & (stored <= high))
+    low, high = min(ends), max(ends)
+    # modulo: of unsigned values, -10 to 10 are the ten largest, too
+    return np.asarray((stored.astype(np.int64) - low) % span <= high - low)
 
 
 def first_number(file: "Dataset", name: str) -> float | None:

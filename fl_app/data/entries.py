@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from fl_app.data.label_table import Row, find_table, read_table
-from fl_app.data.listing import IMAGE_SUFFIXES, KINDS, composed, files_below, is_image, visible
+from fl_app.data.listing import (
+    IMAGE_SUFFIXES,
+    KINDS,
+    composed,
+    files_below,
+    is_image,
+    refuse_link_out,
+    visible,
+)
 from fl_app.data.parts import PART_NAMES, Part
 from fl_app.errors import DataError
 
@@ -86,7 +94,7 @@ def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tupl
     else:
         yield from (("train", path) for path in _check_folders(directory, others, class_names))
     for path, part in parts.items():
-        _refuse_link_out(directory, path)
+        refuse_link_out(directory, path)
         yield from ((part, folder) for folder in _check_folders(directory, visible(path), class_names))
 
 
@@ -112,7 +120,7 @@ def _check_folders(directory: Path, paths: Iterable[Path], class_names: Sequence
                     f"{path} is not a class of this run; {_expected(composed(path.name), class_names)}",
                     public="the data folder holds a folder that is not a class of this run",
                 )
-            _refuse_link_out(directory, path)
+            refuse_link_out(directory, path)
             yield path
         else:
             _refuse_outside(path)
@@ -139,27 +147,13 @@ def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[En
                     f"{path} is no {KINDS} file. Expected nothing else in a class folder.",
                     public=f"a class folder holds something that is no {KINDS} file",
                 )
-            real = _refuse_link_out(directory, path) if path.is_symlink() else real_folder / path.name
+            real = refuse_link_out(directory, path) if path.is_symlink() else real_folder / path.name
             if seen.setdefault(real, path) != path:
                 raise DataError(
                     f"{path} is the same file as {seen[real]}, by a link. Remove one of them.",
                     public="an image is there twice, by a link",
                 )
             yield Entry(path, composed(folder.name), part)
-
-
-def _refuse_link_out(directory: Path, path: Path) -> Path:
-    """Return where a path leads to, which must be inside the folder."""
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError):  # a loop of links
-        real = Path("/")
-    if not real.is_relative_to(directory.resolve()):
-        raise DataError(
-            f"{path} is a link that leaves the data folder. Expected images inside it: copy or move them there.",
-            public="a link leaves the data folder",
-        )
-    return real
 
 
 def _check_labels(rows: Iterable[Row], class_names: Sequence[str], table: Path) -> None:

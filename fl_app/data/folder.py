@@ -14,7 +14,7 @@ from fl_app.data.decoding import Header
 from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.npz import classes_and_channels, find_npz, own_pixels, read_npz
+from fl_app.data.npz import classes_and_channels, find_npz, open_part, read_npz
 from fl_app.data.own_test_set import choose_test, patient_identity, pixel_identity, test_position
 from fl_app.data.parts import PART_NAMES, PARTS, Part
 from fl_app.data.pool import Request, read_files
@@ -159,10 +159,16 @@ def _channels(entries: Sequence[Entry]) -> int:
 
 
 def _read_npz(path: Path, expected: DatasetInfo, wanted: Sequence[Part], test_share: float) -> OwnImages:
-    parts = {part: read_npz(path, expected, part) for part in wanted}
-    if test_share == 0 or len(parts["test"]) > 0:
+    with open_part(path, "test") as test:
+        draws_test = test_share > 0 and len(test.labels) == 0
+    positions: list[float] = []  # of the training images
+
+    def see(own: Tensor) -> None:
+        positions.append(test_position(pixel_identity(own)))
+
+    parts = {part: read_npz(path, expected, part, see if draws_test and part == "train" else None) for part in wanted}
+    if not draws_test:
         return OwnImages(parts, 0)
-    positions = [test_position(pixel_identity(image)) for image in own_pixels(path, "train")]
     chosen = torch.tensor(choose_test(positions, test_share), dtype=torch.bool)
     train = parts["train"]
     parts["train"], parts["test"] = (train.select(torch.nonzero(side)[:, 0]) for side in (~chosen, chosen))

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,12 +25,15 @@ from torch import Tensor
 from fl_app.data.folder import OwnImages, info, read_parts, stated_info
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.parts import Part
+from fl_app.errors import is_fault
 from fl_app.options.federation import DataOptions
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 FOLDER = "images@cache"  # beside the folders of runs, whose names have no @
-_FORMAT = 1  # to be raised whenever other pixels come out of the same files
+_FORMAT = 2  # to be raised whenever other pixels come out of the same files
 _DECODERS = (
     "pillow",
     "pydicom",
@@ -74,7 +78,8 @@ def read_cached(
     key = _key(directory, settings) if most_bytes else None
     folder = state / FOLDER
     if key is not None:
-        found = _load(folder / f"{key}{_SUFFIX}", expected)
+        path = folder / f"{key}{_SUFFIX}"
+        found = _checked(path, lambda: _load_images(path, expected))
         if found is not None:
             return found
     read = read_parts(directory, expected, wanted, max_unreadable_share, test_share)
@@ -103,13 +108,14 @@ def info_cached(state: Path, most_bytes: int, options: DataOptions) -> DatasetIn
     key = _key(directory, settings)
     path = state / FOLDER / f"{key}.json"
     if key is not None:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            told = json.loads(path.read_text(encoding="utf-8"))
-            return DatasetInfo(tuple(told["class-names"]), int(told["num-channels"]), options.image_size)
+        known = _checked(path, lambda: _load_info(path, options.image_size))
+        if known is not None:
+            return known
     found = info(options)
     if key is not None and key == _key(directory, settings):
-        told = {"class-names": found.class_names, "num-channels": found.num_channels}
-        _write(path, lambda temporary: temporary.write_text(json.dumps(told), encoding="utf-8"), most_bytes)
+        text = json.dumps({"class-names": found.class_names, "num-channels": found.num_channels})
+        content = f"{_checksum(text, {})}\n{text}"
+        _write(path, lambda temporary: temporary.write_text(content, encoding="utf-8"), most_bytes)
     return found
 
 
@@ -165,30 +171,45 @@ def _state_of_files(directory: Path) -> Iterator[bytes]:
             yield repr(told).encode("utf-8", "surrogateescape")
 
 
-def _load(path: Path, expected: DatasetInfo) -> OwnImages | None:
-    """Read a result; None if there is none, or it is damaged."""
+def _checked(path: Path, load: Callable[[], T | None]) -> T | None:
+    """Load a result; None if there is none. One that is damaged, however that shows, is deleted."""
     try:
-        with safe_open(path, framework="pt") as file:
-            told = json.loads(file.metadata()["told"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if told["checksum"] != _checksum(arrays):
-            raise ValueError("a checksum does not fit")
-        if told["num_unreadable"] and time.time() - told["time"] > _DOUBT_SECONDS:
-            return None
-        parts = {
-            part: ImageSet(
-                arrays[f"{part}/images"], arrays[f"{part}/labels"], expected.class_names, arrays.get(f"{part}/patients")
-            )
-            for part in told["parts"]
-        }
-        os.utime(path)  # used now
+        return load()
     except FileNotFoundError:
         return None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         log.warning("The cache of images is damaged (%s): the folder is read anew", error)
         with contextlib.suppress(OSError):
             path.unlink()
         return None
+
+
+def _load_info(path: Path, image_size: int) -> DatasetInfo:
+    checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
+    if checksum != str(_checksum(text, {})):
+        raise ValueError("a checksum does not fit")
+    told = json.loads(text)
+    return DatasetInfo(tuple(told["class-names"]), int(told["num-channels"]), image_size)
+
+
+def _load_images(path: Path, expected: DatasetInfo) -> OwnImages | None:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["checksum"] != str(_checksum(metadata["told"], arrays)):
+        raise ValueError("a checksum does not fit")
+    told = json.loads(metadata["told"])
+    if told["num_unreadable"] and time.time() - told["time"] > _DOUBT_SECONDS:
+        return None
+    parts = {
+        part: ImageSet(
+            arrays[f"{part}/images"], arrays[f"{part}/labels"], expected.class_names, arrays.get(f"{part}/patients")
+        )
+        for part in told["parts"]
+    }
+    os.utime(path)  # used now
     return OwnImages(parts, told["num_unreadable"], told["is_test_drawn"])
 
 
@@ -210,11 +231,11 @@ def _save(folder: Path, key: str, read: OwnImages, most_bytes: int) -> None:
         "parts": list(read.parts),
         "num_unreadable": read.num_unreadable,
         "is_test_drawn": read.is_test_drawn,
-        "checksum": _checksum(arrays),
         "time": time.time(),
     }
-    told_text = {"told": json.dumps(told)}
-    _write(folder / f"{key}{_SUFFIX}", lambda temporary: save_file(arrays, temporary, told_text), most_bytes - size)
+    text = json.dumps(told)
+    metadata = {"told": text, "checksum": str(_checksum(text, arrays))}
+    _write(folder / f"{key}{_SUFFIX}", lambda temporary: save_file(arrays, temporary, metadata), most_bytes - size)
 
 
 def _write(path: Path, write: Callable[[Path], object], most_bytes: int) -> None:
@@ -246,9 +267,11 @@ def _make_room(folder: Path, most_bytes: int) -> None:
         path.unlink()
 
 
-def _checksum(arrays: dict[str, Tensor]) -> int:
-    found = 0
+def _checksum(text: str, arrays: dict[str, Tensor]) -> int:
+    """Return a checksum of all that a file tells: its text, and names, shapes, types and values of its arrays."""
+    found = zlib.crc32(text.encode())
     for name in sorted(arrays):
-        content = arrays[name].contiguous().numpy().reshape(-1).view(np.uint8)
-        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
+        array = arrays[name].contiguous().numpy()
+        found = zlib.crc32(repr((name, array.shape, array.dtype.str)).encode(), found)
+        found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from fl_app.data.listing import composed, visible
+from fl_app.data.listing import composed, refuse_link_out, visible
 from fl_app.data.parts import PART_NAMES, Part
 from fl_app.data.places import Places
 from fl_app.errors import DataError
@@ -46,9 +46,11 @@ def find_table(directory: Path) -> Path | None:
     """Return a folder's table: `labels.csv`, else the only CSV file at its top, else None.
 
     Raises:
-        DataError: the folder cannot be listed, or holds several CSV files and none of that name.
+        DataError: the folder cannot be listed, or holds several CSV files and none of that name; or it is a link that
+            leaves the folder.
     """
-    tables = [path for path in visible(directory) if path.suffix.lower() == ".csv" and path.is_file()]
+    files = [path for path in visible(directory) if path.is_file() or not path.exists()]  # not: a link to nowhere
+    tables = [path for path in files if path.suffix.lower() == ".csv"]
     named = [path for path in tables if path.name.lower() == _NAME]
     if len(tables) > 1 and not named:
         raise DataError(
@@ -56,7 +58,10 @@ def find_table(directory: Path) -> Path | None:
             f"Name the table of labels {_NAME}, or move the others elsewhere.",
             public="the data folder holds several CSV files, and which one holds the labels is not clear",
         )
-    return next(iter(named or tables), None)
+    found = next(iter(named or tables), None)
+    if found is not None:
+        refuse_link_out(directory, found)
+    return found
 
 
 def read_table(path: Path) -> list[Row]:
@@ -87,6 +92,12 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
             f"{path} is not UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8'.",
             public="the table of labels is not UTF-8 text",
         ) from error
+    if "\0" in text:  # such as UTF-16 of a Windows program, without the mark at its start
+        raise DataError(
+            f"{path} is not UTF-8 text: its character {text.index(chr(0))} is zero, as in UTF-16 or damaged files. "
+            "Save it as 'CSV UTF-8'.",
+            public="the table of labels is not UTF-8 text",
+        )
     told = _SEPARATOR_LINE.match(text)
     text = text[told.end() :] if told else text
     first = next((line for line in text.splitlines() if line.strip()), "")

@@ -14,9 +14,10 @@ IMAGE_SUFFIXES = PICTURE_SUFFIXES + DICOM_SUFFIXES
 KINDS = "PNG, JPEG, TIFF or DICOM"
 _LITTER = {  # left by file managers, archives, disks and network drives, as are names with a dot or ~$ first
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "dicomdir", "__macosx", "lost+found",
-    "$recycle.bin", "recycler", "system volume information", "@eadir", "#recycle", "@recycle", "#snapshot",
-    "@recently-snapshot", "network trash folder", "temporary items",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "lost.dir", "@eadir", "#recycle", "@recycle",
+    "#snapshot", "~snapshot", "@recently-snapshot", "network trash folder", "temporary items",
 }  # fmt: skip
+_RESCUED = re.compile(r"found\.\d{3}", re.IGNORECASE)  # folders that Windows makes of a damaged disk
 _DICOM_MARK = b"DICM"  # after 128 bytes of anything
 _HEADLESS = re.compile(
     rb"[\x02\x08]\0[\0-\xff]\0([A-Z]{2}|[\0-\xff]{2}\0\0)", re.DOTALL
@@ -96,8 +97,27 @@ def files_below(directory: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names if _is_visible(name))
 
 
+def refuse_link_out(directory: Path, path: Path) -> Path:
+    """Return where a path leads to, which must be inside the folder.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        real = Path("/")
+    if not real.is_relative_to(directory.resolve()):
+        raise DataError(
+            f"{path} is a link that leaves the data folder. Expected all files inside it: copy or move them there.",
+            public="a link leaves the data folder",
+        )
+    return real
+
+
 def _is_visible(name: str) -> bool:
-    return not name.startswith((".", "~$")) and name.lower() not in _LITTER
+    is_litter = name.lower() in _LITTER or _RESCUED.fullmatch(name) is not None
+    return not name.startswith((".", "~$")) and not is_litter
 
 
 def _unlisted(error: OSError) -> DataError:

@@ -1,41 +1,56 @@
 """A folder with an npz in MedMNIST's form: train_images, train_labels, and such pairs of val_… and test_… if any.
 
-Images are read piece by piece, so that a large file takes no more memory than the images that are kept.
+The file is read in a process of its own, see `fl_app.data.npz_arrays`, and images come from there piece by piece, so
+that a large file takes no more memory than the images that are kept.
 """
 
-import math
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fl_app.data.decoding import Pixels, scale_sixteen_bits, to_pixels
+from fl_app.data.decoding import Pixels, to_pixels
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.listing import visible
+from fl_app.data.listing import refuse_link_out, visible
+from fl_app.data.npz_arrays import PREFIXES
 from fl_app.data.parts import Part
+from fl_app.data.pool import read_npz_part
 from fl_app.data.resizing import resize
 from fl_app.errors import DataError
 
-_PREFIXES: dict[Part, str] = {"train": "train", "validation": "val", "test": "test"}
-_PIECE = 2**22  # bytes of images that are read at once
-_MOST_IMAGES = 2_000_000
-_LARGE = 2**28  # bytes of an array: a smaller one harms nobody, however well it is packed
-_MOST_RATIO = 100  # of the bytes of a large array to its bytes in the file; masks reach 50, zeros 1,000
+_MOST_ENLARGED = 2**30  # bytes of resized images: up to here, they may be larger than the file's by any factor,
+_MOST_FACTOR = 100  # and beyond by this one
+
+
+@dataclass(frozen=True)
+class NpzPart:
+    """A part of the file; empty if the part is not there.
+
+    Attributes:
+        labels: [N] int64.
+        num_channels: of the images in the file, 1 or 3; 1 if there is none.
+        is_sixteen_bit: they have 16 bits in the file.
+        images: N images one by one as they are, [1, C, H, W] uint8, 16 bits scaled to 8; to be taken once.
+    """
+
+    labels: NDArray[np.int64]
+    num_channels: int
+    is_sixteen_bit: bool
+    images: Iterator[Tensor]
 
 
 def find_npz(directory: Path) -> Path | None:
     """Return the only npz at the top of a folder, or None.
 
     Raises:
-        DataError: the folder cannot be listed, or holds several of them, or a CSV file as well.
+        DataError: the folder cannot be listed, or holds several of them, or a CSV file as well; or it is a link that
+            leaves the folder.
     """
     paths = visible(directory)
     found = [path for path in paths if path.suffix.lower() == ".npz"]
@@ -47,109 +62,65 @@ def find_npz(directory: Path) -> Path | None:
             "beside image files.",
             public="the data folder holds several npz files, or one and a CSV file",
         )
-    return found[0] if found else None
+    if not found:
+        return None
+    refuse_link_out(directory, found[0])
+    return found[0]
 
 
-def read_npz(path: Path, expected: DatasetInfo, part: Part) -> ImageSet:
+@contextmanager
+def open_part(path: Path, part: Part) -> Iterator[NpzPart]:
+    """Read the labels of a part; its images are read as they are taken.
+
+    Raises:
+        DataError: the file is broken, or its arrays are not of MedMNIST's form; while images are taken, too.
+    """
+    with closing(read_npz_part(path, part)) as replies:
+        told, labels = next(replies)
+        num_channels = int(told["num_channels"])
+        images = (_tensor(image, num_channels) for _, piece in replies for image in piece)
+        yield NpzPart(labels.reshape(-1).view(np.int64), num_channels, bool(told["is_sixteen_bit"]), images)
+
+
+def read_npz(path: Path, expected: DatasetInfo, part: Part, see: Callable[[Tensor], object] | None = None) -> ImageSet:
     """Read a part; one that is not there is empty. Labels are numbers, and count the expected classes from 0.
 
+    Args:
+        path: the file.
+        expected: agreed classes, channels and size.
+        part: which part.
+        see: is given each image as it is in the file: see `NpzPart.images`.
+
     Raises:
-        DataError: the file is broken, or its arrays are not of MedMNIST's form.
+        DataError: as `open_part` does, or the images take too much memory in the expected size.
     """
-    labels = read_labels(path, part)
-    check_labels(path, labels, len(expected.class_names))
     size = expected.image_size
-    blank = torch.zeros(0, expected.num_channels, size, size, dtype=torch.uint8)
-    images = [resize(_tensor(image, expected.num_channels), size) for image in read_images(path, part)]
-    return ImageSet(torch.cat([blank, *images]), torch.from_numpy(labels), expected.class_names)
-
-
-def own_pixels(path: Path, part: Part) -> Iterator[Tensor]:
-    """Yield the images of a part one by one as they are, [1, C, H, W] uint8 of the file's own channels and size.
-
-    Raises:
-        DataError: as `read_npz` does.
-    """
-    return (_tensor(image, 1 if image.ndim == 2 else 3) for image in read_images(path, part))
-
-
-def read_images(path: Path, part: Part) -> Iterator[Pixels]:
-    """Yield the images of a part one by one as they are, [H, W] or [H, W, 3] uint8, 16 bits scaled to 8.
-
-    Raises:
-        DataError: as `read_npz` does.
-    """
-    with _open(path) as file:
-        name = _find(path, file, part, "images")
-        if name is None:
-            return
-        with file.open(name) as stream:
-            shape, is_fortran, dtype = _image_header(path, file, name, stream)
-            of_one = math.prod(shape[1:])
-            count = max(_PIECE // max(of_one * dtype.itemsize, 1), 1)
-            pieces = range(0, shape[0], count)
-            whole = _read(stream, math.prod(shape), dtype).reshape(shape, order="F") if is_fortran else None
-            for first in pieces:
-                num_images = min(count, shape[0] - first)
-                if whole is not None:
-                    piece = whole[first : first + num_images]
-                else:
-                    piece = _read(stream, num_images * of_one, dtype).reshape(num_images, *shape[1:])
-                piece = piece[..., 0] if piece.ndim == 4 and piece.shape[3] == 1 else piece
-                yield from scale_sixteen_bits(piece) if dtype.itemsize == 2 else np.ascontiguousarray(piece)
-            stream.read(1)  # at the end of the array its checksum is compared
-
-
-def read_labels(path: Path, part: Part) -> NDArray[np.int64]:
-    """Return the labels of a part, [N] int64; there is one for each image.
-
-    Raises:
-        DataError: as `read_npz` does.
-    """
-    with _open(path) as file:
-        names = [_find(path, file, part, what) for what in ("images", "labels")]
-        if names[0] is None or names[1] is None:
-            return np.zeros(0, dtype=np.int64)
-        with file.open(names[0]) as stream:
-            count = _image_header(path, file, names[0], stream)[0][0]
-        with file.open(names[1]) as stream:
-            shape, _, dtype = _header(path, file, names[1], stream)
-            if dtype.kind not in "iu" or shape not in ((count,), (count, 1)):
-                raise DataError(
-                    f"{path}: {Path(names[1]).stem} is {dtype.name} {list(shape)}. Expected one label an image: whole "
-                    f"numbers, [{count}] or [{count}, 1].",
-                    public="the labels in the npz have an unexpected shape or type",
-                )
-            return _read(stream, count, dtype).astype(np.int64)
+    with open_part(path, part) as found:
+        check_labels(path, found.labels, len(expected.class_names))
+        images = torch.empty(len(found.labels), expected.num_channels, size, size, dtype=torch.uint8)
+        for number, own in enumerate(found.images):
+            if number == 0:
+                _check_room(path, own, images)
+            if see is not None:
+                see(own)
+            images[number : number + 1] = resize(_converted(own, expected.num_channels), size)
+    return ImageSet(images, torch.from_numpy(found.labels), expected.class_names)
 
 
 def classes_and_channels(path: Path) -> tuple[tuple[str, ...], int]:
     """Return the classes, named by their numbers up to the largest one of any part, and the number of channels.
 
     Raises:
-        DataError: as `read_npz` does.
+        DataError: as `open_part` does.
     """
-    found = [read_labels(path, part) for part in _PREFIXES]
-    largest = max((int(labels.max()) for labels in found if len(labels)), default=-1)
-    for labels in found:
-        check_labels(path, labels, largest + 1)
-    firsts = (next(read_images(path, part), None) for part in _PREFIXES)
-    num_channels = 3 if any(image is not None and image.ndim == 3 for image in firsts) else 1
-    return tuple(str(number) for number in range(largest + 1)), num_channels
-
-
-def is_sixteen_bit(path: Path, part: Part) -> bool:
-    """Tell whether the images of a part have 16 bits.
-
-    Raises:
-        DataError: as `read_npz` does.
-    """
-    with _open(path) as file:
-        name = _find(path, file, part, "images")
-        if name is None:
-            return False
-        with file.open(name) as stream:
-            return _image_header(path, file, name, stream)[2].itemsize == 2
+    found = []
+    for part in PREFIXES:
+        with open_part(path, part) as one:
+            found.append(one)
+    largest = max((int(one.labels.max()) for one in found if len(one.labels)), default=-1)
+    for one in found:
+        check_labels(path, one.labels, largest + 1)
+    return tuple(str(number) for number in range(largest + 1)), max(one.num_channels for one in found)
 
 
 def check_labels(path: Path, labels: NDArray[np.int64], num_classes: int) -> None:
@@ -162,76 +133,22 @@ def check_labels(path: Path, labels: NDArray[np.int64], num_classes: int) -> Non
         )
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        if not path.is_file():  # a pipe would wait for its writer forever
-            raise ValueError("it is no regular file")
-        with zipfile.ZipFile(path) as file:
-            yield file
-    except DataError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy have a dozen ways to choke on bytes
-        raise DataError(f"{path} cannot be read as npz: {error}. Replace it.", public="the npz is broken") from error
-
-
-def _find(path: Path, file: zipfile.ZipFile, part: Part, what: str) -> str | None:
-    """Return the name of an array in the file; None if the part is not there."""
-    names = [f"{_PREFIXES[part]}_{one}" for one in ("images", "labels")]
-    found = [Path(name).stem for name in file.namelist() if name.endswith(".npy")]
-    missing = [name for name in names if name not in found]
-    if missing and (part == "train" or len(missing) == 1):
+def _check_room(path: Path, own: Tensor, images: Tensor) -> None:
+    """Refuse tiny images that would fill the memory when they are enlarged; `own`: the first one."""
+    if images.numel() > max(_MOST_ENLARGED, _MOST_FACTOR * len(images) * own.numel()):
         raise DataError(
-            f"{path} holds no array {missing[0]}. Expected train_images and train_labels, and val_… and test_… in "
-            f"pairs; found {', '.join(found) or 'none'}.",
-            public="the npz lacks an array of images or labels",
+            f"{path} holds {len(images):,} images of {own.shape[3]} x {own.shape[2]} pixels, which would take "
+            f"{images.numel() / 1e9:.1f} GB when enlarged to {images.shape[3]} x {images.shape[2]}. Choose a smaller "
+            "'data.image-size', or larger images.",
+            public="the images in the npz are too small for the size of the run",
         )
-    return None if missing else f"{_PREFIXES[part]}_{what}.npy"
 
 
-def _image_header(
-    path: Path, file: zipfile.ZipFile, name: str, stream: IO[bytes]
-) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    shape, is_fortran, dtype = _header(path, file, name, stream)
-    is_shape = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
-    if not is_shape or 0 in shape[1:] or dtype.kind != "u" or dtype.itemsize > 2:
-        raise DataError(
-            f"{path}: {Path(name).stem} is {dtype.name} {list(shape)}. Expected uint8 or uint16, [N, H, W] (grey) or "
-            "[N, H, W, 3] (RGB).",
-            public="the images in the npz have an unexpected shape or type",
-        )
-    return shape, is_fortran, dtype
-
-
-def _header(
-    path: Path, file: zipfile.ZipFile, name: str, stream: IO[bytes]
-) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Read shape, order and type of an array; its size is judged before it is unpacked."""
-    version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, is_fortran, dtype = read(stream)
-    stored = file.getinfo(name)
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which may be programs")
-    if math.prod(shape) * dtype.itemsize > stored.file_size or shape[:1] > (_MOST_IMAGES,):
-        raise ValueError(f"{name} says that it holds more than there is room for")
-    if stored.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # numpy knows no others
-        raise ValueError(f"{name} is packed in an unusual way")
-    if stored.file_size > _LARGE and stored.file_size > _MOST_RATIO * stored.compress_size:
-        raise DataError(
-            f"{path}: {name} unpacks to {stored.file_size / 1e9:.1f} GB, {stored.file_size // stored.compress_size} "
-            f"times its size in the file. Expected at most {_MOST_RATIO} times: are the images empty?",
-            public="the npz unpacks to more than a hundred times its size",
-        )
-    return shape, is_fortran, dtype
-
-
-def _read(stream: IO[bytes], count: int, dtype: np.dtype[np.generic]) -> NDArray[np.integer]:
-    """Read so many values, in the byte order of this machine."""
-    content = stream.read(count * dtype.itemsize)
-    values: NDArray[np.integer] = np.frombuffer(content, dtype, count).astype(dtype.newbyteorder("="))
-    return values
+def _converted(own: Tensor, num_channels: int) -> Tensor:
+    return own if own.shape[1] == num_channels else _tensor(own[0].permute(1, 2, 0).numpy(), num_channels)
 
 
 def _tensor(image: Pixels, num_channels: int) -> Tensor:
-    return torch.from_numpy(to_pixels(Image.fromarray(image), num_channels).copy())
+    """Turn [H, W, 1 or 3] into [1, C, H, W]."""
+    grey_or_rgb = image[..., 0] if image.shape[2] == 1 else image
+    return torch.from_numpy(to_pixels(Image.fromarray(grey_or_rgb), num_channels).copy())

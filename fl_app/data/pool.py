@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ import numpy as np
 import torch
 
 from fl_app.data.decoding import Header, Picture, Pixels
+from fl_app.data.npz_arrays import broken
+from fl_app.data.parts import Part
 from fl_app.data.unreadable import MOST_PIXELS, MOST_VALUES, Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import MOST_MEMORY, seconds_for
 from fl_app.errors import DataError
@@ -74,6 +76,17 @@ def read_file(request: Request) -> Picture:
     return found
 
 
+def read_npz_part(path: Path, part: Part) -> Generator[tuple[dict[str, Any], Pixels]]:
+    """Yield what an npz says of a part, with its labels as bytes, [N, 1, 1, 8]; then images, [n, H, W, 1 or 3].
+
+    Images are read when they are asked for. To be closed by whoever may not want all of them.
+
+    Raises:
+        DataError: as `npz_arrays.describe` does, or as `read_files` does.
+    """
+    return _decoders(os.getpid()).read_npz_part(path, {"part": part})
+
+
 class _Decoders:
     """Processes for decoding; one that is idle is kept for the next call, as its start takes longer than most files."""
 
@@ -101,18 +114,36 @@ class _Decoders:
                     future.cancel()
         self.close(but=1)
 
-    def _read(self, request: Request) -> Picture | UnreadableImageError:
+    def read_npz_part(self, path: Path, question: dict[str, Any]) -> Generator[tuple[dict[str, Any], Pixels]]:
+        worker = self._take()
         try:
-            worker = self._idle.get_nowait()
+            yield from worker.stream(path, question)
+        except (DataError, GeneratorExit):  # the file is bad, or nobody wants the rest: the next question is fine
+            self._keep(worker)
+            raise
+        except BaseException:
+            worker.end()
+            raise
+        self._keep(worker)
+
+    def _keep(self, worker: "_Worker") -> None:
+        if worker.is_alive:
+            self._idle.put(worker)
+
+    def _take(self) -> "_Worker":
+        try:
+            return self._idle.get_nowait()
         except queue.Empty:
-            worker = _Worker()
+            return _Worker()
+
+    def _read(self, request: Request) -> Picture | UnreadableImageError:
+        worker = self._take()
         try:
             found = worker.ask(request)
         except BaseException:  # someone wishes to stop: the answer to this question must not meet the next one
             worker.end()
             raise
-        if worker.is_alive:
-            self._idle.put(worker)
+        self._keep(worker)
         if isinstance(found, Picture | UnreadableImageError):
             return found
         raise found
@@ -156,23 +187,33 @@ class _Worker:
     def ask(self, request: Request) -> Picture | DataError:
         """Let the process read a file; it does not outlive one that it cannot cope with."""
         seconds = seconds_for(request.path)
-        question = vars(request) | {"path": os.path.abspath(request.path)}
         try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(question).encode() + b"\n")
-            self._process.stdin.flush()
-            reply = self._receive(_PATIENCE * seconds)
+            self._send(vars(request) | {"path": os.path.abspath(request.path)})
+            reply, arrays = self._receive(_PATIENCE * seconds)
             if "error" in reply:
                 return _refused(reply)
-            arrays = [self._pixels(shape) for shape in reply.get("shapes", [])] or [np.zeros((0, 1, 1, 1), np.uint8)]
-        except TimeoutError:
+        except (OSError, EOFError, ValueError) as error:
             self.end()
-            return unreadable(request.path, Fault(f"decoding it takes more than {_PATIENCE * seconds:.0f} s"))
-        except (OSError, EOFError, ValueError):
+            return unreadable(request.path, Fault(self._last_words(error, seconds)))
+        arrays = arrays or [np.zeros((0, 1, 1, 1), np.uint8)]
+        return Picture(Header(**reply["header"]), arrays[0], arrays[-1], bool(reply.get("is_window_ignored")))
+
+    def stream(self, path: Path, question: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Pixels]]:
+        """Let the process read a file that is answered in pieces."""
+        seconds = seconds_for(path)
+        try:
+            self._send(question | {"path": os.path.abspath(path)})
+            while True:
+                reply, arrays = self._receive(_PATIENCE * seconds)
+                if "error" in reply:
+                    raise _refused(reply)
+                if "is_end" in reply:
+                    return
+                yield reply, arrays[0]
+                self._send({})
+        except (OSError, EOFError, ValueError) as error:
             self.end()
-            return unreadable(request.path, Fault(self._last_words(seconds)))
-        header = Header(**reply["header"])
-        return Picture(header, arrays[0], arrays[-1], bool(reply.get("is_window_ignored")))
+            raise broken(path, self._last_words(error, seconds)) from error
 
     def end(self) -> None:
         """End the process."""
@@ -186,17 +227,22 @@ class _Worker:
             except OSError:  # a question that was never read
                 continue
 
-    def _receive(self, seconds: float) -> dict[str, Any]:
+    def _send(self, question: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _receive(self, seconds: float) -> tuple[dict[str, Any], list[Pixels]]:
         assert self._process.stdout is not None
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
-        if not poll.poll(1000 * seconds):
+        if not poll.poll(1000 * seconds):  # each question has one reply, so that none was read ahead
             raise TimeoutError
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
         reply: dict[str, Any] = json.loads(line)
-        return reply
+        return reply, [self._pixels(shape) for shape in reply.get("shapes", [])]
 
     def _pixels(self, shape: Sequence[int]) -> Pixels:
         assert self._process.stdout is not None
@@ -207,7 +253,9 @@ class _Worker:
             raise EOFError
         return pixels
 
-    def _last_words(self, seconds: float) -> str:
+    def _last_words(self, error: Exception, seconds: float) -> str:
+        if isinstance(error, TimeoutError):
+            return f"decoding it takes more than {_PATIENCE * seconds:.0f} s"
         if self._process.returncode == -signal.SIGXCPU:
             return f"decoding it takes more than {seconds:.0f} s"
         return f"its decoder crashed, or took more than {MOST_MEMORY / 2**30:.0f} GiB"

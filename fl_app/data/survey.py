@@ -13,7 +13,7 @@ from torch import Tensor
 from fl_app.data.decoding import Picture
 from fl_app.data.entries import Entry, list_entries
 from fl_app.data.listing import find_images
-from fl_app.data.npz import check_labels, classes_and_channels, find_npz, is_sixteen_bit, own_pixels, read_labels
+from fl_app.data.npz import check_labels, classes_and_channels, find_npz, open_part
 from fl_app.data.parts import PARTS
 from fl_app.data.pool import Request, read_files
 from fl_app.data.unreadable import NoPixelsError, UnreadableImageError
@@ -21,6 +21,7 @@ from fl_app.data.unreadable import NoPixelsError, UnreadableImageError
 Layout = Literal["class folders", "table", "npz"]
 
 _FAINT = 16  # of 255: the brightness of 4,095 in 16 bits, beyond which an image with 12 bits does not get
+_PIXELS_A_SPECK = 1_000  # so many may have a brighter one, or an image one: defects and marks are no picture
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Survey:
         duplicates: groups of files that show the same pixels.
         contradictions: those of the groups whose files have different labels.
         num_constant: images of one colour all over.
-        num_faint: other images no brighter than 16 of 255.
+        num_faint: other images no brighter than 16 of 255, but for a thousandth of their pixels.
         num_faint_deep: those of them that have 16 bits: some of their bits are not used.
         num_without_image: DICOM files in class folders that are no images: reports, plans and the like.
         num_windows_ignored: DICOM files that name a window that means nothing.
@@ -149,7 +150,8 @@ class _Notes:
         self.channels[num_channels] += frames
         for frame in pixels:
             is_constant = bool((frame == frame[:, :1, :1]).all())
-            is_faint = not is_constant and int(frame.max()) <= _FAINT
+            num_bright = int((frame.amax(dim=0) > _FAINT).sum())
+            is_faint = not is_constant and num_bright <= max(height * width // _PIXELS_A_SPECK, 1)
             self.num_constant += is_constant
             self.num_faint += is_faint
             self.num_faint_deep += is_faint and is_deep
@@ -193,9 +195,9 @@ def _survey_npz(path: Path, class_names: Sequence[str]) -> Survey:
     notes = _Notes(dict.fromkeys(names, 0))
     num_images = 0
     for part in PARTS:
-        labels, is_deep = read_labels(path, part), is_sixteen_bit(path, part)
-        check_labels(path, labels, len(names))
-        num_images += len(labels)
-        for number, (image, label) in enumerate(zip(own_pixels(path, part), labels, strict=True)):
-            notes.add(f"{part}/{number}", names[label], part, image, is_deep)
+        with open_part(path, part) as found:
+            check_labels(path, found.labels, len(names))
+            num_images += len(found.labels)
+            for number, (image, label) in enumerate(zip(found.images, found.labels, strict=True)):
+                notes.add(f"{part}/{number}", names[label], part, image, found.is_sixteen_bit)
     return notes.finish("npz", num_images, [])

@@ -105,11 +105,12 @@ def check_brightness(found: Survey) -> Finding:
         told.append(f"{plural(found.num_constant, 'image')} of one colour all over: leave out what shows nothing.")
     if found.num_faint:
         told.append(
-            f"{plural(found.num_faint, 'image')} {_are(found.num_faint)} nearly black, no brighter than 16 of 255."
+            f"{plural(found.num_faint, 'image')} {_are(found.num_faint)} nearly black: hardly a pixel is brighter than "
+            "16 of 255."
         )
     if found.num_faint_deep:
         count = plural(found.num_faint_deep, "16-bit image")
-        told.append(f"{count} without a value of 4,096 or more among them: scale their values to 0..65,535.")
+        told.append(f"{count} with hardly a value of 4,096 or more among them: scale their values to 0..65,535.")
     if found.num_windows_ignored:
         count = plural(found.num_windows_ignored, "DICOM file")
         told.append(f"{count} with a window that means nothing: shown from the smallest to the largest value.")

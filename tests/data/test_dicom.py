@@ -131,6 +131,32 @@ def test_colour_files_become_rgb(tmp_path: Path) -> None:
     assert read_header(path).num_channels == 3
 
 
+@pytest.mark.parametrize("kind", ["HSV", "CMYK", "ARGB", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"])
+def test_colours_of_another_kind_are_not_shown_as_rgb(tmp_path: Path, kind: str) -> None:
+    pixels = np.zeros((2, 2, 3), dtype=np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation=kind)
+    for read in (decode, read_header):
+        with pytest.raises(UnreadableImageError, match=f"gives its colours as {kind}, which cannot be shown"):
+            read(path)
+
+
+@pytest.mark.parametrize(("kind", "colours"), [("rgb", 3), ("ybr_full", 3), ("monochrome1", 1)])
+def test_a_kind_of_colours_may_be_in_lower_case(tmp_path: Path, kind: str, colours: int) -> None:
+    pixels = np.arange(4 * colours, dtype=np.uint8).reshape((2, 2, 3) if colours == 3 else (2, 2))
+    one = write_dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation=kind.upper())
+    path = tmp_path / "b.dcm"
+    path.write_bytes(one.read_bytes().replace(kind.upper().encode(), kind.encode()))
+    assert np.array_equal(decode(path).pixels, decode(one).pixels)
+    assert read_header(path).num_channels == colours
+
+
+def test_what_stands_in_the_place_of_a_kind_of_colours_is_not_told(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", np.zeros((2, 2), dtype=np.uint8), PhotometricInterpretation="DOE JOHN")
+    with pytest.raises(UnreadableImageError, match="its header gives its colours in an unknown way") as caught:
+        decode(path)
+    assert "DOE" not in str(caught.value)
+
+
 def of_pydicom(name: str) -> Path:
     """Return one of the files that come with pydicom."""
     found = get_testdata_file(name, download=False)

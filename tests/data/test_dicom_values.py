@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from fl_app.data.decoding import Picture, decode
-from fl_app.data.dicom_values import make_lookup
+from fl_app.data.dicom_values import make_lookup, padding
 from fl_app.data.unreadable import UnreadableImageError
 from tests.data.dicoms import write_dicom
 
@@ -57,6 +57,35 @@ def test_a_table_for_negative_values_may_write_its_first_value_without_a_sign(tm
     assert is_ramp(read(tmp_path, pixels, VOILUTSequence=wrong))
 
 
+def rescaled(intercept: float, slope: float, is_in_group: bool) -> dict[str, Any]:
+    tags = {"RescaleIntercept": intercept, "RescaleSlope": slope, "RescaleType": "HU"}
+    if not is_in_group:
+        return tags
+    group, transformation = Dataset(), Dataset()
+    for name, value in tags.items():
+        setattr(transformation, name, value)
+    group.PixelValueTransformationSequence = Sequence([transformation])
+    return {"SharedFunctionalGroupsSequence": Sequence([group])}
+
+
+@pytest.mark.parametrize("is_in_group", [True, False])
+@pytest.mark.parametrize(("intercept", "slope"), [(-1024, 1), (0, -1), (-4095, 1)])
+def test_a_first_value_without_its_sign_is_known_by_the_rescaled_values(
+    tmp_path: Path, intercept: int, slope: int, is_in_group: bool
+) -> None:
+    first = min(intercept, intercept + 4095 * slope)
+    lut = item([4096, first + 65_536, 16], [16 * value for value in range(4096)])
+    pixels = RAMP[:, ::slope].copy()
+    assert is_ramp(read(tmp_path, pixels, VOILUTSequence=lut, **rescaled(intercept, slope, is_in_group)))
+
+
+@pytest.mark.parametrize("is_in_group", [True, False])
+def test_a_first_value_that_is_large_stays_so_whatever_the_intercept(tmp_path: Path, is_in_group: bool) -> None:
+    pixels = np.arange(60_000, 64_096, dtype=np.uint16).reshape(1, -1)
+    lut = item([4096, 59_990, 16], [16 * value for value in range(4096)])
+    assert is_ramp(read(tmp_path, pixels, VOILUTSequence=lut, **rescaled(-10, 1, is_in_group)))
+
+
 def test_a_modality_table_of_8_bits_may_have_more_than_256_entries(tmp_path: Path) -> None:
     lut = item([4096, 0, 8], (np.arange(4096) // 16).tolist())
     lut[0].ModalityLUTType = "US"
@@ -96,17 +125,17 @@ def test_a_table_with_fewer_entries_than_it_says_is_none(entries: Any, count: in
 
 
 @pytest.mark.parametrize(
-    ("pixels", "padding"),
+    ("pixels", "value"),
     [
         (np.array([[-2000, 0, 50, 100]], dtype=np.int16), 63_536),
         (np.array([[63_536, 0, 50, 100]], dtype=np.uint16), -2000),
         (np.array([[-2000, 0, 50, 100]], dtype=np.int16), -2000),
     ],
 )
-def test_padding_is_known_whatever_its_sign(tmp_path: Path, pixels: NDArray[Any], padding: int) -> None:
+def test_padding_is_known_whatever_its_sign(tmp_path: Path, pixels: NDArray[Any], value: int) -> None:
     path = write_dicom(tmp_path / "a.dcm", pixels)
     file = dcmread(path)
-    file.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+    file.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
     file.save_as(path)
     assert decode(path, 1).pixels[0, 0, 0, 1:].tolist() == [0, 128, 255]
 
@@ -118,6 +147,27 @@ def test_a_range_of_padding_may_have_the_wrong_sign_too(tmp_path: Path) -> None:
     file.add_new("PixelPaddingRangeLimit", "US", 63_546)
     file.save_as(path)
     assert decode(path, 1).pixels[0, 0, 0].tolist() == [0, 0, 0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends", "is_padding"),
+    [
+        (np.uint16, (-10, 10), [1, 1, 0, 0, 0, 1, 1]),
+        (np.uint16, (10, -10), [1, 1, 0, 0, 0, 1, 1]),
+        (np.uint16, (65_526, 65_535), [0, 0, 0, 0, 0, 1, 1]),
+        (np.uint16, (-10, -1), [0, 0, 0, 0, 0, 1, 1]),
+        (np.uint16, (0, 40_000), [1, 1, 1, 1, 0, 0, 0]),
+        (np.int16, (65_526, 10), [1, 1, 0, 0, 0, 1, 1]),
+        (np.int16, (-10, 10), [1, 1, 0, 0, 0, 1, 1]),
+    ],
+)
+def test_a_range_of_padding_may_go_beyond_zero(kind: type, ends: tuple[int, int], is_padding: list[int]) -> None:
+    file = Dataset()
+    file.BitsAllocated = 16
+    for name, end in zip(("PixelPaddingValue", "PixelPaddingRangeLimit"), ends, strict=True):
+        file.add_new(name, "SS" if end < 0 else "US", end)
+    stored: NDArray[Any] = np.array([0, 10, 11, 40_000, 65_525, 65_526, 65_535], dtype=np.uint16).view(kind)
+    assert padding(file, stored).astype(int).tolist() == is_padding
 
 
 @pytest.mark.parametrize("name", ["linear", "Sigmoid", " LINEAR_EXACT"])

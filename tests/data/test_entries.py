@@ -43,6 +43,9 @@ def refusal(folder: Path, info: DatasetInfo = INFO, share: float = 0.0) -> DataE
         "@eaDir",
         "#recycle",
         "Lost+Found",
+        "FOUND.000",
+        "found.012",
+        "RECYCLED",
     ],
 )
 def test_folders_of_the_system_are_no_classes(tmp_path: Path, name: str) -> None:
@@ -138,6 +141,19 @@ def test_an_image_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path, pa
     write_images(tmp_path / "secret", {"a": 1})
     write_images(tmp_path / "data" / part, {"a": 1})
     (tmp_path / "data" / part / "a" / "secret.png").symlink_to(tmp_path / "secret" / "a" / "patient-0.png")
+    assert "is a link that leaves the data folder" in str(refusal(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("name", ["labels.csv", "images.npz"])
+def test_a_table_or_npz_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path, name: str, is_there: bool) -> None:
+    write_images(tmp_path / "data", {"a": 2})
+    (tmp_path / "secret").mkdir()
+    if is_there:
+        (tmp_path / "secret" / "labels.csv").write_text("file,label\na/patient-0.png,a\n")
+        images = np.zeros((2, 6, 6), np.uint8)
+        np.savez(tmp_path / "secret" / "images.npz", train_images=images, train_labels=[0, 0])
+    (tmp_path / "data" / name).symlink_to(tmp_path / "secret" / name)
     assert "is a link that leaves the data folder" in str(refusal(tmp_path / "data"))
 
 

@@ -145,16 +145,32 @@ def test_only_the_node_s_user_can_read_it_and_no_name_is_in_it(data: Path) -> No
     assert not any(word in path.read_bytes() for path in files for word in (b"CANARY", b"secret", b"patient-0"))
 
 
-def test_a_flipped_bit_is_no_image(data: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = load(data)
-    (path,) = (data.parent / "state" / FOLDER).iterdir()
-    content = bytearray(path.read_bytes())
-    for place in (4, 40, len(content) // 2, len(content) - 1):
+@pytest.mark.parametrize("kind", ["safetensors", "json"])
+def test_a_flipped_bit_anywhere_changes_nothing_and_the_damaged_result_is_replaced(
+    data: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node: dict[str, OptionValue] = {"tell-class-names": True}
+    config = run_config({"data.source": "folder", "data.class-names": "", "data.image-size": 8})
+    own: dict[str, OptionValue] = {"data-path": str(data), "site": "north", "state-dir": str(data.parent / "state")}
+    site = NodeConfig.from_flat(own | node)
+    first, first_info = load(data, node, class_names="", num_channels=0), hospital_info(config, site)
+    (path,) = (data.parent / "state" / FOLDER).glob(f"*.{kind}")
+    content = path.read_bytes()
+    end = len(content) if kind == "json" else 8 + int.from_bytes(content[:8], "little")  # of the header
+    places = [*range(0, end, 11), len(content) // 2, len(content) - 1]
+    for place in places:
         damaged = bytearray(content)
-        damaged[place] ^= 4
+        damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
-        assert are_equal(load(data), first)
+        if kind == "json":
+            assert hospital_info(config, site) == first_info
+        else:
+            found = load(data, node, class_names="", num_channels=0)
+            assert are_equal(found, first)
+        if path.read_bytes() == bytes(damaged):  # a bit that means nothing
+            path.write_bytes(content)
     assert "The cache of images is damaged" in caplog.text
+    assert len(caplog.records) > len(places) // 2
 
 
 def test_the_results_that_were_not_used_for_longest_make_room(data: Path) -> None:

@@ -95,11 +95,13 @@ def test_each_name_of_a_part_is_understood(tmp_path: Path, name: str, part: str)
         ("file,label\n..\\secret.png,x\n", "Expected a path inside the folder"),
         ("file,label\nC:\\secret.png,x\n", "Expected a path inside the folder"),
         ("file,label\n.,x\n", "Expected a path inside the folder"),
-        ("file,label\na\0b.png,x\n", "Expected a path inside the folder"),
+        ("file,label\na\0b.png,x\n", "its character 12 is zero"),
         ('file,label\n"a.png,x\n', "is not CSV"),
         ('file,label\n"a"b.png,x\n', "is not CSV"),
         (b"file,label\n\xe4.png,x\n", "is not UTF-8 text (byte 11)"),
         ("file,label".encode("utf-16"), "is not UTF-8 text"),
+        ("file,label\r\na.png,x\r\n".encode("utf-16-le"), "is zero, as in UTF-16"),
+        ("file;label\na.png;x\n".encode("utf-16-be"), "is zero, as in UTF-16"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, content: str | bytes, words: str) -> None:

@@ -1,6 +1,7 @@
 """A folder with an npz in MedMNIST's form, and every way in which one can be wrong."""
 
 import os
+import tracemalloc
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 from numpy.lib import format as npy
 
-from fl_app.data import npz
+from fl_app.data import npz_arrays, pool
 from fl_app.data.folder import info, read_parts
 from fl_app.data.images import DatasetInfo
+from fl_app.data.npz_arrays import describe, read_pieces
+from fl_app.data.parts import PARTS
 from fl_app.errors import DataError
 from fl_app.options.sections import OptionValue
 from tests.options import run_config
@@ -137,33 +140,118 @@ def test_every_order_of_bytes_and_of_axes_is_read(tmp_path: Path, order: Any, ki
     assert found.parts["train"].images.permute(0, 2, 3, 1).tolist() == values.tolist()
 
 
-def test_large_arrays_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = read_parts(write(tmp_path), GREY, ["train"]).parts["train"]
-    for piece in (1, 16, 40):
-        monkeypatch.setattr(npz, "_PIECE", piece)
-        assert torch.equal(read_parts(tmp_path, GREY, ["train"]).parts["train"].images, whole.images)
+@pytest.mark.parametrize("piece", [1, 16, 40])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_read_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, order: Any
+) -> None:
+    images = arrays()["train_images"]
+    path = write(tmp_path, train_images=np.asarray(images, order=order)) / "images.npz"
+    monkeypatch.setattr(npz_arrays, "_PIECE", piece)
+    pieces = list(read_pieces(path, "train"))
+    assert all(found.nbytes <= max(piece, 16) for found in pieces)
+    assert np.array_equal(np.concatenate(pieces)[..., 0], images)
+
+
+def judged(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return why an npz is refused, having checked that nothing but headers was unpacked."""
+    monkeypatch.setattr(npz_arrays, "_read", None)
+    tracemalloc.start()
+    with pytest.raises(DataError) as caught:
+        describe(path, "train")
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    return str(caught.value)
+
+
+def write_header(folder: Path, shape: tuple[int, ...], content: bytes, is_fortran: bool = False) -> Path:
+    """Write an npz whose header of images says so."""
+    buffer = BytesIO()
+    npy.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": is_fortran, "shape": shape})
+    with zipfile.ZipFile(folder / "images.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train_images.npy", buffer.getvalue() + content)
+        file.writestr("train_labels.npy", b"")
+    return folder / "images.npz"
 
 
 def test_an_npz_that_unpacks_to_a_thousand_times_its_size_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(npz, "_LARGE", 2**20)
-    images = np.zeros((2**21 // 16, 4, 4), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "d.npz", **arrays(train_images=images, train_labels=np.zeros(len(images), int)))
-    monkeypatch.setattr(npz, "_read", None)
-    assert "times its size in the file. Expected at most 100 times" in refusal(tmp_path)
+    monkeypatch.setattr(npz_arrays, "_LARGE", 2**20)
+    path = write_header(tmp_path, (2**17, 4, 4), bytes(2**21))
+    assert "times its size in the file. Expected at most 100 times" in judged(path, monkeypatch)
 
 
 def test_an_array_that_says_it_is_larger_than_it_is_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    buffer = BytesIO()
-    npy.write_array(buffer, arrays()["train_images"])
-    with zipfile.ZipFile(tmp_path / "images.npz", "w") as file:
-        file.writestr("train_images.npy", buffer.getvalue().replace(b"(3, 4, 4)", b"(9, 9, 9)"))
+    assert "more than there is room for" in judged(write_header(tmp_path, (9, 9, 9), b""), monkeypatch)
+
+
+def test_an_image_of_more_than_50_million_pixels_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_header(tmp_path, (1, 7_072, 7_072), bytes(7_072**2))
+    assert "it says that it is 7072 x 7072 pixels, more than 50 million" in judged(path, monkeypatch)
+
+
+def test_a_large_array_in_fortran_s_order_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(npz_arrays, "MOST_VALUES", 1_000)
+    assert describe(write(tmp_path) / "images.npz", "train").labels.tolist() == [0, 2, 0]
+    path = write_header(tmp_path, (30, 6, 6), bytes(1_080), is_fortran=True)
+    assert "Save it again from numpy.ascontiguousarray" in judged(path, monkeypatch)
+
+
+def test_a_header_of_many_megabytes_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = b"\x93NUMPY\x02\x00" + (20_000_000).to_bytes(4, "little") + b" " * 20_000_000
+    with zipfile.ZipFile(tmp_path / "images.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train_images.npy", header)
         file.writestr("train_labels.npy", b"")
-    monkeypatch.setattr(npz, "_read", None)
-    assert "more than there is room for" in refusal(tmp_path)
+    found = judged(tmp_path / "images.npz", monkeypatch)
+    assert "the header of train_images.npy is longer than 10000 bytes" in found
+
+
+def test_a_side_below_zero_is_refused(tmp_path: Path) -> None:
+    write_header(tmp_path, (-1, 4, 4), bytes(16))
+    assert "less than nothing" in refusal(tmp_path)
+
+
+def test_tiny_images_do_not_fill_the_memory_when_they_are_enlarged(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", train_images=np.zeros((5_000, 1, 1), np.uint8), train_labels=np.zeros(5_000, int))
+    assert "would take 1.3 GB when enlarged to 512 x 512" in refusal(tmp_path, DatasetInfo(("a",), 1, 512))
+
+
+def test_an_npz_is_read_in_a_process_of_its_own_that_may_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(worker: Any, seconds: float) -> Any:
+        worker._process.kill()
+        return receive(worker, seconds)
+
+    write(tmp_path)
+    assert len(read_parts(tmp_path, GREY, ["train"]).parts["train"]) == 3
+    receive = pool._Worker._receive
+    monkeypatch.setattr(pool._Worker, "_receive", die)
+    assert "its decoder crashed, or took more than 1 GiB" in refusal(tmp_path)
+    monkeypatch.undo()
+    assert len(read_parts(tmp_path, GREY, ["train"]).parts["train"]) == 3
+
+
+def test_an_npz_whose_test_part_is_drawn_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def count(path: Path, part: Any) -> Any:
+        for told, array in pool.read_npz_part(path, part):
+            taken.append(len(array) if "num_channels" not in told else 0)
+            yield told, array
+
+    monkeypatch.setattr("fl_app.data.npz.read_npz_part", count)
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=np.zeros(40, int))
+    found = read_parts(tmp_path, GREY, PARTS, test_share=0.3)
+    assert found.is_test_drawn and sum(taken) == len(images)
 
 
 def test_a_pipe_is_no_npz_and_is_not_waited_for(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def bomb(path: Path, side: int) -> Path:
 
 def test_a_stream_that_unpacks_to_gigabytes_is_one_unreadable_file(tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(UnreadableImageError, match=r"damaged|too much memory|crashed"):
+    with pytest.raises(UnreadableImageError, match="are 40000 x 40000 pixels, and its header says 64 x 64"):
         read_file(Request(bomb(tmp_path / "a.dcm", 40_000)))
     assert time.monotonic() - start < 60
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 * 2**20  # KiB

@@ -1,5 +1,6 @@
 """What a hospital learns of its own folder."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,25 @@ def test_constant_and_nearly_black_images_are_counted_in_an_npz_too(tmp_path: Pa
     np.savez(tmp_path / "d.npz", train_images=images, train_labels=[0, 1, 0])
     found = survey(tmp_path)
     assert (found.num_constant, found.num_faint, found.num_faint_deep) == (1, 1, int(depth == np.uint16))
+
+
+@pytest.mark.parametrize(("size", "num_bright", "is_faint"), [(28, 1, 1), (28, 2, 0), (200, 40, 1), (200, 41, 0)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_few_bright_pixels_do_not_hide_a_dark_picture(
+    tmp_path: Path, size: int, num_bright: int, is_faint: int, mode: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 17, (size, size), dtype=np.uint8)
+    pixels.reshape(-1)[:num_bright] = 255
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a" / "b.png")
+    found = survey(tmp_path)
+    assert (found.num_faint, found.num_constant) == (is_faint, 0)
+
+
+def test_a_hard_link_that_gives_an_image_two_labels_is_found(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2, "b": 1})
+    os.link(tmp_path / "a" / "patient-0.png", tmp_path / "b" / "other.png")
+    assert survey(tmp_path).contradictions == (("a/patient-0.png", "b/other.png"),)
 
 
 def test_a_picture_that_its_own_window_makes_white_is_counted(tmp_path: Path) -> None:

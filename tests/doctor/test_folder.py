@@ -35,7 +35,7 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
         ({"channels": {1: 4, 3: 6}}, "channels", "warning", "grey 4, RGB 6. The run takes grey images: 6 images"),
         ({"num_constant": 2}, "brightness", "warning", "2 images of one colour all over"),
         ({"num_faint": 2}, "brightness", "warning", "2 images are nearly black"),
-        ({"num_faint": 2, "num_faint_deep": 1}, "brightness", "warning", "1 16-bit image without a value of 4,096"),
+        ({"num_faint": 2, "num_faint_deep": 1}, "brightness", "warning", "1 16-bit image with hardly a value of 4,096"),
         ({"num_windows_ignored": 3}, "brightness", "warning", "3 DICOM files with a window that means nothing"),
         ({"unreadable": ((SECRET, "broken"),)}, "unreadable", "warning", "1 file of 10 cannot be read or is missing"),
         ({"labels_without_file": (SECRET,) * 3}, "unreadable", "not ready", "3 files of 10"),
