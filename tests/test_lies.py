@@ -206,3 +206,34 @@ def test_one_site_cannot_say_for_all_that_nothing_was_learned(tmp_path: Path) ->
 def test_one_site_cannot_say_for_all_that_something_was_learned(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="Nothing was learned"):
         losses_of_diffusion(tmp_path, "initial", has_learned=False)
+
+
+def made_up_losses(reply: Message) -> Message:
+    """Measure held-out images that do not exist, on which the untrained model alone is good."""
+
+    def change(sums: Sums) -> Sums:
+        losses = {key: np.full(4, 0.1 if key.startswith("initial/") else 9.0) for key in sums if "loss-sum" in key}
+        return losses | {key: np.ones(4) for key in sums if "loss-count" in key}
+
+    return with_sums(change)(reply)
+
+
+@pytest.mark.parametrize(
+    ("task", "measurement"),
+    [("classification", with_error), ("diffusion", with_error), ("diffusion", made_up_losses)],
+)
+def test_where_no_other_site_holds_images_out_those_of_one_decide_nothing(
+    task: str, measurement: Change, tmp_path: Path
+) -> None:
+    changes = {DESCRIBE: with_description(validation_counts=[1] * CLASSES), EVALUATE: measurement}
+
+    def meddle(instruction: Message, reply: Message) -> Message | None:
+        change = changes.get(instruction.metadata.message_type)
+        return change(reply) if change and instruction.metadata.dst_node_id == LIAR else reply
+
+    options: dict[str, OptionValue] = {"tasks": task, "data.limit": 120, "data.validation-share": 0.0}
+    run_federation(tiny_run(tmp_path, options), 3, meddle=meddle)
+    assert (tmp_path / f"run/{task}/model").is_dir()
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    if measurement is with_error:
+        assert status["state"] == "degraded" and "site-1 once failed" in status["reason"]
