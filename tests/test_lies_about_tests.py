@@ -79,7 +79,7 @@ def test_who_describes_another_share_of_the_common_test_set_is_left_out(lie: dic
     assert exchange(tmp_path)["test-set"] == "common"
 
 
-@pytest.mark.parametrize("num_shares", [0, 2, 2**62])
+@pytest.mark.parametrize("num_shares", [0, 2])
 def test_one_site_cannot_say_for_all_whose_test_images_they_measure(num_shares: int, tmp_path: Path) -> None:
     meddle = of_liar({DESCRIBE: with_description(test_shares=num_shares)})
     run_federation(tiny_run(tmp_path, DIGITS), 3, meddle=meddle)

@@ -186,6 +186,8 @@ class Roster:
         counts = description.counts()
         if not all(_are_counts(part, len(expected.class_names)) for part in counts.values()):
             raise _Unfit(f"Site '{site}' sent counts of images that do not fit its {len(expected.class_names)} classes")
+        if not _are_counts([description.num_unreadable, description.num_test_shares], 2):
+            raise _Unfit(f"Site '{site}' sent a number of unreadable files, or of shares of a test set, that cannot be")
 
     def _check_unchanged(self, description: SiteDescription) -> None:
         """Raise _Unfit if a site holds other images than when the run began: held-out ones would be trained on."""
@@ -230,5 +232,5 @@ class Roster:
                 )
 
 
-def _are_counts(counts: Sequence[int], num_classes: int) -> bool:
-    return len(counts) == num_classes and all(0 <= count <= _MOST_IMAGES for count in counts)
+def _are_counts(counts: Sequence[int], how_many: int) -> bool:
+    return len(counts) == how_many and all(0 <= count <= _MOST_IMAGES for count in counts)
