@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class Lie:
         changes: by kind of message.
         reason: of its refusal, as a pattern.
         task: of the run.
+        options: further ones of the run.
     """
 
     changes: dict[str, Change]
     reason: str
     task: str = "classification"
+    options: dict[str, OptionValue] = field(default_factory=dict)
 
 
 def with_sums(change: Callable[[Sums], Sums]) -> Change:
@@ -99,6 +101,15 @@ def distances(position: int) -> Callable[[Sums], Sums]:
     return change
 
 
+def own_larger(sums: Sums) -> Sums:
+    """Multiply the embeddings of the site's own network by a million."""
+    return {"own/sum": sums["own/sum"] * 1e6, "own/outer": sums["own/outer"] * 1e12}
+
+
+def own_scattered(sums: Sums) -> Sums:
+    return {"own/outer": sums["own/outer"] + 1e12 * np.eye(len(sums["own/outer"]))}
+
+
 def all_right(sums: Sums) -> Sums:
     keys = [key for key in sums if key.startswith("test/") and key.endswith("/confusion")]
     return {key: sums[key] + 1e6 * np.eye(CLASSES) for key in keys}
@@ -112,6 +123,7 @@ def measured(kind: str, change: Callable[[Sums], Sums], reason: str, task: str =
     return Lie({kind: with_sums(change)}, reason, task)
 
 
+PIGGYBACK: dict[str, OptionValue] = {"classification.readings": "piggyback"}
 BILLION = [10**9] * CLASSES
 LIES = {
     "bins of the AUC that rise": measured(HEADS, rising, "no whole numbers|different images"),
@@ -138,6 +150,12 @@ LIES = {
     "more moments than described": measured(
         MOMENTS, lambda sums: {"count": sums["count"] + 1}, "more images than it said|as many images"
     ),
+    "huge embeddings of its own network": Lie(
+        {TRAIN: with_sums(own_larger)}, "the means of its embeddings are .* long", options=PIGGYBACK
+    ),
+    "scattered embeddings of its own network": Lie(
+        {TRAIN: with_sums(own_scattered)}, "its embeddings scatter .* times as much", options=PIGGYBACK
+    ),
     "a name of a megabyte": described("has at most 64 letters", site="x" * 10**6),
     "a name that is a folder above": described("A node calls itself '..'", site=".."),
     "counts of 2^62": described("'site-1' sent counts of images", train_counts=[2**62] * CLASSES),
@@ -162,6 +180,7 @@ def test_a_lie_ends_no_run_and_is_refused_by_name(name: str, tmp_path: Path, cap
     lie = LIES[name]
     options: dict[str, OptionValue] = {"tasks": lie.task, "data.limit": 120}
     options |= {f"{lie.task}.num-rounds": 1, "federation.min-nodes": 2, "federation.min-replies": 2}
+    options |= lie.options
 
     def meddle(instruction: Message, reply: Message) -> Message | None:
         change = lie.changes.get(instruction.metadata.message_type)
