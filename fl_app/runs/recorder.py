@@ -170,7 +170,7 @@ class TaskRun:
         """Say why the chosen model must not be exported; None if it is better than the untrained one.
 
         Both are compared on the same held-out images of the same sites; if that hinges on one site, most sites must
-        find it better. Unless most sites say that they hold images out, the training losses of the first and the last
+        find it better. Unless most sites with images hold some out, the training losses of the first and the last
         round are compared, since one site could make up the only held-out images; of a single round, it is enough that
         its loss is known.
 
@@ -186,8 +186,7 @@ class TaskRun:
             return self.run_pass.improved(start, end) if start and end else None
 
         measured = {site: part for site, part in parts.items() if improved(part) is not None}
-        described = [sum(site.validation_counts) > 0 for site in self.roster.sites.values()]
-        holds_out = 2 * described.count(True) > len(described)
+        holds_out = self.roster.hold_out()
         if holds_out and measured:
             learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
         elif holds_out:

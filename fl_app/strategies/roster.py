@@ -112,6 +112,12 @@ class Roster:
         """Return the names of all sites that took part in this run so far, in order."""
         return sorted(self.frozen)
 
+    def hold_out(self) -> bool:
+        """Tell whether most sites that say they have images say that they hold some of them out."""
+        told = [(sum(site.train_counts), sum(site.validation_counts)) for site in self.sites.values()]
+        held_out = [validation > 0 for train, validation in told if train + validation > 0]
+        return 2 * held_out.count(True) > len(held_out)
+
     def description(self, site: str) -> SiteDescription | None:
         """Return what a site said of its images; None if it is not known."""
         return next((known for known in self.sites.values() if known.site == site), None)

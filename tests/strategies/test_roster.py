@@ -142,3 +142,16 @@ def test_a_hospital_that_speaks_of_a_common_test_set_makes_no_other_site_unfit()
     roster = Roster(INFO, 1.0, shares_of=shares_of)
     assert list(known(roster, {1: simulated(0, num_shares=2), 2: site("north")})) == ["north", "site-0"]
     assert roster.num_test_shares == 0
+
+
+def test_whether_images_are_held_out_is_said_by_most_sites_that_have_any() -> None:
+    def held_out(*counts: tuple[int, int]) -> bool:
+        roster = Roster(INFO, 1.0)
+        roster.sites = {
+            number: SiteDescription(str(number), INFO, [train, 0], [0, validation], COUNTS)
+            for number, (train, validation) in enumerate(counts)
+        }
+        return roster.hold_out()
+
+    assert held_out((5, 1), (5, 1), (5, 0)) and held_out((5, 1), (0, 0), (0, 0))
+    assert not held_out((5, 1), (5, 0), (5, 0)) and not held_out((5, 1), (5, 0)) and not held_out((0, 0))
