@@ -39,7 +39,8 @@ _EXPLAINED = {
     r"node/(num-channels|image-size)": "channels and side of the images, as the run's options have them",
     r"node/(train|validation|test)-counts": "how many images of each class there are to train on, held out, and tested "
     "on",
-    r"node/has-common-test": "whether the test images are common to the nodes of a simulation; at a hospital never",
+    r"node/test-shares": "into how many shares the nodes of a simulation split a common test set; at a "
+    "hospital always 0",
     r"node/unreadable-files": "how many files were left out because they are missing or broken",
     r"node/(task|server-round)": "which task and round this answers",
     r"weights/.*": "the network's weights after local training",

@@ -7,6 +7,7 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid
 
+from fl_app.data.common_test import CommonTest
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
@@ -64,8 +65,9 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         status.set("starting")
         if info is None:
             info = agree_on_images(grid, config, folder, status)
+        common_test = CommonTest.of_run(config)
         for name in config.passes():
-            run_pass(name, grid, config, info, folder, status)
+            run_pass(name, grid, config, info, folder, status, common_test)
         if "classification" in config.tasks:
             write_comparison(folder, config)
         status.end()
@@ -103,14 +105,22 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
     return info
 
 
-def run_pass(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:
+def run_pass(
+    name: str,
+    grid: Grid,
+    config: RunConfig,
+    info: DatasetInfo,
+    folder: RunFolder,
+    status: Status,
+    common_test: CommonTest,
+) -> None:
     """Train a task or a baseline; a baseline that fails costs its row in the table, and not the run.
 
     Raises:
         FederationError: a task failed.
     """
     try:
-        run_task(name, grid, config, info, folder, status)
+        run_task(name, grid, config, info, folder, status, common_test)
     except FederationError as error:
         if not baseline_of(name):
             raise
@@ -118,7 +128,15 @@ def run_pass(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
         status.blemish(f"the baseline {name} failed: {error}")
 
 
-def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder: RunFolder, status: Status) -> None:
+def run_task(
+    name: str,
+    grid: Grid,
+    config: RunConfig,
+    info: DatasetInfo,
+    folder: RunFolder,
+    status: Status,
+    common_test: CommonTest,
+) -> None:
     """Train one task or baseline, measure the result at the nodes, and export it.
 
     Raises:
@@ -127,7 +145,7 @@ def run_task(name: str, grid: Grid, config: RunConfig, info: DatasetInfo, folder
     federation = config.federation
     deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
     known = read_options(folder)["nodes"]
-    roster = Roster(info, deadline, known)
+    roster = Roster(info, deadline, known, common_test.counts)
     run_pass = build_pass(name, config, info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)

@@ -2,16 +2,22 @@
 
 import importlib
 import inspect
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi
 
+from benchmarks.instant_grid import InstantGrid
 from fl_app.flower import (
     SERVER_STATE,
+    DecodeError,
     ErrorCode,
+    NodeInfo,
+    Run,
     TaskIdentity,
     identify,
     name_message,
@@ -30,7 +36,7 @@ def test_the_codes_of_the_errors_that_flower_makes_up_mean_what_they_meant() -> 
     assert [getattr(ErrorCode, name) for name in names] == [3, 4, 5, 7, 8]
     known = {name for name in vars(ErrorCode) if name.isupper()}
     others = {"UNKNOWN", "LOAD_CLIENT_APP_EXCEPTION", "CLIENT_APP_RAISED_EXCEPTION", "MOD_FAILED_PRECONDITION"}
-    assert known == {*names, *others}, "Flower has a new error: give it words in strategies/ledger.py"
+    assert known == {*names, *others}, "Flower has a new error: give it words in strategies/outcomes.py"
 
 
 def test_an_error_travels_with_its_code_and_reason() -> None:
@@ -52,6 +58,30 @@ def test_a_message_can_be_named() -> None:
     name_message(message, "message-1")
     assert message.metadata.message_id == "message-1"
     assert Message(RecordDict(), reply_to=message).metadata.reply_to_message_id == "message-1"
+
+
+def test_a_grid_speaks_of_nodes_and_runs_in_these_classes() -> None:
+    assert get_type_hints(Grid.get_nodes)["return"] == Iterable[NodeInfo]
+    assert get_type_hints(Grid.set_run)["run"] is Run
+    assert get_type_hints(Grid.run.fget)["return"] is Run  # type: ignore[attr-defined]
+
+
+def test_a_node_is_known_by_its_id() -> None:
+    class Empty(InstantGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            return []
+
+    grid = Empty([3, 2**63 + 1])
+    for nodes in (Grid.get_nodes(grid), grid.get_nodes()):
+        assert [node.node_id for node in nodes] == [3, 2**63 + 1]
+
+
+def test_bytes_that_are_no_message_of_flower_raise_this_error_and_no_other_that_is_caught() -> None:
+    with pytest.raises(DecodeError):
+        NodeInfo.FromString(b"\xff\xff")
+    caught = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError)
+    assert not issubclass(DecodeError, caught), "strategies/transport.py need not name it any more"
+    assert importlib.import_module("flwr.supercore.protobuf.translation").DecodeError is DecodeError
 
 
 def test_options_of_a_node_are_read_as_flower_reads_them() -> None:

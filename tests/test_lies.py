@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class Lie:
         changes: by kind of message.
         reason: of its refusal, as a pattern.
         task: of the run.
+        options: further ones of the run.
     """
 
     changes: dict[str, Change]
     reason: str
     task: str = "classification"
+    options: dict[str, OptionValue] = field(default_factory=dict)
 
 
 def with_sums(change: Callable[[Sums], Sums]) -> Change:
@@ -99,6 +101,15 @@ def distances(position: int) -> Callable[[Sums], Sums]:
     return change
 
 
+def own_larger(sums: Sums) -> Sums:
+    """Multiply the embeddings of the site's own network by a million."""
+    return {"own/sum": sums["own/sum"] * 1e6, "own/outer": sums["own/outer"] * 1e12}
+
+
+def own_scattered(sums: Sums) -> Sums:
+    return {"own/outer": sums["own/outer"] + 1e12 * np.eye(len(sums["own/outer"]))}
+
+
 def all_right(sums: Sums) -> Sums:
     keys = [key for key in sums if key.startswith("test/") and key.endswith("/confusion")]
     return {key: sums[key] + 1e6 * np.eye(CLASSES) for key in keys}
@@ -112,6 +123,7 @@ def measured(kind: str, change: Callable[[Sums], Sums], reason: str, task: str =
     return Lie({kind: with_sums(change)}, reason, task)
 
 
+PIGGYBACK: dict[str, OptionValue] = {"classification.readings": "piggyback"}
 BILLION = [10**9] * CLASSES
 LIES = {
     "bins of the AUC that rise": measured(HEADS, rising, "no whole numbers|different images"),
@@ -138,6 +150,12 @@ LIES = {
     "more moments than described": measured(
         MOMENTS, lambda sums: {"count": sums["count"] + 1}, "more images than it said|as many images"
     ),
+    "huge embeddings of its own network": Lie(
+        {TRAIN: with_sums(own_larger)}, "the means of its embeddings are .* long", options=PIGGYBACK
+    ),
+    "scattered embeddings of its own network": Lie(
+        {TRAIN: with_sums(own_scattered)}, "its embeddings scatter .* times as much", options=PIGGYBACK
+    ),
     "a name of a megabyte": described("has at most 64 letters", site="x" * 10**6),
     "a name that is a folder above": described("A node calls itself '..'", site=".."),
     "counts of 2^62": described("'site-1' sent counts of images", train_counts=[2**62] * CLASSES),
@@ -145,6 +163,10 @@ LIES = {
     "a name of two lines": described("A node calls itself 'site-1 x'", site="site-1\nx"),
     "a name in HTML": described("A node calls itself '<b>site-1</b>'", site="<b>site-1</b>"),
     "negative counts": described("'site-1' sent counts of images", train_counts=[-1] * CLASSES),
+    "fewer unreadable files than none": described("a number of unreadable files", unreadable_files=-5),
+    "2^62 unreadable files": described("a number of unreadable files", unreadable_files=2**62),
+    "2^62 shares of the test set": described("shares of a test set, that cannot be", test_shares=2**62),
+    "another share of the test set": described("10 test images; its share", test_counts=[1] * CLASSES),
     "no counts": described("'site-1' sent counts of images", test_counts=[]),
     "other classes": described("'site-1' has other classes", class_names=[*"abcdefghij"]),
     "seven channels": described("'site-1' has other channels", num_channels=7),
@@ -158,6 +180,7 @@ def test_a_lie_ends_no_run_and_is_refused_by_name(name: str, tmp_path: Path, cap
     lie = LIES[name]
     options: dict[str, OptionValue] = {"tasks": lie.task, "data.limit": 120}
     options |= {f"{lie.task}.num-rounds": 1, "federation.min-nodes": 2, "federation.min-replies": 2}
+    options |= lie.options
 
     def meddle(instruction: Message, reply: Message) -> Message | None:
         change = lie.changes.get(instruction.metadata.message_type)
@@ -206,3 +229,34 @@ def test_one_site_cannot_say_for_all_that_nothing_was_learned(tmp_path: Path) ->
 def test_one_site_cannot_say_for_all_that_something_was_learned(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="Nothing was learned"):
         losses_of_diffusion(tmp_path, "initial", has_learned=False)
+
+
+def made_up_losses(reply: Message) -> Message:
+    """Measure held-out images that do not exist, on which the untrained model alone is good."""
+
+    def change(sums: Sums) -> Sums:
+        losses = {key: np.full(4, 0.1 if key.startswith("initial/") else 9.0) for key in sums if "loss-sum" in key}
+        return losses | {key: np.ones(4) for key in sums if "loss-count" in key}
+
+    return with_sums(change)(reply)
+
+
+@pytest.mark.parametrize(
+    ("task", "measurement"),
+    [("classification", with_error), ("diffusion", with_error), ("diffusion", made_up_losses)],
+)
+def test_where_no_other_site_holds_images_out_those_of_one_decide_nothing(
+    task: str, measurement: Change, tmp_path: Path
+) -> None:
+    changes = {DESCRIBE: with_description(validation_counts=[1] * CLASSES), EVALUATE: measurement}
+
+    def meddle(instruction: Message, reply: Message) -> Message | None:
+        change = changes.get(instruction.metadata.message_type)
+        return change(reply) if change and instruction.metadata.dst_node_id == LIAR else reply
+
+    options: dict[str, OptionValue] = {"tasks": task, "data.limit": 120, "data.validation-share": 0.0}
+    run_federation(tiny_run(tmp_path, options), 3, meddle=meddle)
+    assert (tmp_path / f"run/{task}/model").is_dir()
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    if measurement is with_error:
+        assert status["state"] == "degraded" and "site-1 once failed" in status["reason"]

@@ -1,7 +1,9 @@
 """Whether sites' sums of embeddings fit together: each site's class means are told apart by every other site's.
 
-All sites embed with the same network, so that a class has nearly the same mean everywhere. Sums of wrong classes, or of
+If all sites embed with the same network, a class has nearly the same mean everywhere. Sums of wrong classes, or of
 another size, are far from what the others measured. Each other site has one vote, however many images it claims.
+
+If each site embeds with its own network, class means cannot be compared, only the size of embeddings and their scatter.
 """
 
 import math
@@ -17,6 +19,8 @@ _FEWEST_IMAGES = 5  # of a class, for a mean that says something
 _FARTHER = 1.5  # times as far from its own class as from another one: no mean of that class
 _LARGER = 1.5  # times as long as the other site's mean of that class, or as short
 _MORE_SCATTER = 4.0  # times the median of the sites
+_OWN_LARGER = 3.0  # of own networks: times as long as the median site's, or as short
+_OWN_MORE_SCATTER = 10.0  # of own networks: times the median of the sites
 
 
 def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
@@ -31,7 +35,7 @@ def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
     if len(held) < _FEWEST_SITES:
         return {}
     found: dict[str, str] = {}
-    scatters = {site: scatter for site, part in held.items() if (scatter := _scatter(part)) is not None}
+    scatters = _scatters(held)
     typical = statistics.median(scatters.values()) if len(scatters) >= _FEWEST_SITES else math.inf
     for site, part in held.items():
         verdicts = [_fits(part, other) for name, other in held.items() if name != site]
@@ -41,6 +45,40 @@ def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
         elif scatters.get(site, 0.0) > _MORE_SCATTER * typical > 0:
             found[site] = f"its embeddings scatter {scatters[site] / typical:.1f} times as much as the median site's"
     return found
+
+
+def out_of_scale(parts: Mapping[str, Moments]) -> dict[str, str]:
+    """Return the sites whose sums are of another size than the median site's, each with the reason.
+
+    Between honest sites lengths differ by factors of at most 1.45, and scatters by 3.5: see `benchmarks.own_networks`.
+
+    Args:
+        parts: moments by site, each measured with the site's own network.
+    """
+    held = {site: part for site, part in parts.items() if part["count"].any()}
+    if len(held) < _FEWEST_SITES:
+        return {}
+    found: dict[str, str] = {}
+    lengths, scatters = {site: mean_length(part) for site, part in held.items()}, _scatters(held)
+    length = statistics.median(lengths.values())
+    typical = statistics.median(scatters.values()) if len(scatters) >= _FEWEST_SITES else math.inf
+    for site in held:
+        if not length / _OWN_LARGER <= lengths[site] <= length * _OWN_LARGER:
+            found[site] = f"the means of its embeddings are {lengths[site]:.3g} long, the median site's {length:.3g}"
+        elif scatters.get(site, 0.0) > _OWN_MORE_SCATTER * typical > 0:
+            found[site] = f"its embeddings scatter {scatters[site] / typical:.3g} times as much as the median site's"
+    return found
+
+
+def mean_length(part: Moments) -> float:
+    """Return the root of the mean squared length of the class means, each counted once an image."""
+    count = part["count"]
+    return math.sqrt(float((part["sum"] ** 2 / np.maximum(count, 1.0)[:, None]).sum() / count.sum()))
+
+
+def _scatters(parts: Mapping[str, Moments]) -> dict[str, float]:
+    """Return the scatter of each site that has enough images for one."""
+    return {site: found for site, part in parts.items() if (found := scatter(part)) is not None}
 
 
 def _fits(part: Moments, other: Moments) -> bool | None:
@@ -68,7 +106,7 @@ def _fits(part: Moments, other: Moments) -> bool | None:
     return right >= wrong
 
 
-def _scatter(part: Moments) -> float | None:
+def scatter(part: Moments) -> float | None:
     """Return the mean squared distance of a site's embeddings from their class's mean; None of too few images."""
     count = part["count"]
     freedom = float(count.sum() - np.count_nonzero(count))

@@ -23,7 +23,7 @@ class SiteDescription:
         train_counts: training images of each class, K numbers.
         validation_counts: held-out images of each class, K numbers.
         test_counts: test images of each class that it measures, K numbers.
-        has_common_test: they are its share of a test set that is common to all nodes of a simulation.
+        num_test_shares: they are its share of a test set that is common to so many nodes of a simulation; 0: its own.
         num_unreadable: files that it left out because they are missing or broken.
     """
 
@@ -32,7 +32,7 @@ class SiteDescription:
     train_counts: list[int]
     validation_counts: list[int]
     test_counts: list[int]
-    has_common_test: bool = False
+    num_test_shares: int = 0
     num_unreadable: int = 0
 
     def counts(self) -> dict[str, list[int]]:
@@ -52,7 +52,7 @@ def write_description(description: SiteDescription) -> RecordDict:
             "train-counts": description.train_counts,
             "validation-counts": description.validation_counts,
             "test-counts": description.test_counts,
-            "has-common-test": description.has_common_test,
+            "test-shares": description.num_test_shares,
             "unreadable-files": description.num_unreadable,
         }
     )
@@ -80,7 +80,7 @@ def read_description(message: Message) -> SiteDescription:
             train_counts=[whole(count) for count in _list_of(node["train-counts"], "counts")],
             validation_counts=[whole(count) for count in _list_of(node["validation-counts"], "counts")],
             test_counts=[whole(count) for count in _list_of(node["test-counts"], "counts")],
-            has_common_test=bool(node["has-common-test"]),
+            num_test_shares=whole(node["test-shares"]),
             num_unreadable=whole(node["unreadable-files"]),
         )
     except MalformedReply:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fl_app.data.common_test import share_of_test
 from fl_app.data.folder import OwnImages
 from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
@@ -85,7 +86,8 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
         train, validation = simulated.nodes[node.partition_id]
         if not simulated.has_validation:
             train, validation = split_validation(train, share, config.seed, site)
-        return LocalData(site, train, validation, simulated.share_of_test(node.partition_id), "share")
+        test = share_of_test(simulated.test, node.partition_id, node.num_partitions)
+        return LocalData(site, train, validation, test, "share")
     found = _of_hospital(config, node)
     train, validation = found.parts["train"], found.parts["validation"]
     if len(validation) == 0:  # the hospital has not split its images itself
@@ -222,11 +224,6 @@ class _Simulated:
     nodes: tuple[tuple[ImageSet, ImageSet], ...]
     has_validation: bool
     test: ImageSet
-
-    def share_of_test(self, number: int) -> ImageSet:
-        """Return every N-th image, or patient, of the common test set; the shares of all N nodes are the whole set."""
-        _, unit_of = self.test.units()
-        return self.test.select(torch.from_numpy(np.flatnonzero(unit_of % len(self.nodes) == number)))
 
 
 def _simulated(config: RunConfig, num_nodes: int) -> _Simulated:

@@ -12,6 +12,7 @@ from fl_app.runs.documents import ExchangeDocument
 from fl_app.runs.folder import RunFolder, damaged, read_json
 from fl_app.runs.status import Status, moment
 from fl_app.strategies.prototypes import Exchange
+from fl_app.strategies.shares import measures_most
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class ExchangeRecorder:
                 continue
             found = read_exchange(path)
             status.count(found.left_out, _moment(found, path.stat().st_mtime))
+            self._note_most(found)
             self.done.add(number)
 
     def keep(self, exchange: Exchange) -> None:
@@ -82,8 +84,21 @@ class ExchangeRecorder:
         write_json(self._folder / "prototypes" / f"round-{number:04d}.json", to_json(document))
         self.status.count(exchange.left_out, _moment(document, time.time()))
         _log_result(document)
+        self._note_most(document)
         if exchange.is_last and pooled is not None:
             self._draw(exchange)
+
+    def _note_most(self, found: ExchangeDocument) -> None:
+        """Say that the test figures are one site's word, if it has most of the test images."""
+        tested = {
+            site: max((row.figures["n"] for row in rows if row.part == "test"), default=0)
+            for site, rows in found.sites.items()
+        }
+        site = measures_most(tested)
+        if site is not None:
+            share = f"{tested[site]} of all {sum(tested.values())} test images"
+            self.status.blemish(f"{site} measured {share}, so that the test figures are its word")
+            log.warning("%s measured %s: the test figures are its word. Compare the figures of each site", site, share)
 
     def _draw(self, exchange: Exchange) -> None:
         """Draw the confusion matrix of the head that ships, over test images, else over those that chose it."""

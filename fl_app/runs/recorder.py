@@ -171,8 +171,9 @@ class TaskRun:
         """Say why the chosen model must not be exported; None if it is better than the untrained one.
 
         Both are compared on the same held-out images of the same sites; if that hinges on one site, most sites must
-        find it better. If no site holds images out, the training losses of the first and the last round are compared;
-        of a single round, it is enough that its loss is known.
+        find it better. Unless most sites with images hold some out, the training losses of the first and the last
+        round are compared, since one site could make up the only held-out images; of a single round, it is enough that
+        its loss is known.
 
         Args:
             parts: the final measurement of each site.
@@ -186,9 +187,10 @@ class TaskRun:
             return self.run_pass.improved(start, end) if start and end else None
 
         measured = {site: part for site, part in parts.items() if improved(part) is not None}
-        if measured:
+        holds_out = self.roster.hold_out()
+        if holds_out and measured:
             learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
-        elif any(sum(site.validation_counts) for site in self.roster.sites.values()):
+        elif holds_out:
             return f"The model of {self.task.name} is not exported: no site measured it on its held-out images."
         else:
             losses = [line.median_train_loss for line in self.history if line.outcome == "ok"]

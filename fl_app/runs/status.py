@@ -63,7 +63,8 @@ class Status:
 
     def blemish(self, what: str) -> None:
         """Remember something that went wrong and did not end the run."""
-        self.blemishes.append(what)
+        if what not in self.blemishes:
+            self.blemishes.append(what)
 
     def end(self) -> None:
         """Write the final state: completed, or degraded with what was not always there."""

@@ -107,7 +107,7 @@ class Attendance:
 
     def test_parts(self) -> str:
         """Say which test images sites measure: their share of `common` ones, or their `own parts`."""
-        return "common" if all(site.has_common_test for site in self.roster.sites.values()) else "own parts"
+        return "common" if self.roster.num_test_shares else "own parts"
 
     def here(self, grid: Grid) -> dict[str, int]:
         """Return the known sites that are connected: node ids by site."""

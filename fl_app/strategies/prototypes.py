@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, PrototypeMethod, Selection, build, part_of, select
-from fl_app.classification.vouching import contradicted
+from fl_app.classification.vouching import contradicted, out_of_scale
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
 from fl_app.strategies.admission import Refusal
@@ -227,6 +227,9 @@ class PrototypeRounds(Resilient):
                 missing[site] = NodeOutcome("refused", str(error))
             else:
                 parts[site] = moments
+        for site, reason in out_of_scale(parts).items():
+            del parts[site]
+            missing[site] = NodeOutcome("refused", reason)
         return parts, missing
 
     def _judge_moments(self, site: str, moments: Statistics) -> None:

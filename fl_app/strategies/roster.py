@@ -15,6 +15,7 @@ from fl_app.messages.incoming import MalformedReply, clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.strategies.agreement import ask_descriptions, compare
 from fl_app.strategies.outcomes import NodeOutcome, failure
+from fl_app.strategies.shares import SharesOf, agreed_shares, false_shares, measures_most, unknown_shares
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,15 @@ class Roster:
         expected: classes, channels and image size that every site must have.
         sites: descriptions by node id.
         unfit: outcome of nodes that could not be described, or whose description is refused, by the name they go by.
+        num_test_shares: into how many shares the sites' common test set is split; 0: they measure their own parts.
     """
 
     def __init__(
-        self, expected: DatasetInfo, deadline_seconds: float, frozen: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        expected: DatasetInfo,
+        deadline_seconds: float,
+        frozen: Mapping[str, Mapping[str, Any]] | None = None,
+        shares_of: SharesOf = unknown_shares,
     ) -> None:
         """Know nobody yet.
 
@@ -46,12 +52,16 @@ class Roster:
             deadline_seconds: how long nodes may take to describe themselves.
             frozen: counts by site, as `SiteDescription.counts` returns them, of sites that described themselves
                 when the run began: from then on they hold as many images, or are left out.
+            shares_of: returns the test images of each class of a share, by its number and how many there are; None if
+                no common test set is known.
         """
         self.expected = expected
         self.deadline_seconds = deadline_seconds
         self.frozen = dict(frozen or {})
         self.sites: dict[int, SiteDescription] = {}
         self.unfit: dict[str, NodeOutcome] = {}
+        self.num_test_shares = 0
+        self._shares_of = shares_of
         self._skip: dict[int, int] = {}
 
     def update(self, grid: Grid, limit_seconds: float | None = None) -> None:
@@ -82,6 +92,8 @@ class Roster:
                 described[node] = found
         for node in sorted(described):
             self._add(node, described[node], connected)
+        self._judge_test_images()
+        self._freeze(described)
         self._skip |= dict.fromkeys(silent, _ROUNDS_LEFT_ALONE)
         for node in sorted(silent):
             self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
@@ -99,6 +111,12 @@ class Roster:
     def all_names(self) -> list[str]:
         """Return the names of all sites that took part in this run so far, in order."""
         return sorted(self.frozen)
+
+    def hold_out(self) -> bool:
+        """Tell whether most sites that say they have images say that they hold some of them out."""
+        told = [(sum(site.train_counts), sum(site.validation_counts)) for site in self.sites.values()]
+        held_out = [validation > 0 for train, validation in told if train + validation > 0]
+        return 2 * held_out.count(True) > len(held_out)
 
     def description(self, site: str) -> SiteDescription | None:
         """Return what a site said of its images; None if it is not known."""
@@ -128,17 +146,37 @@ class Roster:
             if before is not None:  # it was started again, and has a new id
                 del self.sites[before]
         except _Unfit as error:
-            is_away = site in self.frozen and self.description(site) is None  # else it is somebody else's name
-            self.unfit[site if is_away else f"node-{node}"] = NodeOutcome("refused", str(error))
-            log.warning("A node is left out: %s", error)
+            self._refuse(node, site, str(error))
             return
         self.sites[node] = description
-        self.frozen.setdefault(site, description.counts())
-        counts = description.counts().values()
-        message = "Site %s: %d training images, %d held out, %d tested on"
-        log.info(message, site, *(sum(part) for part in counts))
-        if description.num_unreadable:
-            log.warning("Site %s leaves out %d files that it cannot read", site, description.num_unreadable)
+
+    def _refuse(self, node: int, site: str, reason: str) -> None:
+        is_away = site in self.frozen and self.description(site) is None  # else it is somebody else's name
+        self.unfit[site if is_away else f"node-{node}"] = NodeOutcome("refused", reason)
+        log.warning("A node is left out: %s", reason)
+
+    def _judge_test_images(self) -> None:
+        """Leave out sites that describe other test images than their share of a common set, if there is one."""
+        self.num_test_shares = agreed_shares(self.sites.values())
+        if self.num_test_shares == 0:
+            return
+        nodes = self.names()
+        for site, reason in false_shares(self.sites.values(), self.num_test_shares, self._shares_of).items():
+            del self.sites[nodes[site]]
+            self._refuse(nodes[site], site, reason)
+
+    def _freeze(self, described: Mapping[int, SiteDescription]) -> None:
+        """Remember what new sites hold, and log it."""
+        for node in sorted(described.keys() & self.sites.keys()):
+            description = self.sites[node]
+            self.frozen.setdefault(description.site, description.counts())
+            counts = description.counts().values()
+            message = "Site %s: %d training images, %d held out, %d tested on"
+            log.info(message, description.site, *(sum(part) for part in counts))
+            if description.num_unreadable:
+                log.warning(
+                    "Site %s leaves out %d files that it cannot read", description.site, description.num_unreadable
+                )
 
     def _check(self, description: SiteDescription) -> None:
         """Raise _Unfit unless a description is one of the run's images, in sane numbers."""
@@ -154,6 +192,8 @@ class Roster:
         counts = description.counts()
         if not all(_are_counts(part, len(expected.class_names)) for part in counts.values()):
             raise _Unfit(f"Site '{site}' sent counts of images that do not fit its {len(expected.class_names)} classes")
+        if not _are_counts([description.num_unreadable, description.num_test_shares], 2):
+            raise _Unfit(f"Site '{site}' sent a number of unreadable files, or of shares of a test set, that cannot be")
 
     def _check_unchanged(self, description: SiteDescription) -> None:
         """Raise _Unfit if a site holds other images than when the run began: held-out ones would be trained on."""
@@ -172,7 +212,16 @@ class Roster:
 
     def _warn_of_giants(self) -> None:
         """Name a site that holds most images of all: it decides alone, and its counts may be false."""
-        for name in ("train", "validation", "test"):
+        tested = {site.site: sum(site.test_counts) for site in self.sites.values()}
+        if most := measures_most(tested):
+            log.warning(
+                "Site %s says that it has %d of all %d test images: the test figures will be its word. Compare the "
+                "figures of each site.",
+                most,
+                tested[most],
+                sum(tested.values()),
+            )
+        for name in ("train", "validation"):
             totals = {site.site: sum(site.counts()[name]) for site in self.sites.values()}
             largest = max(totals, key=lambda site: totals[site], default=None)
             if len(totals) < 3 or largest is None:
@@ -189,5 +238,5 @@ class Roster:
                 )
 
 
-def _are_counts(counts: Sequence[int], num_classes: int) -> bool:
-    return len(counts) == num_classes and all(0 <= count <= _MOST_IMAGES for count in counts)
+def _are_counts(counts: Sequence[int], how_many: int) -> bool:
+    return len(counts) == how_many and all(0 <= count <= _MOST_IMAGES for count in counts)

@@ -91,3 +91,67 @@ def test_the_coordinator_is_told_of_a_site_that_outweighs_all_others(caplog: pyt
     with caplog.at_level(logging.WARNING):
         known(Roster(INFO, 1.0), {1: site("north"), 2: site("south"), 3: site("west", [10**9, 10**9])})
     assert "Site west says that it holds 2000000000 train images, all other sites together 60" in caplog.text
+
+
+SHARES = {(number, 3): [number, 10] for number in range(3)} | {(number, 2): [number, 15] for number in range(2)}
+
+
+def simulated(number: int, tested: list[int] | None = None, num_shares: int = 3) -> SiteDescription:
+    share = SHARES[number, num_shares] if tested is None else tested
+    return SiteDescription(f"site-{number}", INFO, COUNTS, COUNTS, share, num_shares)
+
+
+def shares_of(number: int, num_shares: int) -> list[int] | None:
+    return SHARES.get((number, num_shares), [])
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        simulated(2, [10**6, 10**6]),
+        simulated(2, [10, 2]),
+        SiteDescription("site-2", INFO, COUNTS, COUNTS, [10**6, 10**6], 0),
+        SiteDescription("site-2", INFO, COUNTS, COUNTS, [0, 15], 1),
+        SiteDescription("site-7", INFO, COUNTS, COUNTS, [2, 10], 3),
+        SiteDescription("north", INFO, COUNTS, COUNTS, [2, 10], 3),
+    ],
+)
+def test_a_site_that_describes_another_share_of_the_common_test_set_is_left_out(lie: SiteDescription) -> None:
+    roster = Roster(INFO, 1.0, shares_of=shares_of)
+    assert known(roster, {1: simulated(0), 2: simulated(1), 3: lie}) == {"site-0": 1, "site-1": 2}
+    assert f"Site '{lie.site}'" in str(reasons(roster)["node-3"]) and roster.num_test_shares == 3
+    assert lie.site not in roster.frozen
+
+
+def test_a_liar_that_came_first_is_left_out_as_soon_as_the_others_are_known() -> None:
+    roster = Roster(INFO, 1.0, shares_of=shares_of)
+    lie = simulated(2, [9, 9])
+    known(roster, {3: lie})
+    assert known(roster, {1: simulated(0), 2: simulated(1), 3: lie}) == {"site-0": 1, "site-1": 2}
+    assert "its share of the common test set has 12" in str(reasons(roster)["site-2"])
+
+
+@pytest.mark.parametrize("shares", [lambda number, num_shares: None, lambda number, num_shares: [7, 7]])
+def test_if_the_server_has_no_such_test_set_nobody_is_left_out(shares: Any) -> None:
+    roster = Roster(INFO, 1.0, shares_of=shares)
+    assert list(known(roster, {1: simulated(0), 2: simulated(1), 3: simulated(2)})) == ["site-0", "site-1", "site-2"]
+    assert roster.num_test_shares == 3
+
+
+def test_a_hospital_that_speaks_of_a_common_test_set_makes_no_other_site_unfit() -> None:
+    roster = Roster(INFO, 1.0, shares_of=shares_of)
+    assert list(known(roster, {1: simulated(0, num_shares=2), 2: site("north")})) == ["north", "site-0"]
+    assert roster.num_test_shares == 0
+
+
+def test_whether_images_are_held_out_is_said_by_most_sites_that_have_any() -> None:
+    def held_out(*counts: tuple[int, int]) -> bool:
+        roster = Roster(INFO, 1.0)
+        roster.sites = {
+            number: SiteDescription(str(number), INFO, [train, 0], [0, validation], COUNTS)
+            for number, (train, validation) in enumerate(counts)
+        }
+        return roster.hold_out()
+
+    assert held_out((5, 1), (5, 1), (5, 0)) and held_out((5, 1), (0, 0), (0, 0))
+    assert not held_out((5, 1), (5, 0), (5, 0)) and not held_out((5, 1), (5, 0)) and not held_out((0, 0))
