@@ -86,7 +86,7 @@ def difference(head: Statistics, linear: Statistics, by: str, confidence: float)
         head: added `score_statistics` with `paired`, `patients` and, by `auc`, `joint`.
         linear: the linear head's, on the same images.
         by: accuracy, balanced-accuracy or auc.
-        confidence: of the interval, from 0 to below 1; 0 gives the interval no width.
+        confidence: of the interval, from 0 to below 1; 0: the difference alone, without an interval.
 
     Returns:
         None if the figure is not defined.
@@ -94,6 +94,8 @@ def difference(head: Statistics, linear: Statistics, by: str, confidence: float)
     found = [figures(statistics)[by] for statistics in (head, linear)]
     if found[0] is None or found[1] is None:
         return None
+    if confidence == 0:
+        return Difference(found[0] - found[1], found[0] - found[1], found[0] - found[1])
     if by == "auc":
         center, variance = found[0] - found[1], _auc_variance(head["joint"])
     else:

@@ -194,6 +194,23 @@ def test_fewer_than_five_patients_are_summed_up_as_one(number: int) -> None:
     assert patient_sums(patients, is_right, linear).tolist() == [1, 144, 81, 108, 4, 24]
 
 
+@pytest.mark.parametrize("number", [1, 4])
+def test_few_patients_are_summed_up_one_by_one_if_nothing_is_to_be_kept_private(number: int) -> None:
+    patients = np.arange(12) % number
+    is_right, linear = np.arange(12) < 9, np.arange(12) < 7
+    assert patient_sums(patients, is_right, linear, fewest=1)[0] == number
+
+
+def test_classes_that_are_all_right_still_vary_in_the_mean_recall() -> None:
+    """Nine classes of two images, all right, add to the interval of one class of 60 that is half right."""
+    labels = np.concatenate([np.repeat(np.arange(9), 2), np.full(60, 9)])
+    named = np.where((labels == 9) & (np.arange(78) % 2 == 0), 0, labels)
+    found = score_statistics(9.0 * np.eye(10)[named], labels)
+    one_class_alone = 1.96 * np.sqrt(0.25 / 60) / 10
+    low, high = intervals(found)["balanced-accuracy"] or (0.0, 0.0)
+    assert (high - low) / 2 > 1.5 * one_class_alone
+
+
 def test_no_image_has_sums_of_zeros() -> None:
     nothing = np.zeros(0, dtype=bool)
     assert not patient_sums(None, nothing, nothing).any()
