@@ -32,7 +32,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm-solver++": Sampler(
         DPMSolverMultistepScheduler,
         {"algorithm_type": "dpmsolver++", "use_lu_lambdas": True, "final_sigmas_type": "zero"},
-        25,
+        12,
     ),
     "ddim": Sampler(DDIMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 100),
     "ancestral": Sampler(DDPMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 1000),

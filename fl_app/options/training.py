@@ -160,7 +160,7 @@ class SamplingOptions(Section):
         description="dpm-solver++; or ddim, ancestral (DDPM), which lose fine texture unless they take very many steps"
     )
     num_steps: int = Field(
-        ge=0, description="denoising steps; 0: the sampler's own, 25 for dpm-solver++, 100 for ddim, 1000 for ancestral"
+        ge=0, description="denoising steps; 0: the sampler's own, 12 for dpm-solver++, 100 for ddim, 1000 for ancestral"
     )
     guidance_scale: float = Field(
         ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more"
