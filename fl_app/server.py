@@ -7,7 +7,7 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.data.common_test import CommonTest
+from fl_app.data.common_set import CommonTest
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError

@@ -51,6 +51,8 @@ def out_of_scale(parts: Mapping[str, Moments]) -> dict[str, str]:
     """Return the sites whose sums are of another size than the median site's, each with the reason.
 
     Between honest sites lengths differ by factors of at most 1.45, and scatters by 3.5: see `benchmarks.own_networks`.
+    The network of a site that holds one class has nothing to tell apart, and may map all images close to zero: such a
+    site is not rejected for short means.
 
     Args:
         parts: moments by site, each measured with the site's own network.
@@ -63,7 +65,9 @@ def out_of_scale(parts: Mapping[str, Moments]) -> dict[str, str]:
     length = statistics.median(lengths.values())
     typical = statistics.median(scatters.values()) if len(scatters) >= _FEWEST_SITES else math.inf
     for site in held:
-        if not length / _OWN_LARGER <= lengths[site] <= length * _OWN_LARGER:
+        can_be_short = np.count_nonzero(held[site]["count"] >= _FEWEST_IMAGES) < 2
+        shortest = 0.0 if can_be_short else length / _OWN_LARGER
+        if not shortest <= lengths[site] <= length * _OWN_LARGER:
             found[site] = f"the means of its embeddings are {lengths[site]:.3g} long, the median site's {length:.3g}"
         elif scatters.get(site, 0.0) > _OWN_MORE_SCATTER * typical > 0:
             found[site] = f"its embeddings scatter {scatters[site] / typical:.3g} times as much as the median site's"

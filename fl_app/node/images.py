@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fl_app.data.common_test import share_of_test
+from fl_app.data.common_set import share_of_test
 from fl_app.data.folder import OwnImages
 from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images

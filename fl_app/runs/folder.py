@@ -20,7 +20,7 @@ from fl_app.files import (
     write_text,
 )
 from fl_app.runs.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fl_app.runs.documents import RunDocument
+from fl_app.runs.run_json import RunDocument
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from fl_app.errors import RunFolderError
 from fl_app.files import from_json
-from fl_app.runs.documents import RunDocument
 from fl_app.runs.progress import Progress, Record, RunReader, summarise
+from fl_app.runs.run_json import RunDocument
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
 _ENDED = ("completed", "degraded", "failed")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from fl_app.data.common_test import CommonTest
+from fl_app.data.common_set import CommonTest
 from fl_app.data.images import ImageSet
 from fl_app.errors import DataError
 from fl_app.node.images import load_local
