@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid
@@ -73,7 +74,7 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         status.end()
         shutil.rmtree(folder.path / "nodes", ignore_errors=True)  # a simulation's optimiser states, of no use any more
     except BaseException as error:
-        _fail(status, error)
+        _fail(status, folder.path, error)
         raise
 
 
@@ -173,7 +174,11 @@ def run_task(
     if first_round > run_pass.num_rounds and _is_finished(task, folder):
         log.info("%s is finished already", name)
         return
-    strategy.start(grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
+    try:
+        strategy.start(grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
+    except BaseException:
+        task_run.save_last_round()
+        raise
     finish_task(grid, strategy, task_run, status)
 
 
@@ -225,10 +230,15 @@ def _is_finished(task: Task, folder: RunFolder) -> bool:
     return True
 
 
-def _fail(status: Status, error: BaseException) -> None:
+def _fail(status: Status, folder: Path, error: BaseException) -> None:
     """Write down why the run failed; where even that cannot be written, the log has to do."""
-    reason = str(error) if isinstance(error, FlAppError) else f"{type(error).__name__}: {error}"
-    log.error("The run failed: %s", reason, exc_info=None if isinstance(error, FlAppError) else error)
+    if isinstance(error, SystemExit | KeyboardInterrupt):  # as `flwr stop` ends it
+        reason = f'stopped; it can be resumed with resume = "{folder}"'
+        log.warning("The run is %s", reason)
+    else:
+        is_ours = isinstance(error, FlAppError)
+        reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
+        log.error("The run failed: %s", reason, exc_info=None if is_ours else error)
     try:
         status.set("failed", reason)
     except RunFolderError as problem:

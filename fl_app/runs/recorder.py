@@ -62,6 +62,7 @@ class TaskRun:
         self.best = Best()
         self.history: list[RoundLine] = []
         self._num_noted = 0
+        self._unsaved: Checkpoint | None = None  # of the last round, if it was not due
 
     def begin(self, strategy: Resilient, checkpoint: Checkpoint | None) -> Weights:
         """Set the strategy to where the run goes on, and return the weights to start from."""
@@ -76,6 +77,8 @@ class TaskRun:
             self.folder.warn_of_damage(self.task.name)
             if self.folder.best_checkpoint(self.task.name) is not None:  # else another one is looked for
                 self.best = Best(**checkpoint.values["best"])
+        elif any(line["task"] == self.task.name for line in self.folder.read_metrics()):
+            log.warning("No checkpoint of %s was saved: it begins again at round 1", self.task.name)
         self._read_history(done)
         self.models = strategy.models(weights)
         return weights
@@ -116,6 +119,8 @@ class TaskRun:
             self.draw(f"round-{number:04d}", losses)
         if self.run_pass.is_kept(number):
             self.checkpoint(number)
+        else:
+            self._unsaved = self._current(number)
 
     def finish(self, statistics: Statistics) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
@@ -139,16 +144,20 @@ class TaskRun:
 
     def checkpoint(self, number: int) -> None:
         """Save all that a resumed run needs, and the best model where it is a new one."""
-        assert self.strategy is not None
-        if self.best.models:
-            which = {"loss": self.best.loss, "name": self.best.name}
-            best = Checkpoint(self.best.round_number, self.best.models, {}, which)
-            self.folder.save_best(self.task.name, best)
-            self.best.models = {}
-        arrays, strategy_values = self.strategy.state()
-        best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
-        values: dict[str, object] = {"strategy": strategy_values, "best": best_values}
-        self.folder.save_checkpoint(self.task.name, Checkpoint(number, self.models, arrays, values))
+        self._save_best()
+        self.folder.save_checkpoint(self.task.name, self._current(number))
+        self._unsaved = None
+
+    def save_last_round(self) -> None:
+        """Save the last round that ended, if it is not saved yet: the run stops before its next checkpoint is due."""
+        if self._unsaved is None:
+            return
+        try:
+            self._save_best()
+            self.folder.save_checkpoint(self.task.name, self._unsaved)
+        except RunFolderError as error:  # a full disk, which may be why the run stops
+            log.error("The last round cannot be saved: %s", error)
+        self._unsaved = None
 
     def draw(self, name: str, losses: dict[str, float | None]) -> None:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
@@ -199,6 +208,21 @@ class TaskRun:
                 return f"The model of {self.task.name} is not exported: nothing was measured of it."
             learned = len(curve) == 1 or curve[-1] < curve[0]
         return None if learned else f"Nothing was learned: {self.task.name} is no better than the untrained model."
+
+    def _current(self, number: int) -> Checkpoint:
+        """Return all that a resumed run needs after a round."""
+        assert self.strategy is not None
+        arrays, strategy_values = self.strategy.state()
+        best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
+        values: dict[str, object] = {"strategy": strategy_values, "best": best_values}
+        return Checkpoint(number, self.models, arrays, values)
+
+    def _save_best(self) -> None:
+        if self.best.models:
+            which = {"loss": self.best.loss, "name": self.best.name}
+            best = Checkpoint(self.best.round_number, self.best.models, {}, which)
+            self.folder.save_best(self.task.name, best)
+            self.best.models = {}
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and say which are lost: the file may have been damaged."""
