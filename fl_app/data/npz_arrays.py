@@ -137,7 +137,7 @@ def _find(path: Path, file: zipfile.ZipFile, part: Part, what: str) -> str | Non
         raise DataError(
             f"{path} holds no array {missing[0]}. Expected train_images and train_labels, and val_… and test_… in "
             f"pairs; found {', '.join(found[:20]) or 'none'}.",
-            public="the npz lacks an array of images or labels",
+            public="the npz lacks an array of images or labels; expected are train_images and train_labels",
         )
     return None if missing else f"{PREFIXES[part]}_{what}.npy"
 

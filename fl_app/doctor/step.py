@@ -1,6 +1,10 @@
 """A timed step of the run's own network on blank images, and the batch that fits into memory."""
 
+import functools
 import gc
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +50,14 @@ def check_step(
     """
     options, batch_size = task.options, task.options.batch_size
     step = time_step(task, info, batch_size, device)
-    round_seconds = num_images * options.epochs * step.seconds / batch_size
+    if num_images == 0:
+        return Finding(f"step of {task.name}", "not checked", "The node has no training image that could be read.")
+    round_seconds, start_seconds = num_images * options.epochs * step.seconds / batch_size, time_start(task.name)
     text = (
         f"{_num_weights(task) / 1e6:.2f} M weights; a step of {plural(batch_size, 'image')} takes {step.seconds:.3f} s "
         f"({batch_size / step.seconds:.0f} images/s); a round of {options.epochs:g} epochs of this node's "
-        f"{plural(num_images, 'training image')} about {round_seconds:.0f} s."
+        f"{plural(num_images, 'training image')} about {round_seconds:.0f} s, after {start_seconds:.0f} s in which a "
+        "process starts."
     )
     verdict: Verdict = "ready"
     if step.num_pieces > 1:
@@ -59,10 +66,20 @@ def check_step(
     elif device.type == "cuda":  # not in host memory, where the system would kill the program
         text += f" Batches of up to {largest_batch(task, info, device)} fit."
     deadline = federation.round_deadline_seconds
+    round_seconds += start_seconds
     if round_seconds > deadline / 2:
         text += f" The run gives a round {deadline:g} s: ask the coordinator for more."
         verdict = "not ready" if round_seconds > deadline else "warning"
     return Finding(f"step of {task.name}", verdict, text)
+
+
+@functools.cache
+def time_start(task: str) -> float:
+    """Return the seconds in which a process starts that can train a task: each message to a hospital starts one."""
+    modules = ["fl_app.node.client", *(["fl_app.diffusion.task"] if task == "diffusion" else [])]
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], check=False, capture_output=True)
+    return time.monotonic() - started
 
 
 def largest_batch(task: Task, info: DatasetInfo, device: torch.device) -> int:

@@ -108,7 +108,8 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
         return OptionError(f"Option '{name}' must have at most {context['max_length']} characters, got {len(found)}.")
     if kind == "string_pattern_mismatch":
         return OptionError(
-            f"Option '{name}' must consist of letters, digits, '.', '_' and '-', without '..', got {found!r}."
+            f"Option '{name}' must consist of the letters a to z and A to Z, digits, '.', '_' and '-', without '..', "
+            f"got {found!r}."
         )
     message = problem["msg"].removeprefix("Input should be ")
     return OptionError(f"Option '{name}' must be {message}, got {found!r}.")

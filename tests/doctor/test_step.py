@@ -27,13 +27,25 @@ def test_a_step_of_the_real_network_is_timed(tmp_path: Path, name: str) -> None:
     assert "this node's 10 training images" in finding.text
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(1.0, "ready"), (60.0, "warning"), (120.0, "not ready")])
+@pytest.mark.parametrize(
+    ("seconds", "start", "verdict"),
+    [(1.0, 2.0, "ready"), (60.0, 2.0, "warning"), (120.0, 2.0, "not ready"), (1.0, 60.0, "warning")],
+)
 def test_a_round_that_takes_longer_than_it_may_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, start: float, verdict: str
 ) -> None:
     monkeypatch.setattr(step, "time_step", lambda *_: Step(seconds, 1))
+    monkeypatch.setattr(step, "time_start", lambda _: start)
     federation = tiny_run(tmp_path, {"federation.round-deadline-seconds": 100.0}).federation
     assert check_step(tiny_task(tmp_path), INFO, CPU, 32, federation).verdict == verdict
+
+
+def test_a_node_without_images_has_no_round_to_time(tmp_path: Path) -> None:
+    assert check_step(tiny_task(tmp_path), INFO, CPU, 0, tiny_run(tmp_path).federation).verdict == "not checked"
+
+
+def test_the_start_of_a_process_is_measured() -> None:
+    assert step.time_start("classification") > 0.2
 
 
 def test_a_batch_that_has_to_be_cut_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
