@@ -63,7 +63,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     options = ["--no-deps", "--no-index", "--disable-pip-version-check", "--quiet"]
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    subprocess.run([*pip, "install", "--ignore-installed", *options, str(wheel)], check=True)  # whatever PYTHONPATH holds
+    subprocess.run([*pip, "install", "--ignore-installed", *options, str(wheel)], check=True)  # the path may hold one
     packages = next(folder.glob("lib/python*/site-packages"))
     outside = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
     (packages / "outside.pth").write_text("\n".join(outside) + "\n")  # and no .pth file there: fl-app has one
