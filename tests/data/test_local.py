@@ -100,7 +100,7 @@ def test_names_of_sites() -> None:
 
 @pytest.mark.parametrize("site", ["", ".", "..", "a..b", "x" * 65])
 def test_a_hospital_needs_a_name_that_is_fit_for_a_folder(site: str) -> None:
-    with pytest.raises(OptionError, match=r"ption 'site' must (consist of letters|have at most 64).* got "):
+    with pytest.raises(OptionError, match=r"ption 'site' must (consist of the letters|have at most 64).* got "):
         site_name(_hospital("/images", site=site))
 
 
