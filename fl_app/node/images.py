@@ -262,5 +262,7 @@ def _join(sets: Sequence[ImageSet]) -> ImageSet:
 
 def _safe_name(what: str, name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", ".."):
-        raise OptionError(f"{what} must consist of letters, digits, '_', '.' or '-', got {name!r}.")
+        raise OptionError(
+            f"{what} must consist of the letters a to z and A to Z, digits, '_', '.' or '-', got {name!r}."
+        )
     return name
