@@ -8,7 +8,7 @@ from typing import cast
 from torch import nn
 
 from fl_app.classification.bundle import Bundle, save_bundle
-from fl_app.classification.selection import HeadRow, rows, withheld
+from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.files import to_json
@@ -183,7 +183,7 @@ class ClassificationPass(Pass):
                 "contributed": exchange.contributed,
                 "withheld": withheld(self._task.info.class_names, pooled),
                 "shipped": to_json(selection.shipped),
-                "results": to_json(rows(exchange.scorers, exchange.total, len(exchange.measured)), list[HeadRow]),
+                "results": to_json(exchange.results, list[HeadRow]),
                 "left-out": {site: node.outcome for site, node in sorted(exchange.left_out.items())},
             },
         )

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Context
@@ -22,6 +23,7 @@ from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.exchanges import ExchangeRecorder
 from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.learning import objection
 from fl_app.runs.opening import agreed_info, held_classes, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
 from fl_app.runs.status import Status, moment
@@ -36,6 +38,27 @@ from fl_app.sums import add
 from fl_app.tasks import Task, build_task, initial_weights
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run whose folder is open and whose images are agreed.
+
+    Attributes:
+        grid: Flower's connection to the nodes.
+        config: every option.
+        info: classes, channels and size of the images.
+        folder: of the run.
+        status: what is told of it.
+        common_test: the test set that simulated nodes share.
+    """
+
+    grid: Grid
+    config: RunConfig
+    info: DatasetInfo
+    folder: RunFolder
+    status: Status
+    common_test: CommonTest
 
 
 def run(grid: Grid, context: Context) -> None:
@@ -66,9 +89,9 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         status.set("starting")
         if info is None:
             info = agree_on_images(grid, config, folder, status)
-        common_test = CommonTest.of_run(config)
+        opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config))
         for name in config.passes():
-            run_pass(name, grid, config, info, folder, status, common_test)
+            run_pass(name, opened)
         if "classification" in config.tasks:
             write_comparison(folder, config)
         status.end()
@@ -106,48 +129,32 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
     return info
 
 
-def run_pass(
-    name: str,
-    grid: Grid,
-    config: RunConfig,
-    info: DatasetInfo,
-    folder: RunFolder,
-    status: Status,
-    common_test: CommonTest,
-) -> None:
+def run_pass(name: str, run: Opened) -> None:
     """Train a task or a baseline; a baseline that fails costs its row in the table, and not the run.
 
     Raises:
         FederationError: a task failed.
     """
     try:
-        run_task(name, grid, config, info, folder, status, common_test)
+        run_task(name, run)
     except FederationError as error:
         if not baseline_of(name):
             raise
         log.error("The baseline %s failed: %s", name, error)
-        status.blemish(f"the baseline {name} failed: {error}")
+        run.status.blemish(f"the baseline {name} failed: {error}")
 
 
-def run_task(
-    name: str,
-    grid: Grid,
-    config: RunConfig,
-    info: DatasetInfo,
-    folder: RunFolder,
-    status: Status,
-    common_test: CommonTest,
-) -> None:
+def run_task(name: str, run: Opened) -> None:
     """Train one task or baseline, measure the result at the nodes, and export it.
 
     Raises:
         FederationError: nothing was learned, or the federation could not go on.
     """
-    federation = config.federation
+    config, folder, status, federation = run.config, run.folder, run.status, run.config.federation
     deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
     known = read_options(folder)["nodes"]
-    roster = Roster(info, deadline, known, common_test.counts)
-    run_pass = build_pass(name, config, info)
+    roster = Roster(run.info, deadline, known, run.common_test.counts)
+    run_pass = build_pass(name, config, run.info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)
     options, admission = _options_for(task, config)
@@ -168,18 +175,18 @@ def run_task(
     )
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
-    exchanges = ExchangeRecorder(name, info.class_names, folder, status, first_round)
+    exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
     strategy = run_pass.strategy(setup, exchanges.done, exchanges.keep)
     weights = task_run.begin(strategy, checkpoint)
     if first_round > run_pass.num_rounds and _is_finished(task, folder):
         log.info("%s is finished already", name)
         return
     try:
-        strategy.start(grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
+        strategy.start(run.grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
     except BaseException:
         task_run.save_last_round()
         raise
-    finish_task(grid, strategy, task_run, status)
+    finish_task(run.grid, strategy, task_run, status)
 
 
 def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Status) -> None:
@@ -195,9 +202,10 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     chosen = task_run.finish(add(parts.values()))
     if task_run.task.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
-    objection = task_run.objection(parts, chosen)
-    if objection is not None:
-        raise FederationError(f"{objection} Look at the nodes' outcomes in metrics.jsonl.")
+    holds_out = task_run.roster.hold_out()
+    reason = objection(task_run.run_pass, chosen, task_run.models[chosen], parts, holds_out, task_run.history)
+    if reason is not None:
+        raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     task_run.export(chosen, held_classes(task_run.folder))
 
 

@@ -74,7 +74,7 @@ class ExchangeRecorder:
             },
             not_defined=exchange.undefined,
             test_set=exchange.test_set,
-            results=rows(exchange.scorers, exchange.total, len(exchange.measured)),
+            results=exchange.results,
             sites={site: rows(exchange.scorers, sums, 1) for site, sums in exchange.measured.items()},
             shipped=selection.shipped,
             temperatures=selection.temperatures,

@@ -11,9 +11,10 @@ from typing import Any
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
-from fl_app.files import make_private, write_json
+from fl_app.files import make_private, to_json, write_json
 from fl_app.options.run import RunConfig
 from fl_app.runs.folder import RunFolder, read_options, read_status
+from fl_app.runs.run_json import Agreed, RunDocument
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +55,15 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
             f"{folder.path} holds a run already. Choose another 'run-name', or go on with it by resume = "
             f'"{folder.path}".'
         )
-    document = {
-        "run-name": folder.path.name,
-        "flower-runs": [str(run_id)],
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "options": config.to_flat(),
-        "seed": config.seed,
-        "versions": _versions(),
-        "nodes": {},
-    }
-    write_json(folder.options_file, document)
+    document = RunDocument(
+        run_name=folder.path.name,
+        options=config.to_flat(),
+        flower_runs=(str(run_id),),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        seed=config.seed,
+        versions=_versions(),
+    )
+    write_json(folder.options_file, to_json(document))
     return folder
 
 
@@ -112,8 +112,8 @@ def add_nodes(folder: RunFolder, nodes: Mapping[str, Any]) -> None:
 
 def note_agreement(folder: RunFolder, info: DatasetInfo) -> None:
     """Write into run.json what the hospitals agreed on."""
-    agreed = {"class-names": list(info.class_names), "num-channels": info.num_channels, "image-size": info.image_size}
-    write_json(folder.options_file, read_options(folder) | {"agreed": agreed})
+    agreed = Agreed(info.class_names, info.num_channels, info.image_size)
+    write_json(folder.options_file, read_options(folder) | {"agreed": to_json(agreed)})
 
 
 def agreed_info(folder: RunFolder) -> DatasetInfo | None:

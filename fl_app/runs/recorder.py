@@ -2,27 +2,25 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
 from fl_app.files import from_json, replace_folder, replacing, to_json
 from fl_app.messages.arrays import Weights, to_numpy
-from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
 from fl_app.runs.checkpoints import Checkpoint
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import draw_history
+from fl_app.runs.learning import better, only
 from fl_app.runs.opening import add_nodes
 from fl_app.runs.status import Status, moment
 from fl_app.strategies.outcomes import RoundRecord
-from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.roster import Roster
-from fl_app.sums import Statistics, add
+from fl_app.sums import Statistics
 from fl_app.tasks import initial_weights
 
 log = logging.getLogger(__name__)
@@ -72,7 +70,7 @@ class TaskRun:
         if checkpoint is not None:  # safetensors sorts names; sums over arrays, and FedAvgM, go by the model's order
             models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
             weights, done = models["raw"], checkpoint.round_number
-            strategy.restore(done, models, checkpoint.state, checkpoint.values["strategy"])
+            strategy.restore(Snapshot(done, models, checkpoint.state, checkpoint.values["strategy"]))
             log.info("Resumed after round %d of %s", done, self.task.name)
             self.folder.warn_of_damage(self.task.name)
             if self.folder.best_checkpoint(self.task.name) is not None:  # else another one is looked for
@@ -144,9 +142,9 @@ class TaskRun:
 
     def checkpoint(self, number: int) -> None:
         """Save all that a resumed run needs, and the best model where it is a new one."""
+        self._unsaved = None  # first: an older round beside the newer best model would be no whole
         self._save_best()
         self.folder.save_checkpoint(self.task.name, self._current(number))
-        self._unsaved = None
 
     def save_last_round(self) -> None:
         """Save the last round that ended, if it is not saved yet: the run stops before its next checkpoint is due."""
@@ -175,39 +173,6 @@ class TaskRun:
     def losses(self, statistics: Statistics) -> dict[str, float | None]:
         """Finish statistics to the validation loss of each set of weights."""
         return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
-
-    def objection(self, parts: Mapping[str, Statistics], chosen: str) -> str | None:
-        """Say why the chosen model must not be exported; None if it is better than the untrained one.
-
-        Both are compared on the same held-out images of the same sites; if that hinges on one site, most sites must
-        find it better. Unless most sites with images hold some out, the training losses of the first and the last
-        round are compared, since one site could make up the only held-out images; of a single round, it is enough that
-        its loss is known.
-
-        Args:
-            parts: the final measurement of each site.
-            chosen: name of the model.
-        """
-        if not all(np.isfinite(value).all() for value in self.models[chosen].values()):
-            return f"The model of {self.task.name} is not exported: a weight is no finite number."
-
-        def improved(statistics: Statistics) -> bool | None:
-            start, end = only(statistics, "initial"), only(statistics, chosen)
-            return self.run_pass.improved(start, end) if start and end else None
-
-        measured = {site: part for site, part in parts.items() if improved(part) is not None}
-        holds_out = self.roster.hold_out()
-        if holds_out and measured:
-            learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
-        elif holds_out:
-            return f"The model of {self.task.name} is not exported: no site measured it on its held-out images."
-        else:
-            losses = [line.median_train_loss for line in self.history if line.outcome == "ok"]
-            curve = [loss for loss in losses if loss is not None]
-            if not curve:
-                return f"The model of {self.task.name} is not exported: nothing was measured of it."
-            learned = len(curve) == 1 or curve[-1] < curve[0]
-        return None if learned else f"Nothing was learned: {self.task.name} is no better than the untrained model."
 
     def _current(self, number: int) -> Checkpoint:
         """Return all that a resumed run needs after a round."""
@@ -296,17 +261,6 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
-
-
-def better(losses: dict[str, float | None]) -> str | None:
-    """Return the name with the lowest loss; None where nothing was measured."""
-    measured = {name: loss for name, loss in losses.items() if loss is not None}
-    return min(measured, key=lambda name: measured[name]) if measured else None
-
-
-def only(statistics: Statistics, name: str) -> Statistics:
-    """Return the statistics of one set of weights, their prefix taken off."""
-    return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
 
 
 def _log_round(line: RoundLine) -> None:

@@ -12,7 +12,7 @@ from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
-from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.setup import Setup
 
 
@@ -58,18 +58,13 @@ class DiffusionRounds(Resilient):
         """Start all averages from the initial weights."""
         self._start_averages(weights, weights)
 
-    def restore(
-        self,
-        last_round: int,
-        models: dict[str, Weights],
-        arrays: dict[str, NDArray[np.generic]],
-        values: dict[str, Any],
-    ) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go on after a round, with its averages."""
-        super().restore(last_round, models, arrays, values)
-        self._start_averages(models.get("ema", models["raw"]), models.get("node-ema", models["raw"]))
+        super().restore(snapshot)
+        raw = snapshot.models["raw"]
+        self._start_averages(snapshot.models.get("ema", raw), snapshot.models.get("node-ema", raw))
         if self.ema:
-            self.ema.num_updates = int(values["ema-updates"])
+            self.ema.num_updates = int(snapshot.values["ema-updates"])
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return the state, with the age of the server's moving average."""

@@ -10,13 +10,13 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
-from fl_app.classification.selection import LINEAR, PrototypeMethod, Selection, build, part_of, select
+from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Selection, build, part_of, rows, select
 from fl_app.classification.vouching import contradicted, out_of_scale
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.outcomes import NodeOutcome
-from fl_app.strategies.resilient import Resilient
+from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.strategies.transport import Traffic
@@ -46,6 +46,7 @@ class Exchange:
         traffic: of the moments and of the heads.
         test_set: whose test images were measured, `common` or `own parts`; None: there are none.
         selection: what ships.
+        results: figures of every head on both parts, over all sites.
     """
 
     round_number: int
@@ -63,6 +64,7 @@ class Exchange:
     traffic: dict[str, Traffic]
     test_set: str | None
     selection: Selection
+    results: list[HeadRow]
 
 
 class PrototypeRounds(Resilient):
@@ -165,6 +167,7 @@ class PrototypeRounds(Resilient):
             traffic=traffic,
             test_set=test_set,
             selection=select(method, built.heads, scorers, total, measured),
+            results=rows(scorers, total, len(measured)),
         )
         self.exchanges[number] = found
         self.on_exchange(found)
@@ -176,17 +179,11 @@ class PrototypeRounds(Resilient):
             arrays.update({f"{_OWN_SUMS}/{site}/{_OWN}{key}": np.asarray(value) for key, value in sums.items()})
         return arrays, values
 
-    def restore(
-        self,
-        last_round: int,
-        models: dict[str, Weights],
-        arrays: dict[str, NDArray[np.generic]],
-        values: dict[str, Any],
-    ) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go on after a round, with the sums of the nodes' own networks."""
-        super().restore(last_round, models, arrays, values)
+        super().restore(snapshot)
         own: dict[str, dict[str, NDArray[np.float64]]] = {}
-        for key, value in arrays.items():
+        for key, value in snapshot.arrays.items():
             if key.startswith(f"{_OWN_SUMS}/"):
                 _, site, name = key.split("/", 2)
                 own.setdefault(site, {})[name.removeprefix(_OWN)] = value.astype(np.float64)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +25,23 @@ from fl_app.strategies.transport import ChosenNodes, exchange
 log = logging.getLogger(__name__)
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a run goes on from.
+
+    Attributes:
+        last_round: the round that was finished.
+        models: its weights, as `Resilient.models` returned them.
+        arrays: as `Resilient.state` returned them.
+        values: as `Resilient.state` returned them.
+    """
+
+    last_round: int
+    models: dict[str, Weights]
+    arrays: dict[str, NDArray[np.generic]]
+    values: dict[str, Any]
 
 
 class Resilient(Asking):
@@ -129,27 +147,16 @@ class Resilient(Asking):
         }
         return server_state(self), dict(values)
 
-    def restore(
-        self,
-        last_round: int,
-        models: dict[str, Weights],
-        arrays: dict[str, NDArray[np.generic]],
-        values: dict[str, Any],
-    ) -> None:
-        """Go on after a round.
-
-        Args:
-            last_round: the round that was finished.
-            models: its weights, as `models` returned them.
-            arrays: as `state` returned them.
-            values: as `state` returned them.
-        """
-        self.first_round = last_round + 1
-        restore_server_state(self, arrays)
-        self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in values["recent-norms"])
-        self.admission.trained_on |= {site: float(images) for site, images in values.get("trained-on", {}).items()}
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on after the round of a snapshot."""
+        self.first_round = snapshot.last_round + 1
+        restore_server_state(self, snapshot.arrays)
+        self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in snapshot.values["recent-norms"])
+        self.admission.trained_on |= {
+            site: float(images) for site, images in snapshot.values.get("trained-on", {}).items()
+        }
         self.failed_in_a_row = 0  # whoever resumes has fixed something: the run gets all its tries again
-        self.num_counted = values.get("counted")
+        self.num_counted = snapshot.values.get("counted")
 
     def _round(
         self, grid: Grid, number: int, weights: Weights, config: ConfigRecord

@@ -79,7 +79,7 @@ class Setup:
         admission: judges replies.
         observer: watches.
         blank_sums: sums of zero images, as nodes measure each set of weights: keys and shapes.
-        fault_of: says what is wrong with such sums; see `tasks.base.Task.fault_of`.
+        fault_of: says what is wrong with such sums; see `tasks.Task.fault_of`.
         min_replies: fit replies that a round needs to count.
         nodes_per_round: nodes drawn for each round by the seed; 0: Flower's `fraction_train` decides.
         max_failed_rounds: failed rounds in a row after which the run stops.
