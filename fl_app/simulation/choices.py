@@ -1,6 +1,5 @@
 """What a run shall do: the defaults, overridden by a recipe, overridden by `--set`; checked before anything starts."""
 
-import datetime
 import json
 import secrets
 import tomllib
@@ -12,6 +11,7 @@ from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import DEFAULT_OUTPUT
+from fl_app.runs.run_json import new_run_name
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def plan_run(
         folder = _find_run(config.resume, root)
         overrides["resume"] = str(folder)
     else:
-        overrides["run-name"] = config.run_name or make_run_name(config.recipe)
+        overrides["run-name"] = config.run_name or new_run_name(config.recipe, secrets.token_hex(2))
         folder = root / str(overrides["run-name"])
         if folder.exists():
             raise OptionError(
@@ -136,11 +136,6 @@ def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue])
         is_text = isinstance(defaults.get(name), str)
         chosen[name] = text if is_text and not isinstance(value, str) else value
     return chosen
-
-
-def make_run_name(recipe: str) -> str:
-    """Make a name that sorts by time and is taken by no other run: <time>-<recipe>-<4 hex digits>."""
-    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{recipe}-{secrets.token_hex(2)}"
 
 
 def to_toml(options: Mapping[str, OptionValue]) -> str:

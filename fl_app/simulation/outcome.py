@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fl_app.runs.progress import Record
+from fl_app.runs.progress import SeenRound, SeenStatus
 from fl_app.simulation.flower import FlowerStatus
 
 
@@ -34,7 +34,7 @@ class Outcome:
         return 1 if self.state == "failed" else 0
 
 
-def judge(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record], folder: Path | None) -> Outcome:
+def judge(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[SeenRound], folder: Path | None) -> Outcome:
     """Judge a run: it must have ended well for Flower and for the server, which fails it where nothing was learned.
 
     Args:
@@ -53,7 +53,7 @@ def judge(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record],
     return Outcome("degraded" if is_degraded else "completed", known.get("reason"), sites, folder, gallery)
 
 
-def find_troubled_sites(status: Record) -> dict[str, str]:
+def find_troubled_sites(status: SeenStatus) -> dict[str, str]:
     """Name the sites that failed, were refused or came late in any round, each with its last reason."""
     troubled = {site: str(reason or "failed") for site, reason in (status.get("failed") or {}).items()}
     for site, node in (status.get("nodes") or {}).items():
@@ -100,7 +100,7 @@ def _short(figure: str) -> str:
         return figure
 
 
-def _find_failure(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record]) -> str | None:
+def _find_failure(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[SeenRound]) -> str | None:
     """Say why the run failed; None if it did not."""
     if status is not None and status.get("state") == "failed":
         return str(status.get("reason") or "the server gave no reason")

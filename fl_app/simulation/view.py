@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.runs.progress import Progress, Record
+from fl_app.runs.progress import Progress, SeenRound, SeenSite
 
 _PHASES = {
     "starting": "starting Flower",
@@ -24,7 +24,7 @@ _PHASES = {
 class View(Protocol):
     """Something that shows progress."""
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
         """Show how the run stands now, with all its finished rounds."""
 
 
@@ -36,7 +36,7 @@ class LineView:
         self._before: Progress | None = None
         self._num_shown = 0
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
         """Print what is new since the last call."""
         lines = [] if progress.state == getattr(self._before, "state", None) else [describe_phase(progress)]
         lines = [describe_round(one) for one in rounds[self._num_shown :]] + lines
@@ -52,7 +52,7 @@ class LiveView:
         self._live = live
         self._start = time.monotonic()
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
         """Draw the picture anew; the rounds are in the numbers."""
         del rounds
         self._live.update(draw(progress, time.monotonic() - self._start))
@@ -107,7 +107,7 @@ def describe_nodes(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def describe_round(record: Record) -> str:
+def describe_round(record: SeenRound) -> str:
     """Describe a finished round in one line, with the nodes that did not contribute."""
     line = f"{record.get('task') or ''} round {record.get('round') or '?'}/{record.get('num-rounds') or '?'}".lstrip()
     if record.get("outcome") != "ok":
@@ -136,6 +136,6 @@ def _validation(loss: float | None) -> str:
     return "" if loss is None else f" (validation {loss:.4f})"
 
 
-def _explain(site: str, node: Record) -> str:
+def _explain(site: str, node: SeenSite) -> str:
     reason = node.get("reason")
     return f"{site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
