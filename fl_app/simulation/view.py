@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.runs.progress import Progress, SeenRound, SeenSite
+from fl_app.runs.progress import Progress, SeenRound
 
 _PHASES = {
     "starting": "starting Flower",
@@ -22,14 +22,14 @@ _PHASES = {
 
 
 class View(Protocol):
-    """Something that shows progress."""
+    """Shows the progress of a run."""
 
     def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
-        """Show how the run stands now, with all its finished rounds."""
+        """Show the run's present state and all its finished rounds."""
 
 
 class LineView:
-    """Prints a line when something has changed, for logs and pipes."""
+    """Prints a line at each change, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -53,7 +53,7 @@ class LiveView:
         self._start = time.monotonic()
 
     def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
-        """Draw the picture anew; the rounds are in the numbers."""
+        """Draw the picture again; its numbers already come from the rounds."""
         del rounds
         self._live.update(draw(progress, time.monotonic() - self._start))
 
@@ -121,8 +121,11 @@ def describe_round(record: SeenRound) -> str:
         line += f"  {speed:.0f} images/s"
     if (seconds := record.get("seconds")) is not None:
         line += f"  {format_time(seconds)}"
-    missing = [_explain(site, node) for site, node in nodes.items() if site not in contributed]
-    return line + "".join(f"\n  {one}" for one in missing)
+    for site, node in nodes.items():
+        if site not in contributed:
+            reason = node.get("reason")
+            line += f"\n  {site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
+    return line
 
 
 def format_time(seconds: float) -> str:
@@ -134,8 +137,3 @@ def format_time(seconds: float) -> str:
 
 def _validation(loss: float | None) -> str:
     return "" if loss is None else f" (validation {loss:.4f})"
-
-
-def _explain(site: str, node: SeenSite) -> str:
-    reason = node.get("reason")
-    return f"{site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")

@@ -9,7 +9,8 @@ import pytest
 from fl_app.errors import OptionError
 from fl_app.options.sections import OptionValue
 from fl_app.runs.run_json import new_run_name
-from fl_app.simulation.choices import parse_settings, plan_run, read_recipe, to_toml
+from fl_app.simulation.app import read_recipe
+from fl_app.simulation.choices import parse_settings, plan_run, to_toml
 from tests.cli.fakes import make_fake_app
 
 
