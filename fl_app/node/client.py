@@ -32,12 +32,10 @@ from fl_app.messages.records import (
     write_statistics,
 )
 from fl_app.metrics.patients import FEWEST_PATIENTS
-from fl_app.node.evaluation import measure
-from fl_app.node.images import LocalData, load_local, load_pooled, state_base, state_folder
+from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
 from fl_app.node.permissions import check_task, count_round
-from fl_app.node.sites import as_site
 from fl_app.node.state import NodeState
-from fl_app.node.training import LocalResult, Progress, train_local
+from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import is_site_name
