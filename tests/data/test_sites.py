@@ -13,7 +13,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
-from fl_app.simulation.preflight import check_before_start
+from fl_app.simulation.choices import check_before_start
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
