@@ -12,22 +12,31 @@ from fl_app.options.federation import (
     DataOptions,
     FederationOptions,
     PartitionOptions,
-    StrategyName,
     StrategyOptions,
 )
 from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
     TASKS,
+    Named,
     Names,
     OptionValue,
     Section,
     baseline_of,
     describe_section,
     flatten,
+    named_in,
     read_section,
 )
 from fl_app.options.training import ClassificationOptions, DiffusionOptions, SamplingOptions, TrainingOptions
+from fl_app.plugins import check_name
+
+# Options that runs of older versions lack, with what these did.
+ADDED: dict[str, OptionValue] = {
+    "diffusion.network": "unet",
+    "classification.heads": "",
+    "classification.metrics": "",
+}
 
 
 class RunConfig(Section):
@@ -88,26 +97,40 @@ class RunConfig(Section):
         for task in self.tasks:
             names.append(task)
             if task == "classification":
-                names += [f"{task}-{baseline.lower()}" for baseline in self.classification.baselines]
+                names += [f"{task}-{_in_a_name(baseline)}" for baseline in self.classification.baselines]
         return tuple(names)
+
+    def named(self) -> tuple[Named, ...]:
+        """Return every name in the options that stands for something built in or a plug-in."""
+        return tuple(named_in(self))
 
     def options_of(self, name: str) -> TrainingOptions:
         """Return the options of a pass: those of its task, with the strategy that its baseline names."""
         if name == "diffusion":
             return self.diffusion
-        named = {strategy.lower(): strategy for strategy in StrategyName.__args__}  # type: ignore[attr-defined]
+        named = {_in_a_name(strategy): strategy for strategy in self.classification.baselines}
         plain = dict.fromkeys(BASELINES, "FedAvg")  # nothing of the server's strategy is in them
         strategy = (named | plain).get(baseline_of(name), self.classification.strategy)
         return self.classification.model_copy(update={"strategy": strategy})
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
-        """Read options as Flower hands them over: flat, dotted, kebab-case.
+        """Read options that this machine's own people chose: flat, dotted, kebab-case, as Flower takes them.
 
         Raises:
-            OptionError: naming the first option that is unknown, missing, of another type or out of range.
+            OptionError: naming the first option that is unknown, missing, of another type or out of range, or names a
+                plug-in that is not installed.
         """
-        return read_section(cls, options)
+        config = cls.received(options)
+        for one in config.named():
+            if one.kind != "sources":  # `data.sources.find_source` has more to say of those
+                check_name(one.kind, one.name, one.option)
+        return config
+
+    @classmethod
+    def received(cls, options: Mapping[str, object]) -> Self:
+        """Read options as `from_flat` does, but for the names of plug-ins: some are needed elsewhere only."""
+        return read_section(cls, {**ADDED, **options})
 
     def to_flat(self) -> dict[str, OptionValue]:
         """Return the options as Flower takes them; the inverse of `from_flat`."""
@@ -118,6 +141,11 @@ def default_options(pyproject: Path) -> dict[str, OptionValue]:
     """Read the defaults from a pyproject.toml: {dotted name: value}."""
     document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     return dict(flatten(document["tool"]["flwr"]["app"]["config"]))
+
+
+def _in_a_name(strategy: str) -> str:
+    """Return how the name of a pass, and of its folder, tells a strategy."""
+    return strategy.lower().replace(":", ".")
 
 
 def describe_options() -> Iterator[tuple[str, str]]:

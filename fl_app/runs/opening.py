@@ -12,7 +12,7 @@ from typing import Any
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private, to_json, write_json
-from fl_app.options.run import RunConfig
+from fl_app.options.run import ADDED, RunConfig
 from fl_app.runs.folder import RunFolder, read_options, read_status
 from fl_app.runs.run_json import Agreed, RunDocument
 
@@ -142,7 +142,7 @@ def different_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
 
 def check_resumable(folder: RunFolder, config: RunConfig) -> None:
     """Raise RunFolderError where a folder holds no run, a finished one, or one of other options."""
-    found = read_options(folder)["options"]
+    found = {**ADDED, **read_options(folder)["options"]}
     wanted: dict[str, Any] = json.loads(json.dumps(config.to_flat()))
     different = different_options(found, wanted)
     if different:

@@ -4,7 +4,7 @@ import datetime
 import json
 import secrets
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import DEFAULT_OUTPUT
+
+Options = Mapping[str, OptionValue]
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,22 @@ def plan_run(
     return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
 
 
-def choose_config(app: Path, recipe: str | None, settings: Iterable[str]) -> RunConfig:
+def choose_config(
+    app: Path, recipe: str | None, settings: Iterable[str], read: Callable[[Options], RunConfig] = RunConfig.from_flat
+) -> RunConfig:
     """Merge and check the options of a run that this machine does not start.
 
     Args:
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
         settings: `key=value` each, as given with `--set`.
+        read: checks the options; `RunConfig.received` leaves out the names of plug-ins.
 
     Raises:
         OptionError: if anything does not fit.
     """
     defaults = read_defaults(app)
-    return RunConfig.from_flat(defaults | _merge(app, recipe, settings, defaults))
+    return read(defaults | _merge(app, recipe, settings, defaults))
 
 
 def read_defaults(app: Path) -> dict[str, OptionValue]:
