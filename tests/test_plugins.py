@@ -258,13 +258,19 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mark
 
 
-def ask_hospital(tmp_path: Path, kind: str, changes: dict[str, Any], task: str, **node: OptionValue) -> Message:
+def ask_hospital(tmp_path: Path, kind: str, changes: dict[str, Any], task: str, plugins_allowed: str = "") -> Message:
     """Return what a hospital's real ClientApp answers to a message of a study with these options."""
     if not (tmp_path / "images").exists():
         write_images(tmp_path / "images", {"a": 3, "b": 5})
-    study = {"data.source": "folder", "data.class-names": "a,b", "data.num-channels": 1, "data.image-size": 8}
+    study: dict[str, OptionValue] = {
+        "data.source": "folder",
+        "data.class-names": "a,b",
+        "data.num-channels": 1,
+        "data.image-size": 8,
+    }
     options = {**run_config({**study, "tasks": "diffusion,classification"}).to_flat(), **changes}
-    own = {"data-path": str(tmp_path / "images"), "site": "north", "state-dir": str(tmp_path / "state"), **node}
+    own: dict[str, Any] = {"data-path": str(tmp_path / "images"), "site": "north", "state-dir": str(tmp_path / "state")}
+    own["plugins-allowed"] = plugins_allowed
     content = RecordDict({CONFIG: ConfigRecord({"task": task, "server-round": 1, "run-name": "r", "run-folder": ""})})
     message = Message(content, dst_node_id=1, message_type=kind)
     return client_app.app(message, Context(1, 1, own, RecordDict(), options))
@@ -281,16 +287,16 @@ def test_at_a_hospital_nothing_that_a_message_names_is_imported(
         assert not hostile.exists()
         assert not is_imported()
         assert answer.has_error()
-        assert f"Option '{option}' is '{name}', which this node does not import" in answer.error.reason
+        assert f"Option '{option}' is '{name}', which this node does not import" in str(answer.error.reason)
 
 
 @pytest.mark.usefixtures("example")
 def test_a_hospital_imports_what_its_own_option_lists(tmp_path: Path) -> None:
     changes = {"classification.network": "one-layer", "classification.strategy": "half-steps"}
-    answer = ask_hospital(tmp_path, DESCRIBE, changes, "", **{"plugins-allowed": "one-layer"})
+    answer = ask_hospital(tmp_path, DESCRIBE, changes, "", "one-layer")
     assert not answer.has_error()
     refused = ask_hospital(tmp_path, DESCRIBE, {**changes, "classification.metrics": "calibration-error"}, "")
-    assert "Option 'classification.network' is 'one-layer'" in refused.error.reason
+    assert "Option 'classification.network' is 'one-layer'" in str(refused.error.reason)
 
 
 @pytest.mark.usefixtures("example")

@@ -75,8 +75,10 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         if foreign:  # diffusers does not open a class that is not its own
             unet = _unet_class(*foreign["unet"]).from_pretrained(folder / "unet", **kwargs)
             scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
-            settings = {name: value for name, value in foreign.items() if isinstance(value, str | int | float | dict)}
-            opened = cls(unet, scheduler, **{name: value for name, value in settings.items() if name[0] != "_"})
+            settings: dict[str, Any] = {
+                name: value for name, value in foreign.items() if name[0] != "_" and not isinstance(value, list)
+            }
+            opened = cls(unet, scheduler, **settings)
         else:
             opened = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         opened._is_from_file = True
@@ -198,9 +200,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
     for name, entry in strange.items():
         if name != "unet" or len(entry) != 2 or entry[0] not in known:
             raise PluginError(
-                f"{folder}: its '{name}' is a class of the module '{next(iter(entry), '')}', which is no installed plug-in of the "
-                "group 'fl_app.unets'. Install its package; or, if you trust it, name the path of its function in the "
-                "environment variable FL_APP_PLUGINS_ALLOWED."
+                f"{folder}: its '{name}' is a class of the module '{next(iter(entry), '')}', which is no installed "
+                "plug-in of the group 'fl_app.unets'. Install its package; or, if you trust it, name the path of its "
+                "function in the environment variable FL_APP_PLUGINS_ALLOWED."
             )
     return index if strange else {}
 

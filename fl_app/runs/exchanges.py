@@ -11,8 +11,8 @@ from fl_app.runs.confusion import draw_confusion
 from fl_app.runs.documents import ExchangeDocument
 from fl_app.runs.folder import RunFolder, damaged, read_json
 from fl_app.runs.status import Status, moment
+from fl_app.strategies.agreement import measures_most
 from fl_app.strategies.prototypes import Exchange
-from fl_app.strategies.shares import measures_most
 
 log = logging.getLogger(__name__)
 

@@ -41,8 +41,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 
 def _check_sites(config: RunConfig, num_nodes: int) -> None:
     """Read the images of every site, each as its own node will."""
-    from fl_app.node.images import hospital_info, load_local
-    from fl_app.node.sites import as_site
+    from fl_app.node.images import as_site, hospital_info, load_local
     from fl_app.tasks import build_task
 
     for number in range(num_nodes):

@@ -19,7 +19,7 @@ def sums(probabilities: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     values = {"count": np.ones(len(labels)), "confidence": confidence, "right": probabilities.argmax(axis=1) == labels}
-    return {name: np.bincount(bins, weights=value, minlength=BINS) for name, value in values.items()}
+    return {name: np.bincount(bins, weights=value, minlength=BINS).astype(float) for name, value in values.items()}
 
 
 def figure(total: Statistics) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
@@ -28,7 +29,7 @@ class HalfSteps(FedAvg):
         if arrays is None:  # the round failed
             return None, metrics
         mean = to_weights(arrays)
-        return array_record({name: (self.before[name] + mean[name]) / 2 for name in mean}), metrics
+        return array_record({name: np.add(self.before[name], mean[name]) / 2 for name in mean}), metrics
 
 
 HALF_STEPS = Strategy(HalfSteps)
