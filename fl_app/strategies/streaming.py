@@ -112,6 +112,7 @@ class Streaming(FedAvg):
         try:
             for message in replies:
                 admitted = self._admit(message, mean)
+                del message
                 if admitted is None:
                     continue
                 if waiting is not None:
