@@ -168,7 +168,11 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         OSError: a file cannot be written.
         RunFolderError: a number of the classifier is not finite.
     """
-    _check_finite(bundle)
+    arrays = {**bundle.pooled, **{f"head {name}": head.weight for name, head in bundle.heads.items()}}
+    arrays |= {name: value.numpy(force=True) for name, value in bundle.weights.items()}
+    strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
+    if strange:
+        raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
     document = _Document.model_validate(
         {
             "format": 1,
@@ -269,14 +273,6 @@ def _check_whole(bundle: Bundle, expected_fingerprint: str) -> None:
             raise ValueError(f"the head '{name}' has another shape than the network")
     if bundle.shipped not in bundle.heads:
         raise ValueError(f"the head '{bundle.shipped}' that ships is missing")
-
-
-def _check_finite(bundle: Bundle) -> None:
-    arrays = {**bundle.pooled, **{f"head {name}": head.weight for name, head in bundle.heads.items()}}
-    arrays |= {name: value.numpy(force=True) for name, value in bundle.weights.items()}
-    strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
-    if strange:
-        raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
 
 
 def _to_bytes(arrays: Mapping[str, NDArray[np.float64]]) -> bytes:

@@ -77,7 +77,7 @@ def build_unet(
     """
     halvings = len(block_channels) - 1
     if info.image_size % 2**halvings:
-        fitting = _nearest_multiple(info.image_size, 2**halvings)
+        fitting = max(1, round(info.image_size / 2**halvings)) * 2**halvings
         raise OptionError(
             f"Images of {info.image_size} pixels cannot be halved {halvings} times, which "
             f"'diffusion.block-channels' with {len(block_channels)} levels asks for. "
@@ -102,7 +102,3 @@ def build_unet(
 def no_class(unet: UNet2DModel) -> int:
     """Return the label that stands for "no class"."""
     return int(unet.config.num_class_embeds) - 1
-
-
-def _nearest_multiple(size: int, factor: int) -> int:
-    return max(factor, round(size / factor) * factor)
