@@ -1,4 +1,4 @@
-"""Image sets as they lie in memory: bytes, labels and class names; and batches as losses take them.
+"""Image sets in memory: bytes, labels and class names; and batches for the losses.
 
 N  images of a set            B  images of a batch
 C  channels (1 or 3)          H, W  height and width in pixels
@@ -23,7 +23,7 @@ class ImageSet:
         images: [N, C, H, W] uint8, C is 1 or 3.
         labels: [N] int64 in [0, K).
         class_names: K names, in the order of the labels.
-        patients: [N] int64, equal numbers for images of one patient, on the CPU; None where nothing is known of them.
+        patients: [N] int64, equal numbers for images of one patient, on the CPU; None if patients are not known.
     """
 
     images: Tensor
@@ -60,10 +60,10 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices], self.class_names, patients)
 
     def units(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return what must not be divided: patients, or images where nothing is known of patients.
+        """Return the groups a split must keep together: patients if known, else single images.
 
         Returns:
-            The label of each unit, for a patient the most frequent one (ties: the smallest), [U] int64; and the unit
+            The label of each group, for a patient the most frequent one (ties: the smallest), [U] int64; and the group
             of each image, [N] int64 in [0, U).
         """
         labels = self.labels.numpy()
@@ -81,7 +81,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before any image is read.
+    """The properties of a data set that are known before any image is read.
 
     Attributes:
         class_names: K names, in the order of the labels.

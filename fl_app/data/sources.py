@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,12 +12,15 @@ import torch
 
 from fl_app.data import digits, folder, medmnist, mnist
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
+from fl_app.data.loading import resize
+from fl_app.data.partition import share_of_test, stratified_choice
 from fl_app.data.parts import PARTS, Part
-from fl_app.data.resizing import resize
-from fl_app.data.stratified import stratified_choice
-from fl_app.errors import OptionError
+from fl_app.errors import FlAppError, OptionError
 from fl_app.options.federation import DataOptions
+from fl_app.options.run import RunConfig
 from fl_app.seeding import numpy_generator_for
+
+log = logging.getLogger(__name__)
 
 Load = Callable[[DataOptions, Sequence[Part]], dict[Part, ImageSet]]
 
@@ -124,3 +129,34 @@ def limited(parts: Mapping[Part, ImageSet], options: DataOptions, seed: int) -> 
 
 def _draw(images: ImageSet, count: int, generator: np.random.Generator) -> ImageSet:
     return images.select(torch.from_numpy(stratified_choice(images.labels.numpy(), count, generator)))
+
+
+class CommonTest:
+    """The test set that the nodes of a simulation share: how many images of each class each node measures."""
+
+    def __init__(self, read: Callable[[], ImageSet]) -> None:
+        """Take a function that reads the whole test set when it is first needed; it may raise FlAppError or OSError."""
+        self._read = read
+
+    @classmethod
+    def of_run(cls, config: RunConfig) -> "CommonTest":
+        """Return the test part of a run's source; zero images if the run trains no classifier."""
+        if "classification" in config.tasks:
+            return cls(lambda: load_split(config.data, "test", config.seed))
+        return cls(lambda: no_images(dataset_info(config.data)))
+
+    def counts(self, number: int, num_shares: int) -> list[int] | None:
+        """Count the images of each class in a share; None if the set cannot be read here."""
+        if self._images is None:
+            return None
+        return [int(count) for count in share_of_test(self._images, number, num_shares).class_counts()]
+
+    @cached_property
+    def _images(self) -> ImageSet | None:
+        try:
+            found = self._read()
+        except (FlAppError, OSError) as error:
+            log.info("The common test set cannot be read here, so the nodes' shares of it are not checked: %s", error)
+            return None
+        nothing = torch.empty((len(found), 1, 0, 0), dtype=torch.uint8)  # labels and patients are enough
+        return ImageSet(nothing, found.labels, found.class_names, found.patients)

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fl_app.messages.arrays import Weights
-from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
 from fl_app.runs.documents import RoundLine
-from fl_app.sums import Statistics, add
+from fl_app.sums import Statistics, add, decide
 
 
 def objection(

@@ -20,8 +20,9 @@ from fl_app.data import pool
 from fl_app.data.decoding import Picture, decode
 from fl_app.data.folder import read_parts
 from fl_app.data.images import DatasetInfo
-from fl_app.data.pool import Request, read_file, read_files
+from fl_app.data.pool import read_file, read_files
 from fl_app.data.unreadable import UnreadableImageError
+from fl_app.data.worker import Request
 from fl_app.errors import DataError
 from tests.data.conftest import write_images
 from tests.data.dicoms import write_dicom
