@@ -13,6 +13,7 @@ from rich.text import Text
 from fl_app.cli.flower import ask_flower
 from fl_app.errors import FlAppError
 from fl_app.runs.overview import Overview, age
+from fl_app.runs.progress import Outcome
 from fl_app.simulation.view import describe_nodes, describe_phase, format_time
 
 _SHOWN_RUNS = 3
@@ -76,7 +77,7 @@ def describe(overview: Overview) -> list[str]:
 
 def make_table(overview: Overview) -> Table:
     """Make the table of all sites: images, how often each did what, and why it last did not contribute."""
-    outcomes = ("contributed", "refused", "failed", "late", "absent")
+    outcomes: tuple[Outcome, ...] = ("contributed", "refused", "failed", "late", "absent")
     table = Table("site", *outcomes, "train/held out/test", "last reason", box=None, pad_edge=False)
     for site, counts in overview.sites.items():
         known = overview.images.get(site, {})

@@ -42,7 +42,7 @@ def count_round(node: NodeConfig, run_folder: str) -> None:
     if node.max_rounds_per_day == 0:
         return
     path = state_base(node, run_folder) / f"rounds@{site_name(node)}"  # no run's name has an @
-    today = _today()
+    today = datetime.now(UTC).date().isoformat()
     try:
         make_private(path.parent)
         with path.open("a+", encoding="utf-8") as file:
@@ -62,7 +62,3 @@ def count_round(node: NodeConfig, run_folder: str) -> None:
             f"{path} cannot be read or written ({error}): without it 'max-rounds-per-day' cannot be kept.",
             public="this node cannot count the rounds of the day, and so takes part in none",
         ) from error
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()

@@ -14,7 +14,7 @@ class NodeConfig(Section):
     """What a node decides for itself; no option of a run overrides it.
 
     In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Nobody sets
-    both; a simulated node gets all four where it stands for a site: see `fl_app.node.sites`.
+    both; a simulated node gets all four where it stands for a site: see `fl_app.node.images`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)

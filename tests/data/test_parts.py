@@ -12,8 +12,7 @@ from PIL import Image
 
 from fl_app.data.images import ImageSet
 from fl_app.data.partition import choose_test, hash_position
-from fl_app.node.images import LocalData, load_local, load_pooled
-from fl_app.node.sites import as_site
+from fl_app.node.images import LocalData, as_site, load_local, load_pooled
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
