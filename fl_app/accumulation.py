@@ -45,7 +45,7 @@ def accumulate_gradients(
         compute,
         size,
         num_pieces,
-        "The GPU's memory does not hold a training step of a single image. Free it, take a smaller network "
+        "The GPU's memory is too small for a training step with a single image. Free it, take a smaller network "
         "(option 'diffusion.block-channels') or set node option 'device' to 'cpu'.",
     )
 
@@ -67,8 +67,7 @@ def compute_in_pieces(compute: Callable[[slice], Tensor], size: int) -> Tensor:
         lambda parts: torch.cat([compute(part).cpu() for part in parts]),
         size,
         1,
-        "The GPU's memory does not hold the measurement of a single image. Free it, or set node option 'device' to "
-        "'cpu'.",
+        "The GPU's memory is too small for measuring a single image. Free it, or set node option 'device' to 'cpu'.",
     )
     return found
 

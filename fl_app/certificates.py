@@ -145,7 +145,7 @@ def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> Non
     """
     for name in files:
         if (folder / name).exists():
-            raise RunFolderError(f"{folder / name} exists already and is left as it is. Move it away first.")
+            raise RunFolderError(f"{folder / name} exists already and is not replaced. Move it away first.")
     made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

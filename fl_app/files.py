@@ -202,7 +202,7 @@ def check_export(folder: Path) -> None:
         try:
             check_manifest(folder)
         except RunFolderError as error:
-            raise RunFolderError(f"{error} Copy it anew from where it was made.") from None
+            raise RunFolderError(f"{error} Copy it again from its source.") from None
 
 
 def _sum(path: Path) -> str:

@@ -18,20 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-__all__ = [
-    "SERVER_STATE",
-    "DecodeError",
-    "ErrorCode",
-    "NodeInfo",
-    "Run",
-    "TaskIdentity",
-    "identify",
-    "name_message",
-    "parse_node_config",
-    "restore_server_state",
-    "run_supernode",
-    "server_state",
-]
+__all__ = ["DecodeError", "ErrorCode", "NodeInfo", "Run", "TaskIdentity"]  # Flower's own, which others import from here
 
 SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # optimiser state of FedAdam, FedYogi, FedAdagrad and FedAvgM
 

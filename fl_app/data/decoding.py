@@ -164,9 +164,9 @@ def _errors(path: Path) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """Say what kept Pillow from reading a file."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is no PNG, JPEG or TIFF file inside, whatever its name says"
+        return "its content is no PNG, JPEG or TIFF image"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it says that it has more than {MOST_PIXELS / 1e6:g} million pixels"
+        return f"its header says more than {MOST_PIXELS / 1e6:g} million pixels"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
@@ -181,7 +181,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
     with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
         check_size(*image.size, image.width * image.height)
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-            raise Fault("it holds several pages; save each one as a file of its own")
+            raise Fault("it holds several pages; save each page as a separate file")
         _check_kind(image)
         yield image
 

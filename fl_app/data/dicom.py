@@ -149,7 +149,7 @@ def _checked_header(file: "Dataset") -> Header:
     )
     samples = int(file.get("SamplesPerPixel") or 1)
     if samples != (3 if header.num_channels == 3 and file.PhotometricInterpretation != PALETTE else 1):
-        raise Fault(f"its header says {samples} values a pixel, which does not fit the colours that it says")
+        raise Fault(f"its header says {samples} values a pixel, which contradicts its colours")
     check_size(header.width, header.height, header.width * header.height * header.num_channels * header.num_frames)
     return header
 

@@ -62,7 +62,7 @@ def check_streams(file: "Dataset") -> None:
             continue
         found = _size_of(frame, is_jpeg_2000(syntax))
         if found is None:
-            raise Fault("its compressed pixel data say no size: they are cut off or damaged")
+            raise Fault("its compressed pixel data state no size: they are cut off or damaged")
         if found[:2] != (width, height):
             raise Fault(
                 f"its compressed pixel data are {found[0]} x {found[1]} pixels, and its header says {width} x {height}"

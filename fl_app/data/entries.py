@@ -134,7 +134,10 @@ def _check_folders(directory: Path, paths: Iterable[Path], class_names: Sequence
 
 def _refuse_outside(path: Path) -> None:
     if is_image(path):
-        raise DataError(f"{path} lies outside the class folders.", public="an image lies outside the class folders")
+        raise DataError(
+            f"{path} lies outside the class folders. Move it into one of them.",
+            public="an image lies outside the class folders",
+        )
 
 
 def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[Entry]:
@@ -144,7 +147,7 @@ def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[En
         for path in visible(folder):
             if path.is_dir():
                 raise DataError(
-                    f"{path} is a folder. Expected images right in the class folder; to keep folders of patients, name "
+                    f"{path} is a folder. Expected only images in the class folder; to keep folders of patients, list "
                     "the images in a table labels.csv.",
                     public="a class folder holds a folder",
                 )

@@ -67,7 +67,7 @@ def _find(folder: Path, file: KnownFile) -> Path | None:
 def _read(folder: Path, file: KnownFile) -> bytes:
     path = _find(folder, file)
     if path is None:
-        state = "holds no file" if folder.is_dir() else "does not exist; expected in it the file"
+        state = "holds no file" if folder.is_dir() else "does not exist; expected there: the file"
         raise DataError(
             f"The data folder {folder} {state} {' or '.join(file.places)}. Put the file there, set the option "
             f"'data.directory' or ${DIRECTORY_VARIABLE} to another folder, or empty both to download.",

@@ -109,7 +109,7 @@ def read_folder(directory: Path, expected: DatasetInfo, split: str) -> ImageSet:
     images = read_parts(directory, expected, [part]).parts[part]
     if len(images) == 0:
         raise DataError(
-            f"{directory} holds no part '{split}': no folder of that name, and no line of a table that says so.",
+            f"{directory} holds no part '{split}': no folder has this name, and no line of a table names it.",
             public=f"the data folder holds no part '{split}'",
         )
     return images
@@ -272,7 +272,7 @@ def _check_problems(
     count = f"{at_least}{len(problems)} of {num_files} image files {are} missing or broken"
     if len(problems) / num_files > max_share:
         raise DataError(
-            f"{count}; allowed is a share of {max_share:g} (node option 'max-unreadable-share'). "
+            f"{count}; the largest allowed share is {max_share:g} (node option 'max-unreadable-share'). "
             f"The first one: {problems[0]}",
             public=f"{count}, more than this node allows",
         )

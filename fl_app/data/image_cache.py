@@ -180,7 +180,7 @@ def _checked(path: Path, load: Callable[[], T | None]) -> T | None:
     except BaseException as error:
         if not is_fault(error):
             raise
-        log.warning("The cache of images is damaged (%s): the folder is read anew", error)
+        log.warning("The cache of images is damaged (%s): the folder is read again", error)
         with contextlib.suppress(OSError):
             path.unlink()
         return None

@@ -113,7 +113,7 @@ def find_table(directory: Path) -> Path | None:
         raise DataError(
             f"{directory} holds {len(tables)} CSV files: {', '.join(path.name for path in tables)}. "
             f"Name the table of labels {_NAME}, or move the others elsewhere.",
-            public="the data folder holds several CSV files, and which one holds the labels is not clear",
+            public="the data folder holds several CSV files, and it is not clear which one holds the labels",
         )
     found = next(iter(named or tables), None)
     if found is not None:

@@ -58,7 +58,7 @@ def find_npz(directory: Path) -> Path | None:
     if len(found) > 1 or (found and tables):
         names = ", ".join(path.name for path in found + tables)
         raise DataError(
-            f"{directory} holds {names}: which one holds the images is not clear. Leave one npz, or one CSV file "
+            f"{directory} holds {names}: it is not clear which one holds the images. Leave one npz, or one CSV file "
             "beside image files.",
             public="the data folder holds several npz files, or one and a CSV file",
         )

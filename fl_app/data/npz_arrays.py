@@ -171,10 +171,10 @@ def _header(file: zipfile.ZipFile, name: str, stream: IO[bytes]) -> _Array:
     if found.dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which may be programs")
     if any(side < 0 for side in found.shape):
-        raise ValueError(f"{name} says that it has less than nothing in it")
+        raise ValueError(f"the header of {name} has a negative size")
     room = file.getinfo(name).file_size
     if math.prod(found.shape) * found.dtype.itemsize > room or found.shape[:1] > (_MOST_IMAGES,):
-        raise ValueError(f"{name} says that it holds more than there is room for")
+        raise ValueError(f"the header of {name} says more values than the file holds")
     return found
 
 

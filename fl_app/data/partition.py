@@ -118,10 +118,10 @@ def choose_test(positions: Sequence[float], share: float) -> list[bool]:
     """
     chosen = [position < share for position in positions]
     if chosen and all(chosen):
-        log.warning("All images would fall into the test part: none is tested on. Are there more images or patients?")
+        log.warning("All images would fall into the test part, so there is no test part. Add images or patients.")
         return [False] * len(chosen)
     if chosen and share > 0 and not any(chosen):
-        log.warning("No image falls into the test part: none is tested on. Are there more images or patients?")
+        log.warning("No image falls into the test part, so there is no test part. Add images or patients.")
     return chosen
 
 

@@ -163,7 +163,7 @@ class _Worker:
             self.end()
             raise DataError(
                 f"The process that decodes images does not start ({type(error).__name__}). "
-                f"`{sys.executable} -m fl_app.data.worker` says why.",
+                f"Run `{sys.executable} -m fl_app.data.worker` to see why.",
                 public="the process that decodes images does not start",
             ) from error
 

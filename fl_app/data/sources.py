@@ -77,7 +77,7 @@ def dataset_info(options: DataOptions) -> DatasetInfo:
 
 
 def stated_info(options: DataOptions) -> DatasetInfo | None:
-    """Return what `dataset_info` does where no folder is needed for that; else None: the hospitals' folders are to say.
+    """Return the result of `dataset_info`; None if it needs a folder, so that the hospitals' folders decide.
 
     Raises:
         OptionError: as `dataset_info` does.
@@ -89,9 +89,9 @@ def load_parts(options: DataOptions, seed: int, wanted: Sequence[Part] = PARTS) 
     """Read parts of a data set, resized and limited; one that the set does not have is empty.
 
     Args:
-        options: which set, from where, how large, how many.
-        seed: draws which images a limit leaves; the parts do not depend on it.
-        wanted: which parts; `validation` not without `train`.
+        options: the set, its folder, the size and number of images.
+        seed: draws the images that a limit keeps; the parts do not depend on it.
+        wanted: the parts; `validation` only together with `train`.
 
     Raises:
         OptionError: as `dataset_info` does.
@@ -112,9 +112,9 @@ def load_split(options: DataOptions, split: Literal["train", "test"], seed: int)
 
 
 def limited(parts: Mapping[Part, ImageSet], options: DataOptions, seed: int) -> dict[Part, ImageSet]:
-    """Leave as many training images as the option `limit` says, and the same share of the held-out ones.
+    """Keep as many training images as the option `limit` says, and the same share of the held-out ones.
 
-    Each class keeps its share; the seed draws which images. The part `test` is left whole.
+    Each class keeps its share; the seed draws the images. The part `test` stays whole.
     """
     train = parts.get("train")
     if train is None or not 0 < options.limit < len(train):
@@ -158,5 +158,5 @@ class CommonTest:
         except (FlAppError, OSError) as error:
             log.info("The common test set cannot be read here, so the nodes' shares of it are not checked: %s", error)
             return None
-        nothing = torch.empty((len(found), 1, 0, 0), dtype=torch.uint8)  # labels and patients are enough
-        return ImageSet(nothing, found.labels, found.class_names, found.patients)
+        no_pixels = torch.empty((len(found), 1, 0, 0), dtype=torch.uint8)  # labels and patients are enough
+        return ImageSet(no_pixels, found.labels, found.class_names, found.patients)

@@ -56,9 +56,9 @@ def check_size(width: int, height: int, num_values: int) -> None:
         Fault: there are no pixels, or more than this program decodes.
     """
     if min(width, height, num_values) < 1:
-        raise Fault(f"it says that it is {width} x {height} pixels")
+        raise Fault(f"its header says {width} x {height} pixels")
     if width * height > MOST_PIXELS:
-        raise Fault(f"it says that it is {width} x {height} pixels, more than {MOST_PIXELS / 1e6:g} million")
+        raise Fault(f"its header says {width} x {height} pixels, more than {MOST_PIXELS / 1e6:g} million")
     if num_values > MOST_VALUES:
         raise Fault(
             f"its frames hold {num_values / 1e6:,.0f} million values, more than {MOST_VALUES / 1e6:.0f} million"

@@ -218,7 +218,7 @@ def test_something_is_always_left_to_train_on(tmp_path: Path, share: float) -> N
 
 
 def test_where_all_would_be_tested_on_none_is_and_the_node_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_test([hash_position(NOTHING, "x")], 0.999999) == [False] and "none is tested on" in caplog.text
+    assert choose_test([hash_position(NOTHING, "x")], 0.999999) == [False] and "so there is no test part" in caplog.text
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=1), st.floats(0.0, 0.9), st.floats(0.0, 0.9))
