@@ -28,10 +28,10 @@ from fl_app.node.training import Progress, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.plugins import built_in
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.progress import SeenRound
 from fl_app.seeding import generator_for
-from fl_app.strategies.registry import STRATEGIES
 from fl_app.tasks import build_task, initial_weights
 from tests.federation import run_federation
 from tests.tiny import tiny_run
@@ -222,7 +222,7 @@ def test_a_node_without_an_image_takes_part_with_weight_zero(tmp_path: Path) -> 
     assert status(tmp_path)["state"] == "completed"
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", built_in("strategies"))
 def test_every_strategy_by_name_runs_and_keeps_the_models_dtypes(name: str, tmp_path: Path) -> None:
     config = tiny_run(tmp_path, {"diffusion.strategy": name, "strategy.server-momentum": 0.5, "strategy.eta": 0.001})
     run_federation(config, 3)

@@ -12,10 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fl_app.classification.bundle import Bundle
-from fl_app.classification.heads import Head, build_heads
+from fl_app.classification.heads import HEADS, Head, build_heads
 from fl_app.classification.judging import check_moments
 from fl_app.classification.moments import Moments, pool
 from fl_app.errors import DataError, OptionError
+from fl_app.plugins import named_by_file
 
 _KIND = "fl-app sums of embeddings 1"
 _NEW_CLASS_HEADS = ("lda", "nearest-mean")  # in this order, where the network's own layer cannot name a class
@@ -77,7 +78,8 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
         moments: `moments.measure_moments` of this classifier's network.
 
     Raises:
-        OptionError: the site is in the model already, or the sums are of another model.
+        OptionError: the site is in the model already, the sums are of another model, or one of its heads is a plug-in
+            that is not installed.
         DataError: the sums are no sums over images.
     """
     if site in bundle.sites:
@@ -86,7 +88,9 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
     added = pool([moments])
     pooled = {name: np.asarray(value + added[name]) for name, value in bundle.pooled.items()}
     heads = {name: head for name, head in bundle.heads.items() if name == "linear"}
-    heads |= build_heads(pooled, bundle.shrinkage, bundle.prior)[0]
+    with named_by_file():
+        further = [name for name in bundle.heads if name not in HEADS]
+        heads |= build_heads(pooled, bundle.shrinkage, bundle.prior, further)[0]
     shipped, why = _choose_head(bundle, heads, pooled["count"] > 0)
     names = bundle.info.class_names
     entry = {

@@ -16,6 +16,7 @@ from fl_app.errors import FlAppError, OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.plugins import allow_only
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import choose_config
 
@@ -58,13 +59,14 @@ def doctor(
     from fl_app.doctor.finding import examine_next, exit_status
 
     try:
-        config = choose_config(find_app(app), recipe, settings or [])
+        config = choose_config(find_app(app), recipe, settings or [], RunConfig.received)
         options = read_node_options(node_config)
         address = read_address(superlink)
     except FlAppError as error:  # status 1 would say: ready, with warnings
         raise OptionError(str(error)) from None
     findings = []
-    with _log_to(logging.StreamHandler() if names else logging.NullHandler()):
+    log = _log_to(logging.StreamHandler() if names else logging.NullHandler())
+    with log, allow_only(NodeConfig.from_flat(options).plugins_allowed, "the node does not allow it."):
         checks = iter(_all_checks(config, options, address, root_certificates, key, train))
         while (found := examine_next(checks)) is not None:
             findings.append(found)
@@ -116,9 +118,11 @@ def _all_checks(
 ) -> "Checks":
     """Yield every check with its name; one runs before the next is made."""
     from fl_app.doctor import images
+    from fl_app.doctor.plugins import check_plugins
 
     yield from _network_checks(address, root_certificates, key)
     node = NodeConfig.from_flat(options)
+    yield "plug-ins", partial(check_plugins, config, node)
     found = images.read_images(config, node)
     info = images.run_info(config, found)
     yield from _image_checks(config, node, found, info)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
 from fl_app.data.partition import stratified_choice
 from fl_app.errors import DataError, OptionError
 from fl_app.options.federation import DataOptions
@@ -78,3 +78,6 @@ def write_examples(folder: Path, number: int, total: int) -> int:
     except OSError as error:
         raise DataError(f"No images can be written to {folder}: {error.strerror}.") from error
     return count
+
+
+SOURCE = read_by_part(info, load, ("train", "test"))

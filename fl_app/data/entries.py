@@ -10,13 +10,14 @@ from fl_app.data.label_table import find_table, read_table
 from fl_app.data.listing import (
     IMAGE_SUFFIXES,
     KINDS,
+    PART_NAMES,
+    Part,
     composed,
     files_below,
     is_image,
     refuse_link_out,
     visible,
 )
-from fl_app.data.parts import PART_NAMES, Part
 from fl_app.errors import DataError
 
 

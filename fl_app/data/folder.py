@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet, Source
+from fl_app.data.listing import PART_NAMES, PARTS, Part
 from fl_app.data.loading import resize
 from fl_app.data.npz import classes_and_channels, find_npz, open_part, read_npz
 from fl_app.data.partition import choose_test, hash_position
-from fl_app.data.parts import PART_NAMES, PARTS, Part
 from fl_app.data.pool import read_files
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import Request
@@ -277,3 +277,6 @@ def _check_problems(
             public=f"{count}, more than this node allows",
         )
     log.warning("%s and left out. The first one: %s", count, problems[0])
+
+
+SOURCE = Source(info, lambda options, wanted: load(options))

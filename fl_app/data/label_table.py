@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from fl_app.data.listing import composed, refuse_link_out, visible
-from fl_app.data.parts import PART_NAMES, Part
+from fl_app.data.listing import PART_NAMES, Part, composed, refuse_link_out, visible
 from fl_app.errors import DataError
 
 _NAME = "labels.csv"

@@ -1,12 +1,18 @@
-"""The files of a folder that count: images by their names, without the litter of file managers."""
+"""The files of a folder that count: images by their names, without the litter of file managers; and their parts."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from fl_app.errors import DataError
+
+Part = Literal["train", "validation", "test"]
+
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PART_NAMES: dict[str, Part] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom")

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from fl_app.data.files import KnownFile, read_known_files
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
+from fl_app.data.listing import PARTS
 from fl_app.errors import OptionError
 from fl_app.options.federation import DataOptions
 
@@ -80,3 +81,6 @@ def _objection(flag: str, entry: _Entry) -> str:
     if "multi-label" in entry["task"]:
         return "whose images have several labels each"
     return "which holds volumes" if flag.endswith("3d") else ""
+
+
+SOURCE = read_by_part(info, load, PARTS)

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from fl_app.data.decoding import Pixels, to_pixels
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.listing import refuse_link_out, visible
+from fl_app.data.listing import Part, refuse_link_out, visible
 from fl_app.data.loading import resize
 from fl_app.data.npz_arrays import PREFIXES
-from fl_app.data.parts import Part
 from fl_app.data.pool import read_npz_part
 from fl_app.errors import DataError
 

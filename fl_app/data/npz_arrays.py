@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from fl_app.data.decoding import Pixels, scale_sixteen_bits
-from fl_app.data.parts import Part
+from fl_app.data.listing import Part
 from fl_app.data.unreadable import MOST_VALUES, Fault, check_size
 from fl_app.errors import DataError
 

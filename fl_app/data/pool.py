@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from fl_app.data.decoding import Picture, Pixels
+from fl_app.data.listing import Part
 from fl_app.data.npz_arrays import broken
-from fl_app.data.parts import Part
 from fl_app.data.unreadable import MOST_PIXELS, MOST_VALUES, Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import MOST_MEMORY, Reply, Request, seconds_for
 from fl_app.errors import DataError

@@ -19,8 +19,8 @@ import numpy as np
 
 from fl_app.data.decoding import Pixels, decode, read_header
 from fl_app.data.dicom import Header
+from fl_app.data.listing import Part
 from fl_app.data.npz_arrays import describe, read_pieces
-from fl_app.data.parts import Part
 from fl_app.errors import DataError
 
 MOST_MEMORY = 2**30  # bytes

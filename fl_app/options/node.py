@@ -28,6 +28,7 @@ class NodeConfig(Section):
     max_cache_megabytes: int = Field(default=4096, ge=0)  # of decoded images in `state-dir`; 0: none is kept
     max_rounds_per_day: int = Field(default=0, ge=0)  # training messages that are obeyed on one UTC date; 0: no limit
     tasks_allowed: Names = ()  # comma-separated; empty: all
+    plugins_allowed: Names = ()  # comma-separated; of what is installed here, what a run may name; empty: nothing
     tell_class_names: bool = False  # the names of its classes may leave the node where a run states none
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private
-from fl_app.options.run import RunConfig
+from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder, read_status
 from fl_app.runs.overview import DEFAULT_OUTPUT
@@ -88,7 +88,7 @@ def agreed_info(folder: RunFolder) -> DatasetInfo | None:
 
 def check_resumable(folder: RunFolder, config: RunConfig) -> None:
     """Raise RunFolderError if a folder holds no run, a finished run, or a run of other options."""
-    found, wanted = read_document(folder.path).options, config.to_flat()
+    found, wanted = {**ADDED, **read_document(folder.path).options}, config.to_flat()
     different = different_options(found, wanted)
     if different:
         pairs = ", ".join(f"{name} (was {found.get(name)!r}, is {wanted.get(name)!r})" for name in different)

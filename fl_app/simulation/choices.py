@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import DEFAULT_OUTPUT
 from fl_app.runs.run_json import new_run_name
 from fl_app.simulation.app import join_values, read_defaults, read_recipe
+
+Options = Mapping[str, OptionValue]
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,22 @@ def plan_run(
     return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
 
 
-def choose_config(app: Path, recipe: str | None, settings: Iterable[str]) -> RunConfig:
+def choose_config(
+    app: Path, recipe: str | None, settings: Iterable[str], read: Callable[[Options], RunConfig] = RunConfig.from_flat
+) -> RunConfig:
     """Merge and check the options of a run that this machine does not start.
 
     Args:
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
         settings: `key=value` each, as given with `--set`.
+        read: checks the options; `RunConfig.received` leaves out the names of plug-ins.
 
     Raises:
         OptionError: an option is wrong, or options do not fit together.
     """
     defaults = read_defaults(app)
-    return RunConfig.from_flat(defaults | _merge(app, recipe, settings, defaults))
+    return read(defaults | _merge(app, recipe, settings, defaults))
 
 
 def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue]) -> dict[str, OptionValue]:

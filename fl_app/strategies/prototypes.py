@@ -144,7 +144,7 @@ class PrototypeRounds(Resilient):
         content = self.instruction(number, weights)
         add_heads(content, built.heads.to_arrays())
         scorers = built.heads.scorers(method.measured_readings)
-        blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint)
+        blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint, method.metrics)
         measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], self._judge_heads)
         total = add([blank, *measured.values()])
         test_set = self.who.test_parts() if part_of(total, "test", *LINEAR)["confusion"].any() else None

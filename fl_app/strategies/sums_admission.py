@@ -9,6 +9,7 @@ from fl_app.classification.judging import check_moments
 from fl_app.classification.readings import linear_of
 from fl_app.errors import FlAppError
 from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
+from fl_app.metrics.further import is_further
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
 from fl_app.strategies.admission import Refusal
@@ -93,8 +94,8 @@ def check_head_sums(
         Refusal: with the reason.
     """
     for key, value in sums.items():
-        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")):
-            continue  # no counts, and checked below
+        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")) or is_further(key):
+            continue  # no counts; the former are checked below, and the latter choose nothing
         is_signed = key.endswith("/patients")  # one of them may be negative, and is checked below
         if not are_counts(np.abs(value) if is_signed else value):
             raise Refusal(f"its counts {key!r} are no whole numbers of at least 0")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fl_app.data import folder, listing
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import Part
+from fl_app.data.listing import Part
 from fl_app.errors import DataError, OptionError
 from fl_app.options.federation import DataOptions
 from fl_app.options.sections import OptionValue

@@ -15,8 +15,8 @@ from numpy.lib import format as npy
 from fl_app.data import npz_arrays, pool
 from fl_app.data.folder import info, read_parts
 from fl_app.data.images import DatasetInfo
+from fl_app.data.listing import PARTS
 from fl_app.data.npz_arrays import describe, read_pieces
-from fl_app.data.parts import PARTS
 from fl_app.errors import DataError
 from fl_app.options.sections import OptionValue
 from tests.options import run_config
