@@ -6,6 +6,7 @@ from pathlib import Path
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, open_pipeline
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.messages.arrays import to_tensors
+from fl_app.options.sections import did_you_mean
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import find_named
 
@@ -32,13 +33,15 @@ def open_model(run: Path, weights: str = "exported", checkpoint: str = "last") -
         return pipeline
     folder = RunFolder(run)
     if checkpoint not in ("last", "best"):
-        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.")
+        hint = did_you_mean(checkpoint, ("last", "best"))
+        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.{hint}")
     saved = folder.best_checkpoint("diffusion") if checkpoint == "best" else folder.last_checkpoint("diffusion")
     if saved is None:
         raise RunFolderError(f"{run} holds no {checkpoint} checkpoint.")
     if weights not in saved.models:
-        known = ", ".join(["exported", *sorted(saved.models)])
-        raise OptionError(f"--weights must be one of {known}, got '{weights}'.")
+        known = ["exported", *sorted(saved.models)]
+        hint = did_you_mean(weights, known)
+        raise OptionError(f"--weights must be one of {', '.join(known)}, got '{weights}'.{hint}")
     pipeline.unet.load_state_dict(to_tensors(saved.models[weights]))
     return pipeline
 

@@ -25,7 +25,7 @@ from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, pictur
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError
 from fl_app.files import check_export, write_manifest
-from fl_app.options.sections import Section
+from fl_app.options.sections import Section, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Bundle:
             return self.heads[name or self.shipped]
         choice = f"Choose one of {', '.join(self.heads)}."
         if name not in HEADS:
-            raise OptionError(f"There is no head '{name}'. {choice}")
+            raise OptionError(f"There is no head '{name}'. {choice}{did_you_mean(name, self.heads)}")
         reason = build_heads(self.pooled, self.shrinkage, self.prior)[1].get(name, "it was not exported")
         raise OptionError(f"The head '{name}' is not defined in this model: {reason}. {choice}")
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.options.sections import did_you_mean
 from fl_app.options.training import SamplerName
 
 _GRID_COLUMNS = 10
@@ -36,7 +37,9 @@ def sample(
     """Draw images of named classes from the model of a finished run."""
     samplers: tuple[str, ...] = SamplerName.__args__  # type: ignore[attr-defined]
     if sampler is not None and sampler not in samplers:
-        raise OptionError(f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.")
+        raise OptionError(
+            f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.{did_you_mean(sampler, samplers)}"
+        )
     from fl_app.api.drawing import choose_labels, open_model
 
     pipeline = open_model(run, weights, checkpoint)

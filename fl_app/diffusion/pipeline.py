@@ -18,6 +18,7 @@ from torch import Tensor
 from fl_app.diffusion.sampling import build_sampler, sample, steps_of
 from fl_app.errors import OptionError
 from fl_app.files import check_export
+from fl_app.options.sections import did_you_mean
 from fl_app.seeding import generator_for
 
 _FULL_NAME = "fl_app.diffusion.pipeline.ClassConditionalPipeline"
@@ -109,7 +110,8 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         elif str(name).isdecimal() and int(name) < len(names):
             index = int(name)
         else:
-            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.")
+            hint = did_you_mean(name, names)
+            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.{hint}")
         if not self.config.held.get(str(index), True):
             raise OptionError(f"No node held an image of class '{names[index]}', so the model cannot draw it.")
         return index

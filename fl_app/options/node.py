@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from fl_app.errors import OptionError
-from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Section, read_section
+from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Section, did_you_mean, read_section
 
 
 class NodeConfig(Section):
@@ -39,7 +39,8 @@ class NodeConfig(Section):
     def _tasks_are_known(self) -> Self:
         for task in self.tasks_allowed:
             if task not in TASKS:
-                raise ValueError(f"tasks-allowed must name {' or '.join(TASKS)}, got {task!r}")
+                known = " or ".join(TASKS)
+                raise ValueError(f"tasks-allowed must name {known}, got {task!r}.{did_you_mean(task, TASKS)}")
         return self
 
     @model_validator(mode="after")

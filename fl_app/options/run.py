@@ -24,6 +24,7 @@ from fl_app.options.sections import (
     Section,
     baseline_of,
     describe_section,
+    did_you_mean,
     flatten,
     read_section,
 )
@@ -77,7 +78,8 @@ class RunConfig(Section):
     def _tasks_are_known(self) -> Self:
         for task in self.tasks:
             if task not in TASKS:
-                raise ValueError(f"tasks must name {' or '.join(TASKS)}, got {task!r}")
+                known = " or ".join(TASKS)
+                raise ValueError(f"tasks must name {known}, got {task!r}.{did_you_mean(task, TASKS)}")
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -56,11 +56,22 @@ def describe_section(section: type[Section], prefix: str = "") -> Iterator[tuple
 
 def unknown_option(name: str, known: list[str]) -> OptionError:
     """Say that an option does not exist and which one is closest."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # a forgotten section: batch-size instead of diffusion.batch-size
-        close = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    hint = f" Did you mean '{close[0]}'?" if close else " `fl-app options` lists them all."
+    same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
+    hint = did_you_mean(name, known) or did_you_mean(name, same, 0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
+
+
+def did_you_mean(found: object, known: Iterable[str], least: float = 0.5) -> str:
+    """Return the question that ends a refusal: is the most similar of the known words meant? Empty if none is similar.
+
+    Args:
+        found: the refused word; upper and lower case are the same here.
+        known: the words that would have been taken.
+        least: similarity, 0 to 1, as difflib measures it.
+    """
+    by_lower_case = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(str(found).lower(), by_lower_case, n=1, cutoff=least)
+    return f" Did you mean '{by_lower_case[close[0]]}'?" if close else ""
 
 
 def read_section(section: type[S], options: Mapping[str, object]) -> S:
@@ -101,9 +112,11 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
         words, limit = _RANGES[kind]
         return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")
     if kind == "literal_error":
-        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
+        hint = did_you_mean(found, re.findall(r"'([^']*)'", context["expected"]))
+        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.{hint}")
     if kind == "value_error":
-        return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+        text = f"Option '{name}': {context['error']}" if name else f"Option {context['error']}"
+        return OptionError(text if text.endswith((".", "?")) else f"{text}.")
     if kind == "string_too_long":
         return OptionError(f"Option '{name}' must have at most {context['max_length']} characters, got {len(found)}.")
     if kind == "string_pattern_mismatch":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from fl_app.options.federation import StrategyName
-from fl_app.options.sections import BASELINES, Integers, Names, Section, split_words
+from fl_app.options.sections import BASELINES, Integers, Names, Section, did_you_mean, split_words
 
 NetworkName = Literal["cnn", "resnet18"]
 HeadName = Literal["linear", "nearest-mean", "cosine", "lda", "fedcof"]
@@ -142,9 +142,11 @@ class ClassificationOptions(TrainingOptions):
         late = [number for number in self.prototype_rounds if number > self.num_rounds]
         if late:
             raise ValueError(f"prototype-rounds must be at most num-rounds, {self.num_rounds}, got {late[0]}")
+        known: tuple[str, ...] = (*BASELINES, *StrategyName.__args__)  # type: ignore[attr-defined]
         for name in self.baselines:
-            if name not in (*BASELINES, *StrategyName.__args__):  # type: ignore[attr-defined]
-                raise ValueError(f"baselines must name local, centralised or a strategy, got {name!r}")
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ValueError(f"baselines must name local, centralised or a strategy, got {name!r}.{hint}")
         return self
 
     @property
