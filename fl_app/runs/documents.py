@@ -88,6 +88,7 @@ class RunStatus:
         round: of the task that is trained.
         asked: sites that were asked in this round.
         replied: sites that have answered.
+        described: while sites are awaited, how many images of each class those hold that have come.
         failed: sites that cannot contribute to this round, and why.
         nodes: counts of each site, over the whole run.
         folder: of the run.
@@ -102,6 +103,7 @@ class RunStatus:
     num_rounds: int = 0
     asked: tuple[str, ...] = ()
     replied: tuple[str, ...] = ()
+    described: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     failed: dict[str, str | None] = field(default_factory=dict)
     nodes: dict[str, SiteCounts] = field(default_factory=dict)
     folder: str | None = None

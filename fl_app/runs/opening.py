@@ -14,6 +14,7 @@ from fl_app.errors import RunFolderError
 from fl_app.files import make_private, to_json, write_json
 from fl_app.options.run import RunConfig
 from fl_app.runs.folder import RunFolder, read_options, read_status
+from fl_app.runs.overview import runs_folder
 from fl_app.runs.run_json import Agreed, RunDocument
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     Raises:
         RunFolderError: it exists already, cannot be written, or belongs to a run of other options.
     """
-    runs = runs_folder(config.output_dir)
+    runs = runs_folder(config.output_dir).resolve()
     if config.resume == "auto":
         found = _newest_unfinished(runs, config)
         if found is not None:
@@ -70,11 +71,6 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
 def new_run_name(recipe: str, unique: str) -> str:
     """Return `<time>-<recipe>-<unique>`."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}-{unique}"
-
-
-def runs_folder(output_dir: str) -> Path:
-    """Return where run folders are made: the option, or ~/fl-app/runs."""
-    return Path(output_dir).expanduser().resolve() if output_dir else Path.home() / "fl-app" / "runs"
 
 
 def _make(folder: RunFolder) -> None:

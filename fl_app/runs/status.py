@@ -39,6 +39,7 @@ class Status:
             task=record.task,
             round=record.round_number,
             num_rounds=num_rounds,
+            described={},
             asked=tuple(record.asked),
             replied=tuple(sorted(good)),
             failed={site: node.reason for site, node in record.nodes.items() if site not in good},

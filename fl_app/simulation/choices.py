@@ -11,7 +11,7 @@ from pathlib import Path
 from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue, did_you_mean
-from fl_app.runs.overview import DEFAULT_OUTPUT
+from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def plan_run(
     config = RunConfig.from_flat(defaults | overrides)
     _check_enough_nodes(config, num_nodes)
 
-    root = (output or Path(config.output_dir or DEFAULT_OUTPUT)).expanduser().absolute()
+    root = runs_folder(output or config.output_dir).absolute()
     overrides["output-dir"] = str(root)
     if config.data.directory:
         overrides["data.directory"] = str(Path(config.data.directory).expanduser().absolute())
@@ -214,7 +214,10 @@ def _check_enough_nodes(config: RunConfig, num_nodes: int) -> None:
 
 
 def _find_run(resume: str, root: Path) -> Path:
-    for folder in (Path(resume).expanduser().absolute(), root / resume):
-        if folder.is_dir():
-            return folder
-    raise OptionError(f"Option 'resume' must be a run folder, or auto: there is no '{resume}', nor one in '{root}'.")
+    folder = find_named(Path(resume), root)
+    if not folder.is_dir():
+        hint = similar_run(Path(resume), root)
+        raise OptionError(
+            f"Option 'resume' must be a run folder, or auto: there is no '{resume}', nor one in '{root}'.{hint}"
+        )
+    return folder

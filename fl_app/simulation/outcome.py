@@ -1,12 +1,12 @@
 """What became of a run: the verdict from Flower's word, the run folder and the curve of the loss."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from fl_app.runs.progress import Record
+from fl_app.runs.results import COMPARISON, read_comparison
 from fl_app.simulation.flower import FlowerStatus
 
 
@@ -66,11 +66,9 @@ def find_troubled_sites(status: Record) -> dict[str, str]:
 
 def describe_comparison(folder: Path) -> list[str]:
     """Say in a few lines what each way of training a classifier reached, and on which images; nothing without one."""
-    path = folder / "classification" / "comparison.csv"
-    if not path.is_file():
+    rows = read_comparison(folder)
+    if not rows:
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     shown = [row for row in rows if not row["approach"].endswith("prototypes")]
     sizes = [int(row["n"]) for row in shown if row["n"].isdigit()]
     lines = []
@@ -79,7 +77,7 @@ def describe_comparison(folder: Path) -> list[str]:
     elif shown:
         lines = ["classifiers, no test set; home: on the nodes' own held-out images:"]
     lines += [f"  {row['approach']} ({row['head']}): {_figures(row, max(sizes, default=0))}" for row in shown]
-    return [*lines, f"comparison: {path}"]
+    return [*lines, f"comparison: {folder / COMPARISON}"]
 
 
 def _figures(row: dict[str, str], num_images: int) -> str:
