@@ -70,9 +70,10 @@ def test_a_narrow_screen_folds_the_table_and_loses_nothing(tmp_path: Path) -> No
     name = "20261126-093212-fashion-mnist-ab12"
     console = Console(width=40, file=io.StringIO(), record=True)
     console.print(make_table([look_at(make_run(tmp_path / name, RUNNING), 1000.0)]))
-    text = console.export_text()
-    assert "…" not in text
-    assert "".join(line[: text.index("state")].strip() for line in text.splitlines()) == f"name{name}"
+    lines = console.export_text().splitlines()
+    assert not any("…" in line for line in lines)
+    width = next(line.index("state") for line in lines if "state" in line)
+    assert "".join(line[:width].strip() for line in lines) == f"name{name}"
 
 
 def test_a_name_that_is_like_a_runs_name_gets_that_as_a_hint(tmp_path: Path) -> None:
