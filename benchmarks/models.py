@@ -101,7 +101,7 @@ def balanced_labels(labels: Tensor, count: int) -> list[int]:
 
 
 def _pipeline(config: RunConfig, weights: dict[str, Tensor]) -> ClassConditionalPipeline:
-    task = DiffusionTask.from_config("diffusion", config, dataset_info(config.data))
+    task = DiffusionTask.of_run(config.pass_named("diffusion"), config, dataset_info(config.data))
     unet: UNet2DModel = task.build_model()
     unet.load_state_dict(weights)
     return ClassConditionalPipeline(

@@ -18,47 +18,37 @@ from fl_app.data.augmentation import augment
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.faults import differing_images, score_fault
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import baseline_of
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import ClassificationOptions
 from fl_app.sums import Statistics, mean
 
 
 class ClassificationTask:
-    """A classifier whose last layer can be replaced by class prototypes (Qiao et al. 2023).
+    """A classifier whose last layer can be replaced by class prototypes (Qiao et al. 2023)."""
 
-    Attributes:
-        readings: none for the baseline `local`, whose nodes share nothing.
-    """
+    name = "classification"
 
-    has_gallery = False
-
-    def __init__(self, name: str, options: ClassificationOptions, info: DatasetInfo) -> None:
-        baseline = baseline_of(name)
-        self.name = name
-        self.options = options
+    def __init__(self, plan: PassPlan, info: DatasetInfo) -> None:
+        self.plan = plan
+        self.options = cast(ClassificationOptions, plan.options)
         self.info = info
-        self.is_alone = baseline == "local"
-        self.is_pooled = baseline == "centralised"
-        self.readings: tuple[str, ...] = options.readings if not baseline else () if self.is_alone else ("consistent",)
-        self.keeps_weights = self.is_alone or "local" in self.readings
 
     @classmethod
-    def from_config(cls, name: str, config: RunConfig, info: DatasetInfo) -> "ClassificationTask":
+    def of_run(cls, plan: PassPlan, _config: RunConfig, info: DatasetInfo) -> "ClassificationTask":
         """Build the task, or one of its baselines."""
-        return cls(name, cast(ClassificationOptions, config.options_of(name)), info)
+        return cls(plan, info)
 
     @functools.cached_property
     def method(self) -> PrototypeMethod:
         """How prototypes are exchanged, and which head ships."""
-        options = self.options
+        options, baseline = self.options, self.plan.baseline
         return PrototypeMethod(
             num_classes=len(self.info.class_names),
             embedding_size=self.build_model().embedding_size,
             rounds=options.exchange_rounds,
-            readings=self.readings,
-            shipped_reading=self.readings[0] if self.readings else options.readings[0],
-            is_alone=self.is_alone,
+            readings=options.readings if not baseline else () if self.plan.is_alone else ("consistent",),
+            shipped_reading="consistent" if baseline else options.readings[0],
+            is_alone=self.plan.is_alone,
             shrinkage=options.shrinkage,
             prior=options.prior,
             head=options.head,
@@ -124,7 +114,7 @@ class ClassificationTask:
             return None
         return loss[1] < loss[0] or max(accuracy[1], shipped_accuracy or 0.0) > accuracy[0]
 
-    def after_training(
+    def own_sums(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
         """Measure the moments of the node's own trained network, in the rounds and for the readings that want them."""

@@ -183,7 +183,12 @@ def _machine_checks(
     yield "memory", lambda: machine.check_memory(images.num_bytes(found))
     yield "device", lambda: machine.check_device(node.device)
     tasks = [build_task(name, config, info) for name in config.tasks] if info else []
-    kept = sum(kept_bytes(task, config.checkpoint_every) for task in tasks)
+    kept = sum(
+        kept_bytes(plan, task, config.checkpoint_every)
+        for plan in config.passes()
+        for task in tasks
+        if task.name == plan.task
+    )
     if images.num_bytes(found) <= node.max_cache_megabytes * 10**6:
         kept += images.num_bytes(found)
     yield "disk", lambda: machine.check_disk(state_base(node, ""), kept)

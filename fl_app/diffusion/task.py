@@ -30,7 +30,7 @@ from fl_app.diffusion.unet import build_unet
 from fl_app.files import write_manifest
 from fl_app.metrics.classification import MOST_NATS
 from fl_app.metrics.faults import differing_images, loss_fault
-from fl_app.options.run import RunConfig
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import DiffusionOptions, SamplingOptions, TrainingOptions
 from fl_app.sums import Statistics, mean
 
@@ -42,10 +42,7 @@ _MEASURE_BATCH = 128
 class DiffusionTask:
     """A class-conditional diffusion model of the images (Ho et al. 2020; Tun et al. 2023)."""
 
-    name: str = "diffusion"
-    keeps_weights = False
-    is_alone = False
-    is_pooled = False
+    name = "diffusion"
 
     def __init__(self, options: DiffusionOptions, sampling: SamplingOptions, info: DatasetInfo, seed: int) -> None:
         self.options: TrainingOptions = options
@@ -56,9 +53,9 @@ class DiffusionTask:
         self.schedule = noise_schedule(options.num_timesteps)
 
     @classmethod
-    def from_config(cls, _name: str, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
+    def of_run(cls, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
         """Build the task of a run."""
-        return cls(config.diffusion, config.sampling, info, config.seed)
+        return cls(cast(DiffusionOptions, plan.options), config.sampling, info, config.seed)
 
     def build_model(self) -> UNet2DModel:
         """Build the U-Net."""
@@ -138,12 +135,6 @@ class DiffusionTask:
         """Tell whether the denoising loss fell."""
         loss = (self.loss_of(before), self.loss_of(after))
         return None if loss[0] is None or loss[1] is None else loss[1] < loss[0]
-
-    def after_training(
-        self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
-    ) -> dict[str, NDArray[np.float64]]:
-        """Measure nothing."""
-        return {}
 
     def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Draw `images-per-class` images of every class from each model: rows are classes, models side by side."""

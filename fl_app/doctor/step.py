@@ -13,6 +13,7 @@ from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.doctor.finding import Finding, Verdict, plural
 from fl_app.node.training import Progress, train_local
 from fl_app.options.federation import FederationOptions
+from fl_app.options.run import PassPlan
 from fl_app.seeding import generator_for
 from fl_app.tasks import Task
 
@@ -119,11 +120,11 @@ def time_step(task: Task, info: DatasetInfo, batch_size: int, device: torch.devi
     return Step(seconds, num_pieces)
 
 
-def kept_bytes(task: Task, checkpoint_every: int) -> int:
-    """Return the most that a node keeps on disk for a task: states of some rounds, as `client` asks for them."""
+def kept_bytes(plan: PassPlan, task: Task, checkpoint_every: int) -> int:
+    """Return the most that a node keeps on disk for a pass: states of some rounds, as `client` asks for them."""
     size = int(sum(weight.numel() * weight.element_size() for weight in task.build_model().state_dict().values()))
-    moments = {"adam": 2, "adamw": 2, "sgd": 1}[task.options.optimizer] if task.options.keep_optimizer_state else 0
-    return (moments + task.keeps_weights) * size * (2 * checkpoint_every + 1)
+    moments = {"adam": 2, "adamw": 2, "sgd": 1}[plan.options.optimizer] if plan.options.keep_optimizer_state else 0
+    return (moments + plan.keeps_weights) * size * (2 * checkpoint_every + 1)
 
 
 def _num_weights(task: Task) -> int:

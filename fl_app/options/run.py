@@ -2,17 +2,18 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from fl_app.errors import OptionError
 from fl_app.options.federation import (
     AdmissionOptions,
     DataOptions,
     FederationOptions,
     PartitionOptions,
-    StrategyName,
     StrategyOptions,
 )
 from fl_app.options.sections import (
@@ -22,13 +23,45 @@ from fl_app.options.sections import (
     Names,
     OptionValue,
     Section,
-    baseline_of,
     describe_section,
     did_you_mean,
     flatten,
     read_section,
 )
 from fl_app.options.training import ClassificationOptions, DiffusionOptions, SamplingOptions, TrainingOptions
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One training of a run: what is learned, and how nodes take part.
+
+    Attributes:
+        task: what is learned.
+        options: how nodes train, and by which strategy the server averages.
+        baseline: what the task is compared with: `local`, `centralised` or a strategy's name in lower case; empty: the
+            task itself.
+        keeps_weights: a node keeps its own trained weights between rounds.
+    """
+
+    task: str
+    options: TrainingOptions
+    baseline: str = ""
+    keeps_weights: bool = False
+
+    @property
+    def name(self) -> str:
+        """In messages and in the run folder, such as `classification-local`."""
+        return f"{self.task}-{self.baseline}" if self.baseline else self.task
+
+    @property
+    def is_alone(self) -> bool:
+        """Each node goes on with its own weights, whatever the server sends."""
+        return self.baseline == "local"
+
+    @property
+    def is_pooled(self) -> bool:
+        """One node trains on the images of all; in simulations only."""
+        return self.baseline == "centralised"
 
 
 class RunConfig(Section):
@@ -84,23 +117,28 @@ class RunConfig(Section):
             raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self
 
-    def passes(self) -> tuple[str, ...]:
-        """Return the name of each training of the run, in order: the tasks, a task's baselines right after it."""
-        names = []
+    def passes(self) -> tuple[PassPlan, ...]:
+        """Return each training of the run, in order: the tasks, a task's baselines right after it."""
+        plans = []
         for task in self.tasks:
-            names.append(task)
-            if task == "classification":
-                names += [f"{task}-{baseline.lower()}" for baseline in self.classification.baselines]
-        return tuple(names)
+            options: TrainingOptions = getattr(self, task)
+            if not isinstance(options, ClassificationOptions):
+                plans.append(PassPlan(task, options))
+                continue
+            plans.append(PassPlan(task, options, keeps_weights="local" in options.readings))
+            for name in options.baselines:
+                # nothing of the server's strategy is in a training of one node
+                strategy = {"strategy": "FedAvg" if name in BASELINES else name}
+                own = options.model_copy(update=strategy)
+                plans.append(PassPlan(task, own, name.lower(), keeps_weights=name == "local"))
+        return tuple(plans)
 
-    def options_of(self, name: str) -> TrainingOptions:
-        """Return the options of a pass: those of its task, with the strategy that its baseline names."""
-        if name == "diffusion":
-            return self.diffusion
-        named = {strategy.lower(): strategy for strategy in StrategyName.__args__}  # type: ignore[attr-defined]
-        plain = dict.fromkeys(BASELINES, "FedAvg")  # nothing of the server's strategy is in them
-        strategy = (named | plain).get(baseline_of(name), self.classification.strategy)
-        return self.classification.model_copy(update={"strategy": strategy})
+    def pass_named(self, name: str) -> PassPlan:
+        """Return the training of that name; raises OptionError if the run has none."""
+        plans = {plan.name: plan for plan in self.passes()}
+        if name not in plans:
+            raise OptionError(f"The task must be one of this run's, {', '.join(plans)}, got {name!r}.")
+        return plans[name]
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:

@@ -140,13 +140,3 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def is_site_name(name: str) -> bool:
     """Tell whether a site may be called that: letters, digits, `_`, `-`, single dots, not too long."""
     return len(name) <= LONGEST_NAME and re.fullmatch(SAFE_NAME, name) is not None
-
-
-def baseline_of(name: str) -> str:
-    """Return the baseline that a pass trains, in lower case; empty for a task itself."""
-    return name.partition("-")[2]
-
-
-def task_of(name: str) -> str:
-    """Return the task that a pass trains; its baselines begin with the same weights and draw the same numbers."""
-    return name.partition("-")[0]

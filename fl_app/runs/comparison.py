@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fl_app.files import write_text
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import baseline_of
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.runs.documents import ExchangeDocument
 from fl_app.runs.exchanges import read_exchange
 from fl_app.runs.folder import RunFolder
@@ -39,9 +38,9 @@ def write_comparison(folder: RunFolder, config: RunConfig) -> list[Row]:
         is not there is a text that says why, or empty.
     """
     rows: list[Row] = []
-    for name in sorted(config.passes(), key=lambda name: name == "classification"):
-        if name.startswith("classification"):
-            rows += _of_pass(folder, config, name)
+    plans = [plan for plan in config.passes() if plan.task == "classification"]
+    for plan in sorted(plans, key=lambda plan: not plan.baseline):
+        rows += _of_pass(folder, config, plan)
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -71,30 +70,28 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def _of_pass(folder: RunFolder, config: RunConfig, name: str) -> list[Row]:
+def _of_pass(folder: RunFolder, config: RunConfig, plan: PassPlan) -> list[Row]:
     """Return a pass's own layer and its best head; of the task itself the other heads, too."""
-    options = config.options_of(name)
-    path = folder.task(name) / "prototypes" / f"round-{options.num_rounds:04d}.json"
+    path = folder.task(plan.name) / "prototypes" / f"round-{plan.options.num_rounds:04d}.json"
     if not path.exists():
         return []  # a baseline that failed; the run's status says why
     result = read_exchange(path)
-    baseline = baseline_of(name)
-    approach = {"local": _ALONE, "centralised": "centralised"}.get(baseline, options.strategy)
-    own_layer = ("local" if baseline == "local" else "global", "linear")
+    approach = {"local": _ALONE, "centralised": "centralised"}.get(plan.baseline, plan.options.strategy)
+    own_layer = ("local" if plan.is_alone else "global", "linear")
     chosen = (result.shipped.reading, result.shipped.head)
-    mark = "chosen" if baseline else "ships"
+    mark = "chosen" if plan.baseline else "ships"
     measured = dict.fromkeys((row.reading, row.head) for row in result.results)
     pairs = [own_layer]
-    if baseline:
+    if plan.baseline:
         pairs += [chosen] if chosen != own_layer else []
     else:
         pairs += sorted((pair for pair in measured if pair[0] != "global"), key=lambda pair: pair == chosen)
     rows = []
     for pair in pairs:
         named = approach if pair == own_layer else f"{approach} + prototypes"
-        if pair == chosen and baseline != "local":  # a node alone has one layer, and nothing to choose from
+        if pair == chosen and not plan.is_alone:  # a node alone has one layer, and nothing to choose from
             named = f"{named} ({mark})"
-        by_images = pair == chosen and baseline != "local" and config.classification.head == "auto"
+        by_images = pair == chosen and not plan.is_alone and config.classification.head == "auto"
         rows.append({"approach": named, **_row(result, pair, by_images)})
     return rows
 

@@ -71,12 +71,12 @@ class TaskRun:
             models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
             weights, done = models["raw"], checkpoint.round_number
             strategy.restore(Snapshot(done, models, checkpoint.state, checkpoint.values["strategy"]))
-            log.info("Resumed after round %d of %s", done, self.task.name)
-            self.folder.warn_of_damage(self.task.name)
-            if self.folder.best_checkpoint(self.task.name) is not None:  # else another one is looked for
+            log.info("Resumed after round %d of %s", done, self.run_pass.name)
+            self.folder.warn_of_damage(self.run_pass.name)
+            if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else another one is looked for
                 self.best = Best(**checkpoint.values["best"])
-        elif any(line["task"] == self.task.name for line in self.folder.read_metrics()):
-            log.warning("No checkpoint of %s was saved: it begins again at round 1", self.task.name)
+        elif any(line["task"] == self.run_pass.name for line in self.folder.read_metrics()):
+            log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
         self.models = strategy.models(weights)
         return weights
@@ -138,7 +138,7 @@ class TaskRun:
 
     def export(self, name: str, held: list[bool]) -> None:
         """Write the chosen weights for others to use; `held` tells of each class whether any node had an image."""
-        weights, target = self.models[name], self.folder.task(self.task.name) / "model"
+        weights, target = self.models[name], self.folder.task(self.run_pass.name) / "model"
         replace_folder(target, lambda path: self.run_pass.export(weights, path, held))
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
@@ -146,7 +146,7 @@ class TaskRun:
         """Save all that a resumed run needs, and the best model where it is a new one."""
         self._unsaved = None  # first: an older round beside the newer best model would be no whole
         self._save_best()
-        self.folder.save_checkpoint(self.task.name, self._current(number))
+        self.folder.save_checkpoint(self.run_pass.name, self._current(number))
 
     def save_last_round(self) -> None:
         """Save the last round that ended, if it is not saved yet: the run stops before its next checkpoint is due."""
@@ -154,20 +154,20 @@ class TaskRun:
             return
         try:
             self._save_best()
-            self.folder.save_checkpoint(self.task.name, self._unsaved)
+            self.folder.save_checkpoint(self.run_pass.name, self._unsaved)
         except RunFolderError as error:  # a full disk, which may be why the run stops
             log.error("The last round cannot be saved: %s", error)
         self._unsaved = None
 
     def draw(self, name: str, losses: dict[str, float | None]) -> None:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
-        with replacing(self.folder.task(self.task.name) / "history.png") as temporary:
+        with replacing(self.folder.task(self.run_pass.name) / "history.png") as temporary:
             draw_history(self.history, temporary)
         if self.run_pass.gallery is None:
             return
         used, module = better(losses), self.run_pass.module
         shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
-        path = self.folder.task(self.task.name) / "samples" / f"{name}.png"
+        path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
         with replacing(path) as temporary:
             self.run_pass.gallery(shown, temporary)
         self.status.set_gallery(path)
@@ -188,19 +188,19 @@ class TaskRun:
         if self.best.models:
             which = {"loss": self.best.loss, "name": self.best.name}
             best = Checkpoint(self.best.round_number, self.best.models, {}, which)
-            self.folder.save_best(self.task.name, best)
+            self.folder.save_best(self.run_pass.name, best)
             self.best.models = {}
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and say which are lost: the file may have been damaged."""
-        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.task.name, done)]
+        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.run_pass.name, done)]
         self.history = [line for line in kept if line is not None]
         for line in self.history:
             self.status.num_failed_rounds += line.outcome == "failed"
             self.status.count(line.nodes, round_moment(line))
         lost = sorted(set(range(1, done + 1)) - {line.round for line in self.history})
         if lost:
-            which = f"{self.task.name} {', '.join(map(str, lost))}"
+            which = f"{self.run_pass.name} {', '.join(map(str, lost))}"
             log.warning("metrics.jsonl is damaged: it lacks the figures of these rounds: %s", which)
             self.status.blemish(f"metrics.jsonl is damaged and lacks the figures of these rounds: {which}")
 

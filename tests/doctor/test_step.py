@@ -67,7 +67,14 @@ def test_the_largest_batch_is_found_by_doubling(
 
 
 def test_what_a_node_keeps_is_counted_from_its_network(tmp_path: Path) -> None:
-    task = build_task("diffusion", tiny_run(tmp_path, {"checkpoint-every": 2}), INFO)
-    size = sum(weight.numel() * 4 for weight in task.build_model().state_dict().values())
-    assert kept_bytes(task, 2) == 2 * size * 5  # Adam's two moments, five rounds
-    assert kept_bytes(tiny_task(tmp_path), 2) == 0
+    config = tiny_run(tmp_path, {"tasks": "diffusion,classification", "classification.baselines": "local"})
+    kept = {}
+    for plan in config.passes():
+        task = build_task(plan.name, config, INFO)
+        size = sum(weight.numel() * 4 for weight in task.build_model().state_dict().values())
+        kept[plan.name] = kept_bytes(plan, task, 2) / size
+    assert kept == {
+        "diffusion": 2 * 5,  # Adam's two moments, five rounds
+        "classification": 0,
+        "classification-local": 5,  # its own weights
+    }
