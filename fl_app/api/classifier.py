@@ -195,7 +195,7 @@ def find_model(run: Path, runs: str | Path | None = None) -> Path:
             recover_folder(folder)
     model = next((folder for folder in candidates if (folder / "model.json").is_file()), None)
     if model is None:
-        if not run.exists():
+        if not run.is_dir():
             raise RunFolderError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
         found = "no finished classification model" if (run / "run.json").is_file() else "no run folder"
         raise RunFolderError(

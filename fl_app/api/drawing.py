@@ -30,7 +30,7 @@ def open_model(
     run = find_named(named, where)
     model = next((path for path in (run / "diffusion" / "model", run) if (path / "model_index.json").is_file()), None)
     if model is None:
-        if not run.exists():
+        if not run.is_dir():
             raise RunFolderError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
         raise RunFolderError(f"{run}: no finished diffusion model. Give the folder of a run that has completed.")
     pipeline = open_pipeline(model)
