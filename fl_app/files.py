@@ -121,10 +121,10 @@ def to_json(document: object, kind: Hashable = None) -> Any:
     return _adapter(kind or cast(Hashable, type(document))).dump_python(document, mode="json", by_alias=True)
 
 
-def from_json(kind: type[T], value: object) -> T | None:
-    """Return a document from what JSON held; None if it is damaged."""
+def from_json(kind: type[T], value: object, *, strict: bool = False) -> T | None:
+    """Return a document from what JSON held; None if it is damaged. `strict`: a number as text is damage, too."""
     try:
-        found: T = _adapter(cast(Hashable, kind)).validate_python(value)
+        found: T = _adapter(cast(Hashable, kind)).validate_python(value, strict=strict)
     except ValidationError:
         return None
     return found

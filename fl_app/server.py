@@ -21,10 +21,11 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.exchanges import ExchangeRecorder
-from fl_app.runs.folder import RunFolder, read_options
-from fl_app.runs.learning import objection
-from fl_app.runs.opening import agreed_info, held_classes, note_agreement, open_run
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.history import objection
+from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
+from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status, moment
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
@@ -151,7 +152,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     """
     config, folder, status, federation = run.config, run.folder, run.status, run.config.federation
     deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
-    known = read_options(folder)["nodes"]
+    known = read_document(folder.path).nodes
     roster = Roster(run.info, deadline, known, run.common_test.counts)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
@@ -205,7 +206,7 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     reason = objection(task_run.run_pass, chosen, task_run.models[chosen], parts, holds_out, task_run.history)
     if reason is not None:
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
-    task_run.export(chosen, held_classes(task_run.folder))
+    task_run.export(chosen, held_classes(task_run.folder.path))
 
 
 def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:

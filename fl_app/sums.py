@@ -31,6 +31,11 @@ def without(total: Statistics, part: Statistics) -> dict[str, NDArray[np.float64
     return {key: np.asarray(value - part[key]) for key, value in total.items()}
 
 
+def only(statistics: Statistics, name: str) -> Statistics:
+    """Return the sums of one set of weights: those whose keys begin with its name, without this prefix."""
+    return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
+
+
 def mean(total: float, count: float) -> float | None:
     """Divide a sum by its count; a mean over nothing is not defined, and None."""
     return float(total) / float(count) if count > 0 else None

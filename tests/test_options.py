@@ -53,7 +53,7 @@ def default_options_of(recipe: Path) -> dict[str, object]:
         ("batch-size", 8, "Option 'batch-size' does not exist. Did you mean 'diffusion.batch-size'?"),
         ("seed", "x", "Option 'seed' must be a valid integer, got 'x'."),
         ("seed.more", 1, "Option 'seed.more' does not exist. Did you mean 'seed'?"),
-        ("diffusion.strategy", "FedFoo", "must be 'FedAvg', 'FedProx'"),
+        ("diffusion.strategy", "FedFoo", "must be FedAvg, FedProx"),
         ("diffusion.block-channels", "31", "block-channels must be multiples of 4"),
         ("diffusion.block-channels", "a", "Option 'diffusion.block-channels"),
         ("sampling.num-steps", 2000, "sampling.num-steps must be at most diffusion.num-timesteps, 1000, got 2000"),

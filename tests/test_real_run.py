@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.progress import SeenRound
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
@@ -54,7 +54,7 @@ def simulate(
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=540)
 
 
-def metrics(output: Path) -> list[dict[str, Any]]:
+def metrics(output: Path) -> list[SeenRound]:
     return RunFolder(output / "run").read_metrics()
 
 

@@ -3,12 +3,17 @@
 `digits` trains as the demo does, with the optimiser's state kept or fresh and with each loss weight. `digits-options`
 changes one option at a time, with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST.
 `search` looks for the batch and the step size of the federated and of the centralised training, equally many settings
-each, by the loss of held-out images; `fashion` trains with the best of each for 30 epochs. Samples are judged by
+each, by the loss of held-out images; `search-further` goes on from the winners, both of which lay at the edge: half the
+step size, half the batch, and both. `fashion` trains with the best of `search` for 30 epochs. Samples are judged by
 `benchmarks.image_quality` and `benchmarks.frechet`.
 
 `breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh, `breastmnist-centralised` beside
-all images in one place. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values
-each, by the accuracy of held-out images; `strategies-final` trains with the best of each, with other seeds.
+all images in one place. `breastmnist-search` looks for the recipe's options, eight settings for the federation and the
+same eight for all images in one place: by the AUC, on the 78 held-out images, of the head that would ship, mean of the
+seeds 100 and 101. The three best of each side train again with seeds 102 and 103 (`--seeds`), and the mean of the four
+seeds decides. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the
+accuracy of held-out images; `strategies-further` goes on beyond the largest `mu`, which was the best;
+`strategies-final` trains with the best of each, with other seeds.
 """
 
 import tomllib
@@ -135,6 +140,30 @@ def _search() -> list[Setting]:
     return settings
 
 
+def _search_further() -> list[Setting]:
+    """Beyond the edge at which the best of each search lay, the same three steps for both sides."""
+    sides: list[tuple[str, int, Options, float, int, float]] = [
+        ("federated", 10, _FEDERATED, 0.1, 4, 0.0025),
+        ("centralised", 1, _CENTRALISED, 1.0, 8, 0.001),
+    ]
+    return [
+        Setting(
+            f"search-{side}-{best_batch // less_batch}-{best_rate / less_rate:g}",
+            num_nodes,
+            {
+                **_COMPARED,
+                **options,
+                **_rounds(5, per_round),
+                "diffusion.batch-size": best_batch // less_batch,
+                "diffusion.learning-rate": best_rate / less_rate,
+            },
+            seeds=(100,),
+        )
+        for side, num_nodes, options, per_round, best_batch, best_rate in sides
+        for less_batch, less_rate in ((1, 2), (2, 1), (2, 2))
+    ]
+
+
 def _fashion() -> list[Setting]:
     """The best of each search, trained for 30 epochs with other seeds."""
     best: Options = {"diffusion.batch-size": 4, "diffusion.learning-rate": 0.0025}
@@ -170,6 +199,19 @@ def _strategies() -> list[Setting]:
     ]
 
 
+def _strategies_further() -> list[Setting]:
+    """FedProx beyond the largest `mu` of the first search."""
+    return [
+        Setting(
+            f"strategies-fedprox-{mu:g}",
+            10,
+            {**_STRATEGIES, "classification.strategy": "FedProx", "strategy.proximal-mu": mu},
+            seeds=(100, 101),
+        )
+        for mu in (3.0, 10.0)
+    ]
+
+
 def _strategies_final() -> list[Setting]:
     """The best of each search, by the accuracy of the network's own layer on held-out images, with other seeds."""
     best: dict[str, Options] = {
@@ -198,19 +240,56 @@ def _breastmnist_centralised() -> list[Setting]:
     return [Setting("breastmnist-centralised", 5, options, seeds=(0, 1, 2, 3, 4))]
 
 
+def _breastmnist_search() -> list[Setting]:
+    """Settings for the recipe's classifier, 60 epochs in all, each also trained on all images in one place."""
+    sgd: Options = {"classification.optimizer": "sgd", "classification.momentum": 0.9}
+    twice_as_often: Options = {"classification.num-rounds": 240, "classification.epochs": 0.25}
+    changes: dict[str, Options] = {
+        "adam-0.001": {},  # the recipe as it was
+        "adam-0.0005": {"classification.learning-rate": 0.0005},
+        "adam-0.002-batch-16": {"classification.learning-rate": 0.002, "classification.batch-size": 16},
+        "adam-0.001-quarters": twice_as_often,
+        "adam-0.001-fedprox": {"classification.strategy": "FedProx", "strategy.proximal-mu": 1.0},
+        "sgd-0.02": {**sgd, "classification.learning-rate": 0.02},
+        "sgd-0.05": {**sgd, "classification.learning-rate": 0.05},
+        "sgd-0.02-quarters": {**sgd, **twice_as_often, "classification.learning-rate": 0.02},
+    }
+    common: Options = {**_breastmnist_recipe(), **_BREASTMNIST_BEFORE, "classification.baselines": "centralised"}
+    return [
+        Setting(f"breastmnist-search-{name}", 5, {**common, **changed}, seeds=(100, 101))
+        for name, changed in changes.items()
+    ]
+
+
 def _breastmnist_recipe() -> Options:
     recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
     return dict(flatten(recipe)) | {"tasks": "classification"}
 
+
+# The classifier of the recipe before the search, from which each of its settings departs.
+_BREASTMNIST_BEFORE: Options = {
+    "classification.strategy": "FedAvg",
+    "classification.num-rounds": 120,
+    "classification.epochs": 0.5,
+    "classification.batch-size": 8,
+    "classification.optimizer": "adam",
+    "classification.learning-rate": 0.001,
+    "classification.lr-schedule": "cosine",
+    "classification.keep-optimizer-state": True,
+    "classification.augment": "flip,shift",
+}
 
 GROUPS: dict[str, list[Setting]] = {
     "digits": _digits(),
     "digits-options": _digits_options(),
     "fashion-options": _fashion_options(),
     "search": _search(),
+    "search-further": _search_further(),
     "fashion": _fashion(),
     "strategies": _strategies(),
+    "strategies-further": _strategies_further(),
     "strategies-final": _strategies_final(),
     "breastmnist": _breastmnist(),
     "breastmnist-centralised": _breastmnist_centralised(),
+    "breastmnist-search": _breastmnist_search(),
 }

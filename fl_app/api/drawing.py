@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, open_pipeline
-from fl_app.errors import OptionError, RunFolderError
+from fl_app.errors import OptionError, RunFolderError, did_you_mean
 from fl_app.messages.arrays import to_tensors
-from fl_app.options.sections import did_you_mean
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 

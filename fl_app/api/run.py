@@ -4,11 +4,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fl_app.errors import OptionError, RunFolderError
-from fl_app.runs.folder import RunFolder, damaged, read_json, read_options
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import Overview, find_run, find_runs, look_at, runs_folder
+from fl_app.runs.run_json import read_document
 
 if TYPE_CHECKING:
     import pandas
@@ -36,14 +38,13 @@ class Run:
         return self.folder.name
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, OptionValue]:
         """Every option of the run, by dotted name, such as `diffusion.epochs`.
 
         Raises:
             RunFolderError: run.json is missing or damaged.
         """
-        found: dict[str, Any] = read_options(RunFolder(self.folder))["options"]
-        return found
+        return read_document(self.folder).options
 
     def status(self) -> Overview:
         """Tell how the run stands: `.state`, `.progress`, the sites' outcomes in `.sites`, and `.problems`."""
@@ -59,16 +60,19 @@ class Run:
         """
         import pandas
 
-        lines = RunFolder(self.folder).read_metrics()
-        if by_site:
-            rows = [
-                {"task": line["task"], "round": line["round"], "site": site, **found}
-                for line in lines
-                for site, found in line["nodes"].items()
-            ]
-            return pandas.DataFrame(rows, columns=None if rows else ["task", "round", "site", "outcome"])
-        rows = [_flat(line) for line in lines]
-        return pandas.DataFrame(rows, columns=None if rows else ["task", "round", "outcome"])
+        rows: list[dict[str, object]] = []
+        for line in RunFolder(self.folder).read_metrics():
+            nodes = line.get("nodes") or {}
+            if by_site:
+                which = {"task": line["task"], "round": line["round"]}
+                rows += [{**which, "site": site, **found} for site, found in nodes.items()]
+                continue
+            row = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
+            row |= {name: float("nan") for name, value in row.items() if value is None and name != "reason"}
+            contributed = sum(node.get("outcome") == "contributed" for node in nodes.values())
+            rows.append({**row, **(line.get("figures") or {}), "nodes": len(nodes), "contributed": contributed})
+        columns = ["task", "round", "site", "outcome"] if by_site else ["task", "round", "outcome"]
+        return pandas.DataFrame(rows, columns=None if rows else columns)
 
     def comparison(self) -> "pandas.DataFrame":
         """Return comparison.csv: what each way of training a classifier reaches on test images, one row each.
@@ -110,11 +114,21 @@ class Run:
             raise RunFolderError(
                 f"{self.folder} holds no exchange of {task} after round {number}. Rounds with one: {known}."
             )
-        result = read_json(found[number])
-        try:
-            return pandas.DataFrame([_head_row(row, result["shipped"]) for row in result["results"]])
-        except (AttributeError, LookupError, TypeError, ValueError):
-            raise damaged(found[number]) from None
+        from fl_app.runs.exchanges import read_exchange
+
+        exchange = read_exchange(found[number])
+        shipped = (exchange.shipped.reading, exchange.shipped.head)
+        rows = []
+        for head in exchange.results:
+            row: dict[str, object] = {"reading": head.reading, "head": head.head, "part": head.part}
+            for name, value in head.figures.items():
+                if not isinstance(value, list):
+                    row[name] = value
+                if name in head.intervals:
+                    row[f"{name}-low"], row[f"{name}-high"] = head.intervals[name] or (None, None)
+            row = {name: float("nan") if value is None else value for name, value in row.items()}
+            rows.append({**row, "ships": (head.reading, head.head) == shipped})
+        return pandas.DataFrame(rows)
 
     def gallery(self) -> "Image.Image":
         """Return the newest picture of drawn images: a row for each class.
@@ -221,24 +235,3 @@ def list_runs(runs: str | Path | None = None) -> list[Run]:
         runs: where run folders are; None: ~/fl-app/runs.
     """
     return [Run(folder) for folder in find_runs(runs_folder(runs))]
-
-
-def _flat(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the scalars of a round's line, its figures among them; nan in place of a number that is not there."""
-    scalars = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
-    scalars |= {name: float("nan") for name, value in scalars.items() if value is None and name != "reason"}
-    nodes = line.get("nodes") or {}
-    contributed = sum(node.get("outcome") == "contributed" for node in nodes.values())
-    return scalars | (line.get("figures") or {}) | {"nodes": len(nodes), "contributed": contributed}
-
-
-def _head_row(row: dict[str, Any], shipped: dict[str, Any]) -> dict[str, Any]:
-    flat = {name: row[name] for name in ("reading", "head", "part")}
-    intervals = row["intervals"] or {}
-    for name, value in row["figures"].items():
-        if not isinstance(value, list):
-            flat[name] = value
-        if name in intervals:
-            flat[f"{name}-low"], flat[f"{name}-high"] = intervals[name] or (None, None)
-    ships = (row["reading"], row["head"]) == (shipped["reading"], shipped["head"])
-    return {name: float("nan") if value is None else value for name, value in flat.items()} | {"ships": ships}

@@ -11,10 +11,9 @@ from fl_app.api.run import Run
 from fl_app.errors import FederationError
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.app import find_app
-from fl_app.simulation.choices import join_values, read_defaults
+from fl_app.simulation.app import find_app, join_values, read_defaults
 from fl_app.simulation.follow import prepare, run_to_end
-from fl_app.simulation.signals import Interrupted, interruptible
+from fl_app.simulation.processes import Interrupted, interruptible
 
 if TYPE_CHECKING:
     import pandas

@@ -18,6 +18,7 @@ from fl_app.data.augmentation import augment
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.faults import differing_images, score_fault
+from fl_app.metrics.further import blank_further, further_figures, further_sums
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import ClassificationOptions
 from fl_app.sums import Statistics, mean
@@ -52,6 +53,8 @@ class ClassificationTask:
             shrinkage=options.shrinkage,
             prior=options.prior,
             head=options.head,
+            further_heads=options.further_heads,
+            metrics=options.metrics,
             choose_by=options.choose_by,
             choose_confidence=options.choose_confidence,
             abstain_by=options.abstain_by,
@@ -79,13 +82,16 @@ class ClassificationTask:
         weight = network.linear.weight.detach().double().cpu().numpy()
         bias = network.linear.bias.detach().double().cpu().numpy()
         for features, labels in embeddings(network, images, device):
-            for key, value in score_statistics(features @ weight.T + bias, labels).items():
+            scores = features @ weight.T + bias
+            found = score_statistics(scores, labels) | further_sums(self.options.metrics, scores, labels)
+            for key, value in found.items():
                 sums[key] += value
         return sums
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the statistics of no image."""
-        return blank_scores(len(self.info.class_names))
+        num_classes = len(self.info.class_names)
+        return blank_scores(num_classes) | blank_further(self.options.metrics, num_classes)
 
     def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
         """Say what is wrong with a site's statistics; None if its held-out images may lead to them."""
@@ -98,9 +104,10 @@ class ClassificationTask:
         return mean(float(statistics["nll"]), float(statistics["nll-count"]))
 
     def figures(self, statistics: Statistics) -> dict[str, float | None]:
-        """Return accuracy, balanced accuracy, AUC and macro F1."""
+        """Return accuracy, balanced accuracy, AUC and macro F1, and what the option `metrics` names."""
         found = figures(statistics)
-        return {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
+        plain = {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
+        return plain | further_figures(statistics)
 
     def improved(self, before: Statistics, after: Statistics, shipped_accuracy: float | None = None) -> bool | None:
         """Tell whether loss or accuracy got better, with the head that ships if there is one.
@@ -142,7 +149,7 @@ class ClassificationTask:
         averaged = self._network(weights, device)
         trained = self._network(own, device) if own is not None else None
         readings = self.method.measured_readings
-        return measure_heads(averaged, trained, heads, readings, images, device, fewest_patients)
+        return measure_heads(averaged, trained, heads, readings, images, device, fewest_patients, self.options.metrics)
 
     def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
         network = self.build_model()

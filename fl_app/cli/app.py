@@ -21,7 +21,7 @@ from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
 from fl_app.cli.write_app import write
 from fl_app.errors import FlAppError, OptionError
-from fl_app.simulation.signals import Interrupted, interruptible
+from fl_app.simulation.processes import Interrupted, interruptible
 
 app = typer.Typer(
     name="fl-app",

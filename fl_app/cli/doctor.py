@@ -17,6 +17,7 @@ from fl_app.errors import FlAppError, OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.plugins import allow_only
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import choose_config
 
@@ -61,7 +62,7 @@ def doctor(
     has_study = recipe is not None or any(one.strip().startswith("data.") for one in settings or [])
     try:
         chosen = [*(settings or []), *(() if has_study else _WITHOUT_STUDY)]
-        config = choose_config(find_app(app), recipe, chosen)
+        config = choose_config(find_app(app), recipe, chosen, RunConfig.received)
         options = read_node_options(node_config)
         address = read_address(superlink)
     except FlAppError as error:  # status 1 would say: ready, with warnings
@@ -71,7 +72,8 @@ def doctor(
     study = (config.recipe if recipe is not None else "of --set") if has_study else None
     report = Report(Voice(quiet, as_json), str(options["site"]), study, superlink, shows_all)
     report.begin()
-    with _log_to(logging.StreamHandler() if names else logging.NullHandler()):
+    log = _log_to(logging.StreamHandler() if names else logging.NullHandler())
+    with log, allow_only(NodeConfig.from_flat(options).plugins_allowed, "the node does not allow it."):
         checks = iter(_all_checks(config, options, address, root_certificates, key, train))
         while (found := examine_next(checks)) is not None:
             report.add(found)
@@ -117,9 +119,11 @@ def _all_checks(
 ) -> "Checks":
     """Yield every check with its name; one runs before the next is made."""
     from fl_app.doctor import images
+    from fl_app.doctor.plugins import check_plugins
 
     yield from _network_checks(address, root_certificates, key)
     node = NodeConfig.from_flat(options)
+    yield "plug-ins", partial(check_plugins, config, node)
     found = images.read_images(config, node)
     info = images.run_info(config, found)
     yield from _image_checks(config, node, found, info)

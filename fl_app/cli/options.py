@@ -10,8 +10,8 @@ from rich.text import Text
 from fl_app.cli.words import App, AsJson, Recipe, Voice, open_console
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.app import find_app
-from fl_app.simulation.choices import choose_config, read_defaults, read_recipe
+from fl_app.simulation.app import find_app, read_defaults, read_recipe
+from fl_app.simulation.choices import choose_config
 
 
 def show_options(

@@ -40,7 +40,8 @@ def measure(
         raise DataError(f"{data} is no folder. Expected images in a folder for each class.")
     from fl_app.api.classifier import open_classifier
     from fl_app.classification.bundle import fingerprint
-    from fl_app.classification.handover import Handover, check_moments, write_handover
+    from fl_app.classification.joining import Handover, write_handover
+    from fl_app.classification.judging import check_moments
     from fl_app.files import replacing
 
     bundle = open_classifier(run, runs).bundle
@@ -121,7 +122,8 @@ def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
 def _read(bundle: "Bundle", path: Path, site: str | None) -> tuple[str, "Moments"]:
     """Read a file of sums and its site; refuse another site's, or another model's."""
     from fl_app.classification.bundle import fingerprint
-    from fl_app.classification.handover import check_moments, read_handover
+    from fl_app.classification.joining import read_handover
+    from fl_app.classification.judging import check_moments
 
     found = read_handover(path)
     _check_site(found.site)

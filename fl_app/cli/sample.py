@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from fl_app.cli.words import AsJson, Quiet, Runs, Voice
-from fl_app.errors import OptionError, RunFolderError
-from fl_app.options.sections import did_you_mean
-from fl_app.options.training import SamplerName
+from fl_app.errors import RunFolderError
+from fl_app.plugins import check_name
 
 _GRID_COLUMNS = 10
 
@@ -39,11 +38,8 @@ def sample(
     quiet: Quiet = False,
 ) -> None:
     """Draw images of named classes from the model of a finished run."""
-    samplers: tuple[str, ...] = SamplerName.__args__  # type: ignore[attr-defined]
-    if sampler is not None and sampler not in samplers:
-        raise OptionError(
-            f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.{did_you_mean(sampler, samplers)}"
-        )
+    if sampler is not None:
+        check_name("samplers", sampler, "--sampler")
     from fl_app.api.drawing import choose_labels, open_model
 
     pipeline = open_model(run, weights, checkpoint, runs)

@@ -14,6 +14,7 @@ from fl_app.cli.flower import ask_flower
 from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.overview import ENDED, Overview, age
+from fl_app.runs.progress import Outcome
 from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.simulation.view import describe_nodes, describe_phase, format_time
 
@@ -104,7 +105,7 @@ def describe(overview: Overview) -> list[str]:
 
 def make_table(overview: Overview) -> Table:
     """Make the table of all sites: how often each did what, and its images. A narrow screen folds it."""
-    outcomes = ("contributed", "refused", "failed", "late", "absent")
+    outcomes: tuple[Outcome, ...] = ("contributed", "refused", "failed", "late", "absent")
     table = Table(box=None, pad_edge=False)
     for name in ("site", *outcomes, "train/held out/test"):
         table.add_column(name, overflow="fold")

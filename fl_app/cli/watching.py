@@ -9,12 +9,12 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from fl_app.runs.overview import ENDED, Overview, look_at
-from fl_app.runs.progress import Record, RunReader
+from fl_app.runs.progress import RunReader, SeenRound
 from fl_app.simulation.view import LineView
 
 SECONDS = 1.0  # between two looks
 
-Show = Callable[[Overview, Sequence[Record]], None]
+Show = Callable[[Overview, Sequence[SeenRound]], None]
 
 
 def watch_run(folder: Path, console: Console, picture: Callable[[Overview], RenderableType]) -> Overview:
@@ -48,7 +48,7 @@ def _open_view(console: Console, picture: Callable[[Overview], RenderableType]) 
         return
     lines, told = LineView(console), set[str]()
 
-    def show(overview: Overview, rounds: Sequence[Record]) -> None:
+    def show(overview: Overview, rounds: Sequence[SeenRound]) -> None:
         lines.show(overview.progress, tuple(rounds))
         for site in overview.described:
             if site not in told:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.parts import read_by_part
 from fl_app.data.stratified import stratified_choice
 from fl_app.options.federation import DataOptions
 from fl_app.seeding import numpy_generator_for
@@ -38,3 +39,6 @@ def read_digits(split: str) -> ImageSet:
     chosen = is_test if split == "test" else ~is_test
     pixels = np.rint(images[chosen] * (255 / _MAX_VALUE)).astype(np.uint8)
     return ImageSet(torch.from_numpy(pixels)[:, None], torch.from_numpy(labels[chosen]), _INFO.class_names)
+
+
+SOURCE = read_by_part(info, load, ("train", "test"))

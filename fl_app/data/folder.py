@@ -16,7 +16,7 @@ from fl_app.data.files import given_directory
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.npz import classes_and_channels, find_npz, open_part, read_npz
 from fl_app.data.own_test_set import choose_test, patient_identity, pixel_identity, test_position
-from fl_app.data.parts import PART_NAMES, PARTS, Part
+from fl_app.data.parts import PART_NAMES, PARTS, Part, Source
 from fl_app.data.pool import Request, read_files
 from fl_app.data.resizing import resize
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
@@ -270,3 +270,6 @@ def _check_sides(directory: Path, patients: dict[Part, set[str]]) -> None:
                 "the PatientID of their DICOM files. All images of a patient belong to one part.",
                 public="images of one patient lie in two parts",
             )
+
+
+SOURCE = Source(info, lambda options, wanted: load(options))

@@ -9,6 +9,7 @@ import torch
 
 from fl_app.data.files import KnownFile, read_known_files
 from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.parts import PARTS, read_by_part
 from fl_app.errors import OptionError
 from fl_app.options.federation import DataOptions
 
@@ -70,3 +71,6 @@ def _objection(flag: str, entry: dict[str, Any]) -> str:
     if "multi-label" in entry["task"]:
         return "whose images have several labels each"
     return "which holds volumes" if flag.endswith("3d") else ""
+
+
+SOURCE = read_by_part(info, load, PARTS)

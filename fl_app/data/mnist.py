@@ -9,6 +9,7 @@ import torch
 
 from fl_app.data.files import KnownFile, read_known_files
 from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.parts import read_by_part
 from fl_app.options.federation import DataOptions
 
 _SIDE = 28
@@ -49,3 +50,6 @@ def _published(source: str) -> Any:
     from torchvision.datasets import MNIST, FashionMNIST  # slow to import, and needed for these sources only
 
     return FashionMNIST if source == "fashion-mnist" else MNIST
+
+
+SOURCE = read_by_part(info, load, ("train", "test"))

@@ -1,63 +1,28 @@
 """The data sets that an option can name, and the functions that read them."""
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 
-from fl_app.data import digits, folder, medmnist, mnist
+from fl_app.data import folder, medmnist
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
-from fl_app.data.parts import PARTS, Part
+from fl_app.data.parts import PARTS, Part, Source
 from fl_app.data.resizing import resize
 from fl_app.data.stratified import stratified_choice
-from fl_app.errors import OptionError
 from fl_app.options.federation import DataOptions
+from fl_app.plugins import BUILT_IN, load
 from fl_app.seeding import numpy_generator_for
-
-Load = Callable[[DataOptions, Sequence[Part]], dict[Part, ImageSet]]
-
-
-class Source(NamedTuple):
-    """How to read a data set.
-
-    Attributes:
-        info: what is known without reading an image; the size is the one before resizing.
-        load: read the wanted parts, of any size; one that the set does not have is missing or empty.
-    """
-
-    info: Callable[[DataOptions], DatasetInfo]
-    load: Load
-
-
-def _published(load: Callable[[DataOptions, str], ImageSet], parts: Sequence[Part]) -> Load:
-    """Read single parts of a published set, which has these parts."""
-    return lambda options, wanted: {part: load(options, part) for part in wanted if part in parts}
-
-
-SOURCES = {
-    "digits": Source(digits.info, _published(digits.load, ("train", "test"))),
-    "mnist": Source(mnist.info, _published(mnist.load, ("train", "test"))),
-    "fashion-mnist": Source(mnist.info, _published(mnist.load, ("train", "test"))),
-    "folder": Source(folder.info, lambda options, wanted: folder.load(options)),
-}  # and every fit flag of MedMNIST: see `find_source`
 
 
 def find_source(name: str) -> Source:
-    """Return the source of that name; raises OptionError with the closest name where there is none."""
-    if name in SOURCES:
-        return SOURCES[name]
-    medmnist.refuse_unfit(name)
-    flags = medmnist.flags()
-    if name in flags:
-        return Source(medmnist.info, _published(medmnist.load, PARTS))
-    close = difflib.get_close_matches(name, [*SOURCES, *flags], n=1, cutoff=0.0)[0]
-    raise OptionError(
-        f"Option 'data.source' must be {', '.join(SOURCES)} or a flag of MedMNIST, got '{name}'. "
-        f"Did you mean '{close}'?"
-    )
+    """Return the source of that name; raises OptionError if there is none, or it may not be imported."""
+    if name not in BUILT_IN["sources"]:
+        medmnist.refuse_unfit(name)
+    found: Source = load("sources", name, "data.source", Source)
+    return found
 
 
 def dataset_info(options: DataOptions) -> DatasetInfo:

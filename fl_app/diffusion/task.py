@@ -26,7 +26,7 @@ from fl_app.diffusion.process import (
     draw_noise,
     noise_schedule,
 )
-from fl_app.diffusion.unet import build_unet
+from fl_app.diffusion.unet import unet_by_name
 from fl_app.files import write_manifest
 from fl_app.metrics.classification import MOST_NATS
 from fl_app.metrics.faults import differing_images, loss_fault
@@ -59,10 +59,7 @@ class DiffusionTask:
 
     def build_model(self) -> UNet2DModel:
         """Build the U-Net."""
-        options = self.diffusion
-        return build_unet(
-            self.info, options.block_channels, options.layers_per_block, options.mid_attention, options.dropout
-        )
+        return unet_by_name(self.diffusion.network, self.info, self.diffusion)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> NoisyBatch:
         """Augment the images, and draw their noise."""

@@ -21,7 +21,7 @@ def feature_moments(features: NDArray[np.floating]) -> dict[str, NDArray[np.floa
 
 
 def frechet_distance(real: Statistics, generated: Statistics) -> float | None:
-    """Return ||m_r - m_g||^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2)); None where a side has fewer than 2 images.
+    """Return ||m_r - m_g||^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2)); None if a side has fewer than 2 images.
 
     The covariance divides by M - 1, as the common implementations do.
     """
@@ -29,7 +29,8 @@ def frechet_distance(real: Statistics, generated: Statistics) -> float | None:
         return None
     mean_r, covariance_r = _mean_and_covariance(real)
     mean_g, covariance_g = _mean_and_covariance(generated)
-    root_r = _root(covariance_r)
+    values, vectors = linalg.eigh(covariance_r)
+    root_r = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
     # The eigenvalues of C_r C_g are those of the symmetric C_r^(1/2) C_g C_r^(1/2), which need no complex numbers.
     eigenvalues = linalg.eigvalsh(root_r @ covariance_g @ root_r)
     cross = np.sqrt(np.clip(eigenvalues, 0.0, None)).sum()
@@ -41,8 +42,3 @@ def _mean_and_covariance(moments: Statistics) -> tuple[NDArray[np.float64], NDAr
     count = float(moments["count"])
     center = moments["sum"] / count
     return center, (moments["outer"] - count * np.outer(center, center)) / (count - 1.0)
-
-
-def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    values, vectors = linalg.eigh(matrix)
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T)

@@ -1,8 +1,7 @@
-"""Decisions that no single site can turn: what hinges on one site's sums is put to the vote, one vote a site.
+"""Decisions that no single site can turn: if a decision hinges on one site's sums, the sites vote, one vote each.
 
-Sums of all sites say what one site wants if its numbers are false. With one site left out, in turn, the rest says
-whether a decision rests on that site alone. It does not if the decision stays; if it does, how many images a site
-claims to have no longer counts.
+A site with false numbers can make the sums of all sites say what it wants. So each decision is made again without each
+site in turn. If it changes, it rests on that site, and how many images a site claims to have no longer counts.
 """
 
 import math
@@ -20,13 +19,13 @@ def decide(
     judge: Callable[[Statistics], bool],
     vote: Callable[[Statistics], bool | None],
 ) -> bool:
-    """Return what the sums of all sites say, or, if that hinges on a single site, what most sites say.
+    """Decide by the sums of all sites or, if that decision hinges on a single site, by a vote.
 
     Args:
-        total: of all sites.
-        parts: of each site.
-        judge: says yes or no by added sums.
-        vote: what a site says by its own sums; None: nothing.
+        total: sums of all sites.
+        parts: sums of each site.
+        judge: decides by added sums.
+        vote: decides by a site's own sums; None: the site abstains.
     """
     whole = judge(total)
     if len(parts) < FEWEST_SITES or all(judge(without(total, part)) == whole for part in parts.values()):
@@ -35,7 +34,7 @@ def decide(
 
 
 def majority(parts: Mapping[str, Statistics], vote: Callable[[Statistics], bool | None]) -> bool:
-    """Tell whether more sites say yes than no."""
+    """Tell whether more sites vote yes than no."""
     votes = [vote(part) for part in parts.values()]
     return votes.count(True) > votes.count(False)
 
@@ -46,16 +45,17 @@ def steady(
     measure: Callable[[Statistics], float | None],
     factor: float,
 ) -> float | None:
-    """Return a figure of all sites; if one site alone moves it far, that of all or of all but one.
+    """Return a figure that no single site can move far.
 
-    Then it is the one that is closest to the median of the sites' own figures, which the images that a site claims to
-    have do not weight.
+    It is the figure of all sites, if leaving out any one site changes it by no more than `factor`. Else it is the one,
+    of all sites or of all but one, that is closest to the median of the sites' own figures: the number of images that a
+    site claims to have does not weight that median.
 
     Args:
-        total: of all sites.
-        parts: of each site.
-        measure: gives the figure, above 0, or None if it is not defined.
-        factor: by more than this the figure must not change if a site is left out.
+        total: sums of all sites.
+        parts: sums of each site.
+        measure: returns the figure, above 0, or None if it is not defined.
+        factor: the largest change that counts as steady.
     """
     whole = measure(total)
     if whole is None or len(parts) < FEWEST_SITES:

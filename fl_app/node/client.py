@@ -32,12 +32,10 @@ from fl_app.messages.records import (
     write_statistics,
 )
 from fl_app.metrics.patients import FEWEST_PATIENTS
-from fl_app.node.evaluation import measure
-from fl_app.node.images import LocalData, load_local, load_pooled, state_base, state_folder
-from fl_app.node.permissions import check_task, count_round
-from fl_app.node.sites import as_site
+from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
+from fl_app.node.permissions import check_task, count_round, limited_plugins
 from fl_app.node.state import NodeState
-from fl_app.node.training import LocalResult, Progress, train_local
+from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import is_site_name
@@ -61,7 +59,7 @@ class Node:
     @classmethod
     def from_context(cls, context: Context, task: str | None) -> "Node":
         """Check all options and read the images that this node has for a task; None: its own."""
-        config = RunConfig.from_flat(context.run_config)
+        config = RunConfig.received(context.run_config)
         options = as_site(config, NodeConfig.from_flat(context.node_config))
         if task is not None:
             check_task(options, config.pass_named(task).task)
@@ -86,9 +84,10 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
     def answer(message: Message, context: Context) -> Message:
         try:
             asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
-            node = Node.from_context(context, asked)
-            log.info("The server asks: %s", message.metadata.message_type)
-            return Message(handle(message, node), reply_to=message)
+            with limited_plugins(NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)):
+                node = Node.from_context(context, asked)
+                log.info("The server asks: %s", message.metadata.message_type)
+                return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
             log.error("%s", error)
             site = str(context.node_config.get("site", ""))

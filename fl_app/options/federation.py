@@ -1,22 +1,19 @@
 """Options of the images and of the federation: where images come from, who takes part, and what is admitted."""
 
 import unicodedata
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fl_app.options.sections import Names, Section
+from fl_app.options.sections import Names, Plugin, Section
 
-StrategyName = Literal[
-    "FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg", "Krum"
-]
 Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential", "sites"]
 
 
 class DataOptions(Section):
     """Which images, how large, how many."""
 
-    source: str = Field(description="digits, mnist, fashion-mnist, folder, or a flag of MedMNIST such as breastmnist")
+    source: Annotated[str, Plugin("sources")] = Field(description="where images come from")
     directory: str = Field(
         description="where the files lie; empty: $FL_APP_DATA, else a download into the user's cache"
     )

@@ -6,15 +6,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fl_app.errors import OptionError
-from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Section, did_you_mean, read_section
+from fl_app.errors import OptionError, did_you_mean
+from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Section, read_section
 
 
 class NodeConfig(Section):
     """What a node decides for itself; no option of a run overrides it.
 
     In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Nobody sets
-    both; a simulated node gets all four where it stands for a site: see `fl_app.node.sites`.
+    both; a simulated node gets all four where it stands for a site: see `fl_app.node.images`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
@@ -42,6 +42,9 @@ class NodeConfig(Section):
     )
     tasks_allowed: Names = Field(
         default=(), description="diffusion, classification, or both, comma-separated; empty: all"
+    )
+    plugins_allowed: Names = Field(
+        default=(), description="of what is installed here, what a run may name, comma-separated; empty: nothing"
     )
     tell_class_names: bool = Field(
         default=False, description="the names of its classes may leave the node if a run states none"

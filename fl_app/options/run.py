@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.federation import (
     AdmissionOptions,
     DataOptions,
@@ -20,15 +20,24 @@ from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
     TASKS,
+    Named,
     Names,
     OptionValue,
     Section,
     describe_section,
-    did_you_mean,
     flatten,
+    named_in,
     read_section,
 )
 from fl_app.options.training import ClassificationOptions, DiffusionOptions, SamplingOptions, TrainingOptions
+from fl_app.plugins import check_name
+
+# Options that runs of older versions lack, with what these did.
+ADDED: dict[str, OptionValue] = {
+    "diffusion.network": "unet",
+    "classification.heads": "",
+    "classification.metrics": "",
+}
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,12 @@ class RunConfig(Section):
                 # nothing of the server's strategy is in a training of one node
                 strategy = {"strategy": "FedAvg" if name in BASELINES else name}
                 own = options.model_copy(update=strategy)
-                plans.append(PassPlan(task, own, name.lower(), keeps_weights=name == "local"))
+                plans.append(PassPlan(task, own, name.lower().replace(":", "."), keeps_weights=name == "local"))
         return tuple(plans)
+
+    def named(self) -> tuple[Named, ...]:
+        """Return every name in the options that stands for something built in or a plug-in."""
+        return tuple(named_in(self))
 
     def pass_named(self, name: str) -> PassPlan:
         """Return the training of that name; raises OptionError if the run has none."""
@@ -142,12 +155,22 @@ class RunConfig(Section):
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
-        """Read options as Flower hands them over: flat, dotted, kebab-case.
+        """Read options that this machine's own people chose: flat, dotted, kebab-case, as Flower takes them.
 
         Raises:
-            OptionError: naming the first option that is unknown, missing, of another type or out of range.
+            OptionError: naming the first option that is unknown, missing, of another type or out of range, or names a
+                plug-in that is not installed.
         """
-        return read_section(cls, options)
+        config = cls.received(options)
+        for one in config.named():
+            if one.kind != "sources":  # `data.sources.find_source` has more to say of those
+                check_name(one.kind, one.name, one.option, one.beside)
+        return config
+
+    @classmethod
+    def received(cls, options: Mapping[str, object]) -> Self:
+        """Read options as `from_flat` does, but for the names of plug-ins: some are needed elsewhere only."""
+        return read_section(cls, {**ADDED, **options})
 
     def to_flat(self) -> dict[str, OptionValue]:
         """Return the options as Flower takes them; the inverse of `from_flat`."""

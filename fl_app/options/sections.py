@@ -1,14 +1,16 @@
 """Options in sections: how they are read from flat, dotted names, and what is said of a wrong one."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
+from fl_app.plugins import built_in, installed
 
 OptionValue = bool | int | float | str
 
@@ -29,6 +31,33 @@ Names = Annotated[tuple[str, ...], BeforeValidator(split_words)]
 Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(split_words)]
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """Marks an option that names what is built in or a plug-in.
+
+    Attributes:
+        kind: of plug-in; see `fl_app.plugins`.
+        beside: words that the option takes, too, and that name none.
+    """
+
+    kind: str
+    beside: tuple[str, ...] = ()
+
+    def names(self) -> str:
+        """List what the option takes, for its description."""
+        return ", ".join((*self.beside, *built_in(self.kind), *(f"{name} (plug-in)" for name in installed(self.kind))))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A name of a plug-in, or of what is built in, as an option holds it."""
+
+    option: str
+    kind: str
+    name: str
+    beside: tuple[str, ...] = ()
+
+
 class Section(BaseModel):
     """A group of options: frozen, kebab-case outside, unknown keys refused."""
 
@@ -44,14 +73,33 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-def describe_section(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
+def describe_section(section: type[Section]) -> Iterator[tuple[str, str]]:
     """Yield (dotted name, description) of every option."""
+    for name, field in _fields(section):
+        lists = [marker.names() for marker in field.metadata if isinstance(marker, Plugin)]
+        yield name, ". ".join([field.description or "", *(names for names in lists if names)])
+
+
+def _fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield (dotted name, field) of every option."""
     for field in section.model_fields.values():
         name = f"{prefix}{field.alias}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from describe_section(field.annotation, f"{name}.")
+            yield from _fields(field.annotation, f"{name}.")
         else:
-            yield name, field.description or ""
+            yield name, field
+
+
+def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
+    """Yield every name that an option of these holds and that stands for something built in or a plug-in."""
+    for key, field in type(section).model_fields.items():
+        value, option = getattr(section, key), f"{prefix}{field.alias}"
+        if isinstance(value, Section):
+            yield from named_in(value, f"{option}.")
+        for marker in (marker for marker in field.metadata if isinstance(marker, Plugin)):
+            for name in value if isinstance(value, tuple) else (value,):
+                if name not in marker.beside:
+                    yield Named(option, marker.kind, name, marker.beside)
 
 
 def unknown_option(name: str, known: list[str]) -> OptionError:
@@ -59,19 +107,6 @@ def unknown_option(name: str, known: list[str]) -> OptionError:
     same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
     hint = did_you_mean(name, known) or did_you_mean(name, same, 0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
-
-
-def did_you_mean(found: object, known: Iterable[str], least: float = 0.5) -> str:
-    """Return the question that ends a refusal: is the most similar of the known words meant? Empty if none is similar.
-
-    Args:
-        found: the refused word; upper and lower case are the same here.
-        known: the words that would have been taken.
-        least: similarity, 0 to 1, as difflib measures it.
-    """
-    by_lower_case = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(str(found).lower(), by_lower_case, n=1, cutoff=least)
-    return f" Did you mean '{by_lower_case[close[0]]}'?" if close else ""
 
 
 def read_section(section: type[S], options: Mapping[str, object]) -> S:
@@ -83,7 +118,7 @@ def read_section(section: type[S], options: Mapping[str, object]) -> S:
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise unknown_option(name, [known for known, _ in describe_section(section)])
+                raise unknown_option(name, [known for known, _ in _fields(section)])
         place[leaf] = value
     try:
         return section.model_validate(nested)
@@ -103,7 +138,7 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
     name = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the place in a list
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return unknown_option(name, [known for known, _ in describe_section(section)])
+        return unknown_option(name, [known for known, _ in _fields(section)])
     if kind == "missing":
         return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
     if kind == "too_short":

@@ -4,14 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fl_app.options.federation import StrategyName
-from fl_app.options.sections import BASELINES, Integers, Names, Section, did_you_mean, split_words
+from fl_app.options.sections import BASELINES, Integers, Names, Plugin, Section, split_words
+from fl_app.plugins import built_in
 
-NetworkName = Literal["cnn", "resnet18"]
-HeadName = Literal["linear", "nearest-mean", "cosine", "lda", "fedcof"]
 Reading = Literal["consistent", "piggyback", "local"]
 Augmentation = Literal["flip", "shift"]
-SamplerName = Literal["ddim", "dpm-solver++", "ancestral"]
 Readings = Annotated[tuple[Reading, ...], BeforeValidator(split_words)]
 Flips = Annotated[tuple[Literal["flip"], ...], BeforeValidator(split_words)]
 Augmentations = Annotated[tuple[Augmentation, ...], BeforeValidator(split_words)]
@@ -20,9 +17,7 @@ Augmentations = Annotated[tuple[Augmentation, ...], BeforeValidator(split_words)
 class TrainingOptions(Section):
     """Local training at a node, and how often the nodes' weights are averaged."""
 
-    strategy: StrategyName = Field(
-        description="FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg or Krum"
-    )
+    strategy: Annotated[str, Plugin("strategies")] = Field(description="how the nodes' weights are averaged")
     num_rounds: int = Field(ge=1, description="federated rounds")
     epochs: float = Field(
         gt=0, description="passes over a node's images in a round (E in the paper); 0.1: ten rounds make an epoch"
@@ -48,6 +43,7 @@ class DiffusionOptions(TrainingOptions):
     label_dropout: float = Field(
         ge=0, lt=1, description="share of labels hidden in training, for guidance; 0 turns it off"
     )
+    network: Annotated[str, Plugin("unets")] = Field(description="the U-Net")
     num_timesteps: int = Field(ge=2, description="noise levels T of the linear schedule")
     block_channels: Integers = Field(min_length=1, description="channels of the U-Net's levels, comma-separated")
     layers_per_block: int = Field(ge=1, description="residual layers a level")
@@ -84,7 +80,7 @@ class DiffusionOptions(TrainingOptions):
 class ClassificationOptions(TrainingOptions):
     """The task `classification`: network, prototypes of the last round, and what they are compared with."""
 
-    network: NetworkName = Field(description="cnn: two convolutions; resnet18; both with GroupNorm")
+    network: Annotated[str, Plugin("networks")] = Field(description="the network; cnn is two convolutions")
     embedding_size: int = Field(ge=1, description="cnn: size D of the embedding; resnet18 has 512")
     augment: Augmentations = Field(description="changes to training images, comma-separated: flip, shift; empty: none")
     readings: Readings = Field(
@@ -96,10 +92,16 @@ class ClassificationOptions(TrainingOptions):
         description="rounds after which prototypes are exchanged, comma-separated; the last round always is one"
     )
     shrinkage: float = Field(ge=0, description="lda, fedcof: share of the mean variance added to every variance")
-    head: Literal["auto", HeadName] = Field(
-        description="which head ships: linear, nearest-mean, cosine, lda, fedcof, or auto: the best on the nodes' "
-        "held-out images by choose-by, and linear unless another one is better beyond the interval of "
-        "choose-confidence, or linear is no better than always naming one class"
+    head: Annotated[str, Plugin("heads", beside=("auto", "linear"))] = Field(
+        description="which head ships. auto: the best on the nodes' held-out images by choose-by, and linear unless "
+        "another one is better beyond the interval of choose-confidence, or linear is no better than always naming "
+        "one class"
+    )
+    heads: Annotated[Names, Plugin("heads")] = Field(
+        description="plug-ins that are built, measured and chosen among beside the built-in heads, comma-separated"
+    )
+    metrics: Annotated[Names, Plugin("metrics")] = Field(
+        description="further figures of the classifier, comma-separated; they choose nothing"
     )
     choose_by: Literal["accuracy", "balanced-accuracy", "auc"] = Field(
         description="figure by which head = auto chooses: accuracy, balanced-accuracy or auc"
@@ -122,7 +124,7 @@ class ClassificationOptions(TrainingOptions):
         le=1,
         description="share of held-out images that are not too strange for an answer; two tests share the others",
     )
-    baselines: Names = Field(
+    baselines: Annotated[Names, Plugin("strategies", beside=BASELINES)] = Field(
         description="what to train for comparison, comma-separated: local (each node alone), centralised (all images "
         "together, simulations only), or the name of a strategy; empty: nothing"
     )
@@ -142,12 +144,13 @@ class ClassificationOptions(TrainingOptions):
         late = [number for number in self.prototype_rounds if number > self.num_rounds]
         if late:
             raise ValueError(f"prototype-rounds must be at most num-rounds, {self.num_rounds}, got {late[0]}")
-        known: tuple[str, ...] = (*BASELINES, *StrategyName.__args__)  # type: ignore[attr-defined]
-        for name in self.baselines:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise ValueError(f"baselines must name local, centralised or a strategy, got {name!r}.{hint}")
         return self
+
+    @property
+    def further_heads(self) -> tuple[str, ...]:
+        """Plug-ins that are built beside the built-in heads."""
+        shipped = () if self.head in ("auto", "linear", *built_in("heads")) else (self.head,)
+        return tuple(dict.fromkeys((*shipped, *(name for name in self.heads if name not in built_in("heads")))))
 
     @property
     def exchange_rounds(self) -> frozenset[int]:
@@ -158,8 +161,9 @@ class ClassificationOptions(TrainingOptions):
 class SamplingOptions(Section):
     """How images are drawn from the diffusion model."""
 
-    sampler: SamplerName = Field(
-        description="dpm-solver++; or ddim, ancestral (DDPM), which lose fine texture unless they take very many steps"
+    sampler: Annotated[str, Plugin("samplers")] = Field(
+        description="how noise becomes an image; ddim and ancestral (DDPM) lose fine texture unless they take very "
+        "many steps"
     )
     num_steps: int = Field(
         ge=0, description="denoising steps; 0: the sampler's own, 12 for dpm-solver++, 100 for ddim, 1000 for ancestral"

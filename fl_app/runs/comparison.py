@@ -8,8 +8,7 @@ from typing import Any
 
 from fl_app.files import write_text
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.runs.documents import ExchangeDocument
-from fl_app.runs.exchanges import read_exchange
+from fl_app.runs.exchanges import ExchangeDocument, read_exchange
 from fl_app.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)

@@ -1,24 +1,32 @@
-"""How a run stands, for its coordinator: read from the run folder, live, finished or broken."""
+"""How a run stands, for its coordinator: read from the folder of a live, finished or broken run."""
 
 import fcntl
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from fl_app.errors import RunFolderError
-from fl_app.files import from_json
-from fl_app.options.sections import did_you_mean
-from fl_app.runs.progress import Progress, Record, RunReader, summarise
+from fl_app.errors import RunFolderError, did_you_mean
+from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenSite, SeenStatus, summarise
 from fl_app.runs.results import results
-from fl_app.runs.run_json import RunDocument
+from fl_app.runs.run_json import RunDocument, read_document
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
 ENDED = ("completed", "degraded", "failed")
 _MARKS = ("run.json", "status.json")
 _MODEL_MARKS = ("model.json", "model_index.json")
-_COUNTS = ("contributed", "empty", "refused", "failed", "late", "absent")
+
+
+class SiteRecord(TypedDict):
+    """How often each outcome occurred at a site, and the last reason."""
+
+    contributed: int
+    empty: int
+    refused: int
+    failed: int
+    late: int
+    absent: int
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,13 @@ class Overview:
 
     Attributes:
         folder: the run folder, absolute.
-        progress: state, round, who answered, the last figures.
-        seconds_since: since the server last wrote; None where it never did.
-        is_alive: whether a server holds the folder; None where that cannot be told.
-        sites: by name, the counts of outcomes and the last reason.
+        progress: state, round, sites that answered, the last figures.
+        seconds_since: since the server last wrote; None if it never did.
+        is_alive: whether a server holds the folder; None if this is unknown.
+        sites: by name, the counts of outcomes, and as `reason` the last reason.
         num_rounds_failed: rounds that did not count.
         problems: what is wrong with the folder itself.
-        flower_runs: Flower's ids of this run, one more each time that it was resumed.
+        flower_runs: Flower's ids of this run; each resume adds one.
         images: by site, how many images of each class it trains on, holds out and tests on.
         described: sites that have said what they hold while the run waits for more of them.
         tasks: that it trains.
@@ -45,7 +53,7 @@ class Overview:
     progress: Progress
     seconds_since: float | None
     is_alive: bool | None
-    sites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sites: Mapping[str, SiteRecord] = field(default_factory=dict)
     num_rounds_failed: int = 0
     problems: Sequence[str] = ()
     flower_runs: Sequence[str] = ()
@@ -60,12 +68,7 @@ class Overview:
         """starting, waiting, running, finishing, completed, degraded or failed."""
         return self.progress.state
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing will change any more: the run has ended, or no server works on it."""
-        return self.state in ENDED or self.is_alive is False
-
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return all of it as JSON takes it, keys in kebab-case."""
         found = asdict(self) | {"folder": str(self.folder)}
         found["progress"] = {name.replace("_", "-"): value for name, value in found["progress"].items()}
@@ -132,77 +135,69 @@ def _holds(folder: Path, names: Sequence[str]) -> bool:
 
 
 def look_at(folder: Path, now: float) -> Overview:
-    """Read a run folder, whatever of it is there; `now`: unix seconds."""
+    """Read a run folder, even if files are missing or damaged; `now`: unix seconds."""
     reader = RunReader(folder, folder.parent, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
-    is_alive, options = is_held(folder), _options(folder)
-    tasks = [one.strip() for one in str(options.options.get("tasks", "")).split(",")] if options else []
+    is_alive, problems = is_held(folder), []
+    try:
+        document: RunDocument | None = read_document(folder)
+    except RunFolderError:
+        document = None
+        damage = "damaged" if (folder / "run.json").is_file() else "missing"
+        problems.append(f"run.json is {damage}: this run cannot be resumed")
+    if status is None:
+        exists = (folder / "status.json").is_file()
+        problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
+    if reader.num_damaged:
+        damage = f"{reader.num_damaged} lines of metrics.jsonl are damaged"
+        problems.append(f"{damage}: the figures of these rounds are lost")
+    if is_alive is False and status is not None and progress.state not in ENDED:
+        problems.append("no server works on this run any more: it was killed, and can be resumed")
+    updated = status.get("updated") if status else None
     described = (status or {}).get("described") or {} if progress.state == "waiting" else {}
-    updated = (status or {}).get("updated")
+    tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []
     return Overview(
         folder=folder,
         progress=progress,
-        seconds_since=max(now - updated, 0.0) if isinstance(updated, int | float) else None,
+        seconds_since=None if updated is None else max(now - updated, 0.0),
         is_alive=is_alive,
         sites=_sites(status or {}, rounds, described),
         num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
-        problems=_problems(folder, status, progress, is_alive, reader.num_damaged),
-        flower_runs=options.flower_runs if options else (),
-        images={**described, **(options.nodes if options else {})},
+        problems=problems,
+        flower_runs=document.flower_runs if document else (),
+        images={**described, **(document.nodes if document else {})},
         described=sorted(described),
         tasks=tasks,
-        started=options.started if options else None,
+        started=document.started if document else None,
         results=results(folder, tasks, rounds),
     )
 
 
-def _problems(
-    folder: Path, status: Record | None, progress: Progress, is_alive: bool | None, num_damaged: int
-) -> list[str]:
-    problems = []
-    if not (folder / "run.json").is_file():
-        problems.append("run.json is missing: this run cannot be resumed")
-    elif _options(folder) is None:
-        problems.append("run.json is damaged: this run cannot be resumed")
-    if status is None:
-        exists = (folder / "status.json").is_file()
-        problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
-    if num_damaged:
-        problems.append(f"{num_damaged} lines of metrics.jsonl are damaged: the figures of these rounds are lost")
-    if is_alive is False and status is not None and progress.state not in ENDED:
-        problems.append("no server works on this run any more: it was killed, and can be resumed")
-    return problems
-
-
-def _options(folder: Path) -> RunDocument | None:
-    """Return run.json; None if it is missing or damaged."""
-    try:
-        found = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return from_json(RunDocument, found)
-
-
-def _sites(status: Record, rounds: Sequence[Record], described: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the record of each site: that of status.json, which counts more than rounds, else that of the rounds."""
-    known: dict[str, Mapping[str, Any]] = {site: {} for site in described}
-    known |= status.get("nodes") or _count(rounds)
+def _sites(status: SeenStatus, rounds: Sequence[SeenRound], described: Iterable[str]) -> dict[str, SiteRecord]:
+    """Return each site's record from status.json, which also counts the final measurement; else from the rounds."""
+    known: dict[str, SeenSite] = dict(status.get("nodes") or {})
+    if not known:
+        for one in rounds:
+            for site, node in (one.get("nodes") or {}).items():
+                counts = known.setdefault(site, {"reasons": []})
+                outcome = node.get("outcome") or "failed"
+                counts[outcome] = counts.get(outcome, 0) + 1
+                counts["reasons"] += [node["reason"]] if node.get("reason") else []
+    for site in described:
+        known.setdefault(site, {})
     return {
-        str(site): {name: node.get(name, 0) for name in _COUNTS} | {"reason": (node.get("reasons") or [None])[-1]}
-        for site, node in sorted(known.items())
+        name: {
+            "contributed": node.get("contributed", 0),
+            "empty": node.get("empty", 0),
+            "refused": node.get("refused", 0),
+            "failed": node.get("failed", 0),
+            "late": node.get("late", 0),
+            "absent": node.get("absent", 0),
+            "reason": node["reasons"][-1] if node.get("reasons") else None,
+        }
+        for name, node in sorted(known.items())
     }
-
-
-def _count(rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    counts: dict[str, dict[str, Any]] = {}
-    for one in rounds:
-        for site, node in (one.get("nodes") or {}).items():
-            site_counts = counts.setdefault(site, {"reasons": []})
-            outcome = node.get("outcome", "failed")
-            site_counts[outcome] = site_counts.get(outcome, 0) + 1
-            site_counts["reasons"] += [node["reason"]] if node.get("reason") else []
-    return counts
 
 
 def is_held(folder: Path) -> bool | None:

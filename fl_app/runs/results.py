@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from fl_app.runs.progress import Record
+from fl_app.runs.progress import SeenRound
 
 COMPARISON = Path("classification", "comparison.csv")
 
@@ -36,7 +36,7 @@ def describe_results(found: Mapping[str, float]) -> str:
     )
 
 
-def results(folder: Path, tasks: Sequence[str], rounds: Sequence[Record]) -> dict[str, float]:
+def results(folder: Path, tasks: Sequence[str], rounds: Sequence[SeenRound]) -> dict[str, float]:
     """Return the figures that a run has come to, by name.
 
     These are `<task>-loss`, of the last round that counts, on held-out images; and, of the classifier that ships,

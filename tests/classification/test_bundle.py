@@ -161,7 +161,7 @@ def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, vict
 @pytest.mark.parametrize(
     "change",
     [
-        {"network": "vgg"},
+        {"network": "../cnn"},
         {"embedding-size": 7},
         {"num-channels": 3},
         {"image-size": 4},

@@ -13,7 +13,7 @@ from fl_app.cli.app import app
 from fl_app.cli.options import make_table
 from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, describe_options
-from fl_app.simulation.choices import read_defaults, read_recipe
+from fl_app.simulation.app import read_defaults, read_recipe
 from fl_app.simulation.follow import choose_gpu_share
 from tests.cli.fakes import make_fake_app
 

@@ -22,7 +22,7 @@ from fl_app.simulation.choices import plan_run
 from fl_app.simulation.flower import choose_home
 from fl_app.simulation.follow import Prepared, write_end
 from fl_app.simulation.outcome import Outcome
-from fl_app.simulation.signals import Interrupted
+from fl_app.simulation.processes import Interrupted
 
 
 def follow(folder: Path, end: BaseException | Outcome, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

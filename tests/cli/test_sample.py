@@ -69,7 +69,7 @@ def test_other_weights_of_the_run_can_be_drawn_from(weights: str, checkpoint: st
     ("arguments", "words"),
     [
         (["--class", "cat"], "There is no class 'cat'. The model knows: 0, 1, 2"),
-        (["--class", "1", "--sampler", "magic"], "--sampler must be one of ddim, dpm-solver"),
+        (["--class", "1", "--sampler", "magic"], "--sampler. must be dpm-solver"),
         (["--class", "1", "--steps", "2000"], "between 1 and 1000, got 2000"),
         (["--class", "1", "--weights", "node-ema"], "--weights must be one of exported, ema, raw, got 'node-ema'"),
         (["--class", "1", "--weights", "raw", "--checkpoint", "first"], "--checkpoint must be last or best"),

@@ -13,8 +13,7 @@ from PIL import Image
 from fl_app.data.images import ImageSet
 from fl_app.data.own_test_set import choose_test, patient_identity
 from fl_app.data.own_test_set import test_position as position
-from fl_app.node.images import LocalData, load_local, load_pooled
-from fl_app.node.sites import as_site
+from fl_app.node.images import LocalData, as_site, load_local, load_pooled
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue

@@ -1,4 +1,4 @@
-"""Whether sites' sums of embeddings fit together: each site's class means are told apart by every other site's.
+"""Whether sums of embeddings are plausible: those of one site by themselves, and beside those of the other sites.
 
 If all sites embed with the same network, a class has nearly the same mean everywhere. Sums of wrong classes, or of
 another size, are far from what the others measured. Each other site has one vote, however many images it claims.
@@ -12,8 +12,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fl_app.classification.moments import Moments
+from fl_app.classification.moments import Moments, blank_moments
+from fl_app.classification.pictures import are_sums_of_pictures
+from fl_app.errors import DataError, OptionError
 
+_ADDED_LATER = {"picture"}  # sums of older versions lack it
+_LARGEST_ROUNDING = 1e-6  # of the sum of squares, where sums of squares are compared
 _FEWEST_SITES = 3  # of two nobody can tell which one is wrong
 _FEWEST_IMAGES = 5  # of a class, for a mean that says something
 _FARTHER = 1.5  # times as far from its own class as from another one: no mean of that class
@@ -21,6 +25,52 @@ _LARGER = 1.5  # times as long as the other site's mean of that class, or as sho
 _MORE_SCATTER = 4.0  # times the median of the sites
 _OWN_LARGER = 3.0  # of own networks: times as long as the median site's, or as short
 _OWN_MORE_SCATTER = 10.0  # of own networks: times the median of the sites
+
+
+def check_moments(moments: Moments, num_classes: int, embedding_size: int) -> None:
+    """Refuse what cannot be the sums of any images under a network whose embedding ends in a ReLU.
+
+    Args:
+        moments: to be judged.
+        num_classes: K of the model.
+        embedding_size: D of the model.
+
+    Raises:
+        OptionError: they are of another K or D, so of another model.
+        DataError: a sum is missing, not finite, negative, or contradicts another one.
+    """
+    expected = blank_moments(num_classes, embedding_size)
+    if moments.keys() | _ADDED_LATER != expected.keys():
+        found = ", ".join(sorted(moments)) or "none"
+        raise DataError(f"The sums must be {', '.join(expected)}; found {found}. Measure them again.")
+    for name in (name for name in expected if name in moments):
+        value, blank = moments[name], expected[name]
+        if value.shape != blank.shape:
+            raise OptionError(
+                f"The sums do not fit the model: '{name}' is {list(value.shape)}, the model's {num_classes} "
+                f"classes and {embedding_size} features make {list(blank.shape)}. Measure them with this very model."
+            )
+        if not np.isfinite(value).all():
+            raise DataError(f"The sums '{name}' hold a number that is not finite: measure them again.")
+        if name != "picture" and (value < 0).any():
+            raise DataError(f"The sums '{name}' hold a negative number, which no image leads to: measure them again.")
+    _check_counts(moments)
+    if "picture" in moments and not are_sums_of_pictures(moments["picture"], float(moments["count"].sum())):
+        raise DataError("The sums 'picture' are not those of as many images as were counted: measure them again.")
+
+
+def _check_counts(moments: Moments) -> None:
+    count, withheld = moments["count"], moments["withheld"]
+    if (count != np.round(count)).any() or not np.isin(withheld, (0.0, 1.0)).all() or (count * withheld).any():
+        raise DataError("The counts of images must be whole numbers, and none of a withheld class: measure again.")
+    if moments["sum"][count == 0].any():
+        raise DataError("The sums of a class without images must be 0: measure again.")
+    if not count.any():
+        raise DataError("The sums are of no image: every class is withheld or missing, so there is nothing to add.")
+    squares = float(np.trace(moments["outer"]))
+    of_means = float(((moments["sum"] ** 2).sum(axis=1) / np.maximum(count, 1.0)).sum())
+    if of_means > squares * (1.0 + _LARGEST_ROUNDING):
+        raise DataError("The sums of squares are smaller than those of the means, which no image leads to.")
 
 
 def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from fl_app.classification.handover import Handover, read_handover, write_handover
+from fl_app.classification.joining import Handover, read_handover, write_handover
 from fl_app.classification.moments import blank_moments
 from fl_app.errors import DataError
 

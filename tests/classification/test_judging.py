@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fl_app.classification.vouching import contradicted, out_of_scale
+from fl_app.classification.judging import contradicted, out_of_scale
 
 Array = NDArray[np.float64]
 Moments = dict[str, Array]
