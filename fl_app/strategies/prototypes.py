@@ -147,10 +147,8 @@ class PrototypeRounds(Resilient):
         blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint, method.metrics)
 
         def judge(site: str, sums: Statistics) -> None:
-            described = self.who.described(site)
-            check_head_sums(
-                sums, *((described.validation_counts, described.test_counts) if described else (None, None))
-            )
+            known = self.who.described(site)
+            check_head_sums(sums, known.validation_counts if known else None, known.test_counts if known else None)
 
         measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], judge)
         total = add([blank, *measured.values()])
