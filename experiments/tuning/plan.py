@@ -266,8 +266,11 @@ def _breastmnist_search_more() -> list[Setting]:
     first = {setting.name.removeprefix("breastmnist-search-"): setting for setting in _breastmnist_search()}
     baselines = {
         "sgd-0.02": "",
+        "sgd-0.02-quarters": "",
+        "sgd-0.05": "",
         "adam-0.001-quarters": "centralised",
         "adam-0.001": "centralised",
+        "adam-0.0005": "centralised",
     }
     return [
         Setting(
