@@ -7,13 +7,13 @@ each, by the loss of held-out images; `search-further` goes on from the winners,
 step size, half the batch, and both. `fashion` trains with the best of `search` for 30 epochs. Samples are judged by
 `benchmarks.image_quality` and `benchmarks.frechet`.
 
-`breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh, `breastmnist-centralised` beside
-all images in one place. `breastmnist-search` looks for the recipe's options, eight settings for the federation and the
-same eight for all images in one place: by the AUC, on the 78 held-out images, of the head that would ship, mean of the
-seeds 100 and 101. The three best of each side train again with seeds 102 and 103 (`breastmnist-search-more`), and the
-mean of the four seeds decides. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the
-accuracy of held-out images; `strategies-further` goes on beyond the largest `mu`, which was the best;
-`strategies-final` trains with the best of each, with other seeds.
+`breastmnist` trains the recipe's classifier as it was with the optimiser's state kept or fresh,
+`breastmnist-centralised` beside all images in one place. `breastmnist-search` looks for the recipe's options, eight
+settings for the federation and the same eight for all images in one place: by the AUC, on the 78 held-out images, of
+the head that would ship, mean of the seeds 100 and 101. The three best of each side train again with seeds 102 and 103
+(`breastmnist-search-more`), and the mean of the four seeds decides. `strategies` looks for FedAvg's step size,
+FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images; `strategies-further` goes on
+beyond the largest `mu`, which was the best; `strategies-final` trains with the best of each, with other seeds.
 """
 
 import tomllib
@@ -225,9 +225,23 @@ def _strategies_final() -> list[Setting]:
     ]
 
 
+# The classifier of the recipe before the search, from which each of its settings departs.
+_BREASTMNIST_BEFORE: Options = {
+    "classification.strategy": "FedAvg",
+    "classification.num-rounds": 120,
+    "classification.epochs": 0.5,
+    "classification.batch-size": 8,
+    "classification.optimizer": "adam",
+    "classification.learning-rate": 0.001,
+    "classification.lr-schedule": "cosine",
+    "classification.keep-optimizer-state": True,
+    "classification.augment": "flip,shift",
+}
+
+
 def _breastmnist() -> list[Setting]:
-    """The recipe's classifier, the optimiser's state kept or fresh."""
-    common: Options = {**_breastmnist_recipe(), "classification.baselines": ""}
+    """The recipe's classifier as it was before the search, the optimiser's state kept or fresh."""
+    common: Options = {**_breastmnist_recipe(), **_BREASTMNIST_BEFORE, "classification.baselines": ""}
     return [
         Setting(f"breastmnist-{name}", 5, {**common, "classification.keep-optimizer-state": keeps})
         for name, keeps in (("kept", True), ("fresh", False))
@@ -235,8 +249,8 @@ def _breastmnist() -> list[Setting]:
 
 
 def _breastmnist_centralised() -> list[Setting]:
-    """The recipe's classifier beside one that is trained on all images in one place."""
-    options: Options = {**_breastmnist_recipe(), "classification.baselines": "centralised"}
+    """The same with kept state, beside one that is trained on all images in one place."""
+    options: Options = {**_breastmnist_recipe(), **_BREASTMNIST_BEFORE, "classification.baselines": "centralised"}
     return [Setting("breastmnist-centralised", 5, options, seeds=(0, 1, 2, 3, 4))]
 
 
@@ -287,19 +301,6 @@ def _breastmnist_recipe() -> Options:
     recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
     return dict(flatten(recipe)) | {"tasks": "classification"}
 
-
-# The classifier of the recipe before the search, from which each of its settings departs.
-_BREASTMNIST_BEFORE: Options = {
-    "classification.strategy": "FedAvg",
-    "classification.num-rounds": 120,
-    "classification.epochs": 0.5,
-    "classification.batch-size": 8,
-    "classification.optimizer": "adam",
-    "classification.learning-rate": 0.001,
-    "classification.lr-schedule": "cosine",
-    "classification.keep-optimizer-state": True,
-    "classification.augment": "flip,shift",
-}
 
 GROUPS: dict[str, list[Setting]] = {
     "digits": _digits(),
