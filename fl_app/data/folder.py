@@ -21,7 +21,7 @@ from fl_app.data.pool import read_files
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import Request
 from fl_app.errors import DataError, OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from fl_app.data.listing import PARTS, Part
 from fl_app.data.loading import resize
 from fl_app.data.partition import share_of_test, stratified_choice
 from fl_app.errors import FlAppError
-from fl_app.options.federation import DataOptions
-from fl_app.options.run import RunConfig
+from fl_app.options.run import DataOptions, RunConfig
 from fl_app.plugins import BUILT_IN, load
 from fl_app.seeding import numpy_generator_for
 

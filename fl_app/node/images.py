@@ -19,9 +19,8 @@ from fl_app.data.listing import PARTS, Part, visible
 from fl_app.data.partition import partition, share_of_test, split_validation
 from fl_app.data.sources import dataset_info, limited, load_parts
 from fl_app.errors import DataError, OptionError
-from fl_app.options.federation import DataOptions, PartitionOptions
 from fl_app.options.node import NodeConfig
-from fl_app.options.run import RunConfig
+from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
 
 log = logging.getLogger(__name__)
 
