@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.output import Row, parser, run
 from fl_app.data.decoding import decode
-from fl_app.data.pool import read_files
+from fl_app.data.pool import read_file
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.data.worker import Request
 from tests.data.damage import all_damages, difference_from_pydicom, installed, write_good
@@ -34,10 +34,7 @@ def _count(name: str, paths: Sequence[Path], whole: dict[str, NDArray[np.uint8]]
     for path in paths:
         began = time.perf_counter()
         try:
-            (answer,) = read_files([Request(path)])
-            if isinstance(answer, UnreadableImageError):
-                raise answer
-            found = answer.pixels
+            found = read_file(Request(path)).pixels
         except UnreadableImageError as error:
             counts["unreadable"] += 1
             counts["ended"] += any(words in str(error) for words in ("crashed", "decoding it takes more"))

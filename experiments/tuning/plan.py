@@ -11,9 +11,11 @@ step size, half the batch, and both. `fashion` trains with the best of `search` 
 all images in one place. `breastmnist-search` looks for the recipe's options, eight settings for the federation and the
 same eight for all images in one place: by the AUC, on the 78 held-out images, of the head that would ship, mean of the
 seeds 100 and 101. The three best of each side train again with seeds 102 and 103 (`breastmnist-search-more`), and the
-mean of the four seeds decides. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the
-accuracy of held-out images; `strategies-further` goes on beyond the largest `mu`, which was the best;
-`strategies-final` trains with the best of each, with other seeds.
+mean of the four seeds decides.
+
+`strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of
+held-out images; `strategies-further` goes on beyond the largest `mu`, which was the best; `strategies-final` trains
+with the best of each, with other seeds.
 """
 
 import tomllib

@@ -45,6 +45,19 @@ def read_files(requests: Sequence[Request]) -> Iterator[Picture | UnreadableImag
     return _decoders(os.getpid()).read(requests)
 
 
+def read_file(request: Request) -> Picture:
+    """Decode one file.
+
+    Raises:
+        UnreadableImageError: it is missing or broken.
+        DataError: as `read_files` does.
+    """
+    (found,) = read_files([request])
+    if isinstance(found, UnreadableImageError):
+        raise found
+    return found
+
+
 def read_npz_part(path: Path, part: Part) -> Generator[tuple[Reply, Pixels]]:
     """Yield a reply that describes a part of an npz, with its labels as bytes, [N, 1, 1, 8]; then its images.
 

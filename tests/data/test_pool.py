@@ -21,7 +21,7 @@ from fl_app.data import pool
 from fl_app.data.decoding import Picture, decode
 from fl_app.data.folder import read_parts
 from fl_app.data.images import DatasetInfo
-from fl_app.data.pool import read_files
+from fl_app.data.pool import read_file, read_files
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.data.worker import Request
 from fl_app.errors import DataError
@@ -35,13 +35,6 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
-
-
-def read_file(request: Request) -> Picture:
-    (found,) = read_files([request])
-    if isinstance(found, UnreadableImageError):
-        raise found
-    return found
 
 
 def _read_there(path: Path, num_channels: int) -> Picture:
