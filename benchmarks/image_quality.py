@@ -38,8 +38,8 @@ from benchmarks.output import Row, cell, parser, run
 from benchmarks.sample_figures import overlap, within_class_std, within_class_variance
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
+from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
-from fl_app.data.stratified import stratified_choice
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.errors import OptionError
 from fl_app.metrics.frechet import feature_moments, frechet_distance

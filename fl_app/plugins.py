@@ -20,7 +20,7 @@ from fl_app.errors import OptionError
 
 # What adds one to these: a file that defines it, and its line here.
 BUILT_IN: dict[str, dict[str, str]] = {
-    "sources": {  # data.parts.Source
+    "sources": {  # data.images.Source
         "digits": "fl_app.data.digits:SOURCE",
         "mnist": "fl_app.data.mnist:SOURCE",
         "fashion-mnist": "fl_app.data.mnist:SOURCE",

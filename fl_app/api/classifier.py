@@ -16,7 +16,7 @@ from fl_app.classification.prediction import Predictions, classify
 from fl_app.data.decoding import decode_image
 from fl_app.data.fitting import fit, read_images
 from fl_app.data.listing import find_images
-from fl_app.data.resizing import resize
+from fl_app.data.loading import resize
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.errors import DataError, RunFolderError
 from fl_app.files import recover_folder

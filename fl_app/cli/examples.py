@@ -12,7 +12,7 @@ def example_images(
     of: Annotated[int, typer.Option(help="Hospitals that the images are shared out among.", min=1)] = 1,
 ) -> None:
     """Write digits as PNG files of 8 x 8 pixels, a folder for each class; class folders that exist stay."""
-    from fl_app.data.examples import write_examples
+    from fl_app.data.digits import write_examples
 
     count = write_examples(folder, site, of)
     typer.echo(f"{folder}: {count} images written" if count else f"{folder}: has all classes already")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from fl_app.data.decoding import Header, decode, read_header, scale_sixteen_bits
+from fl_app.data.decoding import decode, read_header, scale_sixteen_bits
+from fl_app.data.dicom import Header
 from fl_app.data.unreadable import UnreadableImageError
 
 RAMP = np.array([[0, 128, 129, 32_768], [4_095, 65_406, 65_407, 65_535]], dtype=np.uint16)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fl_app.data import folder, listing
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import Part
+from fl_app.data.listing import Part
 from fl_app.errors import DataError, OptionError
 from fl_app.options.run import DataOptions
 from fl_app.options.sections import OptionValue
@@ -125,7 +125,7 @@ def test_a_file_of_another_kind_in_a_class_folder_is_refused(tmp_path: Path) -> 
 
 def test_a_folder_in_a_class_folder_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1, "benign/secret": 1})
-    assert "secret is a folder. Expected images right in the class folder" in str(_refusal(tmp_path))
+    assert "secret is a folder. Expected only images in the class folder" in str(_refusal(tmp_path))
 
 
 def test_an_image_outside_the_class_folders_is_refused(tmp_path: Path) -> None:
