@@ -62,7 +62,9 @@ def check_reading(found: LocalData | str) -> Finding:
     if len(found.test) == 0:
         tested = "none: there is no part 'test', and 'data.test-share' is 0 or too small"
     elif found.test_from == "drawn":
-        tested = f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace them"
+        tested = (
+            f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace it"
+        )
     text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {tested}."
     if train == 0:
         return Finding(name, "not ready", f"{text} There is nothing to train on.")
