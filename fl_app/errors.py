@@ -1,5 +1,8 @@
 """The errors that fl-app raises on purpose; each says what was found, what was expected and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class FlAppError(Exception):
     """A problem that the user can fix; its text is the whole message.
@@ -30,6 +33,19 @@ class RunFolderError(FlAppError):
 
 class FederationError(FlAppError):
     """The federation cannot go on: too few nodes, or too many failed rounds."""
+
+
+def did_you_mean(found: object, known: Iterable[str], least: float = 0.5) -> str:
+    """Return the question that ends a refusal: is the most similar of the known words meant? Empty if none is similar.
+
+    Args:
+        found: the refused word; upper and lower case are the same here.
+        known: the words that would have been taken.
+        least: similarity, 0 to 1, as difflib measures it.
+    """
+    by_lower_case = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(str(found).lower(), by_lower_case, n=1, cutoff=least)
+    return f" Did you mean '{by_lower_case[close[0]]}'?" if close else ""
 
 
 def is_fault(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ def write_examples(folder: Path, number: int, total: int) -> int:
         DataError: the folder cannot be written.
     """
     if not 1 <= number <= total:
-        raise OptionError(f"--site must be 1 to {total}, as many as --of says, got {number}.")
+        raise OptionError(f"--share must be 1 to {total}, as many as --of says, got {number}.")
     images = read_digits("train")
     pixels, labels = images.images[number - 1 :: total, 0].numpy(), images.labels[number - 1 :: total].tolist()
     count = 0

@@ -18,7 +18,7 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from fl_app.diffusion.sampling import build_sampler, sample, steps_of
-from fl_app.errors import OptionError, RunFolderError
+from fl_app.errors import OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export
 from fl_app.plugins import PluginError, installed, named_by_file, trusted_paths
 from fl_app.seeding import generator_for
@@ -127,7 +127,8 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         elif str(name).isdecimal() and int(name) < len(names):
             index = int(name)
         else:
-            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.")
+            hint = did_you_mean(name, names)
+            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.{hint}")
         if not self.config.held.get(str(index), True):
             raise OptionError(f"No node held an image of class '{names[index]}', so the model cannot draw it.")
         return index

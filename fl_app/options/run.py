@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
@@ -178,7 +178,8 @@ class RunConfig(Section):
     def _tasks_are_known(self) -> Self:
         for task in self.tasks:
             if task not in TASKS:
-                raise ValueError(f"tasks must name {' or '.join(TASKS)}, got {task!r}")
+                known = " or ".join(TASKS)
+                raise ValueError(f"tasks must name {known}, got {task!r}.{did_you_mean(task, TASKS)}")
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self
@@ -221,7 +222,7 @@ class RunConfig(Section):
         config = cls.received(options)
         for one in config.named():
             if one.kind != "sources":  # `data.sources.find_source` has more to say of those
-                check_name(one.kind, one.name, one.option)
+                check_name(one.kind, one.name, one.option, one.beside)
         return config
 
     @classmethod

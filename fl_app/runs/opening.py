@@ -14,7 +14,7 @@ from fl_app.files import make_private
 from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder, read_status
-from fl_app.runs.overview import DEFAULT_OUTPUT
+from fl_app.runs.overview import runs_folder
 from fl_app.runs.run_json import Agreed, RunDocument, new_run_name, note_run_id, read_document, write_document
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     Raises:
         RunFolderError: it exists already, cannot be written, or belongs to a run of other options.
     """
-    runs = Path(config.output_dir or DEFAULT_OUTPUT).expanduser().resolve()
+    runs = runs_folder(config.output_dir).resolve()
     if config.resume == "auto":
         candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for folder in (RunFolder(options_file.parent) for options_file in candidates):

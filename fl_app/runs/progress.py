@@ -47,7 +47,7 @@ SeenStatus = TypedDict(
     {
         "state": str, "reason": str, "task": str, "round": int, "num-rounds": int, "asked": list[str],
         "replied": list[str], "failed": dict[str, str | None], "nodes": dict[str, SeenSite], "updated": float,
-        "gallery": str,
+        "gallery": str, "described": dict[str, dict[str, list[int]]],
     },
     total=False,
 )  # fmt: skip

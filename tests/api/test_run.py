@@ -10,6 +10,8 @@ from fl_app import OptionError, Run, RunFolderError, list_runs, open_run
 from fl_app.diffusion.pictures import to_picture
 from fl_app.diffusion.pipeline import open_pipeline
 
+pytestmark = pytest.mark.xdist_group("notebook")  # its run is made once
+
 
 def lines(run: Run) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
@@ -102,7 +104,7 @@ def test_a_folder_without_results_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_runs_are_opened_by_folder_by_name_or_as_the_newest(run: Run) -> None:
     out = run.folder.parent
-    assert open_run(run.folder) == open_run(run.name, out) == open_run(out=out) == run
+    assert open_run(run.folder) == open_run(run.name, out) == open_run(runs=out) == run
     assert list_runs(out) == [run]
     with pytest.raises(RunFolderError, match="no run folder of that name"):
         open_run("nowhere", out)
