@@ -39,8 +39,10 @@ class NodeConfig(Section):
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Self:
         for task in self.tasks_allowed:
-            if task not in TASKS:
-                raise ValueError(f"tasks-allowed must name {' or '.join(TASKS)}, got {task!r}")
+            if task not in (*TASKS, *self.plugins_allowed):
+                raise ValueError(
+                    f"tasks-allowed must name {', '.join(TASKS)} or a task that plugins-allowed lists, got {task!r}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -23,14 +23,21 @@ from fl_app.options.sections import (
     Named,
     Names,
     OptionValue,
+    Plugin,
     Section,
     describe_section,
     flatten,
     named_in,
     read_section,
 )
-from fl_app.options.training import ClassificationOptions, DiffusionOptions, SamplingOptions, TrainingOptions
-from fl_app.plugins import check_name
+from fl_app.options.training import (
+    ClassificationOptions,
+    DiffusionOptions,
+    PluginTaskOptions,
+    SamplingOptions,
+    TrainingOptions,
+)
+from fl_app.plugins import built_in, check_name, load
 
 # Options that runs of older versions lack, with what these did.
 ADDED: dict[str, OptionValue] = {
@@ -60,7 +67,8 @@ class PassPlan:
     @property
     def name(self) -> str:
         """In messages and in the run folder, such as `classification-local`."""
-        return f"{self.task}-{self.baseline}" if self.baseline else self.task
+        name = f"{self.task}-{self.baseline}" if self.baseline else self.task
+        return name.replace(":", ".")  # it names a folder
 
     @property
     def is_alone(self) -> bool:
@@ -76,8 +84,8 @@ class PassPlan:
 class RunConfig(Section):
     """All options of a run, one section per concern."""
 
-    tasks: Names = Field(
-        min_length=1, description="what to train, comma-separated, in order: diffusion, classification"
+    tasks: Annotated[Names, Plugin("tasks")] = Field(
+        min_length=1, description="what to train, comma-separated, in this order"
     )
     recipe: str = Field(pattern=rf"^{SAFE_NAME}$", description="a name for this set of options; part of the run's name")
     seed: int = Field(ge=0, description="every random number of the run follows from it")
@@ -98,6 +106,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    plugin_task: PluginTaskOptions
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
@@ -117,10 +126,7 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _tasks_are_known(self) -> Self:
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(f"tasks must name {' or '.join(TASKS)}, got {task!r}")
+    def _tasks_are_named_once(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self
@@ -129,7 +135,7 @@ class RunConfig(Section):
         """Return each training of the run, in order: the tasks, a task's baselines right after it."""
         plans = []
         for task in self.tasks:
-            options: TrainingOptions = getattr(self, task)
+            options: TrainingOptions = getattr(self, task) if task in TASKS else self.plugin_task
             if not isinstance(options, ClassificationOptions):
                 plans.append(PassPlan(task, options))
                 continue
@@ -138,12 +144,22 @@ class RunConfig(Section):
                 # nothing of the server's strategy is in a training of one node
                 strategy = {"strategy": "FedAvg" if name in BASELINES else name}
                 own = options.model_copy(update=strategy)
-                plans.append(PassPlan(task, own, name.lower().replace(":", "."), keeps_weights=name == "local"))
+                plans.append(PassPlan(task, own, name.lower(), keeps_weights=name == "local"))
         return tuple(plans)
 
     def named(self) -> tuple[Named, ...]:
         """Return every name in the options that stands for something built in or a plug-in."""
         return tuple(named_in(self))
+
+    def import_plugins(self) -> None:
+        """Import the plug-ins that the options name, so that what cannot be imported fails before anything is trained.
+
+        Raises:
+            OptionError: importing a plug-in fails.
+        """
+        for one in self.named():
+            if one.kind != "sources" and one.name not in built_in(one.kind):  # a source is the first to be imported
+                load(one.kind, one.name, one.option, object)
 
     def pass_named(self, name: str) -> PassPlan:
         """Return the training of that name; raises OptionError if the run has none."""
@@ -169,6 +185,10 @@ class RunConfig(Section):
     @classmethod
     def received(cls, options: Mapping[str, object]) -> Self:
         """Read options as `from_flat` does, but for the names of plug-ins: some are needed elsewhere only."""
+        if not any(name.startswith("plugin-task.") for name in options):  # an older run's
+            names = [str(field.alias) for field in TrainingOptions.model_fields.values()]
+            any_values = {f"plugin-task.{name}": options.get(f"classification.{name}") for name in names}
+            options = {**any_values, "plugin-task.settings": "", **options}
         return read_section(cls, {**ADDED, **options})
 
     def to_flat(self) -> dict[str, OptionValue]:
