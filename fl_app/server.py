@@ -16,8 +16,8 @@ from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
-from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
+from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.exchanges import ExchangeRecorder

@@ -6,7 +6,7 @@ import torch
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.parts import read_by_part
 from fl_app.data.stratified import stratified_choice
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 from fl_app.seeding import numpy_generator_for
 
 _TEST_SHARE = 0.2

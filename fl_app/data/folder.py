@@ -21,7 +21,7 @@ from fl_app.data.pool import Request, read_files
 from fl_app.data.resizing import resize
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.errors import DataError, OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from fl_app.data.folder import OwnImages, info, read_parts, stated_info
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.parts import Part
 from fl_app.errors import is_fault
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 T = TypeVar("T")
 

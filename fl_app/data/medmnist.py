@@ -11,7 +11,7 @@ from fl_app.data.files import KnownFile, read_known_files
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.parts import PARTS, read_by_part
 from fl_app.errors import OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 _SIDE = 28
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fl_app.data.images import ImageSet
 from fl_app.data.stratified import stratified_choice
 from fl_app.errors import OptionError
-from fl_app.options.federation import PartitionOptions
+from fl_app.options.run import PartitionOptions
 from fl_app.seeding import numpy_generator_for, seed_for
 
 if TYPE_CHECKING:

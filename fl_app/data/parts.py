@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 Part = Literal["train", "validation", "test"]
 

@@ -12,7 +12,7 @@ from fl_app.data.images import DatasetInfo, ImageSet, no_images
 from fl_app.data.parts import PARTS, Part, Source
 from fl_app.data.resizing import resize
 from fl_app.data.stratified import stratified_choice
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 from fl_app.plugins import BUILT_IN, load
 from fl_app.seeding import numpy_generator_for
 

@@ -21,9 +21,8 @@ from fl_app.data.partition import partition, split_validation
 from fl_app.data.parts import PARTS, Part
 from fl_app.data.sources import dataset_info, limited, load_parts
 from fl_app.errors import DataError, OptionError
-from fl_app.options.federation import DataOptions, PartitionOptions
 from fl_app.options.node import NodeConfig
-from fl_app.options.run import RunConfig
+from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import (
 
 from fl_app.errors import OptionError
 from fl_app.messages.records import CONFIG, NUM_EXAMPLES, WEIGHTS
-from fl_app.options.federation import StrategyOptions
+from fl_app.options.training import StrategyOptions
 from fl_app.plugins import load
 from fl_app.strategies.resilient import Resilient
 
