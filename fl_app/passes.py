@@ -13,8 +13,7 @@ from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.files import to_json
 from fl_app.messages.arrays import Weights, to_tensors
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import task_of
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.registry import build_strategy
@@ -30,16 +29,21 @@ class Pass(ABC):
     """One training of a run: a task or one of its baselines.
 
     Attributes:
-        name: such as `classification-local`.
+        plan: what it learns, and how nodes take part.
         config: options of the run.
         gallery: draws what models can do, side by side; None: nothing to draw.
     """
 
     gallery: Gallery | None = None
 
-    def __init__(self, name: str, config: RunConfig) -> None:
-        self.name = name
+    def __init__(self, plan: PassPlan, config: RunConfig) -> None:
+        self.plan = plan
         self.config = config
+
+    @property
+    def name(self) -> str:
+        """In messages and in the run folder, such as `classification-local`."""
+        return self.plan.name
 
     @property
     @abstractmethod
@@ -87,11 +91,11 @@ class Pass(ABC):
 class DiffusionPass(Pass):
     """Trains a diffusion model."""
 
-    def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
+    def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
         from fl_app.diffusion.task import DiffusionTask
 
-        super().__init__(name, config)
-        self._task = cast(DiffusionTask, build_task(name, config, info))
+        super().__init__(plan, config)
+        self._task = cast(DiffusionTask, build_task(plan.name, config, info))
         self.gallery = self._task.show
 
     @property
@@ -121,9 +125,9 @@ class DiffusionPass(Pass):
 class ClassificationPass(Pass):
     """Trains a classifier, or one of its baselines, and exchanges prototypes."""
 
-    def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
-        super().__init__(name, config)
-        self._task = cast(ClassificationTask, build_task(name, config, info))
+    def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
+        super().__init__(plan, config)
+        self._task = cast(ClassificationTask, build_task(plan.name, config, info))
         self._strategy: PrototypeRounds | None = None
 
     @property
@@ -189,12 +193,12 @@ class ClassificationPass(Pass):
         )
 
 
-PASSES: dict[str, Callable[[str, RunConfig, DatasetInfo], Pass]] = {
+PASSES: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Pass]] = {
     "diffusion": DiffusionPass,
     "classification": ClassificationPass,
 }
 
 
-def build_pass(name: str, config: RunConfig, info: DatasetInfo) -> Pass:
-    """Build the pass of that name; raises OptionError if the run has no such pass."""
-    return PASSES[task_of(name)](name, config, info)
+def build_pass(plan: PassPlan, config: RunConfig, info: DatasetInfo) -> Pass:
+    """Build a pass of a run."""
+    return PASSES[plan.task](plan, config, info)

@@ -12,9 +12,10 @@ from flwr.app import Error, Message
 from fl_app.errors import FederationError
 from fl_app.flower import ErrorCode
 from fl_app.messages.arrays import pack, unpack
-from fl_app.options.federation import FederationOptions
 from fl_app.options.sections import OptionValue
+from fl_app.options.training import FederationOptions
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.progress import SeenRound
 from fl_app.strategies.agreement import ask_descriptions
 from tests.federation import run_federation
 from tests.options import run_config
@@ -42,7 +43,7 @@ def away(*names: str, after: int, until: int = 1000) -> Callable[[int, Sequence[
     return lambda number, sent: number in numbers and after <= rounds_begun(sent) < until
 
 
-def lines(tmp_path: Path) -> list[dict[str, Any]]:
+def lines(tmp_path: Path) -> list[SeenRound]:
     return RunFolder(tmp_path / "run").read_metrics()
 
 
@@ -51,7 +52,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-def outcomes(line: dict[str, Any]) -> list[str]:
+def outcomes(line: SeenRound) -> list[str]:
     return [line["nodes"].get(site, {}).get("outcome", "not asked") for site in SITES]
 
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.runs.progress import Progress, Record
+from fl_app.runs.progress import Progress, SeenRound
 
 _PHASES = {
     "starting": "starting Flower",
@@ -22,21 +22,21 @@ _PHASES = {
 
 
 class View(Protocol):
-    """Something that shows progress."""
+    """Shows the progress of a run."""
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
-        """Show how the run stands now, with all its finished rounds."""
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+        """Show the run's present state and all its finished rounds."""
 
 
 class LineView:
-    """Prints a line when something has changed, for logs and pipes."""
+    """Prints a line at each change, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._before: Progress | None = None
         self._num_shown = 0
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
         """Print what is new since the last call."""
         lines = [] if progress.state == getattr(self._before, "state", None) else [describe_phase(progress)]
         lines = [describe_round(one) for one in rounds[self._num_shown :]] + lines
@@ -52,8 +52,8 @@ class LiveView:
         self._live = live
         self._start = time.monotonic()
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
-        """Draw the picture anew; the rounds are in the numbers."""
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+        """Draw the picture again; its numbers already come from the rounds."""
         del rounds
         self._live.update(draw(progress, time.monotonic() - self._start))
 
@@ -107,7 +107,7 @@ def describe_nodes(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def describe_round(record: Record) -> str:
+def describe_round(record: SeenRound) -> str:
     """Describe a finished round in one line, with the nodes that did not contribute."""
     line = f"{record.get('task') or ''} round {record.get('round') or '?'}/{record.get('num-rounds') or '?'}".lstrip()
     if record.get("outcome") != "ok":
@@ -121,8 +121,11 @@ def describe_round(record: Record) -> str:
         line += f"  {speed:.0f} images/s"
     if (seconds := record.get("seconds")) is not None:
         line += f"  {format_time(seconds)}"
-    missing = [_explain(site, node) for site, node in nodes.items() if site not in contributed]
-    return line + "".join(f"\n  {one}" for one in missing)
+    for site, node in nodes.items():
+        if site not in contributed:
+            reason = node.get("reason")
+            line += f"\n  {site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
+    return line
 
 
 def format_time(seconds: float) -> str:
@@ -134,8 +137,3 @@ def format_time(seconds: float) -> str:
 
 def _validation(loss: float | None) -> str:
     return "" if loss is None else f" (validation {loss:.4f})"
-
-
-def _explain(site: str, node: Record) -> str:
-    reason = node.get("reason")
-    return f"{site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
