@@ -77,6 +77,12 @@ def search_more() -> list[Setting]:
     ]
 
 
+def final() -> list[Setting]:
+    """The recipe of today, the best of the search for a federation, with other seeds and with the limit on updates."""
+    options: Options = {**_recipe(), "classification.baselines": "", "admission.max-update-norm-ratio": 10.0}
+    return [Setting("breastmnist-final", 5, options, seeds=(0, 1, 2, 3, 4))]
+
+
 def _recipe() -> Options:
     recipe = tomllib.loads((PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
     return dict(flatten(recipe)) | {"tasks": "classification"}

@@ -200,4 +200,5 @@ GROUPS: dict[str, list[Setting]] = {
     "breastmnist-centralised": breastmnist.centralised(),
     "breastmnist-search": breastmnist.search(),
     "breastmnist-search-more": breastmnist.search_more(),
+    "breastmnist-final": breastmnist.final(),
 }
