@@ -68,6 +68,7 @@ def run(grid: Grid, context: Context) -> None:
     """
     show_log()
     config = RunConfig.from_flat(context.run_config)
+    config.import_plugins()
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)

@@ -489,7 +489,6 @@ def forks() -> ForkServerContext:
     return context
 
 
-@pytest.mark.xdist_group("killed")
 @pytest.mark.parametrize("strategy", ["FedAvg", "FedAdam", "FedAvgM", "FedMedian", "Krum"])
 def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(
     strategy: str, tmp_path: Path, forks: ForkServerContext

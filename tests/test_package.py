@@ -21,8 +21,6 @@ from fl_app.runs.folder import RunFolder
 from tests.federation import run_federation
 from tests.tiny import settings_of, tiny_run
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 ROOT = Path(__file__).parents[1]
 _SOURCES = (
     "fl_app", "recipes", "pyproject.toml", "setup.py", "MANIFEST.in", "server_app.py", "client_app.py", "README.md",

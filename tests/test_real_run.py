@@ -10,8 +10,6 @@ import pytest
 from fl_app.runs.folder import RunFolder
 from tests.tiny import settings_of, tiny_run
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 ROOT = Path(__file__).parents[1]
 
 DIES_ONCE = """

@@ -81,6 +81,7 @@ def read_frames(path: Path) -> tuple[Header, NDArray[np.uint8], bool]:
         Fault: the file is damaged, too large, or of an unknown kind.
         DataError: the extra `dicom` is not installed.
     """
+    read_header(path)  # checks the size before the pixels take memory
     file = _read(path)
     header = _header(file)
     if file.get("PixelData") is None:

@@ -15,7 +15,7 @@ from fl_app.data.listing import (
     composed,
     files_below,
     is_image,
-    refuse_link_out,
+    resolve_inside,
     visible,
 )
 from fl_app.errors import DataError
@@ -101,7 +101,7 @@ def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tupl
     else:
         yield from (("train", path) for path in _check_folders(directory, others, class_names))
     for path, part in parts.items():
-        refuse_link_out(directory, path)
+        resolve_inside(directory, path)
         yield from ((part, folder) for folder in _check_folders(directory, visible(path), class_names))
 
 
@@ -127,7 +127,7 @@ def _check_folders(directory: Path, paths: Iterable[Path], class_names: Sequence
                     f"{path} is not a class of this run; {_expected(composed(path.name), class_names)}",
                     public="the data folder holds a folder that is not a class of this run",
                 )
-            refuse_link_out(directory, path)
+            resolve_inside(directory, path)
             yield path
         else:
             _refuse_outside(path)
@@ -157,7 +157,7 @@ def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[En
                     f"{path} is no {KINDS} file. Expected nothing else in a class folder.",
                     public=f"a class folder holds something that is no {KINDS} file",
                 )
-            real = refuse_link_out(directory, path) if path.is_symlink() else real_folder / path.name
+            real = resolve_inside(directory, path) if path.is_symlink() else real_folder / path.name
             if seen.setdefault(real, path) != path:
                 raise DataError(
                     f"{path} is the same file as {seen[real]}, by a link. Remove one of them.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from fl_app.data.listing import PART_NAMES, Part, composed, refuse_link_out, visible
+from fl_app.data.listing import PART_NAMES, Part, composed, resolve_inside, visible
 from fl_app.errors import DataError
 
 _NAME = "labels.csv"
@@ -116,7 +116,7 @@ def find_table(directory: Path) -> Path | None:
         )
     found = next(iter(named or tables), None)
     if found is not None:
-        refuse_link_out(directory, found)
+        resolve_inside(directory, found)
     return found
 
 

@@ -103,7 +103,7 @@ def files_below(directory: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names if _is_visible(name))
 
 
-def refuse_link_out(directory: Path, path: Path) -> Path:
+def resolve_inside(directory: Path, path: Path) -> Path:
     """Resolve the links of a path, which must stay inside the folder.
 
     Raises:

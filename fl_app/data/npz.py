@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fl_app.data.decoding import Pixels, to_pixels
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.listing import Part, refuse_link_out, visible
+from fl_app.data.listing import Part, resolve_inside, visible
 from fl_app.data.loading import resize
 from fl_app.data.npz_arrays import PREFIXES
 from fl_app.data.pool import read_npz_part
@@ -63,7 +63,7 @@ def find_npz(directory: Path) -> Path | None:
         )
     if not found:
         return None
-    refuse_link_out(directory, found[0])
+    resolve_inside(directory, found[0])
     return found[0]
 
 

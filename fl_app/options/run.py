@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fl_app.errors import OptionError, did_you_mean
+from fl_app.errors import OptionError
 from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
@@ -29,11 +29,12 @@ from fl_app.options.training import (
     ClassificationOptions,
     DiffusionOptions,
     FederationOptions,
+    PluginTaskOptions,
     SamplingOptions,
     StrategyOptions,
     TrainingOptions,
 )
-from fl_app.plugins import check_name
+from fl_app.plugins import built_in, check_name, load
 
 # Options that runs of older versions lack, and the values that those versions used.
 ADDED: dict[str, OptionValue] = {
@@ -120,7 +121,8 @@ class PassPlan:
     @property
     def name(self) -> str:
         """The name in messages and in the run folder, such as `classification-local`."""
-        return f"{self.task}-{self.baseline}" if self.baseline else self.task
+        name = f"{self.task}-{self.baseline}" if self.baseline else self.task
+        return name.replace(":", ".")  # it names a folder
 
     @property
     def is_alone(self) -> bool:
@@ -136,8 +138,8 @@ class PassPlan:
 class RunConfig(Section):
     """All options of a run, one section per concern."""
 
-    tasks: Names = Field(
-        min_length=1, description="what to train, comma-separated, in order: diffusion, classification"
+    tasks: Annotated[Names, Plugin("tasks")] = Field(
+        min_length=1, description="what to train, comma-separated, in this order"
     )
     recipe: str = Field(pattern=rf"^{SAFE_NAME}$", description="a name for this set of options; part of the run's name")
     seed: int = Field(ge=0, description="all random numbers of the run depend on it")
@@ -156,6 +158,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    plugin_task: PluginTaskOptions
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
@@ -175,11 +178,7 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _tasks_are_known(self) -> Self:
-        for task in self.tasks:
-            if task not in TASKS:
-                known = " or ".join(TASKS)
-                raise ValueError(f"tasks must name {known}, got {task!r}.{did_you_mean(task, TASKS)}")
+    def _tasks_are_named_once(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self
@@ -188,7 +187,7 @@ class RunConfig(Section):
         """Return each training of the run in order: each task, followed by its baselines."""
         plans = []
         for task in self.tasks:
-            options: TrainingOptions = getattr(self, task)
+            options: TrainingOptions = getattr(self, task) if task in TASKS else self.plugin_task
             if not isinstance(options, ClassificationOptions):
                 plans.append(PassPlan(task, options))
                 continue
@@ -197,12 +196,22 @@ class RunConfig(Section):
                 # the server's strategy has no effect on a training of one node
                 strategy = {"strategy": "FedAvg" if name in BASELINES else name}
                 own = options.model_copy(update=strategy)
-                plans.append(PassPlan(task, own, name.lower().replace(":", "."), keeps_weights=name == "local"))
+                plans.append(PassPlan(task, own, name.lower(), keeps_weights=name == "local"))
         return tuple(plans)
 
     def named(self) -> tuple[Named, ...]:
         """Return every name of a built-in part or a plug-in in the options."""
         return tuple(named_in(self))
+
+    def import_plugins(self) -> None:
+        """Import the plug-ins that the options name, so that what cannot be imported fails before anything is trained.
+
+        Raises:
+            OptionError: importing a plug-in fails.
+        """
+        for one in self.named():
+            if one.kind != "sources" and one.name not in built_in(one.kind):  # a source is the first to be imported
+                load(one.kind, one.name, one.option, object)
 
     def pass_named(self, name: str) -> PassPlan:
         """Return the training of that name; raises OptionError if the run has none."""
@@ -228,6 +237,10 @@ class RunConfig(Section):
     @classmethod
     def received(cls, options: Mapping[str, object]) -> Self:
         """Read options as `from_flat` does, but for the names of plug-ins: some are needed elsewhere only."""
+        if not any(name.startswith("plugin-task.") for name in options):  # an older run's
+            names = [str(field.alias) for field in TrainingOptions.model_fields.values()]
+            any_values = {f"plugin-task.{name}": options.get(f"classification.{name}") for name in names}
+            options = {**any_values, "plugin-task.settings": "", **options}
         return read_section(cls, {**ADDED, **options})
 
     def to_flat(self) -> dict[str, OptionValue]:

@@ -17,7 +17,7 @@ OptionValue = bool | int | float | str
 SAFE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
 LONGEST_NAME = 64  # characters of a site's or class's name
 BASELINES = ("local", "centralised")
-TASKS = ("diffusion", "classification")
+TASKS = built_in("tasks")
 
 
 def split_words(value: object) -> object:

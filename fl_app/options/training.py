@@ -98,6 +98,12 @@ class TrainingOptions(Section):
     compile: bool = Field(description="torch.compile the model: slower start, faster steps on a GPU")
 
 
+class PluginTaskOptions(TrainingOptions):
+    """A task that a plug-in brings."""
+
+    settings: str = Field(description="text that the task reads as it likes")
+
+
 class DiffusionOptions(TrainingOptions):
     """The task `diffusion`: network, noise, averaging of weights."""
 

@@ -92,7 +92,9 @@ def agreed_info(folder: RunFolder) -> DatasetInfo | None:
 
 def check_resumable(folder: RunFolder, config: RunConfig) -> None:
     """Raise RunFolderError if a folder holds no run, a finished run, or a run of other options."""
-    found, wanted = {**ADDED, **read_document(folder.path).options}, config.to_flat()
+    wanted = config.to_flat()
+    added = ADDED | {name: value for name, value in wanted.items() if name.startswith("plugin-task.")}
+    found = {**added, **read_document(folder.path).options}
     different = different_options(found, wanted)
     if different:
         pairs = ", ".join(f"{name} (was {found.get(name)!r}, is {wanted.get(name)!r})" for name in different)

@@ -119,7 +119,6 @@ def test_a_broken_file_is_an_error_unless_it_may_be_left_out(classifier: Classif
     assert len(answers.problems) == 1 and "broken.png" in answers.problems[0]
 
 
-@pytest.mark.xdist_group("notebook")
 def test_a_run_predicts_what_its_classifier_does(run: Run) -> None:
     images = run.sample(n=1)
     answers, own = run.predict(images, "linear"), run.classifier().predict(images, "linear")

@@ -8,8 +8,6 @@ import pytest
 from fl_app import Run
 from tests.api.conftest import EXAMPLES, execute
 
-pytestmark = pytest.mark.xdist_group("notebook")  # its run is made once
-
 
 def test_the_first_notebook_trains_and_shows_figures_and_images(first_notebook: dict[str, Any]) -> None:
     assert first_notebook["run"].status().state == "completed"

@@ -10,8 +10,6 @@ from fl_app import OptionError, Run, RunFolderError, list_runs, open_run
 from fl_app.diffusion.pictures import to_picture
 from fl_app.diffusion.pipeline import open_pipeline
 
-pytestmark = pytest.mark.xdist_group("notebook")  # its run is made once
-
 
 def lines(run: Run) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]

@@ -207,7 +207,9 @@ def test_up_to_the_stated_share_broken_files_are_left_out_and_counted(tmp_path: 
     expected = DatasetInfo(("benign",), 1, 8)
     found = folder.read_parts(tmp_path, expected, ["train"], max_unreadable_share=0.25)
     assert (len(found.parts["train"]), found.num_unreadable) == (3, 1)
-    with pytest.raises(DataError, match=r"1 of 4 image files is missing or broken; allowed is .* 0\.24") as caught:
+    with pytest.raises(
+        DataError, match=r"1 of 4 image files is missing or broken; the largest allowed share is 0\.24"
+    ) as caught:
         folder.read_parts(tmp_path, expected, ["train"], max_unreadable_share=0.24)
     assert caught.value.public == "1 of 4 image files is missing or broken, more than this node allows"
 

@@ -127,13 +127,11 @@ def opened_as_any(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return result.stdout.splitlines()[-3:]
 
 
-@pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("is_old", [False, True])
 def test_diffusers_own_loader_opens_the_folder_after_the_import(opened_as_any: list[str], is_old: bool) -> None:
     assert opened_as_any[1 + is_old] == "ClassConditionalPipeline"
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_without_the_import_the_error_of_diffusers_says_what_to_import(opened_as_any: list[str]) -> None:
     assert "has no attribute fl_app.diffusion.pipeline.ClassConditionalPipeline" in opened_as_any[0]
 

@@ -19,8 +19,6 @@ from fl_app.simulation import enclosure
 from fl_app.simulation.flower import can_enclose
 from tests.cli.fakes import make_fake_app
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 _MARK = "FL_APP_TEST_MARK"
 _LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 
