@@ -1,4 +1,4 @@
-"""The diffusion model of a finished run, ready to draw."""
+"""The diffusion model of a finished run, opened for sampling."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from fl_app.runs.overview import find_named, runs_folder, similar_run
 def open_model(
     run: Path, weights: str = "exported", checkpoint: str = "last", runs: str | Path | None = None
 ) -> ClassConditionalPipeline:
-    """Open the exported pipeline of a run, with other weights of the run if they are asked for.
+    """Open the exported pipeline of a run, on request with other weights of the run.
 
     Args:
         run: a run folder, the name of a run in `runs`, or the exported folder `diffusion/model`.
-        weights: `exported`, the better ones; or `raw`, `ema` or `node-ema` of a checkpoint.
+        weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
         checkpoint: `last` or `best`.
         runs: where run folders are; None: ~/fl-app/runs.
 

@@ -13,7 +13,7 @@ _GRAVITY: dict[Verdict, int] = {"not checked": 0, "ready": 0, "warning": 1, "not
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; its text may be e-mailed: no file names, no paths, nothing of a patient.
+    """The result of one check; its text may be e-mailed: no file names, no paths, no data of patients.
 
     Attributes:
         name: of the check.
@@ -69,6 +69,6 @@ def sentence(text: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Write `1 image`, `2 images`, `2 classes`."""
+    """Return a count with its noun: `1 image`, `2 images`, `2 classes`."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"

@@ -46,7 +46,7 @@ class Visit:
     """The results of one visit to the SuperLink; None if it did not get that far.
 
     Attributes:
-        address: where it went.
+        address: of the SuperLink.
         port_problem: why the port cannot be reached.
         tls_problem: why there is no verified connection.
         certificate: of the server, verified, in the form of `SSLSocket.getpeercert`.
@@ -149,7 +149,7 @@ def check_clock(found: Visit) -> Finding:
 
 
 def check_root_certificates(file: Path, now: float) -> Finding:
-    """Tell whether the authority's file can be used; `now`: unix seconds. Needs no network."""
+    """Check the file of the certificate authority, without the network; `now`: unix seconds."""
     name = "authority"
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -11,10 +11,10 @@ from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Secti
 
 
 class NodeConfig(Section):
-    """What a node decides for itself; no option of a run overrides it.
+    """The options of a node; no option of a run overrides them.
 
     In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Nobody sets
-    both; a simulated node gets all four where it stands for a site: see `fl_app.node.images`.
+    both; a simulated node gets all four if it stands for a site: see `fl_app.node.images`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
@@ -29,30 +29,32 @@ class NodeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto (a GPU if there is one), cpu or cuda"
     )
-    state_dir: str = Field(default="", description="where it keeps what it needs between rounds; empty: ~/fl-app/state")
+    state_dir: str = Field(default="", description="folder of the node's state between rounds; empty: ~/fl-app/state")
     min_class_count: int = Field(
-        default=1, ge=1, description="of a class of which it has fewer images no prototype leaves the node"
+        default=1, ge=1, description="fewest images of a class whose prototype leaves the node"
     )
     max_unreadable_share: float = Field(
         default=0.05, ge=0, le=1, description="share of the files that may be missing or broken"
     )
-    max_cache_megabytes: int = Field(default=4096, ge=0, description="of decoded images in state-dir; 0: none are kept")
+    max_cache_megabytes: int = Field(
+        default=4096, ge=0, description="size of the cache of decoded images in state-dir; 0: no cache"
+    )
     max_rounds_per_day: int = Field(
-        default=0, ge=0, description="training messages that are obeyed on one date, in UTC; 0: no limit"
+        default=0, ge=0, description="training messages that the node accepts on one date, in UTC; 0: no limit"
     )
     tasks_allowed: Names = Field(
         default=(), description="diffusion, classification, or both, comma-separated; empty: all"
     )
     plugins_allowed: Names = Field(
-        default=(), description="of what is installed here, what a run may name, comma-separated; empty: nothing"
+        default=(), description="installed plug-ins that a run may name, comma-separated; empty: none"
     )
     tell_class_names: bool = Field(
-        default=False, description="the names of its classes may leave the node if a run states none"
+        default=False, description="the names of the node's classes may leave it if a run states none"
     )
 
     @property
     def state_folder(self) -> Path:
-        """Return the folder that a hospital's node keeps its state in."""
+        """Return the folder of the node's state."""
         return Path(self.state_dir).expanduser() if self.state_dir else Path.home() / "fl-app" / "state"
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ class Overview:
         problems: what is wrong with the folder itself.
         flower_runs: Flower's ids of this run; each resume adds one.
         images: by site, how many images of each class it trains on, holds out and tests on.
-        described: sites that have said what they hold while the run waits for more of them.
+        described: sites that have described their images while the run waits for more sites.
         tasks: that it trains.
         started: when, with the time zone; None if run.json does not say.
         results: figures by name, see `fl_app.runs.results`.
@@ -111,7 +111,7 @@ def find_strangers(runs: Path) -> list[Path]:
 def find_named(named: Path, runs: Path) -> Path:
     """Return the folder of a run or of an exported model, absolute: at that path, or of that name below `runs`.
 
-    A path that holds neither gives way to a run of that name; if there is none, it is returned as it is.
+    If the path holds neither, a run of that name is preferred; if there is none, the path itself is returned.
     """
     places = (named.expanduser(), runs / named)
     marked = [folder for folder in places if _holds(folder, _MARKS + _MODEL_MARKS)]
@@ -120,7 +120,7 @@ def find_named(named: Path, runs: Path) -> Path:
 
 
 def similar_run(named: Path, runs: Path) -> str:
-    """Return how a refusal of a run's name ends: with a similar name, else with how to list them."""
+    """Return the end of the error for an unknown run: a similar name, else how to list the runs."""
     names = [folder.name for folder in find_runs(runs)]
     return did_you_mean(named.name, names) or " `fl-app runs` lists those that are there."
 

@@ -1,4 +1,4 @@
-"""What came out of a run, in a few figures; read from its folder, and imports nothing heavy."""
+"""The results of a run in a few figures, read from its folder; imports nothing heavy."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _SHIPS = "(ships)"
 
 
 def read_comparison(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of comparison.csv as they are written; none if the run has trained no classifier, or not yet."""
+    """Return the rows of comparison.csv; none if the run has trained no classifier, or has not finished it."""
     try:
         with (folder / COMPARISON).open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -22,14 +22,14 @@ def read_comparison(folder: Path) -> list[dict[str, str]]:
 
 
 def read_figure(text: str | None) -> float | str | None:
-    """Return a number of the table, a text that stands in place of one, or None for an empty cell."""
+    """Return a cell of the table: a number, the text in place of a missing number, or None if it is empty."""
     with suppress(ValueError):
         return float(text or "")
     return text or None
 
 
 def describe_results(found: Mapping[str, float]) -> str:
-    """Write the figures of a run in a line: `diffusion loss 0.0312, accuracy 0.912`."""
+    """Return the figures of a run in a line, such as `diffusion loss 0.0312, accuracy 0.912`."""
     return ", ".join(
         f"{name.replace('-', ' ')} {value:.4f}" if name.endswith("loss") else f"{name.replace('-', ' ')} {value:.3f}"
         for name, value in found.items()
@@ -37,7 +37,7 @@ def describe_results(found: Mapping[str, float]) -> str:
 
 
 def results(folder: Path, tasks: Sequence[str], rounds: Sequence[SeenRound]) -> dict[str, float]:
-    """Return the figures that a run has come to, by name.
+    """Return the figures that a run has reached, by name.
 
     These are `<task>-loss`, of the last round that counts, on held-out images; and, of the classifier that ships,
     `accuracy` on test images, or `home-accuracy` on the nodes' own held-out images if there are none.

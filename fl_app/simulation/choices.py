@@ -49,7 +49,7 @@ def plan_run(
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
         settings: `key=value` each, as given with `--set`, or values by name.
-        output: where run folders are made; None leaves it to the option `output-dir`.
+        output: where run folders are made; None: the option `output-dir`.
         num_nodes: how many nodes will be simulated.
 
     Raises:
@@ -104,7 +104,7 @@ def choose_config(
 
 
 def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
-    """Read `key=value` pairs: values as in TOML, bare words as text, and text where the option is text.
+    """Read `key=value` pairs: values as in TOML, or text if the value is no TOML or the option is text.
 
     Raises:
         OptionError: a pair has no `=`.

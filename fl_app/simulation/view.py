@@ -60,7 +60,7 @@ class LiveView:
 
 @contextmanager
 def open_view(console: Console) -> Iterator[View]:
-    """Choose the view that fits the console."""
+    """Open a live picture on a terminal, else a view that prints lines."""
     if not console.is_terminal:
         yield LineView(console)
         return
@@ -91,14 +91,14 @@ def draw(progress: Progress, elapsed_seconds: float) -> RenderableType:
 
 
 def describe_phase(progress: Progress) -> str:
-    """Say what the run is doing: `training diffusion`."""
+    """Return the phase of the run, such as `training diffusion`."""
     phase = _PHASES.get(progress.state, progress.state)
     task = f" {progress.task}" if progress.task and progress.state == "running" else ""
     return f"{phase}{task}" + (f": {progress.reason}" if progress.reason else "")
 
 
 def describe_nodes(progress: Progress) -> str:
-    """Count the nodes of the round: `3 replied, 1 failed, awaiting site4`."""
+    """Return the nodes of the round, such as `3 replied, 1 failed, awaiting site4`."""
     parts = [f"{len(progress.replied)} replied"]
     if progress.failed:
         parts.append(f"{len(progress.failed)} failed")
@@ -108,7 +108,7 @@ def describe_nodes(progress: Progress) -> str:
 
 
 def describe_round(record: SeenRound) -> str:
-    """Describe a finished round in one line, with the nodes that did not contribute."""
+    """Return a line on a finished round, and a line for each node that did not contribute."""
     line = f"{record.get('task') or ''} round {record.get('round') or '?'}/{record.get('num-rounds') or '?'}".lstrip()
     if record.get("outcome") != "ok":
         line += f"  failed: {record.get('reason') or 'no reason given'}"
@@ -129,7 +129,7 @@ def describe_round(record: SeenRound) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """Write a duration as m:ss or h:mm:ss."""
+    """Return a duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
