@@ -5,13 +5,14 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import cast
 
+from safetensors.torch import save
 from torch import nn
 
 from fl_app.classification.bundle import Bundle, save_bundle
 from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
-from fl_app.files import to_json
+from fl_app.files import to_json, write_manifest
 from fl_app.messages.arrays import Weights, to_tensors
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
@@ -193,6 +194,28 @@ class ClassificationPass(Pass):
         )
 
 
+class PlainPass(Pass):
+    """Trains a task of a plug-in, and writes its weights."""
+
+    def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
+        super().__init__(plan, config)
+        self._task = build_task(plan.name, config, info)
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return self._task
+
+    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
+        """Build the strategy: weights are averaged, and nothing else is exchanged."""
+        return build_strategy(Resilient, self._task.options.strategy, self.config.strategy, setup=setup)
+
+    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+        """Write `model.safetensors`."""
+        (folder / "model.safetensors").write_bytes(save(to_tensors(weights)))
+        write_manifest(folder)
+
+
 PASSES: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Pass]] = {
     "diffusion": DiffusionPass,
     "classification": ClassificationPass,
@@ -201,4 +224,4 @@ PASSES: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Pass]] = {
 
 def build_pass(plan: PassPlan, config: RunConfig, info: DatasetInfo) -> Pass:
     """Build a pass of a run."""
-    return PASSES[plan.task](plan, config, info)
+    return PASSES.get(plan.task, PlainPass)(plan, config, info)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import reduce
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -19,7 +20,11 @@ from fl_app.errors import OptionError, did_you_mean
 
 # What adds one to these: a file that defines it, and its line here.
 BUILT_IN: dict[str, dict[str, str]] = {
-    "sources": {  # data.parts.Source
+    "tasks": {  # tasks.BuildTask
+        "diffusion": "fl_app.diffusion.task:DiffusionTask.of_run",
+        "classification": "fl_app.classification.task:ClassificationTask.of_run",
+    },
+    "sources": {  # data.images.Source
         "digits": "fl_app.data.digits:SOURCE",
         "mnist": "fl_app.data.mnist:SOURCE",
         "fashion-mnist": "fl_app.data.mnist:SOURCE",
@@ -65,7 +70,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "metrics": {"brier": "fl_app.metrics.further:BRIER"},  # metrics.further.Metric
 }
-AT_NODES = ("sources", "networks", "unets", "metrics")  # kinds that a node imports; the server imports the others
+AT_NODES = ("tasks", "sources", "networks", "unets", "metrics")  # the others are imported by the server only
 
 FORM = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(:[A-Za-z_][A-Za-z0-9_.]*)?"  # of a name or a path
 
@@ -128,8 +133,8 @@ def load(kind: str, name: str, option: str, expected: type | None = None) -> Any
         PluginError: there is none of that name, it may not be imported, importing it fails, or it is something else.
     """
     if name in BUILT_IN[kind]:
-        module, _, attribute = BUILT_IN[kind][name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        module, _, attributes = BUILT_IN[kind][name].partition(":")
+        return reduce(getattr, attributes.split("."), importlib.import_module(module))
     limit = _limit.get()
     if limit is not None and name not in limit[0]:
         raise PluginError(f"Option '{option}' is '{name}': {limit[1]}")

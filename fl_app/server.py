@@ -9,15 +9,14 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.data.common_set import CommonTest
 from fl_app.data.images import DatasetInfo
-from fl_app.data.sources import stated_info
+from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
-from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
+from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.exchanges import ExchangeRecorder
@@ -69,6 +68,7 @@ def run(grid: Grid, context: Context) -> None:
     """
     show_log()
     config = RunConfig.from_flat(context.run_config)
+    config.import_plugins()
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)

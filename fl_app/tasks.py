@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import TrainingOptions
+from fl_app.plugins import load
 from fl_app.seeding import seed_for
 from fl_app.sums import Statistics
 
@@ -70,26 +70,19 @@ class MeasuresOwn(Protocol):
         """Measure a trained network on the training images, in rounds that want it: additive sums, none in others."""
 
 
-def _diffusion(plan: PassPlan, config: RunConfig, info: DatasetInfo) -> Task:
-    from fl_app.diffusion.task import DiffusionTask
-
-    return DiffusionTask.of_run(plan, config, info)
-
-
-TASKS: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Task]] = {
-    "diffusion": _diffusion,
-    "classification": ClassificationTask.of_run,
-}
+# Builds a task from its options, those of the whole run, and what is known of the images: a plug-in of `fl_app.tasks`.
+BuildTask = Callable[[PassPlan, RunConfig, DatasetInfo], Task]
 
 
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
     """Build what a pass learns; `name` is the pass's, such as `classification-local`.
 
     Raises:
-        OptionError: the run has no such pass.
+        OptionError: the run has no such pass, or its task stands for nothing that may be used.
     """
     plan = config.pass_named(name)
-    return TASKS[plan.task](plan, config, info)
+    build: BuildTask = load("tasks", plan.task, "tasks")
+    return build(plan, config, info)
 
 
 def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:

@@ -59,7 +59,7 @@ def default_options_of(recipe: Path) -> dict[str, object]:
         ("sampling.num-steps", 2000, "sampling.num-steps must be at most diffusion.num-timesteps, 1000, got 2000"),
         ("diffusion.learning-rate", float("inf"), "Option 'diffusion.learning-rate' must be a finite number"),
         ("diffusion.block-channels", "24,32", "block-channels must be multiples of 4, and of a quarter"),
-        ("tasks", "painting", "tasks must name diffusion or classification, got 'painting'"),
+        ("tasks", "painting", "Option 'tasks' must be diffusion, classification, or an installed plug-in"),
         ("run-name", "../x", "Option 'run-name'"),
         ("run-name", "..", "Option 'run-name'"),
         ("run-name", ".", "Option 'run-name'"),

@@ -15,16 +15,18 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from safetensors.numpy import load_file
 
 import client_app
 from fl_app import open_run
 from fl_app.classification.bundle import open_bundle
+from fl_app.classification.heads import Head, build_heads
 from fl_app.classification.joining import add_site
-from fl_app.classification.moments import measure_moments
+from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.network import build_network
 from fl_app.data import medmnist
-from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import Source
+from fl_app.data.images import DatasetInfo, ImageSet, Source
 from fl_app.diffusion.pipeline import open_pipeline
 from fl_app.diffusion.sampling import Sampler
 from fl_app.errors import OptionError, RunFolderError
@@ -34,7 +36,9 @@ from fl_app.metrics.further import Metric
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
 from fl_app.plugins import BUILT_IN, PluginError, allow_only, check_name, installed, load, named_by_file
-from fl_app.strategies.registry import Strategy
+from fl_app.strategies.diffusion import DiffusionRounds
+from fl_app.strategies.registry import Strategy, build_strategy
+from fl_app.sums import Statistics
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
 from tests.federation import run_federation
@@ -44,6 +48,7 @@ from tests.tiny import tiny_run
 ROOT = Path(__file__).parents[1]
 EXAMPLE = Path(__file__).parent / "plugin_example"
 NAMES = {
+    "tasks": "autoencoder",
     "sources": "stripes",
     "networks": "one-layer",
     "unets": "mirrored",
@@ -183,6 +188,19 @@ def test_a_diffusion_model_is_trained_and_drawn_from_with_plugins(tmp_path: Path
     assert pipeline.config.sampler == "euler"
 
 
+@pytest.mark.usefixtures("example")
+def test_a_task_of_a_plugin_is_learned_and_its_weights_are_written(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {"tasks": "autoencoder", "plugin-task.num-rounds": 2, "plugin-task.settings": "4"}
+    run_federation(tiny_run(tmp_path, {**options, "data.source": "stripes", "data.limit": 0}), 2)
+    run = open_run(tmp_path / "run")
+    assert run.status().progress.state == "completed"
+    metrics = run.metrics()
+    assert metrics["task"].tolist() == ["autoencoder"] * 2
+    assert 0 < metrics["grey-levels"].iloc[-1] < 255
+    weights = load_file(tmp_path / "run/autoencoder/model/model.safetensors")
+    assert weights["1.weight"].shape == (4, 64)
+
+
 def test_without_its_packages_a_model_is_refused_and_names_what_it_needs(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +239,7 @@ def test_in_a_simulation_an_option_may_be_a_path(tmp_path: Path, monkeypatch: py
 # At a hospital.
 
 AT_NODES = {
+    "tasks": "autoencoder",
     "data.source": "stripes",
     "classification.network": "one-layer",
     "classification.metrics": "calibration-error",
@@ -386,6 +405,40 @@ class Wrong:
 def test_a_network_that_is_not_what_it_must_be_is_refused(attribute: str, words: str) -> None:
     with pytest.raises(PluginError, match=re.escape(words)):
         build_network(DatasetInfo(("a", "b"), 1, 8), f"{__name__}:Wrong.{attribute}", 4)
+
+
+COMPARING = Strategy(FedAvg, compares_replies=True)
+
+
+def test_a_strategy_that_compares_replies_gets_all_of_them_and_bears_no_mean_beside_it() -> None:
+    options = run_config().strategy
+    name = f"{__name__}:COMPARING"
+    assert build_strategy(DiffusionRounds, name, options).keeps_all
+    assert not build_strategy(DiffusionRounds, "FedAvg", options).keeps_all
+    with pytest.raises(OptionError, match=r"which strategy .*:COMPARING is to avoid"):
+        build_strategy(DiffusionRounds, name, options, with_node_ema=True)
+
+
+def failing_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
+    raise ZeroDivisionError
+
+
+def flat_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
+    return Head(np.zeros((1, 1)), np.zeros(1))
+
+
+def test_a_head_that_cannot_be_built_costs_the_run_nothing_but_this_head() -> None:
+    pooled = pool([blank_moments(2, 3) | {"count": np.ones(2)}])
+    heads, reasons = build_heads(pooled, 0.1, further=[f"{__name__}:failing_head", f"{__name__}:flat_head"])
+    assert "nearest-mean" in heads
+    assert reasons[f"{__name__}:failing_head"] == "building it failed with ZeroDivisionError"
+    assert reasons[f"{__name__}:flat_head"].endswith("is no Head of [2, 3]")
+
+
+def test_what_cannot_be_imported_ends_a_run_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"'sampling\.sampler' is 'no_such_module:x', and importing"):
+        run_federation(tiny_run(tmp_path, {"sampling.sampler": "no_such_module:x"}), 2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_module_that_is_missing_is_named() -> None:

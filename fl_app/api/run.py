@@ -1,4 +1,4 @@
-"""A run in Python: how it stands, its figures, and the models that came out of it."""
+"""A run in Python: its status, its figures and its models."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _TEXTS = ("approach", "reading", "head", "images")  # columns of comparison.csv;
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a federation: going on, finished or broken. Everything is read from its folder when it is asked for.
+    """A run of a federation, live, finished or broken; each method reads the run folder when it is called.
 
     Attributes:
         folder: the run folder, absolute.
@@ -47,16 +47,16 @@ class Run:
         return read_document(self.folder).options
 
     def status(self) -> Overview:
-        """Tell how the run stands: `.state`, `.progress`, the sites' outcomes in `.sites`, and `.problems`."""
+        """Return the run's present status: `.state`, `.progress`, the sites' outcomes in `.sites`, and `.problems`."""
         return look_at(self.folder, time.time())
 
     def metrics(self, *, by_site: bool = False) -> "pandas.DataFrame":
         """Return a row for each finished round, named as in metrics.jsonl: task, round, outcome, train-loss, ….
 
-        Figures of held-out images, such as `accuracy`, are columns, too; `contributed` counts the sites in the mean.
+        Figures of held-out images, such as `accuracy`, have columns, too. `contributed` counts the sites in the mean.
 
         Args:
-            by_site: a row for each round and site instead: task, round, site, outcome, reason, images, seconds, ….
+            by_site: return a row for each round and site: task, round, site, outcome, reason, images, seconds, ….
         """
         import pandas
 
@@ -75,7 +75,7 @@ class Run:
         return pandas.DataFrame(rows, columns=None if rows else columns)
 
     def comparison(self) -> "pandas.DataFrame":
-        """Return comparison.csv: what each way of training a classifier reaches on test images, one row each.
+        """Return comparison.csv: a row with the test figures of each way of training a classifier.
 
         A figure that is not defined or was not measured is nan.
 
@@ -92,13 +92,13 @@ class Run:
         return table.assign(**{name: pandas.to_numeric(table[name], errors="coerce") for name in numbers})
 
     def heads(self, *, round: int | None = None, task: str = "classification") -> "pandas.DataFrame":
-        """Return a row for each head, reading and part of the images: what an exchange of prototypes has measured.
+        """Return the figures of an exchange of prototypes: a row for each head, reading and part of the images.
 
         Columns: reading, head, part (validation or test), n, accuracy, accuracy-low and accuracy-high (95 %), and the
         same of balanced-accuracy, auc and macro-f1; nll; and whether the head `ships`. None becomes nan.
 
         Args:
-            round: after which the exchange was; None: the last one.
+            round: the round of the exchange; None: the last one.
             task: `classification`, or one of its baselines, such as `classification-fedprox`.
 
         Raises:
@@ -131,7 +131,7 @@ class Run:
         return pandas.DataFrame(rows)
 
     def gallery(self) -> "Image.Image":
-        """Return the newest picture of drawn images: a row for each class.
+        """Return the newest picture of generated images: a row for each class.
 
         Raises:
             RunFolderError: there is none yet.
@@ -146,7 +146,7 @@ class Run:
             return picture
 
     def classifier(self) -> "Classifier":
-        """Open the classifier that came out.
+        """Open the run's classifier.
 
         Raises:
             RunFolderError: there is none, or it is damaged.
@@ -156,7 +156,7 @@ class Run:
         return open_classifier(self.folder)
 
     def predict(self, images: "Images", head: str | None = None, *, convert: bool = False) -> "Answers":
-        """Name the class of images: `classifier().predict(images, head, convert=convert)`, which see."""
+        """Name the class of images, as `Classifier.predict` does."""
         return self.classifier().predict(images, head, convert=convert)
 
     def pipeline(
@@ -165,8 +165,8 @@ class Run:
         """Open the diffusion model as a pipeline: `pipeline(["3", "7"], seed=1)` is [2, C, H, W] float32 in [-1, 1].
 
         Args:
-            weights: `exported`, the better ones; or `raw`, `ema` or `node-ema` of a checkpoint.
-            checkpoint: which one.
+            weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
+            checkpoint: the last or the best.
 
         Raises:
             RunFolderError: there is no exported model, or no such checkpoint.
@@ -193,7 +193,7 @@ class Run:
         Args:
             classes: names or numbers; None: every class of which some site held an image.
             n: images of each class.
-            seed: with class and position it fixes each image.
+            seed: together with class and position it determines each image.
             sampler: `dpm-solver++`, `ddim` or `ancestral`; None: the run's.
             steps: denoising steps; None: the run's.
             guidance: 1 turns it off; None: the run's.
@@ -216,7 +216,7 @@ class Run:
 
 
 def open_run(run: str | Path | None = None, runs: str | Path | None = None) -> Run:
-    """Open a run that is there, whatever became of it.
+    """Open a run: live, finished or broken.
 
     Args:
         run: a run folder, or the name of a run in `runs`; None: the newest run there.

@@ -224,7 +224,7 @@ def open_bundle(folder: Path) -> Bundle:
     except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise RunFolderError(
             f"The classification model in {folder} is damaged ({' '.join(str(error).split())[:200]}). "
-            "Copy it anew from where it was made."
+            "Copy it again from its source."
         ) from None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -105,7 +105,7 @@ def _scrub_line(line: str, names: Sequence[str]) -> str:
         return scrub(line, names)
 
 
-def _versions() -> dict[str, Any]:
+def _versions() -> dict[str, object]:
     """Return what runs here: this machine's system and Python, and every installed package."""
     packages = {one.metadata["Name"]: one.version for one in distributions() if one.metadata["Name"]}
     system = {"system": platform.system(), "release": platform.release(), "machine": platform.machine()}

@@ -119,7 +119,7 @@ def _all_checks(
 ) -> "Checks":
     """Yield every check with its name; one runs before the next is made."""
     from fl_app.doctor import images
-    from fl_app.doctor.plugins import check_plugins
+    from fl_app.doctor.installed import check_plugins
 
     yield from _network_checks(address, root_certificates, key)
     node = NodeConfig.from_flat(options)
@@ -136,11 +136,11 @@ def _all_checks(
 
 
 def _network_checks(address: "Address | None", root: Path | None, key: Path | None) -> "Checks":
-    from fl_app.doctor import network, versions
+    from fl_app.doctor import installed, network
     from fl_app.doctor.finding import Finding
-    from fl_app.doctor.key import check_key
+    from fl_app.doctor.installed import check_key
 
-    yield "flower here", versions.check_flower_here
+    yield "flower here", installed.check_flower_here
     if root is not None:
         yield "authority", lambda: network.check_root_certificates(root, time.time())
     if key is not None:
@@ -156,7 +156,7 @@ def _network_checks(address: "Address | None", root: Path | None, key: Path | No
     yield "tls", lambda: network.check_tls(found)
     yield "certificate", lambda: network.check_certificate(found, time.time())
     yield "clock", lambda: network.check_clock(found)
-    yield "flower there", lambda: versions.check_flower_there(found.flower_version)
+    yield "flower there", lambda: installed.check_flower_there(found.flower_version)
 
 
 def _image_checks(
@@ -184,7 +184,7 @@ def _machine_checks(
     config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
 ) -> "Checks":
     from fl_app.doctor import images, machine
-    from fl_app.doctor.step import check_step, kept_bytes
+    from fl_app.doctor.training import check_step, kept_bytes
     from fl_app.node.images import state_base
     from fl_app.tasks import build_task
 

@@ -15,7 +15,7 @@ def example_images(
     quiet: Quiet = False,
 ) -> None:
     """Write digits as PNG files of 8 x 8 pixels, a folder for each class; class folders that exist stay."""
-    from fl_app.data.examples import write_examples
+    from fl_app.data.digits import write_examples
 
     count = write_examples(folder, share, of)
     Voice(quiet).say(f"{folder}: {count} images written" if count else f"{folder}: has all classes already")

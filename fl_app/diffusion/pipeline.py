@@ -67,12 +67,10 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             RunFolderError: a file is not as it was written, or it names code that no such folder needs.
             PluginError: its U-Net is a plug-in that is not installed, or a path that is not trusted.
         """
-        foreign: dict[str, Any] = {}
-        if pretrained_model_name_or_path is not None:
-            folder = Path(pretrained_model_name_or_path)
+        folder = None if pretrained_model_name_or_path is None else Path(pretrained_model_name_or_path)
+        if folder is not None:
             check_export(folder)
-            foreign = _read_index(folder)
-        if foreign:  # diffusers does not open a class that is not its own
+        if folder is not None and (foreign := _read_index(folder)):  # diffusers opens only its own classes
             unet = _unet_class(*foreign["unet"]).from_pretrained(folder / "unet", **kwargs)
             scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
             settings: dict[str, Any] = {

@@ -58,9 +58,12 @@ class NodeConfig(Section):
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Self:
         for task in self.tasks_allowed:
-            if task not in TASKS:
-                known = " or ".join(TASKS)
-                raise ValueError(f"tasks-allowed must name {known}, got {task!r}.{did_you_mean(task, TASKS)}")
+            known = (*TASKS, *self.plugins_allowed)
+            if task not in known:
+                raise ValueError(
+                    f"tasks-allowed must name {', '.join(TASKS)} or a task that plugins-allowed lists, got {task!r}."
+                    f"{did_you_mean(task, known)}"
+                )
         return self
 
     @model_validator(mode="after")

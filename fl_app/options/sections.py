@@ -1,4 +1,4 @@
-"""Options in sections: how they are read from flat, dotted names, and what is said of a wrong one."""
+"""Sections of options: read from flat, dotted names, with an error text for each wrong option."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,11 +17,11 @@ OptionValue = bool | int | float | str
 SAFE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
 LONGEST_NAME = 64  # characters of a site's or class's name
 BASELINES = ("local", "centralised")
-TASKS = ("diffusion", "classification")
+TASKS = built_in("tasks")
 
 
 def split_words(value: object) -> object:
-    """Read a comma-separated option: Flower's options know no lists."""
+    """Split a comma-separated option, since Flower's options cannot be lists."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -33,24 +33,24 @@ Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], Befo
 
 @dataclass(frozen=True)
 class Plugin:
-    """Marks an option that names what is built in or a plug-in.
+    """Marks an option that holds the name of a built-in part or a plug-in.
 
     Attributes:
         kind: of plug-in; see `fl_app.plugins`.
-        beside: words that the option takes, too, and that name none.
+        beside: further words that the option accepts, such as `auto`.
     """
 
     kind: str
     beside: tuple[str, ...] = ()
 
     def names(self) -> str:
-        """List what the option takes, for its description."""
+        """Return the names that the option accepts, for its description."""
         return ", ".join((*self.beside, *built_in(self.kind), *(f"{name} (plug-in)" for name in installed(self.kind))))
 
 
 @dataclass(frozen=True)
 class Named:
-    """A name of a plug-in, or of what is built in, as an option holds it."""
+    """The name of a built-in part or a plug-in, as an option holds it."""
 
     option: str
     kind: str
@@ -59,7 +59,7 @@ class Named:
 
 
 class Section(BaseModel):
-    """A group of options: frozen, kebab-case outside, unknown keys refused."""
+    """A group of options: frozen, with kebab-case names outside; unknown names are rejected."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -91,7 +91,7 @@ def _fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fie
 
 
 def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
-    """Yield every name that an option of these holds and that stands for something built in or a plug-in."""
+    """Yield every name of a built-in part or a plug-in that an option holds."""
     for key, field in type(section).model_fields.items():
         value, option = getattr(section, key), f"{prefix}{field.alias}"
         if isinstance(value, Section):
@@ -103,7 +103,7 @@ def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
 
 
 def unknown_option(name: str, known: list[str]) -> OptionError:
-    """Say that an option does not exist and which one is closest."""
+    """Return the error for an option that does not exist, with the most similar name."""
     same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
     hint = did_you_mean(name, known) or did_you_mean(name, same, 0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
@@ -111,14 +111,15 @@ def unknown_option(name: str, known: list[str]) -> OptionError:
 
 def read_section(section: type[S], options: Mapping[str, object]) -> S:
     """Build a section from flat, dotted options; the first problem becomes an OptionError."""
-    nested: dict[str, Any] = {}
+    nested: dict[str, object] = {}
     for name, value in options.items():
         *parents, leaf = name.split(".")
         place = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            inner = place.setdefault(parent, {})
+            if not isinstance(inner, dict):
                 raise unknown_option(name, [known for known, _ in _fields(section)])
+            place = inner
         place[leaf] = value
     try:
         return section.model_validate(nested)
@@ -173,5 +174,5 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def is_site_name(name: str) -> bool:
-    """Tell whether a site may be called that: letters, digits, `_`, `-`, single dots, not too long."""
+    """Return whether a site may have this name: letters, digits, `_`, `-`, single dots, not too long."""
     return len(name) <= LONGEST_NAME and re.fullmatch(SAFE_NAME, name) is not None

@@ -36,11 +36,15 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     """
     runs = runs_folder(config.output_dir).resolve()
     if config.resume == "auto":
-        found = _newest_unfinished(runs, config)
-        if found is not None:
-            log.info("Going on with %s", found.path)
-            note_run_id(found.path, run_id)
-            return found
+        candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for folder in (RunFolder(options_file.parent) for options_file in candidates):
+            try:
+                _take(folder, config)
+            except RunFolderError:  # of other options, finished, or in use
+                continue
+            log.info("Going on with %s", folder.path)
+            note_run_id(folder.path, run_id)
+            return folder
         log.info("Nothing to resume in %s: a new run starts", runs)
     elif config.resume:
         folder = RunFolder(Path(config.resume).expanduser().resolve())
@@ -88,7 +92,9 @@ def agreed_info(folder: RunFolder) -> DatasetInfo | None:
 
 def check_resumable(folder: RunFolder, config: RunConfig) -> None:
     """Raise RunFolderError if a folder holds no run, a finished run, or a run of other options."""
-    found, wanted = {**ADDED, **read_document(folder.path).options}, config.to_flat()
+    wanted = config.to_flat()
+    added = ADDED | {name: value for name, value in wanted.items() if name.startswith("plugin-task.")}
+    found = {**added, **read_document(folder.path).options}
     different = different_options(found, wanted)
     if different:
         pairs = ", ".join(f"{name} (was {found.get(name)!r}, is {wanted.get(name)!r})" for name in different)
@@ -107,18 +113,6 @@ def different_options(found: Mapping[str, OptionValue], wanted: Mapping[str, Opt
         for name in names
         if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTIONS) and found.get(name) != wanted.get(name)
     ]
-
-
-def _newest_unfinished(runs: Path, config: RunConfig) -> RunFolder | None:
-    """Find and lock the newest folder that passes `check_resumable` and that no other server uses."""
-    candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for folder in (RunFolder(options_file.parent) for options_file in candidates):
-        try:
-            _take(folder, config)
-        except RunFolderError:
-            continue
-        return folder
-    return None
 
 
 def _take(folder: RunFolder, config: RunConfig) -> None:

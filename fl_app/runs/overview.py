@@ -1,4 +1,4 @@
-"""How a run stands, for its coordinator: read from the folder of a live, finished or broken run."""
+"""The state of a live, finished or broken run, read from its folder, for the coordinator."""
 
 import fcntl
 from collections.abc import Iterable, Mapping, Sequence
@@ -201,7 +201,7 @@ def _sites(status: SeenStatus, rounds: Sequence[SeenRound], described: Iterable[
 
 
 def is_held(folder: Path) -> bool | None:
-    """Tell whether a server holds a run folder; None where it cannot be told, as on a disk of another machine."""
+    """Return whether a server holds a run folder; None if this is unknown, as on a disk of another machine."""
     try:
         with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -215,7 +215,7 @@ def is_held(folder: Path) -> bool | None:
 
 
 def age(seconds: float) -> str:
-    """Write how long ago something was, roughly."""
+    """Return a rough age, such as `2 hours`."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -188,6 +188,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 
     if resumed is not None:
         check_resumable(RunFolder(resumed), config)
+    config.import_plugins()
     if config.partition.scheme == "sites":
         _check_sites(config, num_nodes)
         return

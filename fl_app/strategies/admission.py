@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
-from fl_app.options.federation import AdmissionOptions
+from fl_app.options.training import AdmissionOptions
 from fl_app.sums import Statistics
 
 _LARGEST_SUM = 1e15

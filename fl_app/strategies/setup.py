@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from fl_app.errors import FederationError
 from fl_app.messages.arrays import Weights
 from fl_app.messages.descriptions import SiteDescription
-from fl_app.options.federation import AdmissionOptions
+from fl_app.options.training import AdmissionOptions
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord
 from fl_app.strategies.sums_admission import FaultOf, no_fault

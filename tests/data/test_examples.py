@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fl_app.data.digits import read_digits
-from fl_app.data.examples import write_examples
+from fl_app.data.digits import read_digits, write_examples
 from fl_app.data.folder import read_folder
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import DataError, OptionError

@@ -4,8 +4,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from fl_app.doctor import plugins
-from fl_app.doctor.plugins import check_plugins
+from fl_app.doctor import installed as installed_module
+from fl_app.doctor.installed import check_plugins
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -15,7 +15,7 @@ from tests.options import run_config
 @pytest.fixture(autouse=True)
 def _wide_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     points = {"networks": {"wide": EntryPoint("wide", "wide:build", "fl_app.networks")}}
-    monkeypatch.setattr(plugins, "installed", lambda kind: points.get(kind, {}))
+    monkeypatch.setattr(installed_module, "installed", lambda kind: points.get(kind, {}))
 
 
 def node(allowed: str = "") -> NodeConfig:
@@ -56,7 +56,7 @@ def test_what_is_installed_and_allowed_is_ready() -> None:
     [
         ("wide", "", "does not import: name it in the node option 'plugins-allowed'"),
         ("deep", "", "does not import: install its package, and name it in the node option"),
-        ("deep", "deep", "which the node allows and has not: install its package."),
+        ("deep", "deep", "which the node allows but does not have: install its package."),
         ("os:system", "", "it is a path, which is for simulations."),
     ],
 )
