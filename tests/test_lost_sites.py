@@ -137,6 +137,13 @@ def test_a_new_run_waits_for_all_that_were_asked_for(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match=r"^2 of 3 nodes connected within 0.1 s: site-0, site-2\. Start the"):
         run_federation(tiny_run(tmp_path, THREE), 3, is_away=away("site-1", after=0))
     assert lines(tmp_path) == []
+    described = status(tmp_path)["described"]
+    assert list(described) == ["site-0", "site-2"] and sum(described["site-0"]["train"]) > 0
+
+
+def test_from_the_first_round_on_run_json_alone_says_what_sites_hold(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path), 2)
+    assert status(tmp_path)["described"] == {}
 
 
 def test_nodes_are_drawn_from_those_that_are_connected(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_app.cli.flower import ask_flower
-from fl_app.cli.words import AsJson, Runs, open_console
+from fl_app.cli.words import AsJson, Runs, is_screen, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.overview import ENDED, Overview, age
 from fl_app.runs.progress import Outcome
@@ -54,7 +54,7 @@ def status(
         typer.echo(json.dumps(overview.to_json() | ({"flower": flower} if connection else {}), indent=1))
     else:
         console = open_console()
-        if not (watch and console.is_terminal):  # there the last picture stays
+        if not (watch and is_screen(console)):  # there the last picture stays
             for part in picture(overview).renderables:
                 console.print(part, soft_wrap=isinstance(part, Text))
         for line in describe_flower(flower, overview.flower_runs):

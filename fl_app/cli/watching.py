@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from fl_app.cli.words import is_screen
 from fl_app.runs.overview import ENDED, Overview, look_at
 from fl_app.runs.progress import RunReader, SeenRound
 from fl_app.simulation.view import LineView
@@ -42,7 +43,7 @@ def watch_run(folder: Path, console: Console, picture: Callable[[Overview], Rend
 
 @contextmanager
 def _open_view(console: Console, picture: Callable[[Overview], RenderableType]) -> Iterator[Show]:
-    if console.is_terminal and not console.is_dumb_terminal:
+    if is_screen(console):
         with Live(console=console, auto_refresh=False) as live:
             yield lambda overview, _: live.update(picture(overview), refresh=True)
         return

@@ -30,12 +30,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, a
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 
 
+def is_screen(console: Console) -> bool:
+    """Tell whether a picture can be redrawn there."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console that writes no control characters, and cuts nothing off, where nobody looks at a screen."""
     stream = sys.stderr if stderr else sys.stdout
-    is_screen = stream.isatty()
-    width = None if is_screen else _WIDE
-    return Console(highlight=False, stderr=stderr, quiet=quiet, force_terminal=is_screen, width=width)
+    is_tty = stream.isatty()
+    width = None if is_tty else _WIDE
+    return Console(highlight=False, stderr=stderr, quiet=quiet, force_terminal=is_tty, width=width)
 
 
 @dataclass(frozen=True)
