@@ -42,12 +42,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share lanes out to processes in the order of collection (xdist_group does nothing with pytest 9.2)."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Lanes(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return find_lane(nodeid)
-
     config.option.loadscopereorder = False
-    return Lanes(config, log)
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = find_lane
+    return scheduler
 
 
 @pytest.fixture(autouse=True, scope="session")
