@@ -6,18 +6,17 @@ be imported, and a hospital's node allows nothing but what its own options list.
 each: docs/extending.md.
 """
 
-import difflib
 import importlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import reduce
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
 
 # What adds one to these: a file that defines it, and its line here.
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -25,7 +24,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "diffusion": "fl_app.diffusion.task:DiffusionTask.of_run",
         "classification": "fl_app.classification.task:ClassificationTask.of_run",
     },
-    "sources": {  # data.parts.Source
+    "sources": {  # data.images.Source
         "digits": "fl_app.data.digits:SOURCE",
         "mnist": "fl_app.data.mnist:SOURCE",
         "fashion-mnist": "fl_app.data.mnist:SOURCE",
@@ -99,8 +98,14 @@ def is_path(name: str) -> bool:
     return ":" in name
 
 
-def check_name(kind: str, name: str, option: str) -> None:
+def check_name(kind: str, name: str, option: str, beside: Sequence[str] = ()) -> None:
     """Refuse a name that is neither built in nor installed nor a path; imports nothing.
+
+    Args:
+        kind: of plug-in.
+        name: to be checked.
+        option: that holds it.
+        beside: words that the option takes, too, for the text of the error.
 
     Raises:
         PluginError: with what is built in and what is installed.
@@ -108,12 +113,10 @@ def check_name(kind: str, name: str, option: str) -> None:
     if name in BUILT_IN[kind] or (re.fullmatch(FORM, name) and (is_path(name) or name in installed(kind))):
         return
     offered = installed(kind)
-    known = {one.lower(): one for one in [*BUILT_IN[kind], *offered]}
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f" Did you mean '{known[close[0]]}'?" if close else ""
+    hint = did_you_mean(name, (*beside, *BUILT_IN[kind], *offered))
     raise PluginError(
-        f"Option '{option}' must be {', '.join(BUILT_IN[kind])}, or an installed plug-in of the group 'fl_app.{kind}' "
-        f"({', '.join(offered) or 'there is none'}), got '{name}'.{hint}"
+        f"Option '{option}' must be {', '.join((*beside, *BUILT_IN[kind]))}, or an installed plug-in of the group "
+        f"'fl_app.{kind}' ({', '.join(offered) or 'there is none'}), got '{name}'.{hint}"
     )
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.data.common_set import CommonTest
 from fl_app.data.images import DatasetInfo
-from fl_app.data.sources import stated_info
+from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log

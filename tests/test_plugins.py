@@ -26,8 +26,7 @@ from fl_app.classification.joining import add_site
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.network import build_network
 from fl_app.data import medmnist
-from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import Source
+from fl_app.data.images import DatasetInfo, ImageSet, Source
 from fl_app.diffusion.pipeline import open_pipeline
 from fl_app.diffusion.sampling import Sampler
 from fl_app.errors import OptionError, RunFolderError

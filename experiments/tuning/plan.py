@@ -7,34 +7,17 @@ each, by the loss of held-out images; `search-further` goes on from the winners,
 step size, half the batch, and both. `fashion` trains with the best of `search` for 30 epochs. Samples are judged by
 `benchmarks.image_quality` and `benchmarks.frechet`.
 
-`breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh, `breastmnist-centralised` beside
-all images in one place. `breastmnist-search` looks for the recipe's options, eight settings for the federation and the
-same eight for all images in one place: by the AUC, on the 78 held-out images, of the head that would ship, mean of the
-seeds 100 and 101. The three best of each side train again with seeds 102 and 103 (`breastmnist-search-more`), and the
-mean of the four seeds decides. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values each, by the
-accuracy of held-out images; `strategies-further` goes on beyond the largest `mu`, which was the best;
-`strategies-final` trains with the best of each, with other seeds.
+`breastmnist` trains the recipe's classifier as it was with the optimiser's state kept or fresh,
+`breastmnist-centralised` beside all images in one place. `breastmnist-search` looks for the recipe's options, eight
+settings for the federation and the same eight for all images in one place: by the AUC, on the 78 held-out images, of
+the head that would ship, mean of the seeds 100 and 101. The three best of each side train again with seeds 102 and 103
+(`breastmnist-search-more`), and the mean of the four seeds decides. `strategies` looks for FedAvg's step size,
+FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images; `strategies-further` goes on
+beyond the largest `mu`, which was the best; `strategies-final` trains with the best of each, with other seeds.
 """
 
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
-
-from fl_app.options.run import RunConfig, default_options
-from fl_app.options.sections import OptionValue, flatten
-
-Options = dict[str, OptionValue]
-
-_PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-
-_ALWAYS: Options = {
-    "tasks": "diffusion",
-    "recipe": "tuning",
-    "gallery-every": 0,
-    "checkpoint-every": 1000,
-    # Under Dirichlet 0.5 a node with many images makes an update that is 10 times as long as others.
-    "admission.max-update-norm-ratio": 0.0,
-}
+from experiments.tuning import breastmnist
+from experiments.tuning.setting import Options, Setting
 
 # As it was before the comparison, so that what is called `base` stays what it is when defaults follow the results.
 _BASE: Options = {
@@ -65,28 +48,6 @@ _CENTRALISED: Options = {
     "diffusion.batch-size": 16,
     "diffusion.learning-rate": 0.001,
 }
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to train, run once for each seed.
-
-    Attributes:
-        name: of the setting.
-        num_nodes: simulated nodes.
-        options: that differ from the defaults.
-        seeds: of the runs.
-    """
-
-    name: str
-    num_nodes: int
-    options: Options
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def config(self, seed: int, out: Path) -> RunConfig:
-        """Return all options of one run."""
-        own: Options = {"seed": seed, "output-dir": str(out), "run-name": f"{self.name}-seed-{seed}"}
-        return RunConfig.from_flat({**default_options(_PYPROJECT), **_ALWAYS, **self.options, **own})
 
 
 def _rounds(epochs: int, per_round: float) -> Options:
@@ -225,79 +186,6 @@ def _strategies_final() -> list[Setting]:
     ]
 
 
-def _breastmnist() -> list[Setting]:
-    """The recipe's classifier, the optimiser's state kept or fresh."""
-    common: Options = {**_breastmnist_recipe(), "classification.baselines": ""}
-    return [
-        Setting(f"breastmnist-{name}", 5, {**common, "classification.keep-optimizer-state": keeps})
-        for name, keeps in (("kept", True), ("fresh", False))
-    ]
-
-
-def _breastmnist_centralised() -> list[Setting]:
-    """The recipe's classifier beside one that is trained on all images in one place."""
-    options: Options = {**_breastmnist_recipe(), "classification.baselines": "centralised"}
-    return [Setting("breastmnist-centralised", 5, options, seeds=(0, 1, 2, 3, 4))]
-
-
-def _breastmnist_search() -> list[Setting]:
-    """Settings for the recipe's classifier, 60 epochs in all, each also trained on all images in one place."""
-    sgd: Options = {"classification.optimizer": "sgd", "classification.momentum": 0.9}
-    twice_as_often: Options = {"classification.num-rounds": 240, "classification.epochs": 0.25}
-    changes: dict[str, Options] = {
-        "adam-0.001": {},  # the recipe as it was
-        "adam-0.0005": {"classification.learning-rate": 0.0005},
-        "adam-0.002-batch-16": {"classification.learning-rate": 0.002, "classification.batch-size": 16},
-        "adam-0.001-quarters": twice_as_often,
-        "adam-0.001-fedprox": {"classification.strategy": "FedProx", "strategy.proximal-mu": 1.0},
-        "sgd-0.02": {**sgd, "classification.learning-rate": 0.02},
-        "sgd-0.05": {**sgd, "classification.learning-rate": 0.05},
-        "sgd-0.02-quarters": {**sgd, **twice_as_often, "classification.learning-rate": 0.02},
-    }
-    common: Options = {**_breastmnist_recipe(), **_BREASTMNIST_BEFORE, "classification.baselines": "centralised"}
-    return [
-        Setting(f"breastmnist-search-{name}", 5, {**common, **changed}, seeds=(100, 101))
-        for name, changed in changes.items()
-    ]
-
-
-def _breastmnist_search_more() -> list[Setting]:
-    """The three best of each side with two more seeds; the baseline only where it is one of its side's best."""
-    first = {setting.name.removeprefix("breastmnist-search-"): setting for setting in _breastmnist_search()}
-    baselines = {
-        "sgd-0.02": "",
-        "adam-0.001-quarters": "centralised",
-        "adam-0.001": "centralised",
-    }
-    return [
-        Setting(
-            first[name].name,
-            5,
-            {**first[name].options, "classification.baselines": baseline},
-            seeds=(102, 103),
-        )
-        for name, baseline in baselines.items()
-    ]
-
-
-def _breastmnist_recipe() -> Options:
-    recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
-    return dict(flatten(recipe)) | {"tasks": "classification"}
-
-
-# The classifier of the recipe before the search, from which each of its settings departs.
-_BREASTMNIST_BEFORE: Options = {
-    "classification.strategy": "FedAvg",
-    "classification.num-rounds": 120,
-    "classification.epochs": 0.5,
-    "classification.batch-size": 8,
-    "classification.optimizer": "adam",
-    "classification.learning-rate": 0.001,
-    "classification.lr-schedule": "cosine",
-    "classification.keep-optimizer-state": True,
-    "classification.augment": "flip,shift",
-}
-
 GROUPS: dict[str, list[Setting]] = {
     "digits": _digits(),
     "digits-options": _digits_options(),
@@ -308,8 +196,8 @@ GROUPS: dict[str, list[Setting]] = {
     "strategies": _strategies(),
     "strategies-further": _strategies_further(),
     "strategies-final": _strategies_final(),
-    "breastmnist": _breastmnist(),
-    "breastmnist-centralised": _breastmnist_centralised(),
-    "breastmnist-search": _breastmnist_search(),
-    "breastmnist-search-more": _breastmnist_search_more(),
+    "breastmnist": breastmnist.kept_or_fresh(),
+    "breastmnist-centralised": breastmnist.centralised(),
+    "breastmnist-search": breastmnist.search(),
+    "breastmnist-search-more": breastmnist.search_more(),
 }

@@ -16,11 +16,11 @@ from fl_app.classification.prediction import Predictions, classify
 from fl_app.data.decoding import decode_image
 from fl_app.data.fitting import fit, read_images
 from fl_app.data.listing import find_images
-from fl_app.data.resizing import resize
+from fl_app.data.loading import resize
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.errors import DataError, RunFolderError
 from fl_app.files import recover_folder
-from fl_app.runs.overview import find_named
+from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 if TYPE_CHECKING:
     import pandas
@@ -169,34 +169,37 @@ class Classifier:
         return torch.cat(frames)
 
 
-def open_classifier(run: str | Path) -> Classifier:
+def open_classifier(run: str | Path, runs: str | Path | None = None) -> Classifier:
     """Open the classifier of a finished run.
 
     Args:
-        run: a run folder, the name of a run in ~/fl-app/runs, or the exported folder `classification/model`.
+        run: a run folder, the name of a run in `runs`, or the exported folder `classification/model`.
+        runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
         RunFolderError: there is none, or it is damaged.
     """
-    folder = find_model(Path(run))
+    folder = find_model(Path(run), runs)
     return Classifier(folder, open_bundle(folder))
 
 
-def find_model(run: Path) -> Path:
-    """Return the exported classifier of a run, absolute; `run` may be that folder itself, or a run's name.
+def find_model(run: Path, runs: str | Path | None = None) -> Path:
+    """Return the exported classifier of a run, absolute; `run` may be that folder itself, or a run's name in `runs`.
 
     Raises:
         RunFolderError: there is none.
     """
-    run = find_named(run)
+    named, where = run, runs_folder(runs)
+    run = find_named(named, where)
     candidates = (run / "classification" / "model", run)
     for folder in candidates:
         if folder.name == "model":  # and no folder of somebody else's
             recover_folder(folder)
     model = next((folder for folder in candidates if (folder / "model.json").is_file()), None)
     if model is None:
+        if not run.is_dir():
+            raise RunFolderError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
         found = "no finished classification model" if (run / "run.json").is_file() else "no run folder"
-        found = found if run.is_dir() else "no such folder"
         raise RunFolderError(
             f"{run}: {found}. Give the folder of a completed run whose tasks name classification, "
             "or the folder classification/model in it."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.overview import DEFAULT_OUTPUT, Overview, find_run, find_runs, look_at
+from fl_app.runs.overview import Overview, find_run, find_runs, look_at, runs_folder
 from fl_app.runs.run_json import read_document
 
 if TYPE_CHECKING:
@@ -215,27 +215,23 @@ class Run:
         return [to_picture(image) for image in images]
 
 
-def open_run(run: str | Path | None = None, out: str | Path | None = None) -> Run:
+def open_run(run: str | Path | None = None, runs: str | Path | None = None) -> Run:
     """Open a run: live, finished or broken.
 
     Args:
-        run: a run folder, or the name of a run in `out`; None: the newest run there.
-        out: where run folders are; None: ~/fl-app/runs.
+        run: a run folder, or the name of a run in `runs`; None: the newest run there.
+        runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
         RunFolderError: there is none.
     """
-    return Run(find_run(None if run is None else Path(run), _output(out)))
+    return Run(find_run(None if run is None else Path(run), runs_folder(runs)))
 
 
-def list_runs(out: str | Path | None = None) -> list[Run]:
-    """Return all runs in a folder, the newest first.
+def list_runs(runs: str | Path | None = None) -> list[Run]:
+    """Return all runs in a folder, the newest first, those that are damaged included.
 
     Args:
-        out: where run folders are; None: ~/fl-app/runs.
+        runs: where run folders are; None: ~/fl-app/runs.
     """
-    return [Run(folder) for folder in find_runs(_output(out))]
-
-
-def _output(out: str | Path | None) -> Path:
-    return Path(DEFAULT_OUTPUT if out is None else out).expanduser()
+    return [Run(folder) for folder in find_runs(runs_folder(runs))]

@@ -23,7 +23,7 @@ from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
-from fl_app.errors import FlAppError, OptionError, RunFolderError
+from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export, write_manifest
 from fl_app.options.sections import Section
 from fl_app.plugins import FORM, PluginError, named_by_file
@@ -95,7 +95,7 @@ class Bundle:
             return self.heads[name or self.shipped]
         choice = f"Choose one of {', '.join(self.heads)}."
         if name not in HEADS:  # or a plug-in that this model does not have
-            raise OptionError(f"There is no head '{name}'. {choice}")
+            raise OptionError(f"There is no head '{name}'. {choice}{did_you_mean(name, self.heads)}")
         reason = build_heads(self.pooled, self.shrinkage, self.prior)[1].get(name, "it was not exported")
         raise OptionError(f"The head '{name}' is not defined in this model: {reason}. {choice}")
 
@@ -224,7 +224,7 @@ def open_bundle(folder: Path) -> Bundle:
     except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise RunFolderError(
             f"The classification model in {folder} is damaged ({' '.join(str(error).split())[:200]}). "
-            "Copy it anew from where it was made."
+            "Copy it again from its source."
         ) from None
 
 

@@ -20,8 +20,7 @@ from fl_app.metrics.classification import Figures, best_temperature, figures
 from fl_app.metrics.further import further_figures
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.paired import Difference
-from fl_app.metrics.voting import steady
-from fl_app.sums import Statistics
+from fl_app.sums import Statistics, steady
 
 LINEAR: Scorer = ("global", "linear")
 

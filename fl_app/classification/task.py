@@ -14,8 +14,8 @@ from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.readings import HeadSet, embeddings, measure_heads
 from fl_app.classification.selection import PrototypeMethod
-from fl_app.data.augmentation import augment
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
+from fl_app.data.loading import augment
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.faults import differing_images, score_fault
 from fl_app.metrics.further import blank_further, further_figures, further_sums

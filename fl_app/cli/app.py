@@ -15,6 +15,7 @@ from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
 from fl_app.cli.run import run
+from fl_app.cli.runs import list_runs
 from fl_app.cli.sample import sample
 from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
@@ -41,6 +42,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(supernode)
 app.command("status")(status)
+app.command("runs")(list_runs)
 app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)

@@ -18,7 +18,7 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from fl_app.diffusion.sampling import build_sampler, sample, steps_of
-from fl_app.errors import OptionError, RunFolderError
+from fl_app.errors import OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export
 from fl_app.plugins import PluginError, installed, named_by_file, trusted_paths
 from fl_app.seeding import generator_for
@@ -67,12 +67,10 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             RunFolderError: a file is not as it was written, or it names code that no such folder needs.
             PluginError: its U-Net is a plug-in that is not installed, or a path that is not trusted.
         """
-        foreign: dict[str, Any] = {}
-        if pretrained_model_name_or_path is not None:
-            folder = Path(pretrained_model_name_or_path)
+        folder = None if pretrained_model_name_or_path is None else Path(pretrained_model_name_or_path)
+        if folder is not None:
             check_export(folder)
-            foreign = _read_index(folder)
-        if foreign:  # diffusers does not open a class that is not its own
+        if folder is not None and (foreign := _read_index(folder)):  # diffusers opens only its own classes
             unet = _unet_class(*foreign["unet"]).from_pretrained(folder / "unet", **kwargs)
             scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
             settings: dict[str, Any] = {
@@ -127,7 +125,8 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         elif str(name).isdecimal() and int(name) < len(names):
             index = int(name)
         else:
-            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.")
+            hint = did_you_mean(name, names)
+            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.{hint}")
         if not self.config.held.get(str(index), True):
             raise OptionError(f"No node held an image of class '{names[index]}', so the model cannot draw it.")
         return index

@@ -1,6 +1,6 @@
 """Drawing images from the model: samplers by name, classifier-free guidance, one generator per image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Sampler(NamedTuple):
     """
 
     kind: type[Any]
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     num_steps: int
     must_divide: bool = False
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_app.accumulation import compute_in_pieces
-from fl_app.data.augmentation import augment
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
-from fl_app.data.loading import iterate
+from fl_app.data.loading import augment, iterate
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
 from fl_app.diffusion.process import (

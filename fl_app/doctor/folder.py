@@ -122,10 +122,12 @@ def check_brightness(found: Survey) -> Finding:
 def folder_checks(found: Survey, info: DatasetInfo | None, max_unreadable_share: float) -> Checks:
     """Yield the checks of a folder; `info`: of the run, if known."""
     yield "folder", partial(check_folder, found)
+    yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
+    if not found.num_images:
+        return
     yield "sizes", partial(check_sizes, found, info)
     yield "channels", partial(check_channels, found, info)
     yield "brightness", partial(check_brightness, found)
-    yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
     yield "labels", partial(check_labels, found)
     yield "duplicates", partial(check_duplicates, found)
     yield "patients", partial(check_patients, found)

@@ -63,7 +63,7 @@ def check_reading(found: LocalData | str) -> Finding:
         tested = "none: there is no part 'test', and 'data.test-share' is 0 or too small"
     elif found.test_from == "drawn":
         tested = (
-            f"{len(found.test)}, taken from the training images by 'data.test-share'; a part 'test' would replace them"
+            f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace it"
         )
     text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {tested}."
     if train == 0:

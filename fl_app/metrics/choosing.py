@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
-from fl_app.metrics.voting import FEWEST_SITES
-from fl_app.sums import Statistics, without
+from fl_app.sums import FEWEST_SITES, Statistics, without
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,7 @@ def choose_head(
     linear = found["linear"]
     if linear["n"] == 0:
         return Choice("linear", "no held-out image was measured", {})
-    support = linear["support"]
-    guess = {
-        "accuracy": max(support) / sum(support),
-        "balanced-accuracy": 1.0 / sum(number > 0 for number in support),
-        "auc": 0.5,
-    }
-    is_guess = (linear[by] or 0.0) <= guess[by]
+    is_guess = (linear[by] or 0.0) <= guess(linear["support"], by)
     level = 0.0 if is_guess else confidence
     others = [head for head in sums if head != "linear"]
     differences = {head: difference(sums[head], sums["linear"], by, level) for head in others}
@@ -139,6 +132,13 @@ def _is_better(one: Difference | None) -> bool:
 
 def _is_worse(one: Difference | None) -> bool:
     return one is not None and max(one.high, one.value) < 0
+
+
+def guess(support: list[int], by: str) -> float:
+    """Return what always naming the most frequent class reaches."""
+    if by == "auc":
+        return 0.5
+    return max(support) / sum(support) if by == "accuracy" else 1.0 / sum(n > 0 for n in support)
 
 
 def _text(one: Difference, level: float) -> str:

@@ -96,7 +96,7 @@ def _add_likelihoods(statistics: dict[str, Array], log_probabilities: Array, lab
         statistics["nll-runner-up"][index] += _cost((runner_up / temperature - total)[has_other])
 
 
-Figures = dict[str, Any]  # see `figures`
+Figures = dict[str, Any]  # see `figures`; metrics of plug-ins add more
 
 
 def figures(statistics: Statistics) -> Figures:

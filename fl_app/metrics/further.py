@@ -1,4 +1,4 @@
-"""Further figures of a classifier, which the option `classification.metrics` names: a plug-in brings its own sums."""
+"""Further figures of a classifier, named by the option `classification.metrics`: each metric has its own sums."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from fl_app.sums import Statistics, mean
 
 Array = NDArray[np.float64]
 
-_MARK = "metric="  # before the name of a metric in the names of its sums: no other sum has it
+_MARK = "metric="  # prefix in the names of these sums; no other sum has it
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure from sums that add up over nodes; a plug-in of the group `fl_app.metrics` is one.
+    """A figure from sums that add up over nodes. Plug-ins of the group `fl_app.metrics` are such values.
 
-    It is measured of a network's own layer after each round, and of every head. It chooses nothing, so a site that lies
-    about it changes a number in a table and nothing else.
+    It is measured for the network's own layer after each round, and for every head. It decides nothing, so a site with
+    false sums changes only a number in a table.
 
     Attributes:
         blank: returns, for K classes, the sums of zero images: float64 arrays by name.
-        sums: returns the sums of B images, with the same names and shapes, from the classes' probabilities [B, K]
-            float64 (0 for a class that the head excludes, and before the head's temperature) and labels [B] int64. The
-            sums of two sets of images must add up to those of both.
-        figure: finishes added sums; None where the figure is not defined, as with zero images.
+        sums: returns the sums of B images, with the same names and shapes, from probabilities [B, K] float64 (before
+            the head's temperature; 0 for an excluded class) and labels [B] int64. The sums of two sets of images must
+            add up to those of both.
+        figure: computes the figure from added sums; None if it is not defined, as for zero images.
     """
 
     blank: Callable[[int], dict[str, Array]]
@@ -46,13 +46,13 @@ BRIER = Metric(
 
 
 def metric_by_name(name: str) -> Metric:
-    """Return the metric of that name; raises OptionError if there is none that may be used."""
+    """Return the metric of that name; raises OptionError if there is none, or it is not allowed."""
     found: Metric = load("metrics", name, "classification.metrics", Metric)
     return found
 
 
 def blank_further(names: Sequence[str], num_classes: int) -> dict[str, Array]:
-    """Return the sums of zero images of some metrics, as a node sends them."""
+    """Return the metrics' sums of zero images, as a node sends them."""
     return {
         f"{_MARK}{name}={key}": np.asarray(value, dtype=np.float64)
         for name in names
@@ -61,7 +61,7 @@ def blank_further(names: Sequence[str], num_classes: int) -> dict[str, Array]:
 
 
 def further_sums(names: Sequence[str], scores: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
-    """Return the sums of some metrics on images, as a node sends them; `scores`: [B, K], `labels`: [B]."""
+    """Return the metrics' sums of images, as a node sends them; `scores`: [B, K], `labels`: [B]."""
     if not names:
         return {}
     probabilities = np.asarray(special.softmax(scores, axis=1))
@@ -73,12 +73,12 @@ def further_sums(names: Sequence[str], scores: Array, labels: NDArray[np.int64])
 
 
 def is_further(key: str) -> bool:
-    """Tell whether a sum, by its name or the end of it, is one of a further metric."""
+    """Tell whether the name of a sum, with or without a prefix, belongs to a further metric."""
     return key.rpartition("/")[2].startswith(_MARK)
 
 
 def further_figures(statistics: Statistics) -> dict[str, float | None]:
-    """Finish the sums of the metrics that statistics hold; see `further_sums`."""
+    """Compute the figures of all further metrics that the sums hold; see `further_sums`."""
     sums: dict[str, dict[str, Array]] = {}
     for key, value in statistics.items():
         if is_further(key):

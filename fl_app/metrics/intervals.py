@@ -8,7 +8,7 @@ Methodology 7, 2019) compare such intervals for shares of clustered samples.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from fl_app.metrics.classification import auc_bins, figures
 from fl_app.metrics.patients import CC, PATIENTS, degrees_factor, design_effect
@@ -68,7 +68,7 @@ def wilson(share: float, num_images: float, level: float, is_plain: bool = False
         level: of confidence.
         is_plain: return Wilson's own interval.
     """
-    z = float(stats.norm.ppf(0.5 + level / 2.0))
+    z = float(special.ndtri(0.5 + level / 2.0))
     center = (share + z**2 / (2.0 * num_images)) / (1.0 + z**2 / num_images)
     half = z * np.sqrt(share * (1.0 - share) / num_images + (z / (2.0 * num_images)) ** 2) / (1.0 + z**2 / num_images)
     low, high = float(center - half), float(center + half)
@@ -82,7 +82,7 @@ def wilson(share: float, num_images: float, level: float, is_plain: bool = False
 
 
 def _poisson_low(count: float, level: float) -> float:
-    return 0.0 if count <= 0 else float(stats.chi2.ppf(1.0 - level, 2.0 * count) / 2.0)
+    return 0.0 if count <= 0 else float(special.gammaincinv(count, 1.0 - level))
 
 
 def _confusion_images(confusion: Array, f1: float) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from fl_app.metrics.classification import NUM_SCORE_BINS, class_bins, figures, score_bins
 from fl_app.metrics.patients import DD, PATIENTS, degrees_factor, design_effect
@@ -109,7 +109,7 @@ def difference(head: Statistics, linear: Statistics, by: str, confidence: float)
     sums = head["patients"]
     effect = design_effect(sums, num_images, float(won - lost), float(won + lost), DD, prior=2.0)
     factor = degrees_factor(confidence, num_images, float(sums[PATIENTS]))
-    half = float(stats.norm.ppf(0.5 + confidence / 2.0)) * factor * float(np.sqrt(variance * effect))
+    half = float(special.ndtri(0.5 + confidence / 2.0)) * factor * float(np.sqrt(variance * effect))
     return Difference(found[0] - found[1], center - half, center + half)
 
 

@@ -8,7 +8,7 @@ are right. If patients are not known, each image counts as a patient.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Array = NDArray[np.float64]
 
@@ -90,5 +90,5 @@ def degrees_factor(level: float, num_images: float, num_patients: float) -> floa
     """
     if num_patients < 2:
         return 1.0  # nothing was estimated
-    quantiles = stats.t.ppf(0.5 + level / 2.0, np.array([num_images, num_patients]) - 1.0)
+    quantiles = special.stdtrit(np.array([num_images, num_patients]) - 1.0, 0.5 + level / 2.0)
     return float(quantiles[1] / quantiles[0]) if quantiles[0] > 0 else 1.0

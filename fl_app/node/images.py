@@ -12,13 +12,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fl_app.data.common_set import share_of_test
 from fl_app.data.files import given_directory
 from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
-from fl_app.data.listing import visible
-from fl_app.data.partition import partition, split_validation
-from fl_app.data.parts import PARTS, Part
+from fl_app.data.listing import PARTS, Part, visible
+from fl_app.data.partition import partition, share_of_test, split_validation
 from fl_app.data.sources import dataset_info, limited, load_parts
 from fl_app.errors import DataError, OptionError
 from fl_app.options.node import NodeConfig

@@ -231,7 +231,7 @@ class RunConfig(Section):
         config = cls.received(options)
         for one in config.named():
             if one.kind != "sources":  # `data.sources.find_source` has more to say of those
-                check_name(one.kind, one.name, one.option)
+                check_name(one.kind, one.name, one.option, one.beside)
         return config
 
     @classmethod

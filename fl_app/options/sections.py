@@ -1,6 +1,5 @@
 """Sections of options: read from flat, dotted names, with an error text for each wrong option."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.plugins import built_in, installed
 
 OptionValue = bool | int | float | str
@@ -56,6 +55,7 @@ class Named:
     option: str
     kind: str
     name: str
+    beside: tuple[str, ...] = ()
 
 
 class Section(BaseModel):
@@ -99,15 +99,13 @@ def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
         for marker in (marker for marker in field.metadata if isinstance(marker, Plugin)):
             for name in value if isinstance(value, tuple) else (value,):
                 if name not in marker.beside:
-                    yield Named(option, marker.kind, name)
+                    yield Named(option, marker.kind, name, marker.beside)
 
 
 def unknown_option(name: str, known: list[str]) -> OptionError:
     """Return the error for an option that does not exist, with the most similar name."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # a forgotten section: batch-size instead of diffusion.batch-size
-        close = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    hint = f" Did you mean '{close[0]}'?" if close else " `fl-app options` lists them all."
+    same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
+    hint = did_you_mean(name, known) or did_you_mean(name, same, 0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
 
 
@@ -150,9 +148,11 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
         words, limit = _RANGES[kind]
         return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")
     if kind == "literal_error":
-        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
+        hint = did_you_mean(found, re.findall(r"'([^']*)'", context["expected"]))
+        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.{hint}")
     if kind == "value_error":
-        return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+        text = f"Option '{name}': {context['error']}" if name else f"Option {context['error']}"
+        return OptionError(text if text.endswith((".", "?")) else f"{text}.")
     if kind == "string_too_long":
         return OptionError(f"Option '{name}' must have at most {context['max_length']} characters, got {len(found)}.")
     if kind == "string_pattern_mismatch":

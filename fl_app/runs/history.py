@@ -11,10 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from fl_app.files import KEBAB
 from fl_app.messages.arrays import Weights
-from fl_app.metrics.voting import decide
 from fl_app.passes import Pass
 from fl_app.strategies.outcomes import NodeOutcome
-from fl_app.sums import Statistics, add, only
+from fl_app.sums import Statistics, add, decide, only
 
 _CURVES = (
     ("train_loss", "training", "round"),

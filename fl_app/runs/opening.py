@@ -14,7 +14,7 @@ from fl_app.files import make_private
 from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder, read_status
-from fl_app.runs.overview import DEFAULT_OUTPUT
+from fl_app.runs.overview import runs_folder
 from fl_app.runs.run_json import Agreed, RunDocument, new_run_name, note_run_id, read_document, write_document
 
 log = logging.getLogger(__name__)
@@ -34,13 +34,17 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     Raises:
         RunFolderError: it exists already, cannot be written, or belongs to a run of other options.
     """
-    runs = Path(config.output_dir or DEFAULT_OUTPUT).expanduser().resolve()
+    runs = runs_folder(config.output_dir).resolve()
     if config.resume == "auto":
-        found = _newest_unfinished(runs, config)
-        if found is not None:
-            log.info("Going on with %s", found.path)
-            note_run_id(found.path, run_id)
-            return found
+        candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for folder in (RunFolder(options_file.parent) for options_file in candidates):
+            try:
+                _take(folder, config)
+            except RunFolderError:  # of other options, finished, or in use
+                continue
+            log.info("Going on with %s", folder.path)
+            note_run_id(folder.path, run_id)
+            return folder
         log.info("Nothing to resume in %s: a new run starts", runs)
     elif config.resume:
         folder = RunFolder(Path(config.resume).expanduser().resolve())
@@ -109,18 +113,6 @@ def different_options(found: Mapping[str, OptionValue], wanted: Mapping[str, Opt
         for name in names
         if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTIONS) and found.get(name) != wanted.get(name)
     ]
-
-
-def _newest_unfinished(runs: Path, config: RunConfig) -> RunFolder | None:
-    """Find and lock the newest folder that passes `check_resumable` and that no other server uses."""
-    candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for folder in (RunFolder(options_file.parent) for options_file in candidates):
-        try:
-            _take(folder, config)
-        except RunFolderError:
-            continue
-        return folder
-    return None
 
 
 def _take(folder: RunFolder, config: RunConfig) -> None:

@@ -1,16 +1,20 @@
-"""How a run stands, for its coordinator: read from the folder of a live, finished or broken run."""
+"""The state of a live, finished or broken run, read from its folder, for the coordinator."""
 
 import fcntl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from fl_app.errors import RunFolderError
-from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenStatus, summarise
+from fl_app.errors import RunFolderError, did_you_mean
+from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenSite, SeenStatus, summarise
+from fl_app.runs.results import results
 from fl_app.runs.run_json import RunDocument, read_document
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
+ENDED = ("completed", "degraded", "failed")
+_MARKS = ("run.json", "status.json")
+_MODEL_MARKS = ("model.json", "model_index.json")
 
 
 class SiteRecord(TypedDict):
@@ -39,6 +43,10 @@ class Overview:
         problems: what is wrong with the folder itself.
         flower_runs: Flower's ids of this run; each resume adds one.
         images: by site, how many images of each class it trains on, holds out and tests on.
+        described: sites that have said what they hold while the run waits for more of them.
+        tasks: that it trains.
+        started: when, with the time zone; None if run.json does not say.
+        results: figures by name, see `fl_app.runs.results`.
     """
 
     folder: Path
@@ -50,6 +58,10 @@ class Overview:
     problems: Sequence[str] = ()
     flower_runs: Sequence[str] = ()
     images: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    described: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    started: str | None = None
+    results: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -63,33 +75,63 @@ class Overview:
         return {name.replace("_", "-"): value for name, value in found.items()}
 
 
-def find_run(named: Path | None, output: Path) -> Path:
-    """Return a run folder: the named one, one of that name below `output`, or the newest there.
+def find_run(named: Path | None, runs: Path) -> Path:
+    """Return a run folder, absolute: the named one, one of that name below `runs`, or the newest there.
 
     Raises:
         RunFolderError: there is none.
     """
     if named is not None:
-        for folder in (named.expanduser(), output / named):
-            if (folder / "run.json").is_file() or (folder / "status.json").is_file():
+        for folder in (named.expanduser(), runs / named):
+            if _holds(folder, _MARKS):
                 return folder.resolve()
-        raise RunFolderError(f"{named}: no run folder of that name, nor one in {output}; it would hold a run.json.")
-    found = find_runs(output)
+        raise RunFolderError(
+            f"{named}: no run folder of that name, nor one in {runs}; it would hold a run.json."
+            f"{similar_run(named, runs)}"
+        )
+    found = find_runs(runs)
     if not found:
-        raise RunFolderError(f"There is no run in {output}: name a run folder, or give --out.")
+        raise RunFolderError(f"There is no run in {runs}: name a run folder, or give --runs.")
     return found[0]
 
 
-def find_runs(output: Path) -> list[Path]:
-    """Return the run folders below a folder, absolute, the newest first."""
-    found = {path.parent: path.stat().st_mtime for path in output.glob("*/run.json")}
-    return [folder.resolve() for folder in sorted(found, key=lambda folder: found[folder], reverse=True)]
+def find_runs(runs: Path) -> list[Path]:
+    """Return the run folders below a folder, absolute, the newest first; those without a run.json are the last."""
+    found = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
+    broken = sorted({path.parent for path in runs.glob("*/status.json")} - found.keys())
+    return [folder.resolve() for folder in (*sorted(found, key=found.__getitem__, reverse=True), *broken)]
 
 
-def find_named(named: Path) -> Path:
-    """Return a folder, absolute: the one at that path, else the run of that name in ~/fl-app/runs, if it is there."""
-    below = DEFAULT_OUTPUT.expanduser() / named
-    return (below if below.is_dir() and not named.expanduser().exists() else named.expanduser()).resolve()
+def find_strangers(runs: Path) -> list[Path]:
+    """Return the folders below a folder that hold neither run.json nor status.json, absolute; not hidden ones."""
+    folders = [path for path in sorted(runs.glob("[!.]*")) if path.is_dir()]
+    return [folder.resolve() for folder in folders if not _holds(folder, _MARKS)]
+
+
+def find_named(named: Path, runs: Path) -> Path:
+    """Return the folder of a run or of an exported model, absolute: at that path, or of that name below `runs`.
+
+    A path that holds neither gives way to a run of that name; if there is none, it is returned as it is.
+    """
+    places = (named.expanduser(), runs / named)
+    marked = [folder for folder in places if _holds(folder, _MARKS + _MODEL_MARKS)]
+    there = [folder for folder in places if folder.exists()]
+    return (*marked, *there, places[0])[0].resolve()
+
+
+def similar_run(named: Path, runs: Path) -> str:
+    """Return how a refusal of a run's name ends: with a similar name, else with how to list them."""
+    names = [folder.name for folder in find_runs(runs)]
+    return did_you_mean(named.name, names) or " `fl-app runs` lists those that are there."
+
+
+def runs_folder(named: str | Path | None) -> Path:
+    """Return where run folders are: the named folder, else ~/fl-app/runs."""
+    return Path(named or DEFAULT_OUTPUT).expanduser()
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
 
 
 def look_at(folder: Path, now: float) -> Overview:
@@ -110,25 +152,31 @@ def look_at(folder: Path, now: float) -> Overview:
     if reader.num_damaged:
         damage = f"{reader.num_damaged} lines of metrics.jsonl are damaged"
         problems.append(f"{damage}: the figures of these rounds are lost")
-    if is_alive is False and status is not None and progress.state not in ("completed", "degraded", "failed"):
+    if is_alive is False and status is not None and progress.state not in ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
     updated = status.get("updated") if status else None
+    described = (status or {}).get("described") or {} if progress.state == "waiting" else {}
+    tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []
     return Overview(
         folder=folder,
         progress=progress,
         seconds_since=None if updated is None else max(now - updated, 0.0),
         is_alive=is_alive,
-        sites=_sites(status or {}, rounds),
+        sites=_sites(status or {}, rounds, described),
         num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
         problems=problems,
         flower_runs=document.flower_runs if document else (),
-        images=document.nodes if document else {},
+        images={**described, **(document.nodes if document else {})},
+        described=sorted(described),
+        tasks=tasks,
+        started=document.started if document else None,
+        results=results(folder, tasks, rounds),
     )
 
 
-def _sites(status: SeenStatus, rounds: Sequence[SeenRound]) -> dict[str, SiteRecord]:
+def _sites(status: SeenStatus, rounds: Sequence[SeenRound], described: Iterable[str]) -> dict[str, SiteRecord]:
     """Return each site's record from status.json, which also counts the final measurement; else from the rounds."""
-    known = dict(status.get("nodes") or {})
+    known: dict[str, SeenSite] = dict(status.get("nodes") or {})
     if not known:
         for one in rounds:
             for site, node in (one.get("nodes") or {}).items():
@@ -136,6 +184,8 @@ def _sites(status: SeenStatus, rounds: Sequence[SeenRound]) -> dict[str, SiteRec
                 outcome = node.get("outcome") or "failed"
                 counts[outcome] = counts.get(outcome, 0) + 1
                 counts["reasons"] += [node["reason"]] if node.get("reason") else []
+    for site in described:
+        known.setdefault(site, {})
     return {
         name: {
             "contributed": node.get("contributed", 0),
@@ -151,7 +201,7 @@ def _sites(status: SeenStatus, rounds: Sequence[SeenRound]) -> dict[str, SiteRec
 
 
 def is_held(folder: Path) -> bool | None:
-    """Tell whether a server holds a run folder; None where it cannot be told, as on a disk of another machine."""
+    """Return whether a server holds a run folder; None if this is unknown, as on a disk of another machine."""
     try:
         with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -165,7 +215,7 @@ def is_held(folder: Path) -> bool | None:
 
 
 def age(seconds: float) -> str:
-    """Write how long ago something was, roughly."""
+    """Return a rough age, such as `2 hours`."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

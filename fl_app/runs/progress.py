@@ -1,4 +1,4 @@
-"""How a run stands, read from its folder: status.json, and metrics.jsonl line by line."""
+"""The progress of a run, read from status.json and, line by line, from metrics.jsonl."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ SeenStatus = TypedDict(
     {
         "state": str, "reason": str, "task": str, "round": int, "num-rounds": int, "asked": list[str],
         "replied": list[str], "failed": dict[str, str | None], "nodes": dict[str, SeenSite], "updated": float,
-        "gallery": str,
+        "gallery": str, "described": dict[str, dict[str, list[int]]],
     },
     total=False,
 )  # fmt: skip
@@ -55,7 +55,7 @@ SeenStatus = TypedDict(
 
 @dataclass(frozen=True)
 class Progress:
-    """A run at one moment; None or empty is what the run has not told.
+    """A run at one moment; what the run has not written is None or empty.
 
     Attributes:
         state: starting, waiting, running, finishing, completed, degraded or failed.
@@ -84,10 +84,10 @@ class Progress:
 
 
 class RunReader:
-    """Reads the files of one run; those of an earlier attempt count for nothing.
+    """Reads the files of one run, and ignores those of an earlier attempt.
 
     Args:
-        folder: the run folder; None to take the folder below `output` that shows life first.
+        folder: the run folder; None: the first one below `output` whose status.json changes.
         output: where run folders are made.
         since: unix seconds at which this attempt started.
 
@@ -119,11 +119,11 @@ class RunReader:
         return _read(path.read_bytes(), SeenStatus)
 
     def read_rounds(self) -> Sequence[SeenRound]:
-        """Return all finished rounds; reads what was added to metrics.jsonl since the last call."""
+        """Return all finished rounds; only lines added since the last call are read."""
         path = self.folder / "metrics.jsonl" if self.folder else None
         if path is None or not path.is_file():
             return self._rounds
-        if path.stat().st_size < self._offset:  # cut back to the checkpoint from which the run goes on
+        if path.stat().st_size < self._offset:  # a resumed run has cut off the rounds that it repeats
             self._offset, self._rounds, self.num_damaged = 0, [], 0
         with path.open("rb") as file:
             file.seek(self._offset)
@@ -140,7 +140,7 @@ class RunReader:
 
 
 def summarise(status: SeenStatus | None, rounds: Sequence[SeenRound]) -> Progress:
-    """Bring both files into one view; every field may be missing or null."""
+    """Return the progress from both files; every field may be missing or null."""
     if status is None:
         return Progress("starting")
     task = status.get("task")
@@ -168,7 +168,7 @@ def summarise(status: SeenStatus | None, rounds: Sequence[SeenRound]) -> Progres
 
 
 def estimate_seconds(rounds: Sequence[SeenRound], num_rounds: int) -> float | None:
-    """Estimate the time that the remaining rounds need from the last five; None before the first."""
+    """Estimate the time of the remaining rounds from the last five; None before the first."""
     times = [float(one["seconds"]) for one in rounds if one.get("seconds") is not None][-5:]
     if not times:
         return None

@@ -81,7 +81,9 @@ class TaskRun:
     def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
         """Write how many sites are connected, and which are missing."""
         named = f"; missing: {', '.join(missing)}" if missing else ""
-        self.status.set("waiting", f"{connected} of {needed} nodes are connected{named}")
+        said = f"{connected} of {needed} nodes are connected{named}"
+        described = {site: self.roster.sites[node].counts() for site, node in self.roster.names().items()}
+        self.status.set("waiting", said, described=described)
 
     def measuring(self, answered: int, asked: int) -> None:
         """Write how many sites have answered a question outside a round."""

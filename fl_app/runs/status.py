@@ -55,6 +55,7 @@ class RunStatus:
         round: of this task.
         asked: sites that were asked in this round.
         replied: sites that have answered.
+        described: while sites are awaited, how many images of each class those hold that have come.
         failed: sites that cannot contribute to this round, and why.
         nodes: counts of each site, over the whole run.
         folder: the run folder.
@@ -69,6 +70,7 @@ class RunStatus:
     num_rounds: int = 0
     asked: tuple[str, ...] = ()
     replied: tuple[str, ...] = ()
+    described: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     failed: dict[str, str | None] = field(default_factory=dict)
     nodes: dict[str, SiteCounts] = field(default_factory=dict)
     folder: str | None = None
@@ -103,6 +105,7 @@ class Status:
             task=record.task,
             round=record.round_number,
             num_rounds=num_rounds,
+            described={},
             asked=tuple(record.asked),
             replied=tuple(sorted(good)),
             failed={site: node.reason for site, node in record.nodes.items() if site not in good},

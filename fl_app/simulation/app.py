@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from fl_app.errors import OptionError, RunFolderError
+from fl_app.errors import OptionError, RunFolderError, did_you_mean
 from fl_app.options.run import default_options
 from fl_app.options.sections import OptionValue
 
@@ -76,8 +76,11 @@ def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8 with three bytes
     except OSError:
-        known = ", ".join(sorted(file.stem for file in (app / "recipes").glob("*.toml")))
-        raise OptionError(f"No recipe '{recipe}': give a TOML file or one of {known or 'none in this app'}.") from None
+        known = sorted(file.stem for file in (app / "recipes").glob("*.toml"))
+        hint = did_you_mean(recipe, known)
+        raise OptionError(
+            f"No recipe '{recipe}': give a TOML file or one of {', '.join(known) or 'none in this app'}.{hint}"
+        ) from None
     except UnicodeDecodeError:
         raise OptionError(f"The recipe '{path}' is not UTF-8 text. Save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:

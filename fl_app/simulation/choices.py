@@ -12,7 +12,7 @@ from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
-from fl_app.runs.overview import DEFAULT_OUTPUT
+from fl_app.runs.overview import find_named, runs_folder, similar_run
 from fl_app.runs.run_json import new_run_name
 from fl_app.simulation.app import join_values, read_defaults, read_recipe
 
@@ -60,19 +60,19 @@ def plan_run(
     config = RunConfig.from_flat(defaults | overrides)
     _check_enough_nodes(config, num_nodes)
 
-    root = (output or Path(config.output_dir or DEFAULT_OUTPUT)).expanduser().absolute()
+    root = runs_folder(output or config.output_dir).absolute()
     overrides["output-dir"] = str(root)
     if config.data.directory:
         overrides["data.directory"] = str(Path(config.data.directory).expanduser().absolute())
     if config.resume == "auto":
         folder = None
     elif config.resume:
-        folder = next(
-            (one for one in (Path(config.resume).expanduser().absolute(), root / config.resume) if one.is_dir()), None
-        )
-        if folder is None:
+        folder = find_named(Path(config.resume), root)
+        if not folder.is_dir():
+            hint = similar_run(Path(config.resume), root)
             raise OptionError(
                 f"Option 'resume' must be a run folder, or auto: there is no '{config.resume}', nor one in '{root}'."
+                f"{hint}"
             )
         overrides["resume"] = str(folder)
     else:

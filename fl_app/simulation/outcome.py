@@ -1,12 +1,12 @@
 """The result of a run: the verdict, from what Flower says, status.json and the rounds."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from fl_app.runs.progress import SeenRound, SeenStatus
+from fl_app.runs.results import COMPARISON, read_comparison
 from fl_app.simulation.flower import FlowerStatus
 
 
@@ -66,11 +66,9 @@ def find_troubled_sites(status: SeenStatus) -> dict[str, str]:
 
 def describe_comparison(folder: Path) -> list[str]:
     """Return lines on the figures of each way of training a classifier, and on which images they were measured."""
-    path = folder / "classification" / "comparison.csv"
-    if not path.is_file():
+    rows = read_comparison(folder)
+    if not rows:
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     shown = [row for row in rows if not row["approach"].endswith("prototypes")]
     sizes = [int(row["n"]) for row in shown if row["n"].isdigit()]
     lines = []
@@ -88,7 +86,7 @@ def describe_comparison(folder: Path) -> list[str]:
             if row["home-accuracy"]:
                 found += f"; home accuracy {_short(row['home-accuracy'])} on {row['home-n']} images"
         lines.append(f"  {row['approach']} ({row['head']}): {found}")
-    return [*lines, f"comparison: {path}"]
+    return [*lines, f"comparison: {folder / COMPARISON}"]
 
 
 def _short(figure: str) -> str:

@@ -51,7 +51,14 @@ def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
             problems.append(shorten(reply.error.reason))
             continue
         try:
-            found.append(_with_fit_names(read_description(reply)))
+            described = read_description(reply)
+            for name in described.info.class_names:
+                if len(name) > LONGEST_NAME or not name:
+                    raise MalformedReply(
+                        f"site {described.site[:50]!r} has a class name of {len(name)} characters, {LONGEST_NAME} are "
+                        "allowed"
+                    )
+            found.append(described)
         except MalformedReply as error:
             problems.append(shorten(str(error)))
     for problem in problems:
@@ -167,16 +174,6 @@ def measures_most(num_images: Mapping[str, float]) -> str | None:
     others = sum(num_images.values()) - num_images[largest]
     factor = _MOST_OF_TWO if len(num_images) == 2 else _MOST_TESTED
     return largest if num_images[largest] > factor * others else None
-
-
-def _with_fit_names(description: SiteDescription) -> SiteDescription:
-    """Return a description whose class names a run may take over; raises MalformedReply for others."""
-    for name in description.info.class_names:
-        if len(name) > LONGEST_NAME or not name:
-            raise MalformedReply(
-                f"site {description.site[:50]!r} has a class name of {len(name)} characters, {LONGEST_NAME} are allowed"
-            )
-    return description
 
 
 def _compare_names(found: Sequence[str], expected: Sequence[str]) -> str:

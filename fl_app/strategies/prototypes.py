@@ -145,7 +145,12 @@ class PrototypeRounds(Resilient):
         add_heads(content, built.heads.to_arrays())
         scorers = built.heads.scorers(method.measured_readings)
         blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint, method.metrics)
-        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], self._judge_heads)
+
+        def judge(site: str, sums: Statistics) -> None:
+            known = self.who.described(site)
+            check_head_sums(sums, known.validation_counts if known else None, known.test_counts if known else None)
+
+        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], judge)
         total = add([blank, *measured.values()])
         test_set = self.who.test_parts() if part_of(total, "test", *LINEAR)["confusion"].any() else None
         if method.is_alone:
@@ -241,11 +246,6 @@ class PrototypeRounds(Resilient):
         known = self.admission.trained_on.get(site, max(self.admission.trained_on.values(), default=None))
         limits = [limit for limit in (known, self.admission.options.max_weight) if limit]
         check_site_moments(moments, described.train_counts, min(limits, default=None))
-
-    def _judge_heads(self, site: str, sums: Statistics) -> None:
-        described = self.who.described(site)
-        counts = (described.validation_counts, described.test_counts) if described else (None, None)
-        check_head_sums(sums, *counts)
 
 
 class PrototypeFedAvg(PrototypeRounds, FedAvg):

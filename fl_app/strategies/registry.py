@@ -1,6 +1,6 @@
 """Strategies by name: one of Flower's, with ours before it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from fl_app.plugins import load
 from fl_app.strategies.resilient import Resilient
 
 R = TypeVar("R", bound=Resilient)
-Settings = Callable[[StrategyOptions], dict[str, Any]]
+Settings = Callable[[StrategyOptions], Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Strategy:
     compares_replies: bool = False
 
 
-def _adaptive(options: StrategyOptions) -> dict[str, Any]:
+def _adaptive(options: StrategyOptions) -> Mapping[str, object]:
     return {"eta": options.eta, "tau": options.tau}
 
 
-def _adaptive_with_momentum(options: StrategyOptions) -> dict[str, Any]:
-    return _adaptive(options) | {"beta_1": options.beta_1, "beta_2": options.beta_2}
+def _adaptive_with_momentum(options: StrategyOptions) -> Mapping[str, object]:
+    return {**_adaptive(options), "beta_1": options.beta_1, "beta_2": options.beta_2}
 
 
 FED_AVG = Strategy(FedAvg)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_it_writes_one_grey_png_of_the_images_own_size_for_each(run: Path, tmp_p
     assert "4 images in 4 files" in output
     with Image.open(tmp_path / "new/00000-3-3.png") as image:
         assert (image.mode, image.size) == ("L", (8, 8))
+
+
+def test_a_runs_name_will_do_and_json_names_each_picture(run: Path, tmp_path: Path) -> None:
+    arguments = [run.name, "--runs", str(run.parent), "--class", "3", "-n", "2", "--out", str(tmp_path / "new")]
+    result = CliRunner().invoke(app, ["sample", *arguments, "--json"], catch_exceptions=False)
+    found = json.loads(result.stdout)
+    assert [(Path(one["file"]).name, one["class"]) for one in found["images"]] == [
+        ("00000-3-3.png", "3"),
+        ("00001-3-3.png", "3"),
+    ]
+    assert "2 images in 2 files" in result.stderr
+    assert sample(*arguments, "--quiet") == ""
 
 
 def test_a_grid_is_one_picture(run: Path, tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import read_by_part
+from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
 from fl_app.options.run import DataOptions
 
 INFO = DatasetInfo(("horizontal", "vertical"), num_channels=1, image_size=8)
