@@ -175,7 +175,7 @@ def named_by_file() -> Iterator[None]:
 
     A path could name any program. Those that the environment variable FL_APP_PLUGINS_ALLOWED lists may be imported.
     """
-    names = {point.name for point in entry_points() if point.group.startswith("fl_app.")} | trusted_paths()
+    names = {name for kind in BUILT_IN for name in installed(kind)} | trusted_paths()
     with allow_only(
         names, "the model's file names it, and it is neither built in nor installed. Install its package; a path "
         "must stand in the environment variable FL_APP_PLUGINS_ALLOWED, if you trust it."
