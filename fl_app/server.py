@@ -25,7 +25,7 @@ from fl_app.runs.history import objection
 from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
 from fl_app.runs.run_json import held_classes, read_document
-from fl_app.runs.status import Status, moment
+from fl_app.runs.status import Status, time_label
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
@@ -198,7 +198,7 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     initial = to_numpy(initial_weights(task_run.task, task_run.run_pass.config.seed))
     parts, outcomes = strategy.measure(grid, {**task_run.models, "initial": initial})
     left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
-    status.count(left_out, moment(f"final measurement of {task_run.run_pass.name}", time.time()))
+    status.count(left_out, time_label(f"final measurement of {task_run.run_pass.name}", time.time()))
     chosen = task_run.finish(add(parts.values()))
     if task_run.run_pass.plan.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export

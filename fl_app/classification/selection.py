@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
+from fl_app.classification.measuring import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.pictures import picture_map
-from fl_app.classification.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
 from fl_app.files import KEBAB
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import Figures, best_temperature, figures
@@ -34,8 +34,8 @@ class PrototypeMethod:
     Attributes:
         num_classes: K.
         embedding_size: D of the network.
-        rounds: an exchange follows each of these rounds; the last round of a run is always followed by one.
-        readings: whose features the prototypes are measured and used with; see `readings`.
+        rounds: an exchange follows each of these rounds. The option always includes the last round of a run.
+        readings: whose features the prototypes are measured and used with; see `measuring`.
         shipped_reading: the one that the exported heads are built from.
         is_alone: nodes train apart, and only each node's own layer is measured.
         further_heads: plug-ins that are built beside the built-in heads.
@@ -200,7 +200,7 @@ def select(
         method: as above.
         heads: that were measured.
         scorers: reading and head of everything that counts.
-        total: the sums of all sites, from `readings.measure_heads`.
+        total: the sums of all sites, from `measuring.measure_heads`.
         sites: those of each site.
     """
     distance, picture_distance = _limits(method, heads, total, sites)

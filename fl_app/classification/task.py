@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_app.classification.measuring import HeadSet, embeddings, measure_heads
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network
-from fl_app.classification.readings import HeadSet, embeddings, measure_heads
 from fl_app.classification.selection import PrototypeMethod
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import augment
@@ -145,7 +145,7 @@ class ClassificationTask:
         device: torch.device,
         fewest_patients: int,
     ) -> dict[str, NDArray[np.float64]]:
-        """Measure all heads on a node's images: see `readings.measure_heads`."""
+        """Measure all heads on a node's images: see `measuring.measure_heads`."""
         averaged = self._network(weights, device)
         trained = self._network(own, device) if own is not None else None
         readings = self.method.measured_readings

@@ -90,7 +90,7 @@ def _check_images(node: NodeConfig) -> None:
 
 def _find_readable(folder: Path, files: Sequence[Path]) -> None:
     """Read files until one of them is an image; raises DataError if none is."""
-    from fl_app.data.pool import read_file
+    from fl_app.data.decoders import read_file
     from fl_app.data.unreadable import UnreadableImageError
     from fl_app.data.worker import Request
 

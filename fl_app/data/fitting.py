@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fl_app.data.decoders import read_files
 from fl_app.data.decoding import COLOURS
 from fl_app.data.dicom import Header
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import resize
-from fl_app.data.pool import read_files
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.data.worker import Request
 from fl_app.errors import DataError

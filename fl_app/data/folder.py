@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fl_app.data.decoders import read_files
 from fl_app.data.entries import Entry, list_entries, no_image
 from fl_app.data.files import given_directory
 from fl_app.data.images import DatasetInfo, ImageSet, Source
@@ -17,7 +18,6 @@ from fl_app.data.listing import PART_NAMES, PARTS, Part
 from fl_app.data.loading import resize
 from fl_app.data.npz import classes_and_channels, find_npz, open_part, read_npz
 from fl_app.data.partition import choose_test, hash_position
-from fl_app.data.pool import read_files
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import Request
 from fl_app.errors import DataError, OptionError

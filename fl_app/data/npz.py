@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fl_app.data.decoders import read_npz_part
 from fl_app.data.decoding import Pixels, to_pixels
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.listing import Part, resolve_inside, visible
 from fl_app.data.loading import resize
 from fl_app.data.npz_arrays import PREFIXES
-from fl_app.data.pool import read_npz_part
 from fl_app.errors import DataError
 
 _MOST_ENLARGED = 2**30  # bytes of resized images: up to here they may be larger than those in the file by any factor,

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fl_app.data.decoders import read_files
 from fl_app.data.entries import Entry, list_entries
 from fl_app.data.listing import PARTS, find_images
 from fl_app.data.npz import check_labels, classes_and_channels, find_npz, open_part
-from fl_app.data.pool import read_files
 from fl_app.data.unreadable import NoPixelsError, UnreadableImageError
 from fl_app.data.worker import Request
 

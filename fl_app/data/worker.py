@@ -1,4 +1,4 @@
-"""A process that decodes files for `fl_app.data.pool`, with limited memory and time: a decoder can crash nothing else.
+"""A process that decodes files for `fl_app.data.decoders`, with limited memory and time: a decoder can crash only this.
 
 It reads a line of JSON for each file from its standard input, and answers with a line of JSON and the pixels. An npz
 has several answers: an empty request, `{}`, asks for the next.

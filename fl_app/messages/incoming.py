@@ -18,8 +18,8 @@ _HEADER_BYTES_EACH = 512  # of an array in the header of safetensors: its shape,
 _LENGTH_BYTES = 8  # in which the length of the header is written
 
 
-class MalformedReply(Exception):
-    """A reply does not hold what it should; the text says what."""
+class RejectedReply(Exception):
+    """A reply is left out; the text is the reason, which is logged and counted against its node."""
 
 
 def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
@@ -36,7 +36,7 @@ def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
 
 
 def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> None:
-    """Raise MalformedReply if packed arrays take more bytes than arrays like the expected ones.
+    """Raise RejectedReply if packed arrays take more bytes than arrays like the expected ones.
 
     Neither the header nor the arrays are read: both together cost no more than those of a fit reply.
 
@@ -48,9 +48,9 @@ def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> No
     header_limit = 4096 + sum(len(key.encode()) + _HEADER_BYTES_EACH for key in like)
     limit = _LENGTH_BYTES + header_limit + sum(value.nbytes for value in like.values())
     if len(data) > limit:
-        raise MalformedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
+        raise RejectedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
     if len(data) < _LENGTH_BYTES or struct.unpack("<Q", data[:_LENGTH_BYTES])[0] > header_limit:
-        raise MalformedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
+        raise RejectedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
 
 
 def number(value: object) -> float:

@@ -13,7 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.classification.readings import HeadSet
+from fl_app.classification.measuring import HeadSet
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place

@@ -15,7 +15,7 @@ from fl_app.classification.selection import HeadRow, Shipped, part_of, rows, wit
 from fl_app.errors import RunFolderError
 from fl_app.files import KEBAB, from_json, replacing, to_json, write_json
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.status import Status, moment
+from fl_app.runs.status import Status, time_label
 from fl_app.strategies.agreement import measures_most
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.prototypes import Exchange
@@ -96,7 +96,7 @@ class ExchangeRecorder:
                 path.unlink()
                 continue
             found = read_exchange(path)
-            status.count(found.left_out, _moment(found, path.stat().st_mtime))
+            status.count(found.left_out, _label(found, path.stat().st_mtime))
             self._note_most(found)
             self.done.add(number)
 
@@ -126,7 +126,7 @@ class ExchangeRecorder:
             abstain_picture_distance=selection.abstain_picture_distance,
         )
         write_json(self._folder / "prototypes" / f"round-{number:04d}.json", to_json(document))
-        self.status.count(exchange.left_out, _moment(document, time.time()))
+        self.status.count(exchange.left_out, _label(document, time.time()))
         _log_result(document)
         self._note_most(document)
         if exchange.is_last and pooled is not None:
@@ -193,8 +193,8 @@ def draw_confusion(confusion: NDArray[np.float64], class_names: Sequence[str], t
         figure.savefig(temporary, format="png")
 
 
-def _moment(found: ExchangeDocument, seconds: float) -> str:
-    return moment(f"prototypes of round {found.round} of {found.task}", seconds)
+def _label(found: ExchangeDocument, seconds: float) -> str:
+    return time_label(f"prototypes of round {found.round} of {found.task}", seconds)
 
 
 def _log_result(found: ExchangeDocument) -> None:

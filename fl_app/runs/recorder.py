@@ -13,7 +13,7 @@ from fl_app.passes import Pass
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import RoundLine, draw_history
 from fl_app.runs.run_json import add_nodes
-from fl_app.runs.status import Status, moment
+from fl_app.runs.status import Status, time_label
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.roster import Roster
@@ -252,7 +252,7 @@ class TaskRun:
 
 def round_moment(line: RoundLine) -> str:
     """Return the round of a line and the time of its end, as text."""
-    return moment(f"round {line.round} of {line.task}", line.ended)
+    return time_label(f"round {line.round} of {line.task}", line.ended)
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:

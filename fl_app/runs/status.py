@@ -121,7 +121,7 @@ class Status:
 
         Args:
             outcomes: by site.
-            when: what they are outcomes of, and its time; see `moment`.
+            when: what they are outcomes of, and its time; see `time_label`.
         """
         nodes = dict(self._now.nodes)
         for site, node in outcomes.items():
@@ -153,6 +153,6 @@ class Status:
         self._now = replace(self._now, gallery=str(path))
 
 
-def moment(what: str, seconds: float) -> str:
+def time_label(what: str, seconds: float) -> str:
     """Return an event and its local time as text; `seconds`: unix time."""
     return f"{what}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}"

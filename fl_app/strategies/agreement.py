@@ -12,11 +12,11 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription, read_description
-from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import CONFIG, DESCRIBE
 from fl_app.options.sections import LONGEST_NAME
 from fl_app.strategies.outcomes import shorten
-from fl_app.strategies.transport import exchange
+from fl_app.strategies.transport import send_and_receive
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def ask_descriptions(grid: Grid, nodes: Sequence[int], deadline_seconds: float) 
     """Ask nodes what images they have, and yield the replies as they come."""
     record = RecordDict({CONFIG: ConfigRecord()})
     messages = [Message(record, dst_node_id=node, message_type=DESCRIBE) for node in nodes]
-    yield from exchange(grid, messages, deadline_seconds)
+    yield from send_and_receive(grid, messages, deadline_seconds)
 
 
 def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
@@ -54,12 +54,12 @@ def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
             described = read_description(reply)
             for name in described.info.class_names:
                 if len(name) > LONGEST_NAME or not name:
-                    raise MalformedReply(
+                    raise RejectedReply(
                         f"site {described.site[:50]!r} has a class name of {len(name)} characters, {LONGEST_NAME} are "
                         "allowed"
                     )
             found.append(described)
-        except MalformedReply as error:
+        except RejectedReply as error:
             problems.append(shorten(str(error)))
     for problem in problems:
         log.warning("A node could not say what images it has: %s", problem)

@@ -10,11 +10,11 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fl_app.classification.judging import contradicted, out_of_scale
-from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
+from fl_app.classification.measuring import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Selection, build, part_of, rows, select
 from fl_app.messages.arrays import Weights
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
-from fl_app.strategies.admission import Refusal
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.setup import Setup
@@ -225,7 +225,7 @@ class PrototypeRounds(Resilient):
                 continue
             try:
                 self._judge_moments(site, moments)
-            except Refusal as error:
+            except RejectedReply as error:
                 missing[site] = NodeOutcome("refused", str(error))
             else:
                 parts[site] = moments
@@ -235,7 +235,7 @@ class PrototypeRounds(Resilient):
         return parts, missing
 
     def _judge_moments(self, site: str, moments: Statistics) -> None:
-        """Raise Refusal for moments that cannot be, or of more images than the site trained on.
+        """Raise RejectedReply for moments that cannot be, or of more images than the site trained on.
 
         A site that was never drawn for training may have as many as the largest one that was.
         """

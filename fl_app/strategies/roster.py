@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription, read_description
-from fl_app.messages.incoming import MalformedReply, clean_text
+from fl_app.messages.incoming import RejectedReply, clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.strategies.agreement import (
     SharesOf,
@@ -98,7 +98,7 @@ class Roster:
                 continue
             try:
                 described[node] = read_description(reply)
-            except MalformedReply as error:
+            except RejectedReply as error:
                 self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
         for node in sorted(described):
             self._add(node, described[node], connected)

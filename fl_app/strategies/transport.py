@@ -27,7 +27,7 @@ class Traffic:
     up: int = 0
 
 
-def exchange(
+def send_and_receive(
     grid: Grid,
     messages: Iterable[Message],
     deadline_seconds: float,

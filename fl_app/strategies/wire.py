@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_app.messages.arrays import Weights, packed, to_weights
-from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply, instruction_config, read_reply, read_statistics
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.sums import Statistics
@@ -26,10 +26,10 @@ class Wire(Protocol):
         """Return an instruction's content as it travels."""
 
     def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
-        """Read a training reply that should hold weights as `like` and sums as `sums`; raises MalformedReply."""
+        """Read a training reply that should hold weights as `like` and sums as `sums`; raises RejectedReply."""
 
     def read_sums(self, content: RecordDict, like: Statistics) -> Statistics:
-        """Read an answer of additive sums; raises MalformedReply."""
+        """Read an answer of additive sums; raises RejectedReply."""
 
 
 class PackedWire:
@@ -77,9 +77,9 @@ class PlainWire:
         content = message.content
         metrics = next(iter(content.metric_records.values()), None)
         if metrics is None or not isinstance(metrics.get(self.weighted_by_key), int | float):
-            raise MalformedReply(f"it holds no metric {self.weighted_by_key!r}")
+            raise RejectedReply(f"it holds no metric {self.weighted_by_key!r}")
         if self.arrayrecord_key not in content.array_records:
-            raise MalformedReply(f"it holds no arrays {self.arrayrecord_key!r}")
+            raise RejectedReply(f"it holds no arrays {self.arrayrecord_key!r}")
         node_ema = content.array_records.get(NODE_EMA)
         return Reply(
             site=site,
@@ -95,6 +95,6 @@ class PlainWire:
     def read_sums(self, content: RecordDict, like: Statistics) -> dict[str, NDArray[np.float64]]:
         """Read the record `sums`."""
         if SUMS not in content.array_records:
-            raise MalformedReply(f"it holds no arrays {SUMS!r}")
+            raise RejectedReply(f"it holds no arrays {SUMS!r}")
         found = to_weights(content.array_records[SUMS])
         return {key: np.asarray(value, dtype=np.float64) for key, value in found.items()}

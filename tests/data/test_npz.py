@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.lib import format as npy
 
-from fl_app.data import npz_arrays, pool
+from fl_app.data import decoders, npz_arrays
 from fl_app.data.folder import info, read_parts
 from fl_app.data.images import DatasetInfo
 from fl_app.data.listing import PARTS
@@ -232,8 +232,8 @@ def test_an_npz_is_read_in_a_process_of_its_own_that_may_die(tmp_path: Path, mon
 
     write(tmp_path)
     assert len(read_parts(tmp_path, GREY, ["train"]).parts["train"]) == 3
-    receive = pool._Worker._receive
-    monkeypatch.setattr(pool._Worker, "_receive", die)
+    receive = decoders._Worker._receive
+    monkeypatch.setattr(decoders._Worker, "_receive", die)
     assert "its decoder crashed, or took more than 1 GiB" in refusal(tmp_path)
     monkeypatch.undo()
     assert len(read_parts(tmp_path, GREY, ["train"]).parts["train"]) == 3
@@ -243,7 +243,7 @@ def test_an_npz_whose_test_part_is_drawn_is_unpacked_once(tmp_path: Path, monkey
     taken: list[int] = []
 
     def count(path: Path, part: Any) -> Any:
-        for told, array in pool.read_npz_part(path, part):
+        for told, array in decoders.read_npz_part(path, part):
             taken.append(0 if told.num_channels else len(array))
             yield told, array
 

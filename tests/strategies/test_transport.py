@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from benchmarks.instant_grid import InstantGrid
 from fl_app.flower import DecodeError
 from fl_app.messages.arrays import num_bytes
-from fl_app.strategies.transport import Traffic, exchange
+from fl_app.strategies.transport import Traffic, send_and_receive
 
 
 class Answering(InstantGrid):
@@ -33,7 +33,7 @@ class Answering(InstantGrid):
 
 def ask(fault: Exception | int) -> dict[int, Message]:
     messages = [Message(RecordDict(), dst_node_id=node, message_type="train") for node in (1, 2)]
-    replies = list(exchange(Answering(fault), messages, 10.0))
+    replies = list(send_and_receive(Answering(fault), messages, 10.0))
     assert len(replies) == 2
     return {reply.metadata.src_node_id: reply for reply in replies}
 
@@ -74,7 +74,7 @@ def test_who_is_silent_at_the_deadline_is_left_out_and_the_bytes_of_the_others_a
 
     traffic = Traffic()
     messages = [Message(content, dst_node_id=node, message_type="train") for node in (1, 2, 3)]
-    replies = list(exchange(Silent([1, 2, 3]), messages, 0.0, traffic, pack))
+    replies = list(send_and_receive(Silent([1, 2, 3]), messages, 0.0, traffic, pack))
     assert [reply.metadata.src_node_id for reply in replies] == [1, 3]
     assert len(packs) == 1  # the content that all share
     size = num_bytes(content)
@@ -87,6 +87,6 @@ def test_texts_of_errors_are_made_harmless() -> None:
             for key in message_ids:
                 yield Message(Error(2, "\x1b[2J" + "x" * 10**6), reply_to=self.pending.pop(key))
 
-    (reply,) = exchange(Failing([1]), [Message(RecordDict(), dst_node_id=1, message_type="train")], 10.0)
+    (reply,) = send_and_receive(Failing([1]), [Message(RecordDict(), dst_node_id=1, message_type="train")], 10.0)
     reason = str(reply.error.reason)
     assert "\x1b" not in reason and len(reason) < 300

@@ -43,7 +43,8 @@ class HeadSet:
     """All heads of an exchange.
 
     Attributes:
-        heads: by what their prototypes were measured with (`global`, `consistent`, `own`), then by name.
+        heads: by source, then by name. `consistent` and `own` are built from prototypes; `global` is the averaged
+            network's own layer.
         prototypes: [K, D] float64, of the reading that ships.
         known: [K] bool, the classes that have a prototype.
         mapped_by: [D, D] float64, from `heads.distance_map`; None: distances are Euclidean.

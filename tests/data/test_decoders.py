@@ -17,11 +17,11 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless
 
-from fl_app.data import pool
+from fl_app.data import decoders
+from fl_app.data.decoders import read_file, read_files
 from fl_app.data.decoding import Picture, decode
 from fl_app.data.folder import read_parts
 from fl_app.data.images import DatasetInfo
-from fl_app.data.pool import read_file, read_files
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.data.worker import Request
 from fl_app.errors import DataError
@@ -122,7 +122,7 @@ def test_the_process_that_decodes_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", command], check=True)
 
 
-class Sick(pool._Worker):
+class Sick(decoders._Worker):
     """A process that dies, or hangs, of the next file."""
 
     number = signal.SIGSEGV
@@ -140,22 +140,22 @@ class Stopped(Sick):
     ("kind", "words"), [(Sick, "its decoder crashed"), (Stopped, "decoding it takes more than 1 s")]
 )
 def test_a_process_that_dies_or_hangs_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[pool._Worker], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[decoders._Worker], words: str
 ) -> None:
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
-    monkeypatch.setattr(pool, "_PATIENCE", 0.1)
-    decoders = pool._Decoders()
+    monkeypatch.setattr(decoders, "_PATIENCE", 0.1)
+    processes = decoders._Decoders()
     with monkeypatch.context() as changed:
-        changed.setattr(pool, "_Worker", kind)
-        (found,) = decoders.read([Request(tmp_path / "a.png")])
+        changed.setattr(decoders, "_Worker", kind)
+        (found,) = processes.read([Request(tmp_path / "a.png")])
     assert isinstance(found, UnreadableImageError) and words in str(found)
-    (found,) = decoders.read([Request(tmp_path / "a.png")])
+    (found,) = processes.read([Request(tmp_path / "a.png")])
     assert isinstance(found, Picture)
-    decoders.close()
+    processes.close()
 
 
 def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = pool._Worker()
+    worker = decoders._Worker()
     os.kill(worker._process.pid, signal.SIGXCPU)  # as the system does where the time is spent
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
     found = worker.ask(Request(tmp_path / "a.png"))
@@ -166,26 +166,26 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pyt
 def test_a_process_that_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(DataError, match="does not start") as caught:
-        pool._Worker()
+        decoders._Worker()
     assert "/bin/false" not in caught.value.public
 
 
 def test_an_error_that_concerns_all_files_leaves_the_process_in_use_and_a_wish_to_stop_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoders = pool._Decoders()
+    processes = decoders._Decoders()
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
-    list(decoders.read([Request(tmp_path / "a.png")]))
-    worker = decoders._idle.queue[0]
+    list(processes.read([Request(tmp_path / "a.png")]))
+    worker = processes._idle.queue[0]
     monkeypatch.setattr(worker, "ask", lambda request: DataError("no extra"))
     with pytest.raises(DataError, match="no extra"):
-        list(decoders.read([Request(tmp_path / "a.png")]))
-    assert list(decoders._idle.queue) == [worker]
+        list(processes.read([Request(tmp_path / "a.png")]))
+    assert list(processes._idle.queue) == [worker]
 
     def interrupt(request: Request) -> Picture:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "ask", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        list(decoders.read([Request(tmp_path / "a.png")]))
-    assert not worker.is_alive and decoders._idle.empty()
+        list(processes.read([Request(tmp_path / "a.png")]))
+    assert not worker.is_alive and processes._idle.empty()
