@@ -11,7 +11,7 @@ from experiments.heads.choosing import RULES, Array, Judged, Rule, choose, heads
 from experiments.heads.embedded import Embedded, is_finished, read_cell
 from experiments.heads.plan import DRAWS, FEW, MEASURES, PRIORS, SETTINGS, Cell, Measure, Prior, Setting, all_cells
 from fl_app.classification.heads import HEADS
-from fl_app.data.stratified import stratified_choice
+from fl_app.data.partition import stratified_choice
 from fl_app.seeding import numpy_generator_for
 
 Figures = dict[Measure, float]

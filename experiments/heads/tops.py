@@ -9,8 +9,7 @@ import torch
 from fl_app.data.images import ImageSet
 from fl_app.data.npz import read_npz
 from fl_app.data.sources import dataset_info, load_split
-from fl_app.options.federation import DataOptions
-from fl_app.options.run import RunConfig, default_options
+from fl_app.options.run import DataOptions, RunConfig, default_options
 from fl_app.seeding import numpy_generator_for
 
 _TRAIN_SHARE, _TEST_SHARE = 0.74, 0.625  # of shirts; so the chest films

@@ -24,6 +24,7 @@ from fl_app.classification.pictures import picture_distances
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.metrics.classification import blank_scores, score_statistics
+from fl_app.metrics.further import blank_further, further_sums
 from fl_app.metrics.paired import NUM_BINS, joint_bins, paired_counts
 from fl_app.metrics.patients import FEWEST_PATIENTS, NUM_SUMS, patient_sums
 
@@ -105,14 +106,15 @@ def linear_of(reading: str) -> Scorer:
 
 
 def blank_head_sums(
-    scorers: Sequence[Scorer], num_classes: int, with_joint: bool = False
+    scorers: Sequence[Scorer], num_classes: int, with_joint: bool = False, metrics: Sequence[str] = ()
 ) -> dict[str, NDArray[np.float64]]:
     """Return sums of 0 with the names and shapes of what `measure_heads` returns."""
     sums = {f"validation/{name}": np.zeros(len(DISTANCE_EDGES) + 1) for name in ("distance", "picture-distance")}
     for part in PARTS:
         for reading, head in scorers:
             prefix = f"{part}/{reading}/{head}/"
-            sums |= {prefix + key: value for key, value in blank_scores(num_classes).items()}
+            scores = blank_scores(num_classes) | blank_further(metrics, num_classes)
+            sums |= {prefix + key: value for key, value in scores.items()}
             sums |= {prefix + "paired": np.zeros((num_classes, 2)), prefix + "patients": np.zeros(NUM_SUMS)}
             if _has_joint(with_joint, part, reading, head):
                 sums[prefix + "joint"] = np.zeros((num_classes, 2, NUM_BINS, NUM_BINS))
@@ -127,6 +129,7 @@ def measure_heads(
     images: Mapping[str, ImageSet],
     device: torch.device,
     fewest_patients: int = FEWEST_PATIENTS,
+    metrics: Sequence[str] = (),
 ) -> dict[str, NDArray[np.float64]]:
     """Measure every head on a node's images.
 
@@ -138,15 +141,16 @@ def measure_heads(
         images: by part, `validation` and `test`; either may be empty.
         device: where to compute.
         fewest_patients: see `metrics.patients.patient_sums`.
+        metrics: further ones: see `metrics.further`.
 
     Returns:
-        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics`; `paired` and, if the heads ask for
-        it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
+        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics` and further metrics; `paired` and, if
+        the heads ask for it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
         (`metrics.patients`). And `validation/distance`, how many held-out images lie how far from the nearest prototype
         in the averaged network's features, and `validation/picture-distance`, how far from the training images by
         `pictures.picture_distances`: counts between DISTANCE_EDGES.
     """
-    total = blank_head_sums(heads.scorers(readings), len(heads.known), heads.with_joint)
+    total = blank_head_sums(heads.scorers(readings), len(heads.known), heads.with_joint, metrics)
     for part, chosen in images.items():
         for whose, network in (("averaged", averaged), ("own", own)):
             scorers = [pair for pair in heads.scorers(readings) if (pair[0] == "local") == (whose == "own")]
@@ -157,7 +161,8 @@ def measure_heads(
                 scores = {pair: _head(heads, *pair, network).scores(features) for pair in scorers}
                 for pair, found in scores.items():
                     right[pair].append(predict(found) == labels)
-                    for key, value in _batch_sums(heads, part, pair, scores, labels).items():
+                    of_head = _batch_sums(heads, part, pair, scores, labels) | further_sums(metrics, found, labels)
+                    for key, value in of_head.items():
                         total[f"{part}/{'/'.join(pair)}/{key}"] += value
                 if whose == "averaged" and part == "validation":
                     distances = nearest_distance(heads.prototypes, heads.known, features, heads.mapped_by)

@@ -1,7 +1,7 @@
-"""Files decoded in processes of their own, in order: a decoder that crashes, hangs or eats memory costs one file.
+"""Decodes files in separate processes: a decoder that crashes, hangs or takes too much memory costs one file.
 
-A look at a file's header before decoding would stop most bombs, and is taken too. It is not enough: the stream inside a
-DICOM file has a header of its own, and decoders written in C or Rust end the whole process on some damaged files.
+Checking a file's header before decoding stops most bombs, and is done too. It is not enough: the stream inside a DICOM
+file has its own header, and decoders written in C or Rust end the whole process on some damaged files.
 """
 
 import atexit
@@ -17,19 +17,18 @@ import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from fl_app.data.decoding import Header, Picture, Pixels
+from fl_app.data.decoding import Picture, Pixels
+from fl_app.data.listing import Part
 from fl_app.data.npz_arrays import broken
-from fl_app.data.parts import Part
 from fl_app.data.unreadable import MOST_PIXELS, MOST_VALUES, Fault, NoPixelsError, UnreadableImageError, unreadable
-from fl_app.data.worker import MOST_MEMORY, seconds_for
+from fl_app.data.worker import MOST_MEMORY, Reply, Request, seconds_for
 from fl_app.errors import DataError
+from fl_app.files import from_json
 
 _MOST_WORKERS = 4
 _FILES_A_WORKER = 16  # fewer are not worth a process's start
@@ -37,25 +36,8 @@ _PATIENCE = 10  # times the seconds of computing, for a busy machine and a slow 
 _START_SECONDS = 120.0
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to read of a file.
-
-    Attributes:
-        path: the file.
-        num_channels: 1 or 3, of the pixels; 0: as the file has it.
-        wants_own: also return the pixels in the file's own channels.
-        only_header: return no pixels.
-    """
-
-    path: Path
-    num_channels: int = 0
-    wants_own: bool = False
-    only_header: bool = False
-
-
 def read_files(requests: Sequence[Request]) -> Iterator[Picture | UnreadableImageError]:
-    """Decode files, several at once; yield what became of each, in their order.
+    """Decode files, several at once; yield the image or the error of each, in their order.
 
     Raises:
         DataError: the extra `dicom` is not installed, or no process for decoding can be started.
@@ -76,19 +58,20 @@ def read_file(request: Request) -> Picture:
     return found
 
 
-def read_npz_part(path: Path, part: Part) -> Generator[tuple[dict[str, Any], Pixels]]:
-    """Yield what an npz says of a part, with its labels as bytes, [N, 1, 1, 8]; then images, [n, H, W, 1 or 3].
+def read_npz_part(path: Path, part: Part) -> Generator[tuple[Reply, Pixels]]:
+    """Yield a reply that describes a part of an npz, with its labels as bytes, [N, 1, 1, 8]; then its images.
 
-    Images are read when they are asked for. To be closed by whoever may not want all of them.
+    Images come as [n, H, W, 1 or 3] and are read when they are requested. A caller that does not take all of them must
+    close the generator.
 
     Raises:
         DataError: as `npz_arrays.describe` does, or as `read_files` does.
     """
-    return _decoders(os.getpid()).read_npz_part(path, {"part": part})
+    return _decoders(os.getpid()).read_npz_part(Request(path, part=part))
 
 
 class _Decoders:
-    """Processes for decoding; one that is idle is kept for the next call, as its start takes longer than most files."""
+    """Processes for decoding; idle ones are kept for the next call, as their start takes longer than most files."""
 
     def __init__(self) -> None:
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
@@ -105,7 +88,7 @@ class _Decoders:
             try:
                 for request in requests:
                     waiting.append(threads.submit(self._read, request))
-                    if len(waiting) > 2 * num_workers:  # no more, as each may hold a large picture
+                    if len(waiting) > 2 * num_workers:  # a limit, as each may hold a large image
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
@@ -114,11 +97,11 @@ class _Decoders:
                     future.cancel()
         self.close(but=1)
 
-    def read_npz_part(self, path: Path, question: dict[str, Any]) -> Generator[tuple[dict[str, Any], Pixels]]:
+    def read_npz_part(self, request: Request) -> Generator[tuple[Reply, Pixels]]:
         worker = self._take()
         try:
-            yield from worker.stream(path, question)
-        except (DataError, GeneratorExit):  # the file is bad, or nobody wants the rest: the next question is fine
+            yield from worker.stream(request)
+        except (DataError, GeneratorExit):  # the file is bad, or nobody wants the rest: the process is fine
             self._keep(worker)
             raise
         except BaseException:
@@ -140,7 +123,7 @@ class _Decoders:
         worker = self._take()
         try:
             found = worker.ask(request)
-        except BaseException:  # someone wishes to stop: the answer to this question must not meet the next one
+        except BaseException:  # interrupted: the answer to this request must not be taken for that to the next one
             worker.end()
             raise
         self._keep(worker)
@@ -149,14 +132,14 @@ class _Decoders:
         raise found
 
     def close(self, but: int = 0) -> None:
-        """End the idle processes, but for some."""
+        """End all idle processes, or all but some."""
         while os.getpid() == self._pid and self._idle.qsize() > but:
             self._idle.get_nowait().end()
 
 
 @functools.cache
 def _decoders(_pid: int) -> _Decoders:
-    """Return the processes of this process: a child that was forked must not share its parent's."""
+    """Return the decoders of this process: a forked child must not share those of its parent."""
     return _Decoders()
 
 
@@ -171,7 +154,7 @@ class _Worker:
             [sys.executable, "-P", "-m", "fl_app.data.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a decoder's own words may quote a patient's values
+            stderr=subprocess.DEVNULL,  # a decoder's messages may quote a patient's values
             env={**os.environ, **threads, "PYTHONPATH": path},
         )
         try:
@@ -180,40 +163,41 @@ class _Worker:
             self.end()
             raise DataError(
                 f"The process that decodes images does not start ({type(error).__name__}). "
-                f"`{sys.executable} -m fl_app.data.worker` says why.",
+                f"Run `{sys.executable} -m fl_app.data.worker` to see why.",
                 public="the process that decodes images does not start",
             ) from error
 
     def ask(self, request: Request) -> Picture | DataError:
-        """Let the process read a file; it does not outlive one that it cannot cope with."""
+        """Let the process read an image; it ends if it cannot."""
         seconds = seconds_for(request.path)
         try:
-            self._send(vars(request) | {"path": os.path.abspath(request.path)})
+            self._send(request)
             reply, arrays = self._receive(_PATIENCE * seconds)
-            if "error" in reply:
-                return _refused(reply)
         except (OSError, EOFError, ValueError) as error:
             self.end()
             return unreadable(request.path, Fault(self._last_words(error, seconds)))
+        if reply.error:
+            return _error_of(reply)
         arrays = arrays or [np.zeros((0, 1, 1, 1), np.uint8)]
-        return Picture(Header(**reply["header"]), arrays[0], arrays[-1], bool(reply.get("is_window_ignored")))
+        assert reply.header is not None
+        return Picture(reply.header, arrays[0], arrays[-1], reply.is_window_ignored)
 
-    def stream(self, path: Path, question: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Pixels]]:
-        """Let the process read a file that is answered in pieces."""
-        seconds = seconds_for(path)
+    def stream(self, request: Request) -> Iterator[tuple[Reply, Pixels]]:
+        """Let the process read an npz, piece by piece."""
+        seconds = seconds_for(request.path)
         try:
-            self._send(question | {"path": os.path.abspath(path)})
+            self._send(request)
             while True:
                 reply, arrays = self._receive(_PATIENCE * seconds)
-                if "error" in reply:
-                    raise _refused(reply)
-                if "is_end" in reply:
+                if reply.error:
+                    raise _error_of(reply)
+                if reply.is_end:
                     return
                 yield reply, arrays[0]
-                self._send({})
+                self._send(None)
         except (OSError, EOFError, ValueError) as error:
             self.end()
-            raise broken(path, self._last_words(error, seconds)) from error
+            raise broken(request.path, self._last_words(error, seconds)) from error
 
     def end(self) -> None:
         """End the process."""
@@ -224,34 +208,36 @@ class _Worker:
             assert pipe is not None
             try:
                 pipe.close()
-            except OSError:  # a question that was never read
+            except OSError:  # a request that was never read
                 continue
 
-    def _send(self, question: dict[str, Any]) -> None:
+    def _send(self, request: Request | None) -> None:
+        """Send a request, or ask for the next piece."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        told = {} if request is None else vars(request) | {"path": os.path.abspath(request.path)}
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
         self._process.stdin.flush()
 
-    def _receive(self, seconds: float) -> tuple[dict[str, Any], list[Pixels]]:
+    def _receive(self, seconds: float) -> tuple[Reply, list[Pixels]]:
         assert self._process.stdout is not None
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
-        if not poll.poll(1000 * seconds):  # each question has one reply, so that none was read ahead
+        if not poll.poll(1000 * seconds):  # each request has one reply, so none was read ahead
             raise TimeoutError
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        reply: dict[str, Any] = json.loads(line)
-        return reply, [self._pixels(shape) for shape in reply.get("shapes", [])]
-
-    def _pixels(self, shape: Sequence[int]) -> Pixels:
-        assert self._process.stdout is not None
-        if len(shape) != 4 or not 0 <= math.prod(shape) <= max(MOST_VALUES, 3 * MOST_PIXELS):
-            raise ValueError("shape")
-        pixels = np.empty(shape, dtype=np.uint8)
-        if self._process.stdout.readinto(pixels.data) != pixels.size:  # type: ignore[attr-defined]
-            raise EOFError
-        return pixels
+        reply = from_json(Reply, json.loads(line))
+        if reply is None:
+            raise ValueError("reply")
+        arrays = []
+        for shape in reply.shapes:
+            if not 0 <= math.prod(shape) <= max(MOST_VALUES, 3 * MOST_PIXELS):
+                raise ValueError("shape")
+            arrays.append(np.empty(shape, dtype=np.uint8))
+            if self._process.stdout.readinto(arrays[-1].data) != arrays[-1].size:  # type: ignore[attr-defined]
+                raise EOFError
+        return reply, arrays
 
     def _last_words(self, error: Exception, seconds: float) -> str:
         if isinstance(error, TimeoutError):
@@ -261,7 +247,6 @@ class _Worker:
         return f"its decoder crashed, or took more than {MOST_MEMORY / 2**30:.0f} GiB"
 
 
-def _refused(reply: dict[str, Any]) -> DataError:
-    """Return the error that a process met with."""
+def _error_of(reply: Reply) -> DataError:
     kinds = {kind.__name__: kind for kind in (NoPixelsError, UnreadableImageError)}
-    return kinds.get(reply["error"], DataError)(reply["text"], public=reply["public"])
+    return kinds.get(reply.error, DataError)(reply.text, public=reply.public)

@@ -27,7 +27,10 @@ def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
 
     A terminal obeys control characters, and some others turn the direction of what follows them.
     """
-    safe = "".join(" " if _is_unsafe(letter) else letter for letter in text[: _CUT_BEFORE * longest])
+    safe = "".join(
+        " " if letter in _TURNS_TEXT or unicodedata.category(letter) in _UNSAFE_KINDS else letter
+        for letter in text[: _CUT_BEFORE * longest]
+    )
     line = " ".join(safe.split())
     return f"{line[:longest]}…" if len(line) > longest else line
 
@@ -48,10 +51,6 @@ def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> No
         raise MalformedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
     if len(data) < _LENGTH_BYTES or struct.unpack("<Q", data[:_LENGTH_BYTES])[0] > header_limit:
         raise MalformedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
-
-
-def _is_unsafe(letter: str) -> bool:
-    return unicodedata.category(letter) in _UNSAFE_KINDS or letter in _TURNS_TEXT
 
 
 def number(value: object) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
-from fl_app.options.federation import AdmissionOptions
+from fl_app.options.training import AdmissionOptions
 from fl_app.sums import Statistics
 
 _LARGEST_SUM = 1e15
@@ -79,11 +79,10 @@ class Admission:
             raise Refusal(f"it answers {reply.task} round {reply.round_number}, not {task} round {round_number}")
         if reply.site != site:
             raise Refusal(f"it calls itself {reply.site!r}, but was described as {site!r}")
-        self._check_weight(reply.weight, num_images)
+        self._check_numbers(reply, num_images)
         check_arrays(reply.weights, current)
         if reply.node_ema is not None:
             check_arrays(reply.node_ema, current)
-        self._check_figures(reply)
         check_statistics(reply.statistics, expected)
         if reply.weight == 0:
             return 0.0
@@ -130,7 +129,9 @@ class Admission:
         """Compare nothing with the replies of this round: it does not count."""
         self._norms_of_round, self._images_of_round = [], {}
 
-    def _check_weight(self, weight: float, num_images: int | None) -> None:
+    def _check_numbers(self, reply: Reply, num_images: int | None) -> None:
+        """Raise Refusal for a weight, or for figures of the training, that cannot be."""
+        weight = reply.weight
         if not (math.isfinite(weight) and weight >= 0):
             raise Refusal(f"its weight must be a finite number of at least 0, got {weight}")
         if 0 < self.options.max_weight < weight:
@@ -140,8 +141,6 @@ class Admission:
                 f"it trained on {weight:.0f} images, but described {num_images} when the run began; new images need a "
                 "new run"
             )
-
-    def _check_figures(self, reply: Reply) -> None:
         figures = (reply.loss_sum, reply.num_losses, reply.seconds, reply.num_pieces)
         if not all(math.isfinite(value) for value in figures):
             raise Refusal("a figure of its training is not finite, or absurdly large")

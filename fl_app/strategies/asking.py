@@ -12,8 +12,7 @@ from fl_app.messages.incoming import MalformedReply
 from fl_app.messages.records import EVALUATE, add_models
 from fl_app.strategies.admission import Refusal, check_statistics
 from fl_app.strategies.outcomes import NodeOutcome, failure, shorten
-from fl_app.strategies.plain import Everyone
-from fl_app.strategies.setup import Setup, Sites
+from fl_app.strategies.setup import Everyone, Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
 from fl_app.strategies.sums_admission import check_measured
 from fl_app.strategies.transport import Traffic, exchange

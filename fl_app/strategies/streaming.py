@@ -14,10 +14,10 @@ from fl_app.messages.records import TRAIN, Reply
 from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure
-from fl_app.strategies.plain import PlainWire
-from fl_app.strategies.setup import Setup, Wire
+from fl_app.strategies.setup import Setup
 from fl_app.strategies.sums_admission import check_measured
 from fl_app.strategies.waiting import WaitingReplies
+from fl_app.strategies.wire import PlainWire, Wire
 from fl_app.sums import Statistics
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ class Streaming(FedAvg):
         try:
             for message in replies:
                 admitted = self._admit(message, mean)
+                del message
                 if admitted is None:
                     continue
                 if waiting is not None:

@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from fl_app.classification.handover import check_moments
+from fl_app.classification.judging import check_moments
 from fl_app.classification.readings import linear_of
 from fl_app.errors import FlAppError
 from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
+from fl_app.metrics.further import is_further
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
 from fl_app.strategies.admission import Refusal
@@ -55,7 +56,8 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
         Refusal: with the reason.
     """
     if not any(value.any() for key, value in moments.items() if key != "withheld"):
-        _check_withheld(moments)
+        if not np.isin(moments["withheld"], (0.0, 1.0)).all():
+            raise Refusal("what it withholds must be 0 or 1 for each class")
         return
     num_classes, embedding_size = moments["sum"].shape
     try:
@@ -92,8 +94,8 @@ def check_head_sums(
         Refusal: with the reason.
     """
     for key, value in sums.items():
-        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")):
-            continue  # no counts, and checked below
+        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")) or is_further(key):
+            continue  # no counts; the former are checked below, and the latter choose nothing
         is_signed = key.endswith("/patients")  # one of them may be negative, and is checked below
         if not are_counts(np.abs(value) if is_signed else value):
             raise Refusal(f"its counts {key!r} are no whole numbers of at least 0")
@@ -102,11 +104,8 @@ def check_head_sums(
         part, reading, _, _ = prefix.split("/")
         linear = f"{part}/{linear_of(reading)[0]}/linear/"
         described = {"validation": validation_counts, "test": test_counts}[part]
-        _check_scores(sums, prefix, linear, described)
-        _check_paired(sums, prefix, linear)
+        _check_counts(sums, prefix, linear, described)
         _check_patients(sums, prefix, linear)
-        if f"{prefix}joint" in sums:
-            _check_joint(sums, prefix, linear)
     averaged = "validation/global/linear/confusion"
     if averaged in sums:
         totals = {sums[key].sum() for key in (averaged, "validation/distance", "validation/picture-distance")}
@@ -114,23 +113,25 @@ def check_head_sums(
             raise Refusal("it measured the distances of other images than its heads")
 
 
-def _check_scores(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+def _check_counts(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+    """Raise Refusal if the counts of a head contradict those of `linear`, or the described images of each class."""
     scores = {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
     fault = score_fault(scores, counts, "held-out" if prefix.startswith("validation/") else "test")
     if fault:
         raise Refusal(fault)
-    if (scores["confusion"].sum(axis=1) != sums[f"{linear}confusion"].sum(axis=1)).any():
+    confusion, linear_confusion = scores["confusion"], sums[f"{linear}confusion"]
+    if (confusion.sum(axis=1) != linear_confusion.sum(axis=1)).any():
         raise Refusal("it measured its heads on different images")
-
-
-def _check_paired(sums: Statistics, prefix: str, linear: str) -> None:
-    won, lost = sums[f"{prefix}paired"].T
-    confusion = sums[f"{prefix}confusion"]
+    won, lost = scores["paired"].T
     right, wrong = np.diagonal(confusion), confusion.sum(axis=1) - np.diagonal(confusion)
     if (won > right).any() or (lost > wrong).any():
         raise Refusal("its paired counts hold more images than its confusion matrices")
-    if (right - won + lost != np.diagonal(sums[f"{linear}confusion"])).any():
+    if (right - won + lost != np.diagonal(linear_confusion)).any():
         raise Refusal("its paired counts and its confusion matrices contradict one another")
+    if "joint" in scores:
+        for name, axis in ((prefix, 2), (linear, 3)):
+            if (scores["joint"].sum(axis=axis) != coarse_bins(sums[f"{name}auroc"])).any():
+                raise Refusal("its joint counts of scores and those of each head contradict one another")
 
 
 def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
@@ -152,15 +153,3 @@ def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
     smallest = [np.linalg.eigvalsh(matrix)[0] + ROUNDING * np.trace(matrix) for matrix in matrices]
     if not is_ordered or (found[PATIENTS] == 0) != (images == 0) or min(smallest) < 0:
         raise Refusal("its sums over patients are those of no patients")
-
-
-def _check_joint(sums: Statistics, prefix: str, linear: str) -> None:
-    joint = sums[f"{prefix}joint"]
-    for name, axis in ((prefix, 2), (linear, 3)):
-        if (joint.sum(axis=axis) != coarse_bins(sums[f"{name}auroc"])).any():
-            raise Refusal("its joint counts of scores and those of each head contradict one another")
-
-
-def _check_withheld(moments: Statistics) -> None:
-    if not np.isin(moments["withheld"], (0.0, 1.0)).all():
-        raise Refusal("what it withholds must be 0 or 1 for each class")

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ from fl_app.data import pool
 from fl_app.data.decoding import Picture, decode
 from fl_app.data.folder import read_parts
 from fl_app.data.images import DatasetInfo
-from fl_app.data.pool import Request, read_file, read_files
+from fl_app.data.pool import read_file, read_files
 from fl_app.data.unreadable import UnreadableImageError
+from fl_app.data.worker import Request
 from fl_app.errors import DataError
 from tests.data.conftest import write_images
 from tests.data.dicoms import write_dicom
@@ -113,6 +115,11 @@ def test_a_stream_that_unpacks_to_gigabytes_is_one_unreadable_file(tmp_path: Pat
         read_file(Request(bomb(tmp_path / "a.dcm", 40_000)))
     assert time.monotonic() - start < 60
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 * 2**20  # KiB
+
+
+def test_the_process_that_decodes_starts_without_torch() -> None:
+    command = "import sys, fl_app.data.worker; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], check=True)
 
 
 class Sick(pool._Worker):
