@@ -83,9 +83,7 @@ def build_strategy(rounds: type[R], name: str, parameters: StrategyOptions, **ou
     chosen: Strategy = load("strategies", name, "strategy", Strategy)
     if chosen.compares_replies and ours.get("with_node_ema"):
         raise OptionError(f"Option 'diffusion.node-ema' is a mean over all nodes, which strategy {name} is to avoid.")
-    own: dict[str, object] = {"__module__": rounds.__module__}
-    if chosen.compares_replies:
-        own["keeps_all"] = True
+    own: dict[str, object] = {"__module__": rounds.__module__, "keeps_all": chosen.compares_replies}
     kind = type(f"{rounds.__name__.removesuffix('Rounds')}{name}", (rounds, chosen.kind), own)
     strategy: R = kind(
         fraction_train=1.0,

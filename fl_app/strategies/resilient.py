@@ -99,7 +99,7 @@ class Resilient(Asking):
                 _keep(result.evaluate_metrics_clientapp, number, metrics)
             if evaluate_fn:
                 _keep(result.evaluate_metrics_serverapp, number, evaluate_fn(number, array_record(weights)))
-        if self.num_counted == 0:
+        if self.num_counted == 0 and num_rounds > 0:
             raise FederationError(f"Nothing was learned: no round counted, the last one because {self.record.reason}.")
         self._gather(grid)
         self.setup.observer.rounds_over()

@@ -62,6 +62,11 @@ def test_after_failed_rounds_in_a_row_the_run_stops_and_says_how_to_go_on() -> N
     assert 'resume = "/runs/a"' in str(caught.value) and strategy.record.round_number == 3
 
 
+def test_no_round_leaves_the_weights_as_they_are() -> None:
+    result = Average(**OPEN).start(Counting(1), initial(), num_rounds=0)
+    assert value(result.arrays) == 0.0
+
+
 def test_too_few_nodes_end_the_wait() -> None:
     strategy = Average(setup=Setup(sites=Everyone(3, wait_seconds=0.0)), **OPEN)
     with pytest.raises(FederationError, match="2 of 3 nodes connected in 0 s"):
