@@ -12,7 +12,8 @@ from fl_app.messages.arrays import Weights
 from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
 from fl_app.strategies.exact_mean import ExactMean
-from fl_app.strategies.resilient import Resilient, Snapshot
+from fl_app.strategies.outcomes import Snapshot
+from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
 
 

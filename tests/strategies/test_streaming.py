@@ -97,14 +97,16 @@ def test_strategies_that_compare_replies_get_all_of_them() -> None:
     ],
 )
 def test_every_robust_strategy_of_flower_stays_robust(kind: type[FedAvg], options: dict[str, float]) -> None:
-    strategy = before(kind)(**options)
+    build: Any = before(kind)
+    strategy = build(**options)
     changes = dict.fromkeys(range(1, 7), 1.0) | {7: 1000.0}
     found = fold(strategy, [answer(instruction(node), change, 1.0) for node, change in changes.items()], num_nodes=7)
     assert found is not None and value(found) == pytest.approx(1.0)
 
 
 def test_a_strategy_that_weighs_replies_by_their_loss_finds_it() -> None:
-    strategy = before(QFedAvg)(client_learning_rate=0.1, q=0.0, train_loss_key="loss")
+    build: Any = before(QFedAvg)
+    strategy = build(client_learning_rate=0.1, q=0.0, train_loss_key="loss")
     strategy.current_arrays = initial()
     replies = [answer(instruction(node), 1.0, 1.0) for node in (1, 2, 3)]
     for reply in replies:
