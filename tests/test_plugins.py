@@ -40,7 +40,7 @@ from fl_app.options.run import RunConfig, describe_options
 from fl_app.options.sections import OptionValue
 from fl_app.plugins import BUILT_IN, PluginError, allow_only, check_name, installed, load, named_by_file
 from fl_app.strategies.diffusion import DiffusionRounds
-from fl_app.strategies.registry import Strategy, build_strategy
+from fl_app.strategies.registry import Strategy, combine
 from fl_app.sums import Statistics
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
@@ -437,10 +437,11 @@ COMPARING = Strategy(FedAvg, compares_replies=True)
 def test_a_strategy_that_compares_replies_gets_all_of_them_and_bears_no_mean_beside_it() -> None:
     options = run_config().strategy
     name = f"{__name__}:COMPARING"
-    assert build_strategy(DiffusionRounds, name, options).keeps_all
-    assert not build_strategy(DiffusionRounds, "FedAvg", options).keeps_all
-    with pytest.raises(OptionError, match=r"which strategy .*:COMPARING is to avoid"):
-        build_strategy(DiffusionRounds, name, options, with_node_ema=True)
+    kind, flower = combine(DiffusionRounds, name, options)
+    assert kind(**flower).keeps_all
+    assert not combine(DiffusionRounds, "FedAvg", options)[0].keeps_all
+    with pytest.raises(OptionError, match=r"averages all nodes, so it cannot be used with .*COMPARING"):
+        kind(with_node_ema=True, **flower)
 
 
 def failing_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
