@@ -31,7 +31,7 @@ from fl_app.messages.records import DESCRIBE, NUM_EXAMPLES, TRAIN, WEIGHTS, Repl
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.attendance import Attendance
 from fl_app.strategies.diffusion import DiffusionRounds
-from fl_app.strategies.registry import build_strategy
+from fl_app.strategies.registry import combine
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup, Unwatched
 from fl_app.strategies.wire import PackedWire
@@ -92,7 +92,8 @@ def _ours(weights: Weights, num_nodes: int) -> float:
         observer=watch,
         min_replies=num_nodes,
     )
-    strategy = build_strategy(DiffusionRounds, "FedAvg", config.strategy, setup=setup, ema_horizon=3.0)
+    kind, flower = combine(DiffusionRounds, "FedAvg", config.strategy)
+    strategy = kind(setup=setup, ema_horizon=3.0, **flower)
     grid = PullGrid(weights, num_nodes)
     started = time.perf_counter()
     strategy.start(grid, array_record(weights), 1)

@@ -31,18 +31,24 @@ class RunFolderError(FlAppError):
     """A run folder cannot be written, read or resumed."""
 
 
+class UnknownRunError(OptionError, RunFolderError):
+    """No run has the given name or folder."""
+
+
 class FederationError(FlAppError):
     """The federation cannot go on: too few nodes, or too many failed rounds."""
 
 
-def did_you_mean(found: object, known: Iterable[str], least: float = 0.5) -> str:
-    """Return the question that ends a refusal: is the most similar of the known words meant? Empty if none is similar.
+def did_you_mean(found: object, known: Iterable[str], least: float = 0.6) -> str:
+    """Return the end of an error: `Did you mean '…'?` with the most similar known word; empty if none is similar.
 
     Args:
-        found: the refused word; upper and lower case are the same here.
-        known: the words that would have been taken.
+        found: the rejected word; case is ignored. A number resembles nothing.
+        known: the words that would have been accepted.
         least: similarity, 0 to 1, as difflib measures it.
     """
+    if str(found).isdecimal():
+        return ""
     by_lower_case = {one.lower(): one for one in known}
     close = difflib.get_close_matches(str(found).lower(), by_lower_case, n=1, cutoff=least)
     return f" Did you mean '{by_lower_case[close[0]]}'?" if close else ""

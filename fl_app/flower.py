@@ -5,6 +5,7 @@ Flower keeps the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp` stab
 and tested by real runs. Tests also use `flwr.cli.build` and `flwr.common.serde`.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -56,6 +57,14 @@ def parse_node_config(text: str) -> dict[str, bool | int | float | str]:
     """Read `--node-config` as flower-supernode does; raises ClickException, OSError or ValueError if it is invalid."""
     found: dict[str, bool | int | float | str] = parse_config_args([text] if text else None)
     return found
+
+
+def find_unknown_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words among the arguments that `flower-supernode` does not know, and the options that it knows."""
+    from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+
+    parser = _parse_args_run_supernode()
+    return parser.parse_known_args(list(arguments))[1], re.findall(r"--[a-z][a-z-]*", parser.format_usage())
 
 
 def run_supernode(arguments: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from fl_app.messages.arrays import Weights, to_tensors
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
-from fl_app.strategies.registry import build_strategy
+from fl_app.strategies.registry import combine
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
 from fl_app.sums import Statistics
@@ -108,14 +108,13 @@ class DiffusionPass(Pass):
         """Build the strategy; nodes measure the server's EMA in rounds that end with a checkpoint or a gallery."""
         options = self.config.diffusion
         rounds = range(1, self.num_rounds + 1)
-        return build_strategy(
-            DiffusionRounds,
-            options.strategy,
-            self.config.strategy,
+        kind, flower = combine(DiffusionRounds, options.strategy, self.config.strategy)
+        return kind(
             setup=setup,
             ema_horizon=options.ema_horizon * self.num_rounds,
             ema_rounds=frozenset(number for number in rounds if self.is_kept(number) or self.is_drawn(number)),
             with_node_ema=options.node_ema,
+            **flower,
         )
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
@@ -138,15 +137,8 @@ class ClassificationPass(Pass):
 
     def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
         """Build the strategy, with its exchanges."""
-        self._strategy = build_strategy(
-            PrototypeRounds,
-            self._task.options.strategy,
-            self.config.strategy,
-            setup=setup,
-            method=self._task.method,
-            done=done,
-            on_exchange=on_exchange,
-        )
+        kind, flower = combine(PrototypeRounds, self._task.options.strategy, self.config.strategy)
+        self._strategy = kind(setup=setup, method=self._task.method, done=done, on_exchange=on_exchange, **flower)
         return self._strategy
 
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
@@ -208,7 +200,8 @@ class PlainPass(Pass):
 
     def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
         """Build the strategy: weights are averaged, and nothing else is exchanged."""
-        return build_strategy(Resilient, self._task.options.strategy, self.config.strategy, setup=setup)
+        kind, flower = combine(Resilient, self._task.options.strategy, self.config.strategy)
+        return kind(setup=setup, **flower)
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
         """Write `model.safetensors`."""

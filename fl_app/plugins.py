@@ -1,4 +1,4 @@
-"""Names to what is built in or installed; nothing is imported before it is asked for by its name.
+"""Finds built-in parts and installed plug-ins by name; nothing is imported before its name is asked for.
 
 A name stands for something built in, else for an entry point that an installed package declares in the group
 `fl_app.<kind>`, else it is a path, `package.module:Name`. Names come with messages: `allow_only` says which ones may
@@ -93,13 +93,19 @@ def installed(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in sorted(found) if point.name not in BUILT_IN[kind]}
 
 
+def providers(kind: str, name: str) -> tuple[str, ...]:
+    """Return the installed packages that offer a plug-in of that name; more than one means that the name is unclear."""
+    found = entry_points(group=f"fl_app.{kind}", name=name)
+    return tuple(sorted({point.dist.name if point.dist else point.value for point in found}))
+
+
 def is_path(name: str) -> bool:
     """Tell whether a name is a path, `package.module:Name`."""
     return ":" in name
 
 
 def check_name(kind: str, name: str, option: str, beside: Sequence[str] = ()) -> None:
-    """Refuse a name that is neither built in nor installed nor a path; imports nothing.
+    """Refuse a name that is neither built in nor installed nor a path, or that two packages offer; imports nothing.
 
     Args:
         kind: of plug-in.
@@ -108,8 +114,11 @@ def check_name(kind: str, name: str, option: str, beside: Sequence[str] = ()) ->
         beside: words that the option takes, too, for the text of the error.
 
     Raises:
-        PluginError: with what is built in and what is installed.
+        PluginError: with what is built in and what is installed, or with the packages that offer the name.
     """
+    if name not in BUILT_IN[kind] and not is_path(name) and len(packages := providers(kind, name)) > 1:
+        text = f"Option '{option}' is '{name}', which several installed packages offer"
+        raise PluginError(f"{text}: {', '.join(packages)}. Uninstall all but one.", public=f"{text}.")
     if name in BUILT_IN[kind] or (re.fullmatch(FORM, name) and (is_path(name) or name in installed(kind))):
         return
     offered = installed(kind)
@@ -155,7 +164,7 @@ def load(kind: str, name: str, option: str, expected: type | None = None) -> Any
 
 @contextmanager
 def allow_only(names: Collection[str], otherwise: str) -> Iterator[None]:
-    """Import, within this block, nothing but what is built in and these names; a block within never allows more.
+    """Allow only built-ins and `names` in this block; inner blocks cannot add any.
 
     Args:
         names: of plug-ins, or paths.
@@ -171,7 +180,7 @@ def allow_only(names: Collection[str], otherwise: str) -> Iterator[None]:
 
 @contextmanager
 def named_by_file() -> Iterator[None]:
-    """Import, within this block, what is built in or installed: names stand in a file that may come from elsewhere.
+    """Allow only built-ins and installed plug-ins in this block, which reads names from a file of unknown origin.
 
     A path could name any program. Those that the environment variable FL_APP_PLUGINS_ALLOWED lists may be imported.
     """

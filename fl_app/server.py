@@ -177,7 +177,11 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     first_round = checkpoint.round_number + 1 if checkpoint else 1
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
     strategy = run_pass.strategy(setup, exchanges.done, exchanges.keep)
-    weights = task_run.begin(strategy, checkpoint)
+    weights = to_numpy(initial_weights(task, config.seed))
+    earlier = task_run.resume(checkpoint, weights)
+    if earlier is not None:
+        strategy.restore(earlier)
+        weights = earlier.models["raw"]
     if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
         return

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,17 @@ from fl_app.data import medmnist
 from fl_app.data.images import DatasetInfo, ImageSet, Source
 from fl_app.diffusion.pipeline import open_pipeline
 from fl_app.diffusion.sampling import Sampler
+from fl_app.doctor.installed import check_plugins
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.files import write_manifest
 from fl_app.messages.records import CONFIG, DESCRIBE, HEADS, MOMENTS, TRAIN
 from fl_app.metrics.further import Metric
-from fl_app.options.run import describe_options
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig, describe_options
 from fl_app.options.sections import OptionValue
 from fl_app.plugins import BUILT_IN, PluginError, allow_only, check_name, installed, load, named_by_file
 from fl_app.strategies.diffusion import DiffusionRounds
-from fl_app.strategies.registry import Strategy, build_strategy
+from fl_app.strategies.registry import Strategy, combine
 from fl_app.sums import Statistics
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
@@ -112,6 +115,27 @@ def test_plugins_are_listed_and_checked_without_being_imported() -> None:
         assert "(plug-in)" in meanings[option]
     run_config({"classification.network": "one-layer", "classification.heads": "naive-bayes"})
     assert not is_imported()
+
+
+def test_a_name_that_two_packages_offer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("honest", "squatter"):
+        folder = tmp_path / f"{package}-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        (folder / "entry_points.txt").write_text(f"[fl_app.networks]\nwide = {package}:build\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for limit in (nullcontext(), allow_only(["wide"], "not here.")):
+        with (
+            limit,
+            pytest.raises(PluginError, match=r"'wide', which several installed packages offer: honest, squatter"),
+        ):
+            load("networks", "wide", "classification.network")
+    node = NodeConfig.from_flat({"data-path": "/images", "site": "north", "plugins-allowed": "wide"})
+    study = RunConfig.received({**run_config().to_flat(), "classification.network": "wide"})
+    for config, verdict in ((run_config(), "warning"), (study, "not ready")):
+        found = check_plugins(config, node)
+        assert found.verdict == verdict
+        assert "Several installed packages offer 'wide': honest, squatter. Uninstall all but one." in found.text
 
 
 @pytest.mark.usefixtures("example")
@@ -413,10 +437,11 @@ COMPARING = Strategy(FedAvg, compares_replies=True)
 def test_a_strategy_that_compares_replies_gets_all_of_them_and_bears_no_mean_beside_it() -> None:
     options = run_config().strategy
     name = f"{__name__}:COMPARING"
-    assert build_strategy(DiffusionRounds, name, options).keeps_all
-    assert not build_strategy(DiffusionRounds, "FedAvg", options).keeps_all
-    with pytest.raises(OptionError, match=r"which strategy .*:COMPARING is to avoid"):
-        build_strategy(DiffusionRounds, name, options, with_node_ema=True)
+    kind, flower = combine(DiffusionRounds, name, options)
+    assert kind(**flower).keeps_all
+    assert not combine(DiffusionRounds, "FedAvg", options)[0].keeps_all
+    with pytest.raises(OptionError, match=r"averages all nodes, so it cannot be used with .*COMPARING"):
+        kind(with_node_ema=True, **flower)
 
 
 def failing_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:

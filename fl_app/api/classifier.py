@@ -18,7 +18,7 @@ from fl_app.data.fitting import fit, read_images
 from fl_app.data.listing import find_images
 from fl_app.data.loading import resize
 from fl_app.data.unreadable import UnreadableImageError
-from fl_app.errors import DataError, RunFolderError
+from fl_app.errors import DataError, OptionError, RunFolderError, UnknownRunError
 from fl_app.files import recover_folder
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 
@@ -111,7 +111,7 @@ class Classifier:
             skip_unreadable: leave out files that cannot be read, and name them in `problems`.
 
         Raises:
-            OptionError: there is no such head.
+            OptionError: there is no such head, or no such file.
             DataError: an image cannot be read, or has another size or other colours than the model takes.
         """
         self.bundle.head(head)  # raises before an image is read
@@ -129,7 +129,7 @@ class Classifier:
                     names += [name for name, _ in read]
                     found.append(classify(self.bundle, torch.cat([pixels for _, pixels in read]), head, device))
             if not found:
-                raise DataError(problems[0] if problems else "There is no image to classify: name one file or more.")
+                raise DataError(problems[0] if problems else "There is no image to classify: give one or more.")
         else:
             pixels = self._take(cast(InMemory, images), convert)
             if not len(pixels):
@@ -177,7 +177,8 @@ def open_classifier(run: str | Path, runs: str | Path | None = None) -> Classifi
         runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
-        RunFolderError: there is none, or it is damaged.
+        UnknownRunError: there is no such run.
+        RunFolderError: it has no classifier, or that is damaged.
     """
     folder = find_model(Path(run), runs)
     return Classifier(folder, open_bundle(folder))
@@ -187,7 +188,8 @@ def find_model(run: Path, runs: str | Path | None = None) -> Path:
     """Return the exported classifier of a run, absolute; `run` may be that folder itself, or a run's name in `runs`.
 
     Raises:
-        RunFolderError: there is none.
+        UnknownRunError: there is no such run.
+        RunFolderError: it has no classifier.
     """
     named, where = run, runs_folder(runs)
     run = find_named(named, where)
@@ -198,7 +200,7 @@ def find_model(run: Path, runs: str | Path | None = None) -> Path:
     model = next((folder for folder in candidates if (folder / "model.json").is_file()), None)
     if model is None:
         if not run.is_dir():
-            raise RunFolderError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
+            raise UnknownRunError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
         found = "no finished classification model" if (run / "run.json").is_file() else "no run folder"
         raise RunFolderError(
             f"{run}: {found}. Give the folder of a completed run whose tasks name classification, "
@@ -216,12 +218,13 @@ def find_files(images: Files) -> tuple[list[Path], int]:
     """Return the image files that paths name or hold, in order, and the number of other files in the folders.
 
     Raises:
-        DataError: a path does not exist, or a folder holds no image.
+        OptionError: a path does not exist.
+        DataError: a folder holds no image.
     """
     paths = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
     missing = next((path for path in paths if not path.is_file() and not path.is_dir()), None)
     if missing is not None:
-        raise DataError(f"{missing}: no such file or folder. Name image files, or folders of them.")
+        raise OptionError(f"{missing}: no such file or folder. Name image files, or folders of them.")
     files, num_others = [], 0
     for path in paths:
         found, others = find_images(path) if path.is_dir() else ([path], 0)

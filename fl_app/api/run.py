@@ -160,17 +160,17 @@ class Run:
         return self.classifier().predict(images, head, convert=convert)
 
     def pipeline(
-        self, weights: str = "exported", checkpoint: Literal["last", "best"] = "last"
+        self, weights: str = "exported", checkpoint: Literal["last", "best"] | None = None
     ) -> "ClassConditionalPipeline":
         """Open the diffusion model as a pipeline: `pipeline(["3", "7"], seed=1)` is [2, C, H, W] float32 in [-1, 1].
 
         Args:
             weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
-            checkpoint: the last or the best.
+            checkpoint: `last` or `best`, for weights of a checkpoint; None: the last.
 
         Raises:
             RunFolderError: there is no exported model, or no such checkpoint.
-            OptionError: no such weights.
+            OptionError: no such weights, or a checkpoint is chosen for the exported weights, which have none.
         """
         from fl_app.api.drawing import open_model
 
@@ -178,7 +178,7 @@ class Run:
 
     def sample(
         self,
-        classes: Sequence[str | int] | None = None,
+        classes: str | int | Sequence[str | int] | None = None,
         n: int = 8,
         *,
         seed: int = 0,
@@ -186,12 +186,12 @@ class Run:
         steps: int | None = None,
         guidance: float | None = None,
         weights: str = "exported",
-        checkpoint: Literal["last", "best"] = "last",
+        checkpoint: Literal["last", "best"] | None = None,
     ) -> "list[Image.Image]":
         """Draw images, grey or RGB, of the model's own size: n of the first class, then n of the next, ….
 
         Args:
-            classes: names or numbers; None: every class of which some site held an image.
+            classes: a name or number, or several; None: every class of which some site held an image.
             n: images of each class.
             seed: together with class and position it determines each image.
             sampler: `dpm-solver++`, `ddim` or `ancestral`; None: the run's.
@@ -223,7 +223,7 @@ def open_run(run: str | Path | None = None, runs: str | Path | None = None) -> R
         runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
-        RunFolderError: there is none.
+        UnknownRunError: there is none.
     """
     return Run(find_run(None if run is None else Path(run), runs_folder(runs)))
 

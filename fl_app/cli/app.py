@@ -1,9 +1,11 @@
 """The command `fl-app`: its subcommands, and the exit status of errors."""
 
+import re
 import sys
 from importlib.metadata import version
 from typing import Annotated
 
+import click
 import typer
 
 from fl_app.cli.bundle_logs import bundle_logs
@@ -23,9 +25,12 @@ from fl_app.cli.write_app import write
 from fl_app.errors import FlAppError, OptionError
 from fl_app.simulation.processes import Interrupted, interruptible
 
+_RANGES = (click.IntRange, click.FloatRange)
+
 app = typer.Typer(
     name="fl-app",
     no_args_is_help=True,
+    suggest_commands=False,  # click does so itself
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Hospitals that may not share images train a diffusion model and a classifier together.",
@@ -67,12 +72,43 @@ def _common(
 
 
 def run_command_line() -> None:
-    """Run one command: status 2 for a wrong option, 1 for what else can go wrong, 128 + n after signal n."""
+    """Run one command: status 2 for wrong input, 1 for what else can go wrong, 128 + n after signal n."""
     try:
         with interruptible():
-            app()
+            status = app(prog_name="fl-app", standalone_mode=False)
+        sys.exit(status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        typer.secho(f"Error: {describe_usage_error(error)}", fg="red", err=True)
+        sys.exit(error.exit_code)
     except FlAppError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, OptionError) else 1)
     except Interrupted as error:
         sys.exit(128 + error.signal_number)
+
+
+def describe_usage_error(error: click.ClickException) -> str:
+    """Return what was wrong with the words of a command, what was expected, and where the command's help is."""
+    text = error.format_message().strip()
+    if isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, _RANGES):
+        found = re.match(r"(.*) is not (a valid|in the range) ", error.message)
+        if found:
+            name = max(error.param.opts, key=len)
+            text = f"{name} must be {_describe_range(error.param.type)}, got {found[1]}."
+    text = text if text.endswith((".", "?")) else f"{text}."
+    context = getattr(error, "ctx", None)
+    return f"{text} See `{context.command_path} --help`." if context else text
+
+
+def _describe_range(numbers: click.IntRange | click.FloatRange) -> str:
+    kind = "a whole number" if isinstance(numbers, click.IntRange) else "a number"
+    if numbers.max is None:
+        return f"{kind} of at least {numbers.min:g}"
+    return (
+        f"{kind} of at most {numbers.max:g}"
+        if numbers.min is None
+        else f"{kind} from {numbers.min:g} to {numbers.max:g}"
+    )

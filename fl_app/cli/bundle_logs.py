@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.scrubbing import scrub, scrub_json
-from fl_app.cli.words import Quiet, Runs, Voice
+from fl_app.cli.words import Quiet, Runs, Voice, check_file
 from fl_app.errors import OptionError
 from fl_app.runs.overview import find_run, runs_folder
 
@@ -36,6 +36,7 @@ def bundle_logs(
     folder = find_run(run, runs_folder(runs))
     if out.exists():
         raise OptionError(f"--out must name a file that does not exist yet, got {out}.")
+    check_file(out)
     from fl_app.files import replacing
 
     names = private_names()
@@ -73,7 +74,7 @@ def collect(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def private_names() -> list[str]:
-    """Return the names of the user and of this machine, where they are no everyday words."""
+    """Return the names of the user and of this machine, unless they are everyday words."""
     found = [socket.gethostname(), socket.gethostname().partition(".")[0], Path.home().name]
     with suppress(OSError, KeyError):  # a container's user may have no name
         found.append(getpass.getuser())

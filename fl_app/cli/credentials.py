@@ -13,11 +13,11 @@ def certificates(
         list[str],
         typer.Option("--host", metavar="NAME", help="A name or IP address of the server; several times for several."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the files; made where it is missing.")] = Path("certificates"),
+    out: Annotated[Path, typer.Option(help="Folder for the files; made if missing.")] = Path("certificates"),
     days: Annotated[int, typer.Option(help="How long the server's certificate is valid.", min=1, max=3649)] = 365,
     quiet: Quiet = False,
 ) -> None:
-    """Make the server's certificate, and the authority that signs it where the folder holds none."""
+    """Make the server's certificate, and its authority if the folder has none."""
     from fl_app.certificates import make_certificates
 
     authority, certificate = make_certificates(out, hosts, days)
@@ -30,7 +30,7 @@ def certificates(
 
 def keys(
     site: Annotated[str, typer.Argument(help="The hospital's name in the federation.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files; made where it is missing.")] = Path("."),
+    out: Annotated[Path, typer.Option(help="Folder for the files; made if missing.")] = Path("."),
     quiet: Quiet = False,
 ) -> None:
     """Make a hospital's key pair: the coordinator gets the public one, the private one stays."""

@@ -168,7 +168,8 @@ def _image_checks(
 
     surveyed = images.survey_folder(config, node)
     if isinstance(surveyed, str):
-        yield "folder", lambda: Finding("folder", "not ready", sentence(surveyed))
+        where = "" if Path(node.data_path).expanduser().is_dir() else " 'data-path' in --node-config must name it."
+        yield "folder", lambda: Finding("folder", "not ready", f"{sentence(surveyed)}{where}")
     else:
         yield from folder_checks(surveyed, info, node.max_unreadable_share)
     for task in config.tasks:

@@ -9,7 +9,7 @@ from fl_app.cli.words import Quiet, Voice
 
 
 def example_images(
-    folder: Annotated[Path, typer.Argument(help="Gets a folder for each class; made where it is missing.")],
+    folder: Annotated[Path, typer.Argument(help="Gets a folder for each class; made if missing.")],
     share: Annotated[int, typer.Option(help="Which hospital's share, counted from 1.", min=1)] = 1,
     of: Annotated[int, typer.Option(help="Hospitals that the images are shared out among.", min=1)] = 1,
     quiet: Quiet = False,

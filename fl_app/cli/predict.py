@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fl_app.cli.words import AsJson, Quiet, Runs, Voice, check_writable
+from fl_app.cli.words import AsJson, Quiet, Runs, Voice, check_file
 from fl_app.errors import OptionError
+from fl_app.plugins import built_in
 
 if TYPE_CHECKING:
     from fl_app.api.classifier import Answers
@@ -19,7 +20,8 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, its name, or the exported folder `classification/model`.")],
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM files, or folders of them.")],
     head: Annotated[
-        str | None, typer.Option(help="linear, nearest-mean, cosine, lda or fedcof; default: the run's choice.")
+        str | None,
+        typer.Option(help=f"linear, {', '.join(built_in('heads'))}, or a plug-in; default: the run's choice."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the terminal.")] = None,
     convert: Annotated[
@@ -40,7 +42,7 @@ def predict(
     Files that cannot be read get no line; they are named at the end, and the exit status is 1.
     """
     if out is not None:
-        check_writable(out)
+        check_file(out)
     elif quiet and not as_json:
         raise OptionError("--quiet needs --out or --json: without one of them there would be no answer.")
     voice = Voice(quiet, as_json)

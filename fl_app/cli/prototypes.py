@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fl_app.cli.words import Quiet, Runs, Voice, check_writable
-from fl_app.errors import DataError, OptionError
+from fl_app.cli.words import Quiet, Runs, Voice, check_file
+from fl_app.errors import OptionError
 from fl_app.messages.incoming import clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 
@@ -35,9 +35,9 @@ def measure(
 ) -> None:
     """At the new hospital: sum up the embeddings of its images into one file of numbers."""
     _check_site(site)
-    check_writable(out)
+    check_file(out)
     if not data.is_dir():
-        raise DataError(f"{data} is no folder. Expected images in a folder for each class.")
+        raise OptionError(f"{data} is no folder. Expected images in a folder for each class.")
     from fl_app.api.classifier import open_classifier
     from fl_app.classification.bundle import fingerprint
     from fl_app.classification.joining import Handover, write_handover
@@ -74,7 +74,7 @@ def add(
     if site is not None:
         _check_site(site)
     if not data.is_file() and not data.is_dir():
-        raise DataError(
+        raise OptionError(
             f"{data}: no such file or folder. Name images, a folder for each class, or a file of `measure`."
         )
     if data.is_file() and min_class_count is not None:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_app.cli.words import AsJson, Runs, Voice, open_console
+from fl_app.errors import OptionError
 from fl_app.runs.overview import ENDED, Overview, find_runs, find_strangers, look_at, runs_folder
 from fl_app.runs.results import describe_results
 
@@ -14,9 +15,11 @@ from fl_app.runs.results import describe_results
 def list_runs(runs: Runs = None, as_json: AsJson = False) -> None:
     """List the runs of a folder: name, state, round, tasks, start and result.
 
-    Exit status: 0, whatever became of the runs.
+    Exit status: 0, whatever became of the runs; 2 if --runs names no folder.
     """
     folder = runs_folder(runs).absolute()
+    if runs is not None and not folder.is_dir():
+        raise OptionError(f"--runs must name a folder of runs, got {folder}, which is no folder.")
     now = time.time()
     found = [look_at(one, now) for one in find_runs(folder)]
     strangers = find_strangers(folder)

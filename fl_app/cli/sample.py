@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fl_app.cli.words import AsJson, Quiet, Runs, Voice
+from fl_app.cli.words import AsJson, Quiet, Runs, Voice, check_folder
 from fl_app.errors import RunFolderError
-from fl_app.plugins import check_name
+from fl_app.plugins import built_in, check_name
 
 _GRID_COLUMNS = 10
 
@@ -17,7 +17,7 @@ def sample(
     run: Annotated[
         Path, typer.Argument(help="A run folder, its name, or the exported folder `diffusion/model` in it.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files; made where it is missing.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files; made if missing.")],
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Name or number of a class; several times for several.")
     ] = None,
@@ -26,18 +26,23 @@ def sample(
         bool, typer.Option("--grid", help="One picture of all images instead of one file for each.")
     ] = False,
     seed: Annotated[int, typer.Option(help="With class and position it fixes each image.", min=0)] = 0,
-    sampler: Annotated[str | None, typer.Option(help="ddim, dpm-solver++ or ancestral; default: the run's.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help=f"{', '.join(built_in('samplers'))}, or a plug-in; default: the run's.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the run's.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance, 1 for none; default: the run's.", min=0)] = None,
     weights: Annotated[
         str, typer.Option(help="exported (the better ones), or raw, ema, node-ema of the last or the best checkpoint.")
     ] = "exported",
-    checkpoint: Annotated[str, typer.Option(help="last or best; with --weights raw, ema or node-ema.")] = "last",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="last or best, with --weights raw, ema or node-ema; default: last.")
+    ] = None,
     runs: Runs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw images of named classes from the model of a finished run."""
+    check_folder(out)
     if sampler is not None:
         check_name("samplers", sampler, "--sampler")
     from fl_app.api.drawing import choose_labels, open_model
@@ -70,4 +75,4 @@ def _write(images: Any, names: list[str], columns: int, out: Path, grid: bool) -
             to_picture(image).save(paths[-1])
         return paths
     except OSError as error:
-        raise RunFolderError(f"The images cannot be written to {out}: {error}.") from error
+        raise RunFolderError(f"The images cannot be written to {out}: {error.strerror or error}.") from error

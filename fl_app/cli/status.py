@@ -13,7 +13,7 @@ from rich.text import Text
 from fl_app.cli.flower import ask_flower
 from fl_app.cli.words import AsJson, Runs, is_screen, open_console
 from fl_app.errors import FlAppError
-from fl_app.runs.overview import ENDED, Overview, age
+from fl_app.runs.overview import ENDED, Overview, age, runs_folder
 from fl_app.runs.progress import Outcome
 from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.simulation.view import describe_nodes, describe_phase, format_time
@@ -30,25 +30,28 @@ def status(
         str | None, typer.Option(help="Also ask this SuperLink: a name in Flower's config.toml.")
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Refresh until the run has ended; Ctrl-C ends the watching alone.")
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Wait for the run and refresh until it has ended; Ctrl-C stops watching, not the run."
+        ),
     ] = False,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Show how a run stands: live, finished or broken.
 
-    Exit status: 0 if it could be read, whatever became of the run; else 1. With --watch that of `fl-app run`: 0 if the
-    run was completed or degraded, 1 if it failed, or if no server works on it any more.
+    Exit status: 0 if it could be read, whatever became of the run; 2 if there is no such run. With --watch that of
+    `fl-app run`: 0 if the run was completed or degraded, 1 if it failed, or if no server works on it any more.
     """
     from fl_app.api.run import open_run
 
-    found = open_run(run, runs or out)
     if watch:
-        from fl_app.cli.watching import watch_run
+        from fl_app.cli.watching import wait_for_run, watch_run
 
-        overview = watch_run(found.folder, open_console(stderr=as_json), picture)
+        console = open_console(stderr=as_json)
+        overview = watch_run(wait_for_run(run, runs_folder(runs or out), console), console, picture)
     else:
-        overview = found.status()
+        overview = open_run(run, runs or out).status()
     flower = _ask(connection) if connection else {}
     if as_json:
         typer.echo(json.dumps(overview.to_json() | ({"flower": flower} if connection else {}), indent=1))
@@ -117,7 +120,7 @@ def make_table(overview: Overview) -> Table:
 
 
 def describe_flower(flower: Mapping[str, Any], own_runs: Sequence[str] = ()) -> list[str]:
-    """Say in lines what the SuperLink says of a run, or of its newest runs where it does not know that one.
+    """Say in lines what the SuperLink says of a run, or of its newest runs if it does not know that one.
 
     Args:
         flower: `runs` and `nodes` as Flower lists them, or `problem`; may be empty.
@@ -143,7 +146,7 @@ def describe_flower(flower: Mapping[str, Any], own_runs: Sequence[str] = ()) -> 
 
 
 def _ask(connection: str) -> dict[str, Any]:
-    """Return nodes and runs, or why they cannot be told: the run folder is worth showing all the same."""
+    """Return nodes and runs, or the error; the folder's status is shown either way."""
     try:
         runs: Listing = ask_flower(connection, "ls")
         nodes: Listing = ask_flower(connection, "supernode", "list")

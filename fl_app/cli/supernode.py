@@ -1,4 +1,4 @@
-"""The command `fl-app supernode`: Flower's SuperNode, which ends where it fails or is told to end."""
+"""The command `fl-app supernode`: Flower's SuperNode, which exits on failure or on a signal."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ import psutil
 import typer
 
 from fl_app.cli.doctor import read_node_options
-from fl_app.errors import DataError, OptionError
+from fl_app.errors import DataError, OptionError, did_you_mean
 from fl_app.files import make_private
 from fl_app.options.node import NodeConfig
 
@@ -52,9 +52,10 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse at once what Flower would show as a traceback, or what would only fail in the first run.
 
     Raises:
-        OptionError: the node's options are malformed or wrong, or a file or folder that they name is not there or
-            cannot be used.
+        OptionError: an argument is unknown, the node's options are malformed or wrong, or a file or folder that they
+            name is missing or cannot be used.
     """
+    _check_words(arguments)
     node_config = ["", *_values("--node-config", arguments)][-1]  # as Flower takes it
     node = NodeConfig.from_flat(read_node_options(node_config))
     _check_images(node)
@@ -70,8 +71,18 @@ def check_arguments(arguments: Sequence[str]) -> None:
             )
 
 
+def _check_words(arguments: Sequence[str]) -> None:
+    from fl_app.flower import find_unknown_options
+
+    unknown, known = find_unknown_options(arguments)
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        hint = did_you_mean(word, known) or " `fl-app supernode --help` lists them."
+        raise OptionError(f"There is no option '{word}'.{hint}")
+
+
 def _check_images(node: NodeConfig) -> None:
-    """Refuse a folder that is not there, or of no form that a run could read, or of which no image can be read."""
+    """Reject a data folder that is missing, in an unknown layout, or without a readable image."""
     from fl_app.data.entries import list_entries
     from fl_app.data.npz import classes_and_channels, find_npz
 
@@ -112,7 +123,7 @@ def _find_readable(folder: Path, files: Sequence[Path]) -> None:
 
 
 def _check_state_dir(node: NodeConfig) -> None:
-    """Make the node's own folder, closed to other users, and refuse one that cannot be written to."""
+    """Make the node's own folder, closed to other users; refuse one that is not writable."""
     try:
         make_private(node.state_folder)
         with tempfile.TemporaryFile(dir=node.state_folder):
@@ -125,7 +136,7 @@ def _check_state_dir(node: NodeConfig) -> None:
 
 
 def _check_device(node: NodeConfig) -> None:
-    """Refuse a GPU that is not there; PyTorch is only imported where one is asked for by name."""
+    """Refuse a GPU that is not there; PyTorch is only imported if one is asked for by name."""
     if node.device == "cuda":
         from fl_app.doctor.machine import check_device
 
@@ -135,7 +146,7 @@ def _check_device(node: NodeConfig) -> None:
 
 
 def end_when_told() -> None:
-    """Watch for SIGTERM, SIGINT and SIGQUIT, and end this process and its children where Flower does not.
+    """Watch for SIGTERM, SIGINT and SIGQUIT, and end this process and its children if Flower does not.
 
     Flower's handler joins threads, and was seen to wait forever for one of them. A thread reads what Python's signal
     machinery writes for each signal, whatever the main thread does.

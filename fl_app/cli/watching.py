@@ -9,13 +9,33 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from fl_app.cli.words import is_screen
-from fl_app.runs.overview import ENDED, Overview, look_at
+from fl_app.errors import UnknownRunError
+from fl_app.runs.overview import ENDED, Overview, find_run, look_at
 from fl_app.runs.progress import RunReader, SeenRound
 from fl_app.simulation.view import LineView
 
 SECONDS = 1.0  # between two looks
 
 Show = Callable[[Overview, Sequence[SeenRound]], None]
+
+
+def wait_for_run(named: Path | None, runs: Path, console: Console) -> Path:
+    """Return a run's folder, absolute, as soon as it exists; a line says so if that takes a while.
+
+    Args:
+        named: a run folder, or the name of a run in `runs`; None: the newest run there.
+        runs: where run folders are.
+        console: for the line.
+    """
+    is_told = False
+    while True:
+        try:
+            return find_run(named, runs)
+        except UnknownRunError as error:
+            if not is_told:
+                console.print(f"waiting for the run to begin. {error}", soft_wrap=True, markup=False)
+            is_told = True
+        time.sleep(SECONDS)
 
 
 def watch_run(folder: Path, console: Console, picture: Callable[[Overview], RenderableType]) -> Overview:

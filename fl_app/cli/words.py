@@ -14,6 +14,7 @@ from rich.console import Console
 from fl_app.errors import OptionError
 
 _WIDE = 200  # columns
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".bmp")
 
 Recipe = Annotated[str | None, typer.Argument(help="A name in recipes/, or a TOML file of run options.")]
 Settings = Annotated[
@@ -27,16 +28,16 @@ Runs = Annotated[
     typer.Option("--runs", metavar="FOLDER", help="Where runs are looked up by name; default: ~/fl-app/runs."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
 def is_screen(console: Console) -> bool:
-    """Tell whether a picture can be redrawn there."""
+    """Tell whether a console can redraw a picture."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return a console that writes no control characters, and cuts nothing off, where nobody looks at a screen."""
+    """Return a console that writes no control characters, and cuts nothing off, if it is no screen."""
     stream = sys.stderr if stderr else sys.stdout
     is_tty = stream.isatty()
     width = None if is_tty else _WIDE
@@ -48,8 +49,8 @@ class Voice:
     """Prints what a command has to say.
 
     Attributes:
-        quiet: errors alone, and the JSON document.
-        as_json: stdout is for one JSON document; what is said besides goes to stderr.
+        quiet: prints only errors and the JSON document.
+        as_json: stdout is for one JSON document; other lines go to stderr.
     """
 
     quiet: bool = False
@@ -75,10 +76,22 @@ class Voice:
             typer.echo(json.dumps(_plain(document), indent=1, allow_nan=False))
 
 
-def check_writable(out: Path) -> None:
-    """Refuse, before the work begins, a result file that is no file; raises OptionError."""
+def check_file(out: Path) -> None:
+    """Refuse, before the work begins, a result file that is no file or has no folder; raises OptionError."""
     if out.exists() and not out.is_file():
         raise OptionError(f"--out must name a file, got {out}.")
+    if not out.absolute().parent.is_dir():
+        raise OptionError(f"--out names a file in {out.absolute().parent}, which is no folder. Make that folder first.")
+
+
+def check_folder(out: Path) -> None:
+    """Refuse, before the work begins, a result folder that is a file or is named like a picture; raises OptionError."""
+    if out.is_dir():
+        return
+    if out.exists():
+        raise OptionError(f"--out must name a folder, got the file {out}.")
+    if out.suffix.lower() in _PICTURES:
+        raise OptionError(f"--out must name a folder for the pictures, got {out}. Leave '{out.suffix}' out.")
 
 
 def _plain(value: object) -> object:

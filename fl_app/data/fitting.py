@@ -58,18 +58,19 @@ def fit(name: Path | str, header: Header, pixels: Tensor, expected: DatasetInfo,
         wanted = COLOURS[expected.num_channels]
         raise DataError(
             f"{name} is {COLOURS[header.num_channels]}, the model takes {wanted} images. "
-            f"Convert it to {wanted}, or let --convert do it as in training.",
+            f"Convert it to {wanted}, or let --convert (in Python: convert=True) do it as in training.",
             public="an image has other channels than the model takes",
         )
     if not may_convert and frames != 1:
         raise DataError(
-            f"{name} holds {frames} frames. Expected one image a file: --convert makes each frame a line.",
+            f"{name} holds {frames} frames. Expected one image a file: --convert (in Python: convert=True) classifies "
+            "each frame.",
             public="a file holds several images",
         )
     if not may_convert and (height, width) != (size, size):
         raise DataError(
             f"{name} is {width} x {height} pixels, the model takes {size} x {size}. "
-            "Resize it, or let --convert do it as in training.",
+            "Resize it, or let --convert (in Python: convert=True) do it as in training.",
             public="an image has another size than the model takes",
         )
     return resize(pixels, size)

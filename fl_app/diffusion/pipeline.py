@@ -134,7 +134,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
     @torch.no_grad()
     def __call__(
         self,
-        classes: Sequence[str | int],
+        classes: str | int | Sequence[str | int],
         seed: int = 0,
         first_image: int = 0,
         batch_size: int = 256,
@@ -156,7 +156,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         Returns:
             [len(classes), C, H, W] float32 in [-1, 1], on the CPU.
         """
-        labels = [self.class_index(name) for name in classes]
+        labels = [self.class_index(name) for name in ([classes] if isinstance(classes, str | int) else classes)]
         name = sampler or self.config.sampler
         if num_steps is None:
             num_steps = self.config.num_steps if name == self.config.sampler else 0

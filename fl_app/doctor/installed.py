@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from fl_app.doctor.finding import Finding
+from fl_app.errors import did_you_mean
 from fl_app.node.permissions import not_allowed
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
-from fl_app.plugins import AT_NODES, BUILT_IN, installed, is_path
+from fl_app.plugins import AT_NODES, BUILT_IN, installed, is_path, providers
 
 
 def check_flower_here() -> Finding:
@@ -56,7 +58,7 @@ def _release(text: str) -> tuple[int, ...]:
 
 
 def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
-    """Check that the plug-ins which a study needs at this node are installed and allowed."""
+    """Check that the plug-ins which a study needs at this node are installed and allowed, and what else is allowed."""
     offered = {kind: installed(kind) for kind in AT_NODES}
     needed = [one for one in config.named() if one.kind in AT_NODES and one.name not in BUILT_IN[one.kind]]
     refused = not_allowed(node, config)
@@ -75,12 +77,33 @@ def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
         for one in needed
         if one not in refused and not is_path(one.name) and one.name not in offered[one.kind]
     ]
+    needed_names = {one.name for one in needed}
+    unclear = {
+        name: packages
+        for name in sorted(needed_names | set(node.plugins_allowed))
+        for kind in AT_NODES
+        if name not in BUILT_IN[kind] and len(packages := providers(kind, name)) > 1
+    }
+    problems += [_unclear(name, packages) for name, packages in unclear.items() if name in needed_names]
+    warnings = [_unclear(name, packages) for name, packages in unclear.items() if name not in needed_names]
+    for name in node.plugins_allowed:
+        if is_path(name):
+            warnings.append(f"'plugins-allowed' names the path '{name}', with which a run could name any program.")
+        elif name not in needed_names and not any(name in (*BUILT_IN[kind], *offered[kind]) for kind in AT_NODES):
+            known = [one for points in offered.values() for one in points]
+            warnings.append(f"'plugins-allowed' names '{name}', which is not installed.{did_you_mean(name, known)}")
     names = sorted({name for points in offered.values() for name in points})
     here = f"Installed here: {', '.join(names) or 'none'}. Allowed: {', '.join(node.plugins_allowed) or 'none'}."
     if problems:
         return Finding("plug-ins", "not ready", " ".join([*problems, here]))
+    if warnings:
+        return Finding("plug-ins", "warning", " ".join([*warnings, here]))
     wanted = ", ".join(dict.fromkeys(one.name for one in needed))
     return Finding("plug-ins", "ready", f"The run needs {wanted or 'none'} at this node. {here}")
+
+
+def _unclear(name: str, packages: Sequence[str]) -> str:
+    return f"Several installed packages offer '{name}': {', '.join(packages)}. Uninstall all but one."
 
 
 def check_key(file: Path) -> Finding:

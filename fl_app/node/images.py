@@ -85,7 +85,7 @@ def as_site(config: RunConfig, node: NodeConfig) -> NodeConfig:
         names = ", ".join(folder.name for folder in folders)
         raise OptionError(
             f"Scheme 'sites' needs a node for each folder: there are {len(folders)} ({names}), and "
-            f"{node.num_partitions} nodes. Pass --nodes {len(folders)}.",
+            f"{node.num_partitions} nodes. Simulate {len(folders)} nodes.",
             public=f"scheme 'sites' finds {len(folders)} folders for {node.num_partitions} nodes",
         )
     folder = folders[node.partition_id]

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fl_app.errors import OptionError, did_you_mean
-from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Section, read_section
+from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Plugin, Section, read_section
 
 
 class NodeConfig(Section):
@@ -42,8 +42,8 @@ class NodeConfig(Section):
     max_rounds_per_day: int = Field(
         default=0, ge=0, description="training messages that the node accepts on one date, in UTC; 0: no limit"
     )
-    tasks_allowed: Names = Field(
-        default=(), description="diffusion, classification, or both, comma-separated; empty: all"
+    tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
+        default=(), description="tasks that a run may train here, comma-separated; empty: all"
     )
     plugins_allowed: Names = Field(
         default=(), description="installed plug-ins that a run may name, comma-separated; empty: none"

@@ -105,7 +105,7 @@ def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
 def unknown_option(name: str, known: list[str]) -> OptionError:
     """Return the error for an option that does not exist, with the most similar name."""
     same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
-    hint = did_you_mean(name, known) or did_you_mean(name, same, 0.0) or " `fl-app options` lists them all."
+    hint = did_you_mean(name, known) or did_you_mean(name, same, least=0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
 
 
@@ -124,7 +124,7 @@ def read_section(section: type[S], options: Mapping[str, object]) -> S:
     try:
         return section.model_validate(nested)
     except ValidationError as error:
-        raise _option_error(section, error.errors()[0]) from None
+        raise _option_error(section, error.errors()[0], options) from None
 
 
 _RANGES = {
@@ -135,11 +135,26 @@ _RANGES = {
 }
 
 
-def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
+_TYPES = {
+    "int_type": "a whole number, such as 3",
+    "int_parsing": "a whole number, such as 3",
+    "int_from_float": "a whole number, such as 3",
+    "float_type": "a number, such as 0.5",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+
+
+def _option_error(section: type[Section], problem: ErrorDetails, options: Mapping[str, object]) -> OptionError:
     name = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the place in a list
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        return unknown_option(name, [known for known, _ in _fields(section)])
+    known = [option for option, _ in _fields(section)]
+    if kind == "extra_forbidden":  # with a wrong section, the first option in it
+        return unknown_option(next((one for one in options if one.startswith(f"{name}.")), name), known)
+    if kind == "model_type":
+        example = next(option for option in known if option.startswith(f"{name}."))
+        return OptionError(f"'{name}' is a section of options: set one of them, such as '{example}'.")
     if kind == "missing":
         return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
     if kind == "too_short":
@@ -160,6 +175,8 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
             f"Option '{name}' must consist of the letters a to z and A to Z, digits, '.', '_' and '-', without '..', "
             f"got {found!r}."
         )
+    if kind in _TYPES:
+        return OptionError(f"Option '{name}' must be {_TYPES[kind]}, got {found!r}.")
     message = problem["msg"].removeprefix("Input should be ")
     return OptionError(f"Option '{name}' must be {message}, got {found!r}.")
 

@@ -182,7 +182,7 @@ class ClassificationOptions(TrainingOptions):
         description="lda: how likely classes are beforehand: training (their shares of the training images) or equal"
     )
     abstain_by: Literal["euclid", "mahalanobis", "mahalanobis-or-picture"] = Field(
-        description="what makes an image too strange to answer: its distance from every prototype in the embedding, "
+        description="when `abstain` is true: by the distance from every prototype in the embedding, "
         "euclid, or mahalanobis (with the covariance of lda); mahalanobis-or-picture: that, or its brightness, "
         "contrast and roughness"
     )

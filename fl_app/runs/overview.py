@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from fl_app.errors import RunFolderError, did_you_mean
+from fl_app.errors import RunFolderError, UnknownRunError, did_you_mean
 from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenSite, SeenStatus, summarise
 from fl_app.runs.results import results
 from fl_app.runs.run_json import RunDocument, read_document
@@ -79,19 +79,16 @@ def find_run(named: Path | None, runs: Path) -> Path:
     """Return a run folder, absolute: the named one, one of that name below `runs`, or the newest there.
 
     Raises:
-        RunFolderError: there is none.
+        UnknownRunError: there is none.
     """
     if named is not None:
         for folder in (named.expanduser(), runs / named):
             if _holds(folder, _MARKS):
                 return folder.resolve()
-        raise RunFolderError(
-            f"{named}: no run folder of that name, nor one in {runs}; it would hold a run.json."
-            f"{similar_run(named, runs)}"
-        )
+        raise UnknownRunError(f"No run '{named}' in {runs}.{similar_run(named, runs)}")
     found = find_runs(runs)
     if not found:
-        raise RunFolderError(f"There is no run in {runs}: name a run folder, or give --runs.")
+        raise UnknownRunError(f"There is no run in {runs}. Name a run folder, or the folder that holds the runs.")
     return found[0]
 
 

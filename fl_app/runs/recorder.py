@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
 from fl_app.files import from_json, replace_folder, replacing, to_json
-from fl_app.messages.arrays import Weights, to_numpy
+from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import RoundLine, draw_history
 from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status, time_label
-from fl_app.strategies.outcomes import RoundRecord
-from fl_app.strategies.resilient import Resilient, Snapshot
+from fl_app.strategies.outcomes import RoundRecord, Snapshot
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Statistics, only
-from fl_app.tasks import initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -52,22 +50,19 @@ class TaskRun:
         self.status = status
         self.roster = roster
         self.num_rounds = run_pass.num_rounds
-        self.strategy: Resilient | None = None
-        self.models: dict[str, Weights] = {}
+        self.last: Snapshot | None = None
         self.best = Best()
         self.history: list[RoundLine] = []
         self._num_noted = 0
         self._unsaved: Checkpoint | None = None  # of the last round, if that was no round with a checkpoint
 
-    def begin(self, strategy: Resilient, checkpoint: Checkpoint | None) -> Weights:
-        """Restore the strategy from the checkpoint, if there is one, and return the weights to start from."""
-        self.strategy = strategy
-        weights = to_numpy(initial_weights(self.task, self.run_pass.config.seed))
+    def resume(self, checkpoint: Checkpoint | None, initial: Weights) -> Snapshot | None:
+        """Read what an earlier process left, and return what the strategy is restored from; None: it begins anew."""
         done = 0
         if checkpoint is not None:  # safetensors sorts names; sums and FedAvgM need the model's order
-            models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
-            weights, done = models["raw"], checkpoint.round_number
-            strategy.restore(Snapshot(done, models, checkpoint.state, checkpoint.values["strategy"]))
+            models = {name: in_order_of(initial, saved) for name, saved in checkpoint.models.items()}
+            done = checkpoint.round_number
+            self.last = Snapshot(done, models, checkpoint.state, checkpoint.values["strategy"])
             log.info("Resumed after round %d of %s", done, self.run_pass.name)
             self.folder.warn_of_damage(self.run_pass.name)
             if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else a new best model is searched
@@ -75,8 +70,12 @@ class TaskRun:
         elif any(line["task"] == self.run_pass.name for line in self.folder.read_metrics()):
             log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
-        self.models = strategy.models(weights)
-        return weights
+        return self.last
+
+    @property
+    def models(self) -> dict[str, Weights]:
+        """The sets of weights after the last round that has ended, by name."""
+        return self.last.models if self.last else {}
 
     def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
         """Write how many sites are connected, and which are missing."""
@@ -98,12 +97,11 @@ class TaskRun:
         self._note_sites()
         self.status.show_round(record, self.num_rounds)
 
-    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
+    def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         """Write the round's line; save a checkpoint and draw a gallery if the round has one."""
         losses = self.losses(record.total_statistics())
         self._remember_best(record.round_number - 1, losses)
-        assert self.strategy is not None
-        self.models = self.strategy.models(after)
+        self.last = after
         line = self._line(record, losses)
         self.history.append(line)
         self.folder.append_metrics(to_json(line))
@@ -115,9 +113,9 @@ class TaskRun:
         if self.run_pass.is_drawn(number) and number < self.num_rounds:
             self.draw(f"round-{number:04d}", losses)
         if self.run_pass.is_kept(number):
-            self.checkpoint(number)
+            self.checkpoint()
         else:
-            self._unsaved = self._current(number)
+            self._unsaved = self._current()
 
     def finish(self, statistics: Statistics) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
@@ -130,7 +128,7 @@ class TaskRun:
         name = better(losses) or "raw"
         self.draw("final", losses)
         if self.best.models:
-            self.checkpoint(self.num_rounds)
+            self.checkpoint()
         return name
 
     def export(self, name: str, held: list[bool]) -> None:
@@ -139,11 +137,11 @@ class TaskRun:
         replace_folder(target, lambda path: self.run_pass.export(weights, path, held))
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
-    def checkpoint(self, number: int) -> None:
+    def checkpoint(self) -> None:
         """Save all that a resumed run needs, and the best model if it has changed."""
         self._unsaved = None  # first: an older round must never be saved beside a newer best model
         self._save_best()
-        self.folder.save_checkpoint(self.run_pass.name, self._current(number))
+        self.folder.save_checkpoint(self.run_pass.name, self._current())
 
     def save_last_round(self) -> None:
         """Save the last finished round if the run stops between two checkpoints."""
@@ -174,13 +172,12 @@ class TaskRun:
         found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
         return {name: loss for name, loss in found.items() if loss is not None}
 
-    def _current(self, number: int) -> Checkpoint:
+    def _current(self) -> Checkpoint:
         """Return all that a resumed run needs."""
-        assert self.strategy is not None
-        arrays, strategy_values = self.strategy.state()
+        assert self.last is not None
         best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
-        values: dict[str, object] = {"strategy": strategy_values, "best": best_values}
-        return Checkpoint(number, self.models, arrays, values)
+        values: dict[str, object] = {"strategy": self.last.values, "best": best_values}
+        return Checkpoint(self.last.last_round, self.last.models, self.last.arrays, values)
 
     def _save_best(self) -> None:
         if self.best.models:

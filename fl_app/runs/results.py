@@ -21,8 +21,10 @@ def read_comparison(folder: Path) -> list[dict[str, str]]:
         return []
 
 
-def read_figure(text: str | None) -> float | str | None:
-    """Return a cell of the table: a number, the text in place of a missing number, or None if it is empty."""
+def read_figure(text: str | None) -> int | float | str | None:
+    """Return a cell of the table: a number, whole if it is a count, the text in place of one, or None if empty."""
+    with suppress(ValueError):
+        return int(text or "")
     with suppress(ValueError):
         return float(text or "")
     return text or None
@@ -55,6 +57,6 @@ def results(folder: Path, tasks: Sequence[str], rounds: Sequence[SeenRound]) -> 
     for row in read_comparison(folder):
         if (row.get("approach") or "").endswith(_SHIPS):
             figures = {name: read_figure(row.get(name)) for name in ("accuracy", "home-accuracy")}
-            known = {name: value for name, value in figures.items() if isinstance(value, float)}
+            known = {name: value for name, value in figures.items() if isinstance(value, int | float)}
             found |= dict(list(known.items())[:1])
     return found

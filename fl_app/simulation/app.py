@@ -65,6 +65,11 @@ def read_defaults(app: Path) -> dict[str, OptionValue]:
         raise OptionError(f"'{app / 'pyproject.toml'}' has no valid [tool.flwr.app.config]: {error}.") from None
 
 
+def is_recipe(recipe: str, app: Path) -> bool:
+    """Tell whether a name leads to a recipe's file, in the app or elsewhere."""
+    return (app / "recipes" / f"{recipe}.toml").is_file() or Path(recipe).expanduser().is_file()
+
+
 def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
     """Read a recipe, flat or in tables; without an option `recipe`, the file's name becomes that option.
 

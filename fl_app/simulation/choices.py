@@ -147,6 +147,8 @@ def _merge(
 
 
 def _check_enough_nodes(config: RunConfig, num_nodes: int) -> None:
+    if num_nodes < 1:
+        raise OptionError(f"A run must have at least 1 node, got {num_nodes}.")
     federation = config.federation
     wishes = {
         "min-nodes": federation.min_nodes,
@@ -157,7 +159,7 @@ def _check_enough_nodes(config: RunConfig, num_nodes: int) -> None:
         if wish > num_nodes:
             raise OptionError(
                 f"Option 'federation.{name}' must be at most the number of nodes, {num_nodes}, got {wish}: "
-                f"pass --nodes {wish}, or --set federation.{name}={num_nodes}."
+                f"simulate {wish} nodes, or lower the option."
             )
 
 
@@ -179,7 +181,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     except OSError as error:
         problem = error.strerror
     if problem is not None:
-        raise RunFolderError(f"No run folder can be made in {output}: {problem}. Choose another --out.")
+        raise RunFolderError(f"No run folder can be made in {output}: {problem}. Choose another folder.")
     from fl_app.data.sources import dataset_info, load_parts
     from fl_app.node.images import share_out, wanted_parts
     from fl_app.runs.folder import RunFolder

@@ -57,7 +57,7 @@ def choose_gpu_share(wanted: float | None) -> float:
 
         has_gpu = torch.cuda.is_available()
     if wanted and not has_gpu:
-        raise OptionError(f"--gpu-share must be 0, got {wanted}: PyTorch finds no GPU on this machine.")
+        raise OptionError(f"The GPU share must be 0, got {wanted}: PyTorch finds no GPU on this machine.")
     return (GPU_SHARE if wanted is None else wanted) if has_gpu else 0.0
 
 

@@ -8,11 +8,13 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fl_app.diffusion.averages import ServerEma
+from fl_app.errors import OptionError
 from fl_app.messages.arrays import Weights
 from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
 from fl_app.strategies.exact_mean import ExactMean
-from fl_app.strategies.resilient import Resilient, Snapshot
+from fl_app.strategies.outcomes import Snapshot
+from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
 
 
@@ -45,7 +47,15 @@ class DiffusionRounds(Resilient):
             ema_rounds: rounds in which nodes measure it; each doubles what is sent to the nodes.
             with_node_ema: nodes keep a moving average over their steps, and send it.
             flower: of the strategy behind this one.
+
+        Raises:
+            OptionError: a mean over all nodes is asked for beside a strategy that compares replies.
         """
+        if with_node_ema and self.keeps_all:
+            raise OptionError(
+                f"Option 'diffusion.node-ema' averages all nodes, so it cannot be used with {type(self).__name__}. "
+                "Turn it off."
+            )
         super().__init__(setup=setup, **flower)
         self.ema_horizon = ema_horizon
         self.ema_rounds = ema_rounds

@@ -3,9 +3,11 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 from flwr.app import Error
+from numpy.typing import NDArray
 
 from fl_app.flower import ErrorCode
 from fl_app.messages.arrays import Weights
@@ -101,6 +103,23 @@ class RoundRecord:
         return sum(node.outcome == outcome for node in self.nodes.values())
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a run needs to go on after a round.
+
+    Attributes:
+        last_round: the round that has ended.
+        models: its weights, as `Resilient.models` returned them.
+        arrays: as `Resilient.state` returned them.
+        values: as `Resilient.state` returned them.
+    """
+
+    last_round: int
+    models: dict[str, Weights]
+    arrays: dict[str, NDArray[np.generic]]
+    values: dict[str, Any]
+
+
 def failure(error: Error) -> NodeOutcome:
     """Return the outcome of a node whose answer is an error, sent by the node or created by Flower."""
     return NodeOutcome("failed", shorten(_IN_OUR_WORDS.get(error.code, error.reason)))
@@ -112,7 +131,7 @@ def shorten(reason: str | None) -> str:
 
 
 class Observer(Protocol):
-    """Callbacks of a federation."""
+    """Callbacks of a federation: they watch, and change nothing."""
 
     def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
         """Called while sites are awaited; `missing`: the names of known ones."""
@@ -123,13 +142,12 @@ class Observer(Protocol):
     def progressed(self, record: RoundRecord) -> None:
         """Called when a round starts and when a node answers."""
 
-    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
-        """Called after each round.
+    def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
+        """A round is over.
 
         Args:
-            record: the round.
-            before: the weights that the nodes received and measured.
-            after: the new weights; the same object as `before` if the round failed.
+            record: what happened.
+            after: what came out; if the round failed, its models are those of the round before.
         """
 
     def rounds_over(self) -> None:

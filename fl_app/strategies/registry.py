@@ -16,7 +16,6 @@ from flwr.serverapp.strategy import (
     Krum,
 )
 
-from fl_app.errors import OptionError
 from fl_app.messages.records import CONFIG, NUM_EXAMPLES, WEIGHTS
 from fl_app.options.training import StrategyOptions
 from fl_app.plugins import load
@@ -68,34 +67,27 @@ FED_TRIMMED_AVG = Strategy(FedTrimmedAvg, lambda options: {"beta": options.trim_
 KRUM = Strategy(Krum, lambda options: {"num_malicious_nodes": options.num_malicious_nodes}, compares_replies=True)
 
 
-def build_strategy(rounds: type[R], name: str, parameters: StrategyOptions, **ours: Any) -> R:
-    """Build one of Flower's strategies with ours before it.
+def combine(rounds: type[R], name: str, parameters: StrategyOptions) -> tuple[type[R], Mapping[str, Any]]:
+    """Return one of Flower's strategies with ours before it, and the arguments of Flower's.
 
     Args:
-        rounds: `DiffusionRounds` or `PrototypeRounds`.
+        rounds: `DiffusionRounds`, `PrototypeRounds` or `Resilient`, whose own arguments the caller adds.
         name: built in or a plug-in.
         parameters: the options of Flower's strategy.
-        ours: arguments of `rounds`.
 
     Raises:
         OptionError: the name stands for nothing that may be used.
     """
     chosen: Strategy = load("strategies", name, "strategy", Strategy)
-    if chosen.compares_replies and ours.get("with_node_ema"):
-        raise OptionError(f"Option 'diffusion.node-ema' is a mean over all nodes, which strategy {name} is to avoid.")
-    own: dict[str, object] = {"__module__": rounds.__module__}
-    if chosen.compares_replies:
-        own["keeps_all"] = True
+    own = {"__module__": rounds.__module__, "keeps_all": chosen.compares_replies}
     kind = type(f"{rounds.__name__.removesuffix('Rounds')}{name}", (rounds, chosen.kind), own)
-    strategy: R = kind(
-        fraction_train=1.0,
-        fraction_evaluate=0.0,  # nodes measure weights as part of training
-        min_train_nodes=1,
-        min_available_nodes=1,
-        weighted_by_key=NUM_EXAMPLES,
-        arrayrecord_key=WEIGHTS,
-        configrecord_key=CONFIG,
-        **chosen.settings(parameters),
-        **ours,
-    )
-    return strategy
+    common: dict[str, object] = {
+        "fraction_train": 1.0,
+        "fraction_evaluate": 0.0,  # nodes measure weights as part of training
+        "min_train_nodes": 1,
+        "min_available_nodes": 1,
+        "weighted_by_key": NUM_EXAMPLES,
+        "arrayrecord_key": WEIGHTS,
+        "configrecord_key": CONFIG,
+    }
+    return kind, common | dict(chosen.settings(parameters))

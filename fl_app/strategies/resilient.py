@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -18,30 +17,13 @@ from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.records import add_models
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.asking import Asking
-from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
+from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, Snapshot
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.transport import ChosenNodes, send_and_receive
 
 log = logging.getLogger(__name__)
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a run goes on from.
-
-    Attributes:
-        last_round: the round that was finished.
-        models: its weights, as `Resilient.models` returned them.
-        arrays: as `Resilient.state` returned them.
-        values: as `Resilient.state` returned them.
-    """
-
-    last_round: int
-    models: dict[str, Weights]
-    arrays: dict[str, NDArray[np.generic]]
-    values: dict[str, Any]
 
 
 class Resilient(Asking):
@@ -99,7 +81,7 @@ class Resilient(Asking):
                 _keep(result.evaluate_metrics_clientapp, number, metrics)
             if evaluate_fn:
                 _keep(result.evaluate_metrics_serverapp, number, evaluate_fn(number, array_record(weights)))
-        if self.num_counted == 0:
+        if self.num_counted == 0 and num_rounds > 0:
             raise FederationError(f"Nothing was learned: no round counted, the last one because {self.record.reason}.")
         self._gather(grid)
         self.setup.observer.rounds_over()
@@ -147,6 +129,11 @@ class Resilient(Asking):
         }
         return server_state(self), dict(values)
 
+    def snapshot(self, number: int, weights: Weights) -> Snapshot:
+        """Return all that a run needs to go on after a round."""
+        arrays, values = self.state()
+        return Snapshot(number, self.models(weights), arrays, values)
+
     def restore(self, snapshot: Snapshot) -> None:
         """Go on after the round of a snapshot."""
         self.first_round = snapshot.last_round + 1
@@ -175,7 +162,7 @@ class Resilient(Asking):
             self.num_counted = (self.num_counted or 0) + 1
         else:
             self.failed_in_a_row += 1
-        self.setup.observer.round_ended(self.record, weights, after)
+        self.setup.observer.round_ended(self.record, self.snapshot(number, after))
         if self.failed_in_a_row >= self.setup.max_failed_rounds:
             raise FederationError(
                 f"{self.failed_in_a_row} rounds in a row failed, the last one because {self.record.reason}. "

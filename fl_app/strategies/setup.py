@@ -8,11 +8,10 @@ from typing import Protocol
 from flwr.serverapp import Grid
 
 from fl_app.errors import FederationError
-from fl_app.messages.arrays import Weights
 from fl_app.messages.descriptions import SiteDescription
 from fl_app.options.training import AdmissionOptions
 from fl_app.strategies.admission import Admission
-from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord
+from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord, Snapshot
 from fl_app.strategies.sums_admission import FaultOf, no_fault
 from fl_app.strategies.wire import Wire
 from fl_app.sums import Statistics
@@ -105,7 +104,7 @@ class Unwatched:
     def progressed(self, record: RoundRecord) -> None:
         """Do nothing."""
 
-    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
+    def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         """Do nothing."""
 
     def rounds_over(self) -> None:

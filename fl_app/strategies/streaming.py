@@ -3,10 +3,11 @@
 import logging
 import statistics
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi
 
 from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.incoming import RejectedReply
@@ -21,7 +22,8 @@ from fl_app.sums import Statistics
 
 log = logging.getLogger(__name__)
 
-KEEPS_ALL = (FedMedian, FedTrimmedAvg, Krum)
+# Their `aggregate_train` begins with the weighted mean of all replies, and needs nothing else of them.
+_NEED_THE_MEAN = (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)
 
 
 def prefixed(sums: Statistics, names: Iterable[str]) -> Statistics:
@@ -32,7 +34,9 @@ def prefixed(sums: Statistics, names: Iterable[str]) -> Statistics:
 class Streaming(FedAvg):
     """Mixin placed before a Flower strategy in the MRO; passes it one reply, the weighted mean of all fit ones.
 
-    The strategies in KEEPS_ALL compare replies with one another; they get all fit ones, in the order of the sites.
+    A strategy that may compare replies with one another gets all of them, in the order of the sites: every class whose
+    `aggregate_train` is not that of FedAvg, FedProx, FedAvgM, FedAdam, FedYogi or FedAdagrad. The class attribute
+    `keeps_all` says otherwise.
 
     Attributes:
         setup: what the run says; see `Setup`.
@@ -41,6 +45,14 @@ class Streaming(FedAvg):
         current: the weights that were sent in this round.
         sites: names of the nodes that were asked, by node id.
     """
+
+    keeps_all: bool
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "keeps_all" not in cls.__dict__:
+            flowers = (kind for kind in cls.__mro__ if not issubclass(kind, Streaming))
+            cls.keeps_all = next(kind for kind in flowers if "aggregate_train" in vars(kind)) not in _NEED_THE_MEAN
 
     def __init__(self, *, setup: Setup | None = None, **flower: Any) -> None:
         super().__init__(**flower)
@@ -73,11 +85,6 @@ class Streaming(FedAvg):
     def end_averages(self) -> None:
         """Finish what `add_to_averages` began, of a round that counts; a hook."""
 
-    @property
-    def keeps_all(self) -> bool:
-        """Whether the strategy needs every reply at once."""
-        return isinstance(self, KEEPS_ALL)
-
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
@@ -91,7 +98,7 @@ class Streaming(FedAvg):
             replies: may be a generator; each reply is dropped before the next one is asked for.
         """
         mean = ExactMean(self.current)
-        kept: list[tuple[str, Weights, float]] = []
+        kept: list[Reply] = []
         metrics: dict[str, RecordDict] = {}
         self.begin_averages()
 
@@ -99,8 +106,7 @@ class Streaming(FedAvg):
             self.admission.remember(reply, norm)
             self.record.keep(reply.site, reply.statistics, reply.loss_sum, reply.num_losses)
             if self.keeps_all:
-                in_order = {key: reply.weights[key] for key in self.current}
-                kept.append((reply.site, in_order, reply.weight))
+                kept.append(replace(reply, weights={key: reply.weights[key] for key in self.current}))
             else:
                 mean.add(reply.weights, reply.weight)
             if reply.metrics is not None:
@@ -134,7 +140,8 @@ class Streaming(FedAvg):
             return None, None
         self.admission.end_round()
         if self.keeps_all:
-            fit = [self._as_reply(weights, weight) for _, weights, weight in sorted(kept, key=lambda one: one[0])]
+            in_order = sorted(kept, key=lambda reply: reply.site)
+            fit = [self._as_reply(reply.weights, reply.weight, reply.metrics) for reply in in_order]
         else:
             fit = [self._as_reply(mean.result(), mean.total_weight)]
         self.end_averages()
@@ -187,10 +194,11 @@ class Streaming(FedAvg):
         check_measured(reply.statistics, self.measured_names(), held_out, self.setup.fault_of)
         return reply, norm
 
-    def _as_reply(self, weights: Weights, weight: float) -> Message:
+    def _as_reply(self, weights: Weights, weight: float, metrics: MetricRecord | None = None) -> Message:
         """Wrap weights as if a node had sent them, the way Flower's strategies expect a reply."""
-        loss_sum, num_losses = self.record.losses()
-        metrics = MetricRecord({self.weighted_by_key: weight, "loss-sum": loss_sum, "loss-count": num_losses})
+        if metrics is None:
+            loss_sum, num_losses = self.record.losses()
+            metrics = MetricRecord({self.weighted_by_key: weight, "loss-sum": loss_sum, "loss-count": num_losses})
         content = RecordDict({self.arrayrecord_key: array_record(weights), "metrics": metrics})
         return Message(content, dst_node_id=0, message_type=TRAIN)
 

@@ -101,12 +101,16 @@ def test_a_picture_of_sixteen_bits_is_read_as_its_file_would_be(classifier: Clas
         (np.zeros((1, 1, 8, 8)), "Images must be uint8"),
         ([3], "paths, PIL images or uint8 arrays, got int"),
         (Image.new("F", (8, 8)), "its values are of kind F"),
-        ("nowhere.png", "nowhere.png: no such file or folder"),
     ],
 )
 def test_what_is_no_image_is_one_clear_error(classifier: Classifier, images: object, words: str) -> None:
     with pytest.raises(DataError, match=words):
         classifier.predict(images)  # type: ignore[arg-type]
+
+
+def test_a_path_that_does_not_exist_is_wrong_input(classifier: Classifier) -> None:
+    with pytest.raises(OptionError, match=r"nowhere\.png: no such file or folder"):
+        classifier.predict("nowhere.png")
 
 
 def test_a_broken_file_is_an_error_unless_it_may_be_left_out(classifier: Classifier, tmp_path: Path) -> None:

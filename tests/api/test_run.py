@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fl_app import OptionError, Run, RunFolderError, list_runs, open_run
+from fl_app.api.drawing import choose_labels
 from fl_app.diffusion.pictures import to_picture
 from fl_app.diffusion.pipeline import open_pipeline
 
@@ -104,5 +106,10 @@ def test_runs_are_opened_by_folder_by_name_or_as_the_newest(run: Run) -> None:
     out = run.folder.parent
     assert open_run(run.folder) == open_run(run.name, out) == open_run(runs=out) == run
     assert list_runs(out) == [run]
-    with pytest.raises(RunFolderError, match="no run folder of that name"):
+    with pytest.raises(RunFolderError, match=r"^No run '"):
         open_run("nowhere", out)
+
+
+def test_text_is_one_class_and_no_list_of_characters() -> None:
+    pipeline = SimpleNamespace(class_names=("3", "33"), config=SimpleNamespace(held={}), class_index=("3", "33").index)
+    assert choose_labels(pipeline, "33") == [1]  # type: ignore[arg-type]

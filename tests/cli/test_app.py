@@ -9,9 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fl_app.cli.app import app
+from fl_app.cli.app import app, run_command_line
 from fl_app.cli.options import make_table
-from fl_app.errors import OptionError
+from fl_app.cli.words import check_file
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.run import RunConfig, describe_options
 from fl_app.simulation.app import read_defaults, read_recipe
 from fl_app.simulation.follow import choose_gpu_share
@@ -46,8 +47,71 @@ def test_a_wrong_option_of_a_run_exits_with_2_and_starts_nothing(tmp_path: Path)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_flag_exits_with_2() -> None:
-    assert run_fl_app("run", "--bogus").returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sampl"], "No such command 'sampl'. Did you mean 'sample'? See `fl-app --help`."),
+        (["run", "--gpu-share", "x"], "--gpu-share must be a number of at least 0, got 'x'. See `fl-app run --help`."),
+        (["run", "--nodes", "0"], "--nodes must be a whole number of at least 1, got 0. See `fl-app run --help`."),
+        (
+            ["certificates", "--host", "a", "--days", "x"],
+            "--days must be a whole number from 1 to 3649, got 'x'. See `fl-app certificates --help`.",
+        ),
+        (["sample", "run"], "Missing option '--out'. See `fl-app sample --help`."),
+    ],
+)
+def test_wrong_words_get_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["anything", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_command_line()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"Error: {said}\n"
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["options", "seed"], 0), (["status", "no-such-run"], 2), ([], 2)])
+def test_the_exit_status_is_that_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], status: int
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["fl-app", *arguments, *(["--runs", str(tmp_path)] if status and arguments else [])]
+    )
+    with pytest.raises(SystemExit) as ended:
+        run_command_line()
+    assert (ended.value.code or 0) == status
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("seed", ["seed"]),
+        ("diffusion.batch-size", ["diffusion.batch-size"]),
+        ("partition", ["scheme", "alpha", "classes-per-node", "shards-per-node"]),
+    ],
+)
+def test_an_option_or_a_section_is_looked_up(name: str, found: list[str]) -> None:
+    shown = json.loads(CliRunner().invoke(app, ["options", name, "--app", str(ROOT), "--json"]).stdout)
+    assert [one["name"].removeprefix("partition.") for one in shown["options"]] == found
+
+
+def test_an_option_that_does_not_exist_is_no_recipe() -> None:
+    answer = CliRunner().invoke(app, ["options", "diffusion.batchsize", "--app", str(ROOT)])
+    assert str(answer.exception) == (
+        "Option 'diffusion.batchsize' does not exist. Did you mean 'diffusion.batch-size'?"
+    )
+
+
+def test_a_result_file_needs_a_folder_that_exists(tmp_path: Path) -> None:
+    check_file(tmp_path / "a.csv")
+    with pytest.raises(OptionError, match=r"which is no folder\. Make that folder first"):
+        check_file(tmp_path / "x" / "a.csv")
+
+
+def test_a_hint_resembles_the_word_and_a_number_has_none() -> None:
+    assert did_you_mean("nope", ["stopped"]) == ""
+    assert did_you_mean("stoped", ["stopped"]) == " Did you mean 'stopped'?"
+    assert did_you_mean("99", ["9"]) == ""
 
 
 def test_every_option_is_listed_with_its_default() -> None:
@@ -92,7 +156,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("fl_app.simulation.follow._GPU_DEVICES", ())
     assert choose_gpu_share(None) == 0
     assert choose_gpu_share(0.0) == 0
-    with pytest.raises(OptionError, match=r"--gpu-share must be 0, got 0\.5"):
+    with pytest.raises(OptionError, match=r"The GPU share must be 0, got 0\.5"):
         choose_gpu_share(0.5)
 
 

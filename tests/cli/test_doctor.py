@@ -97,7 +97,10 @@ def test_a_folder_that_is_missing_stops_no_other_check(tmp_path: Path) -> None:
     assert result.stdout.splitlines()[-2] == "Not ready: folder, training of diffusion, training of classification."
     assert result.stdout.splitlines()[-1].startswith("Next: fix what is not ready and run this again; --names ")
     assert result.stdout.count("does not exist") == 1 + 2  # once, and in each training
-    assert "not ready    folder: The data folder does not exist." in result.stdout
+    assert (
+        "not ready    folder: The data folder does not exist. 'data-path' in --node-config must name it."
+        in result.stdout
+    )
     assert "ready        disk: " in result.stdout
     assert "not ready    training of diffusion: " in result.stdout
     assert CANARY not in result.output

@@ -100,6 +100,7 @@ def test_quiet_leaves_the_table_to_out_and_wants_one(run: Path, tmp_path: Path) 
 def test_out_holds_the_same_bytes_as_the_terminal(run: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "new", make_images((2, 1, 0), 7))
     shown = predict(run, folder)
+    (tmp_path / "deep").mkdir()
     said = predict(run, folder, "--out", tmp_path / "deep" / "table.csv")
     assert (tmp_path / "deep" / "table.csv").read_text() == shown
     assert said == f"3 images: {tmp_path / 'deep' / 'table.csv'}\n"
@@ -264,7 +265,7 @@ def test_a_folder_without_images_is_refused(run: Path, tmp_path: Path, files: li
 
 
 def test_a_missing_image_is_refused(run: Path, tmp_path: Path) -> None:
-    text = refusal(DataError, run, tmp_path / "nowhere.png", out=tmp_path / "t.csv")
+    text = refusal(OptionError, run, tmp_path / "nowhere.png", out=tmp_path / "t.csv")
     assert "nowhere.png: no such file or folder" in text
 
 

@@ -160,9 +160,10 @@ def test_empty_missing_and_wrong_data_are_refused(run: Path, tmp_path: Path) -> 
         "nowhere": "nowhere: no such file or folder",
         "text": "text is not a complete file of sums",
     }.items():
-        assert words in refusal(DataError, run, "add", run, tmp_path / name, "--site", "site-9")
+        kind = OptionError if name == "nowhere" else DataError
+        assert words in refusal(kind, run, "add", run, tmp_path / name, "--site", "site-9")
     arguments = ("measure", run, tmp_path / "text", "--site", "site-9", "--out", tmp_path / "sums")
-    assert "text is no folder" in refusal(DataError, run, *arguments)
+    assert "text is no folder" in refusal(OptionError, run, *arguments)
 
 
 def test_out_must_be_a_file(run: Path, data: Path, tmp_path: Path) -> None:

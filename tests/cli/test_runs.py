@@ -13,7 +13,7 @@ from fl_app.api.classifier import find_model
 from fl_app.api.drawing import open_model
 from fl_app.cli.app import app
 from fl_app.cli.runs import make_table
-from fl_app.errors import RunFolderError
+from fl_app.errors import OptionError, RunFolderError
 from fl_app.runs.overview import find_named, find_run, look_at
 from tests.cli.test_status import RUNNING, make_run
 
@@ -60,6 +60,14 @@ def test_json_holds_the_same_runs(tmp_path: Path) -> None:
     assert found["runs"][0]["results"] == {"diffusion-loss": 0.5, "accuracy": 0.75}
     assert found["runs"][1]["is-alive"] is False
     assert found["no-runs"] == [str(tmp_path / "pictures")]
+
+
+def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, ["runs", "--runs", str(tmp_path / "missing")])
+    assert isinstance(answer.exception, OptionError)
+    assert (
+        str(answer.exception) == f"--runs must name a folder of runs, got {tmp_path / 'missing'}, which is no folder."
+    )
 
 
 def test_a_folder_without_runs_says_so(tmp_path: Path) -> None:

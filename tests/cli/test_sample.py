@@ -71,8 +71,10 @@ def test_other_weights_of_the_run_can_be_drawn_from(weights: str, checkpoint: st
         (["--class", "cat"], "There is no class 'cat'. The model knows: 0, 1, 2"),
         (["--class", "1", "--sampler", "magic"], "--sampler. must be dpm-solver"),
         (["--class", "1", "--steps", "2000"], "between 1 and 1000, got 2000"),
-        (["--class", "1", "--weights", "node-ema"], "--weights must be one of exported, ema, raw, got 'node-ema'"),
-        (["--class", "1", "--weights", "raw", "--checkpoint", "first"], "--checkpoint must be last or best"),
+        (["--class", "1", "--weights", "node-ema"], "The weights must be one of exported, ema, raw, got 'node-ema'"),
+        (["--class", "1", "--weights", "raw", "--checkpoint", "first"], "The checkpoint must be last or best"),
+        (["--class", "1", "--checkpoint", "best"], "Choose the weights raw, ema or node-ema"),
+        (["--class", "99"], "The model knows: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.$"),
     ],
 )
 def test_bad_wishes_are_refused_before_anything_is_written(
@@ -92,5 +94,13 @@ def test_a_folder_without_a_finished_model_is_refused(tmp_path: Path) -> None:
 
 def test_images_that_cannot_be_written_are_one_clear_error(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunFolderError, match="cannot be written to"):
-        sample(str(run), "--class", "1", "-n", "1", "--out", str(tmp_path / "file"))
+    with pytest.raises(RunFolderError, match=r"cannot be written to .*: Not a directory\."):
+        sample(str(run), "--class", "1", "-n", "1", "--out", str(tmp_path / "file" / "inside"))
+
+
+@pytest.mark.parametrize("name", ["file", "grid.png"])
+def test_out_must_name_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OptionError, match="--out must name a folder"):
+        sample("some-run", "--grid", "--out", str(tmp_path / name))
+    assert not (tmp_path / "grid.png").exists()

@@ -157,7 +157,7 @@ def test_the_newest_run_is_the_default(tmp_path: Path) -> None:
 def test_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="There is no run in"):
         find_run(None, tmp_path)
-    with pytest.raises(RunFolderError, match="no run folder of that name"):
+    with pytest.raises(RunFolderError, match=r"^No run '"):
         find_run(Path("x"), tmp_path)
 
 

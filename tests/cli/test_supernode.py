@@ -80,6 +80,7 @@ def test_all_arguments_reach_flower_as_they_are(node: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--superlnk", "x"], "There is no option '--superlnk'. Did you mean '--superlink'?"),
         ([], "--node-config must name folder and hospital"),
         (["--node-config", "data-path=/data site=north"], "--node-config must be like"),
         (["--node-config", 'data-path="/data" site="north" devise="cpu"'], "Did you mean 'device'?"),

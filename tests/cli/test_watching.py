@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from fl_app.cli import watching
 from fl_app.cli.app import app
 from fl_app.cli.status import picture
+from fl_app.cli.watching import wait_for_run
 from fl_app.runs.folder import RunFolder
 from tests.cli.test_status import ROUND, RUNNING, make_run
 
@@ -130,3 +131,20 @@ main()
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode == 130
     assert answer.stderr == ""
+
+
+def test_the_watcher_waits_for_a_run_that_has_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def begin(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            make_run(tmp_path / "late", RUNNING)
+
+    monkeypatch.setattr(time, "sleep", begin)
+    console = Console(file=io.StringIO(), width=300)
+    assert wait_for_run(Path("late"), tmp_path, console) == tmp_path / "late"
+    assert len(pauses) == 2
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().startswith("waiting for the run to begin. No run 'late' in ")
+    assert console.file.getvalue().count("\n") == 1

@@ -95,7 +95,7 @@ def test_all_images_together_are_those_of_the_sites(root: Path, tmp_path: Path) 
 def test_what_would_fail_at_a_node_fails_before_the_start(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "runs")
     check_before_start(config, 2, tmp_path / "runs", None)
-    with pytest.raises(OptionError, match=r"there are 2 \(north, south\), and 5 nodes\. Pass --nodes 2"):
+    with pytest.raises(OptionError, match=r"there are 2 \(north, south\), and 5 nodes\. Simulate 2 nodes"):
         check_before_start(config, 5, tmp_path / "runs", None)
     (root / "south" / "what").mkdir()
     with pytest.raises(FlAppError, match="is not a class of this run"):

@@ -65,3 +65,16 @@ def test_what_is_not_there_or_not_allowed_is_named_with_what_to_do(name: str, al
     assert found.verdict == "not ready"
     assert f"'classification.network' is '{name}'" in found.text
     assert words in found.text
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        ("os:system", "'plugins-allowed' names the path 'os:system', with which a run could name any program."),
+        ("wade", "'plugins-allowed' names 'wade', which is not installed. Did you mean 'wide'?"),
+    ],
+)
+def test_an_allowed_name_that_is_a_path_or_not_installed_is_a_warning(allowed: str, words: str) -> None:
+    found = check_plugins(run_config(), node(allowed))
+    assert found.verdict == "warning"
+    assert words in found.text

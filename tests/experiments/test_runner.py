@@ -40,8 +40,8 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_with_the_same_results(
     run_cell(TINY, uncut)
     checkpoint = TaskRun.checkpoint
 
-    def die_after(self: TaskRun, number: int) -> None:
-        checkpoint(self, number)
+    def die_after(self: TaskRun) -> None:
+        checkpoint(self)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TaskRun, "checkpoint", die_after)

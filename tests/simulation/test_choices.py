@@ -31,8 +31,8 @@ def app(tmp_path: Path) -> Path:
         ),
         ("batch-size=3", "Option 'batch-size' does not exist. Did you mean 'diffusion.batch-size'?"),
         ("diffusion.batch-size=0", "Option 'diffusion.batch-size' must be at least 1, got 0."),
-        ("diffusion.batch-size=1.5", "Option 'diffusion.batch-size' must be a valid integer, got 1.5."),
-        ("diffusion.learning-rate=fast", "Option 'diffusion.learning-rate' must be a valid number, got 'fast'."),
+        ("diffusion.batch-size=1.5", "Option 'diffusion.batch-size' must be a whole number, such as 3, got 1.5."),
+        ("diffusion.learning-rate=fast", "Option 'diffusion.learning-rate' must be a number, such as 0.5, got 'fast'."),
         ("seed", "--set takes key=value, got 'seed'."),
         ("=3", "--set takes key=value, got '=3'."),
         ("federation.min-nodes=9", "Option 'federation.min-nodes' must be at most the number of nodes, 4, got 9: "),
@@ -196,3 +196,8 @@ def test_an_app_without_options_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     with pytest.raises(OptionError, match="has no valid"):
         plan_run(tmp_path, None, [], None, num_nodes=5)
+
+
+def test_a_run_of_no_node_is_refused_without_advice_to_want_none(app: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^A run must have at least 1 node, got 0\.$"):
+        plan_run(app, None, [], tmp_path, 0)

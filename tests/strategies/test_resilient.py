@@ -10,8 +10,8 @@ from flwr.serverapp.strategy import FedAdam, FedAvg
 
 from fl_app.errors import FederationError
 from fl_app.messages.arrays import Weights, array_record, to_weights
-from fl_app.strategies.outcomes import RoundRecord
-from fl_app.strategies.resilient import Resilient, Snapshot
+from fl_app.strategies.outcomes import RoundRecord, Snapshot
+from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Everyone, Setup, Unwatched
 from tests.strategies.rounds import Counting, crash, initial, silence, value
 
@@ -31,9 +31,9 @@ class Watching(Unwatched):
         self.rounds: list[RoundRecord] = []
         self.means: list[float] = []
 
-    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
+    def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         self.rounds.append(record)
-        self.means.append(value(after))
+        self.means.append(value(after.models["raw"]))
 
 
 def test_a_round_goes_on_without_a_node_that_fails_or_is_silent() -> None:
@@ -60,6 +60,11 @@ def test_after_failed_rounds_in_a_row_the_run_stops_and_says_how_to_go_on() -> N
     with pytest.raises(FederationError, match="2 rounds in a row failed") as caught:
         strategy.start(Counting(1, faults), initial(), num_rounds=5)  # type: ignore[arg-type]
     assert 'resume = "/runs/a"' in str(caught.value) and strategy.record.round_number == 3
+
+
+def test_no_round_leaves_the_weights_as_they_are() -> None:
+    result = Average(**OPEN).start(Counting(1), initial(), num_rounds=0)
+    assert value(result.arrays) == 0.0
 
 
 def test_too_few_nodes_end_the_wait() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import Bulyan, FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum, QFedAvg
 
 from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.records import Reply
@@ -32,6 +33,11 @@ class Median(Streaming, FedMedian):
 
 class Adam(Streaming, FedAdam):
     pass
+
+
+def before(kind: type[FedAvg]) -> type[Streaming]:
+    """Put ours before a strategy of Flower."""
+    return type(f"Streaming{kind.__name__}", (Streaming, kind), {})
 
 
 def instruction(node: int) -> Message:
@@ -78,6 +84,43 @@ def test_strategies_that_compare_replies_get_all_of_them() -> None:
         Median(), [answer(instruction(node), change, 1.0) for node, change in ((3, 100.0), (1, 1.0), (2, 2.0))]
     )
     assert found is not None and value(found) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (FedMedian, {}),
+        (FedTrimmedAvg, {"beta": 0.2}),
+        (Krum, {"num_malicious_nodes": 1}),
+        (MultiKrum, {"num_malicious_nodes": 1, "num_nodes_to_select": 3}),
+        (Bulyan, {"num_malicious_nodes": 1}),
+    ],
+)
+def test_every_robust_strategy_of_flower_stays_robust(kind: type[FedAvg], options: dict[str, float]) -> None:
+    build: Any = before(kind)
+    strategy = build(**options)
+    changes = dict.fromkeys(range(1, 7), 1.0) | {7: 1000.0}
+    found = fold(strategy, [answer(instruction(node), change, 1.0) for node, change in changes.items()], num_nodes=7)
+    assert found is not None and value(found) == pytest.approx(1.0)
+
+
+def test_a_strategy_that_weighs_replies_by_their_loss_finds_it() -> None:
+    build: Any = before(QFedAvg)
+    strategy = build(client_learning_rate=0.1, q=0.0, train_loss_key="loss")
+    strategy.current_arrays = initial()
+    replies = [answer(instruction(node), 1.0, 1.0) for node in (1, 2, 3)]
+    for reply in replies:
+        reply.content.metric_records["metrics"]["loss"] = 1.0
+    found = fold(strategy, replies)
+    assert found is not None and value(found) == pytest.approx(1.0)
+
+
+def test_any_other_strategy_of_flower_gets_all_replies_unless_the_mean_is_enough() -> None:
+    kinds = {name: getattr(flower, name) for name in flower.__all__}
+    strategies = [name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, FedAvg)]
+    keeps_all = {name: before(kinds[name]).keeps_all for name in strategies}
+    needs_the_mean = {"FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"}
+    assert {name for name, keeps in keeps_all.items() if not keeps} == needs_the_mean
 
 
 def test_a_second_answer_an_error_and_a_reply_without_images_carry_no_weight() -> None:
