@@ -1,4 +1,4 @@
-"""What is learned: the protocol that a task answers, tasks by name, and the weights that they begin with."""
+"""The protocol of a task, tasks by name, and their initial weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -17,9 +17,9 @@ from fl_app.sums import Statistics
 
 
 class Task(Protocol):
-    """One thing to learn, as nodes and server see it."""
+    """What a pass trains: its model, losses and figures, used by nodes and server."""
 
-    name: str  # in the option `tasks`; it is the name of its section of options, too
+    name: str  # in the option `tasks`; also the name of its section of options
 
     @property
     def options(self) -> TrainingOptions:
@@ -37,48 +37,48 @@ class Task(Protocol):
     def statistics(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Measure a model on held-out images as sums that add up over nodes; no image gives sums of 0."""
+        """Measure a model on held-out images as additive sums; zero images give sums of 0."""
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
-        """Return statistics of no image: sums of 0, with the names and shapes that all statistics have."""
+        """Return `statistics` of zero images: same keys and shapes, all zeros."""
 
     def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-        """Say what is wrong with a site's statistics; None if its held-out images may lead to them.
+        """Return what is wrong with a site's statistics; None if its held-out images could have produced them.
 
         Args:
-            models: of each set of weights that was measured, as `statistics` returns them.
+            models: results of `statistics`, by name of the measured weights.
             held_out: images of each class, as the site described them; None: unknown.
         """
 
     def loss_of(self, statistics: Statistics) -> float | None:
-        """Finish added statistics to the loss that models are compared by; None where nothing was measured."""
+        """Return the mean held-out loss; None if nothing was measured."""
 
     def figures(self, statistics: Statistics) -> dict[str, float | None]:
-        """Finish added statistics to named figures."""
+        """Compute named figures from summed statistics."""
 
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
-        """Tell whether a model got better, by the statistics of both; None where nothing was measured."""
+        """Return whether the model improved, given its statistics before and after; None if nothing was measured."""
 
 
 @runtime_checkable
 class MeasuresOwn(Protocol):
-    """A task whose nodes also measure the network that each of them has just trained."""
+    """A task whose nodes also measure the network that they have just trained."""
 
     def own_sums(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
-        """Measure a trained network on the training images, in rounds that want it: additive sums, none in others."""
+        """Measure a trained network on the training images: additive sums; empty in rounds that need none."""
 
 
-# Builds a task from its options, those of the whole run, and what is known of the images: a plug-in of `fl_app.tasks`.
+# Builds a task from its pass, the run's options and the images' info: a plug-in of `fl_app.tasks`.
 BuildTask = Callable[[PassPlan, RunConfig, DatasetInfo], Task]
 
 
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
-    """Build what a pass learns; `name` is the pass's, such as `classification-local`.
+    """Build the task of the pass `name`, such as `classification-local`.
 
     Raises:
-        OptionError: the run has no such pass, or its task stands for nothing that may be used.
+        OptionError: the run has no such pass, or its task names nothing that may be imported.
     """
     plan = config.pass_named(name)
     build: BuildTask = load("tasks", plan.task, "tasks")

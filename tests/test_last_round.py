@@ -338,7 +338,7 @@ def test_moments_that_cannot_be_are_refused(key: str, change: Any, reason: str, 
     ("change", "reason"),
     [
         (lambda value: value + 1000, "more held-out images than it said"),
-        (lambda value: value - 1, "no whole numbers"),
+        (lambda value: value - 1, "not whole numbers"),
         (lambda value: value * 0, "on different images"),
     ],
 )

@@ -126,7 +126,7 @@ def measured(kind: str, change: Callable[[Sums], Sums], reason: str, task: str =
 PIGGYBACK: dict[str, OptionValue] = {"classification.readings": "piggyback"}
 BILLION = [10**9] * CLASSES
 LIES = {
-    "bins of the AUC that rise": measured(HEADS, rising, "no whole numbers|different images"),
+    "bins of the AUC that rise": measured(HEADS, rising, "not whole numbers|different images"),
     "a false start of the classifier": measured(EVALUATE, lambda sums: {"initial/nll": np.array(-1e14)}, "likelihoods"),
     "a false start of the diffusion model": measured(
         EVALUATE, lambda sums: {"initial/loss-sum": np.full(4, -1e14)}, "losses are negative", "diffusion"
@@ -139,8 +139,8 @@ LIES = {
         "moments count 1e\\+10 images, but it trained on",
     ),
     "more training images than described": Lie({TRAIN: with_weight}, "trained on 10000000 images, but described"),
-    "a billion images at no distance": measured(HEADS, distances(0), "distances of other images"),
-    "a billion images infinitely far": measured(HEADS, distances(-1), "distances of other images"),
+    "a billion images at no distance": measured(HEADS, distances(0), "distances and heads on different images"),
+    "a billion images infinitely far": measured(HEADS, distances(-1), "distances and heads on different images"),
     "likelihoods beyond all bounds": measured(
         HEADS,
         lambda sums: {f"validation/{HEAD}/nll-tempered": sums[f"validation/{HEAD}/nll-tempered"] + 1e14},
@@ -163,9 +163,9 @@ LIES = {
     "a name of two lines": described("A node calls itself 'site-1 x'", site="site-1\nx"),
     "a name in HTML": described("A node calls itself '<b>site-1</b>'", site="<b>site-1</b>"),
     "negative counts": described("'site-1' sent counts of images", train_counts=[-1] * CLASSES),
-    "fewer unreadable files than none": described("a number of unreadable files", unreadable_files=-5),
-    "2^62 unreadable files": described("a number of unreadable files", unreadable_files=2**62),
-    "2^62 shares of the test set": described("shares of a test set, that cannot be", test_shares=2**62),
+    "fewer unreadable files than none": described("an impossible number of unreadable files", unreadable_files=-5),
+    "2^62 unreadable files": described("an impossible number of unreadable files", unreadable_files=2**62),
+    "2^62 shares of the test set": described("an impossible number of unreadable files", test_shares=2**62),
     "another share of the test set": described("10 test images; its share", test_counts=[1] * CLASSES),
     "no counts": described("'site-1' sent counts of images", test_counts=[]),
     "other classes": described("'site-1' has other classes", class_names=[*"abcdefghij"]),

@@ -1,4 +1,4 @@
-"""The exported classifier: network, prototypes and heads in one folder, used without a federation around it."""
+"""The exported classifier: network, prototypes and heads in one folder, usable without a federation."""
 
 import hashlib
 import json
@@ -34,23 +34,23 @@ class Bundle:
     """A finished classifier.
 
     Attributes:
-        network: its name, built in or a plug-in.
-        embedding_size: the option's; `resnet18` has 512 whatever it says.
+        network: name of a built-in network or a plug-in.
+        embedding_size: as the option says; `resnet18` ignores it and has 512.
         info: class names, channels and size of the images.
         weights: of the network, by name.
         pooled: the sites' sums, from `moments.pool`.
-        heads: by name; those that are defined.
-        shipped: the head that is used unless another one is named.
+        heads: the defined heads, by name.
+        shipped: the default head.
         reading: whose features the sums were measured with, `consistent` or `piggyback`.
         shrinkage: of the covariances of `lda` and `fedcof`.
-        abstain_distance: farther than this from every prototype an image gets no answer; None: it always gets one.
-        record: JSON that says how the model came about. `contributed` lists the sites whose sums went in, and
-            `added` what `joining.add_site` added, an entry each.
-        temperatures: what a head's scores are divided by before they become probabilities; 1 where a head has none.
+        abstain_distance: an image farther than this from every prototype gets no answer; None: no limit.
+        record: JSON, the model's origin. `contributed` lists the sites whose sums it contains, and `added` has an
+            entry for each site that `joining.add_site` added.
+        temperatures: by head; scores are divided by it before the softmax. A missing head has 1.
         prior: of `lda`: `training` or `equal`.
         abstain_by: the distance that `abstain_distance` limits, `euclid` or `mahalanobis`.
-        abstain_picture_distance: an image whose picture lies farther than this from the training images gets no
-            answer, either; None: pictures are not tested.
+        abstain_picture_distance: an image whose brightness, contrast and roughness are farther than this from those
+            of the training images gets no answer, either; None: no limit.
     """
 
     network: str
@@ -76,7 +76,7 @@ class Bundle:
 
     @property
     def prototypes(self) -> NDArray[np.float64]:
-        """Mean embedding of each class, [K, D]; nan for a class without one, so that nobody takes it for a point."""
+        """Mean embedding of each class, [K, D]; NaN for a class without one, so it cannot pass for a point."""
         count = np.where(self.known, self.pooled["count"], np.nan)
         return np.asarray(self.pooled["sum"] / count[:, None])
 
@@ -86,10 +86,10 @@ class Bundle:
         return [*self.record.get("contributed", []), *(entry["site"] for entry in self.record.get("added", []))]
 
     def head(self, name: str | None) -> Head:
-        """Return the head of that name, None for the one that ships.
+        """Return the head of that name; for None the one that ships.
 
         Raises:
-            OptionError: it is unknown, or not defined in this model.
+            OptionError: the head is unknown, or not defined in this model.
         """
         if name is None or name in self.heads:
             return self.heads[name or self.shipped]
@@ -100,12 +100,12 @@ class Bundle:
         raise OptionError(f"The head '{name}' is not defined in this model: {reason}. {choice}")
 
     def distances(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how far embeddings [B, D] lie from the nearest prototype: [B]; infinite if there is none."""
+        """Return the distance of embeddings [B, D] to the nearest prototype: [B]; infinite if none."""
         mapped_by = distance_map(self.pooled, self.shrinkage, self.abstain_by)
         return nearest_distance(self.prototypes, self.known, features, mapped_by)
 
     def abstains(self, images: Tensor, distances: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which images get no answer: [N] bool.
+        """Return which images get no answer: [N] bool.
 
         Args:
             images: [N, C, H, W] uint8.
@@ -120,8 +120,8 @@ class Bundle:
         return is_strange
 
     def build_network(self) -> Classifier:
-        """Return the network with its weights, in eval mode; raises PluginError if its code is not here."""
-        with named_by_file(), torch.device("meta"):  # random weights would be drawn for nothing
+        """Return the network with its weights, in eval mode; raises PluginError if its code is not installed."""
+        with named_by_file(), torch.device("meta"):  # the random initial weights would be overwritten
             network = build_network(self.info, self.network, self.embedding_size)
         network.load_state_dict(self.weights, assign=True)
         return network.eval()
@@ -141,7 +141,7 @@ class _Document(Section):
     shrinkage: float = Field(ge=0)
     abstain_distance: float | None = Field(ge=0)
     temperatures: dict[str, Annotated[float, Field(gt=0)]]
-    prior: Literal["training", "equal"] = "training"  # of bundles without this field
+    prior: Literal["training", "equal"] = "training"  # older bundles lack this field
     abstain_by: Literal["euclid", "mahalanobis"] = "euclid"  # likewise
     abstain_picture_distance: float | None = Field(default=None, ge=0)  # likewise
     weights_sha256: str
@@ -208,7 +208,7 @@ def open_bundle(folder: Path) -> Bundle:
     """Read a classifier.
 
     Raises:
-        RunFolderError: the folder holds none, or a damaged one.
+        RunFolderError: the folder holds no classifier, or a damaged one.
         PluginError: its network is a plug-in that is not installed, or a path that is not trusted.
     """
     if not (folder / "model.json").is_file():
@@ -259,7 +259,7 @@ def _read(folder: Path, document: _Document) -> Bundle:
 
 
 def _check_whole(bundle: Bundle, expected_fingerprint: str) -> None:
-    """Raise an error where files that can be read do not fit together."""
+    """Raise an error if files that can be read do not fit together."""
     if fingerprint(bundle.weights) != expected_fingerprint:
         raise ValueError("the weights are not those that were saved")
     num_classes, size = len(bundle.info.class_names), bundle.build_network().embedding_size

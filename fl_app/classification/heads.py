@@ -1,8 +1,8 @@
-"""Heads: ways to tell the class from an embedding, most of them built from pooled moments without training.
+"""Heads: functions from an embedding to a class, most of them built from pooled moments without training.
 
 f is an embedding [D], P_c and n_c a class's mean and count, n = sum n_c, and W = sum of (f - P_c)(f - P_c)^T over all
-images, the scatter within the classes. A class that nobody holds is excluded: its score is minus infinity, since a zero
-prototype would win after a ReLU.
+images, the scatter within the classes. A class that no site holds is excluded: its score is minus infinity, since a
+zero prototype would win after a ReLU.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 HEADS = ("linear", *built_in("heads"))
 
-# Cosines of embeddings after a ReLU differ by some hundredths to tenths; the argmax does not depend on this.
+# Cosines of embeddings after a ReLU differ by hundredths to tenths; the argmax does not depend on the temperature.
 _COSINE_TEMPERATURE = 0.05
 # Embeddings are float32: less than this share of the whole is rounding.
 _ROUNDING = 1e-12
@@ -42,7 +42,7 @@ class Head:
     normalise: bool = False
 
     def scores(self, features: NDArray[np.floating]) -> Array:
-        """Return the score of each class, [B, K] float64; the largest wins, and their softmax is a probability.
+        """Return the score of each class, [B, K] float64; the largest wins; their softmax gives probabilities.
 
         Args:
             features: [B, D] embeddings.
@@ -64,7 +64,7 @@ def predict(scores: Array) -> NDArray[np.int64]:
 
 
 def linear_head(weight: NDArray[np.floating], bias: NDArray[np.floating], held: Sequence[bool]) -> Head:
-    """Take over a network's last layer, without the classes that nobody holds.
+    """Return a network's last layer as a head, without the classes that no site holds.
 
     Args:
         weight: [K, D].
@@ -76,7 +76,7 @@ def linear_head(weight: NDArray[np.floating], bias: NDArray[np.floating], held: 
     """
     is_held = np.asarray(held, dtype=bool)
     if not is_held.any():
-        raise FlAppError("No node holds an image of any class, so that no class can be told. Look at the nodes' data.")
+        raise FlAppError("No node holds an image of any class, so no head can be built. Check the nodes' data.")
     return affine_head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), is_held)
 
 
@@ -85,7 +85,7 @@ class NotDefinedError(Exception):
 
 
 # Builds a head from the pooled moments, `shrinkage` and `prior`: see `build_heads`. A plug-in of `fl_app.heads`; raises
-# NotDefinedError, with the reason, where the moments do not determine it.
+# NotDefinedError, with the reason, if the moments do not determine it.
 BuildHead = Callable[[Mapping[str, Array], float, str], Head]
 
 
@@ -95,18 +95,18 @@ def build_heads(
     """Build every built-in head that needs no training, and further ones.
 
     Args:
-        pooled: as `moments.pool` returns them.
+        pooled: from `moments.pool`.
         shrinkage: `lda`, `fedcof`: the share of the mean variance that is added to every variance. 0 adds none; the
-            heads are then defined only where there are more images (`fedcof`: sites) than the embedding is long.
-        prior: `lda`: how likely classes are before an image is seen: `training`, as their shares of the images, or
-            `equal`. No other head has a prior.
+            heads are then defined only if there are more images (`fedcof`: sites) than embedding dimensions.
+        prior: `lda`: prior probability of classes: `training`, their shares of the images, or `equal`. No other head
+            has a prior.
         further: names of plug-ins.
 
     Returns:
         The heads by name, and the reason for each that is not defined.
 
     Raises:
-        OptionError: there is no such plug-in, or it may not be used.
+        OptionError: there is no such plug-in, or it is not allowed.
     """
     heads: dict[str, Head] = {}
     reasons: dict[str, str] = {}
@@ -121,7 +121,7 @@ def build_heads(
             heads[name] = found
         except NotDefinedError as reason:
             reasons[name] = str(reason)
-        except Exception as error:  # a fault of a plug-in must not cost a run its training
+        except Exception as error:  # a plug-in's error must not end a run whose training is done
             if name not in further:
                 raise
             log.exception("The head '%s' cannot be built", name)
@@ -130,10 +130,10 @@ def build_heads(
 
 
 def distance_map(pooled: Mapping[str, Array], shrinkage: float, by: str) -> Array | None:
-    """Return the linear map after which the Euclidean distance is the one that abstention goes by.
+    """Return the linear map that turns abstention's distance into the Euclidean one.
 
     Args:
-        pooled: as `moments.pool` returns them.
+        pooled: from `moments.pool`.
         shrinkage: of the covariance, as for `lda`.
         by: `euclid`, or `mahalanobis`: sqrt((f - P)' S^-1 (f - P)) with the covariance S of `lda`.
 
@@ -196,10 +196,10 @@ def fedcof(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
 
     A site's mean of n images scatters with 1/n of the covariance of one image, so that
     S_c = sum over sites of n_kc (m_kc - P_c)(m_kc - P_c)^T / (sites_c - 1) is an unbiased estimate of it. Then
-    G = sum_c (n_c - 1)(S_c + ridge) + n m m^T, with m the mean of all images and nothing of the scatter between
+    G = sum_c (n_c - 1)(S_c + ridge) + n m m^T, with m the mean of all images, without the scatter between
     classes, and each class's weight is G^-1 n_c P_c at unit length. The authors add a ridge of 1; here it is a share
-    of the mean variance, and scores are counted in standard deviations within a class, so that the embedding's unit
-    does not matter.
+    of the mean variance, and scores are counted in standard deviations within a class, so the embedding's unit does
+    not matter.
     """
     count, means, num_sites = pooled["count"], class_means(pooled), pooled["num-sites"]
     is_known = num_sites > 1
@@ -220,7 +220,7 @@ def fedcof(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
 
 
 def affine_head(weight: Array, bias: Array, held: NDArray[np.bool_], normalise: bool = False) -> Head:
-    """Return a head that excludes the classes that nobody holds: weight [K, D], bias [K], held [K]."""
+    """Return a head that excludes the classes that no site holds: weight [K, D], bias [K], held [K]."""
     return Head(np.where(held[:, None], weight, 0.0), np.where(held, bias, -np.inf), normalise)
 
 
@@ -245,7 +245,7 @@ def _covariance(pooled: Mapping[str, Array], shrinkage: float) -> Array:
 
 
 def _mean_variance(covariance: Array, outer: Array) -> float:
-    """Return tr(covariance) / D, and 0 where it is mere rounding beside the moments it was computed from."""
+    """Return tr(covariance) / D; 0 if it is only rounding error of the moments it was computed from."""
     trace = float(np.trace(covariance))
     return trace / len(covariance) if trace > _ROUNDING * float(np.trace(outer)) else 0.0
 

@@ -1,4 +1,4 @@
-"""A new site joins a finished model without any training: the file of its sums, and the heads built anew with them."""
+"""Adds a new site to a finished model without training: reads and writes its sums, and rebuilds the heads."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from fl_app.errors import DataError, OptionError
 from fl_app.plugins import named_by_file
 
 _KIND = "fl-app sums of embeddings 1"
-_NEW_CLASS_HEADS = ("lda", "nearest-mean")  # in this order, where the network's own layer cannot name a class
+_NEW_CLASS_HEADS = ("lda", "nearest-mean")  # tried in this order if the network's own layer lacks a class
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Handover:
 
 
 def write_handover(handover: Handover, path: Path) -> None:
-    """Write a safetensors file; raises OSError where that is not possible."""
+    """Write a safetensors file; raises OSError."""
     arrays = {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in handover.moments.items()}
     names = json.dumps(handover.class_names, ensure_ascii=False)
     path.write_bytes(save(arrays, {"kind": _KIND, "site": handover.site, "classes": names, "model": handover.model}))
 
 
 def read_handover(path: Path) -> Handover:
-    """Read such a file; whether its sums fit a model is for `check_moments` to say.
+    """Read such a file; `check_moments` checks whether its sums fit a model.
 
     Raises:
-        DataError: it is no such file, or damaged.
+        DataError: the file is of another kind, or damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -62,15 +62,15 @@ def read_handover(path: Path) -> Handover:
         return Handover(about["site"], names, about["model"], moments)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(
-            f"{path} is no whole file of sums ({type(error).__name__}). Make it with `fl-app prototypes measure`."
+            f"{path} is not a complete file of sums ({type(error).__name__}). Make it with `fl-app prototypes measure`."
         ) from None
 
 
 def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
-    """Add a new site's sums to a finished classifier; its network stays as it is.
+    """Add a new site's sums to a finished classifier; its network does not change.
 
-    The network's own layer cannot name a class that no site of the run held. Where that layer ships and such a class
-    comes in, a prototype head ships in its place, and the record says why.
+    The network's own layer cannot predict a class that no site of the run held. If that layer ships and such a class
+    is added, a prototype head ships instead, and the record gives the reason.
 
     Args:
         bundle: the classifier.
@@ -80,10 +80,10 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
     Raises:
         OptionError: the site is in the model already, the sums are of another model, or one of its heads is a plug-in
             that is not installed.
-        DataError: the sums are no sums over images.
+        DataError: no set of images could have produced the sums.
     """
     if site in bundle.sites:
-        raise OptionError(f"Site '{site}' is in this model already, and its images must not count twice.")
+        raise OptionError(f"Site '{site}' is in this model already, and its images must not be counted twice.")
     check_moments(moments, *bundle.pooled["sum"].shape)
     added = pool([moments])
     pooled = {name: np.asarray(value + added[name]) for name, value in bundle.pooled.items()}

@@ -1,7 +1,8 @@
-"""Whether sums of embeddings are plausible: those of one site by themselves, and beside those of the other sites.
+"""Checks whether a site's sums of embeddings are plausible, alone and compared with the other sites'.
 
-If all sites embed with the same network, a class has nearly the same mean everywhere. Sums of wrong classes, or of
-another size, are far from what the others measured. Each other site has one vote, however many images it claims.
+If all sites embed with the same network, a class has nearly the same mean everywhere. Sums of
+wrong classes, or of another scale, differ from the others'. Each other site has one vote, whatever number of images it
+claims.
 
 If each site embeds with its own network, class means cannot be compared, only the size of embeddings and their scatter.
 """
@@ -17,10 +18,10 @@ from fl_app.classification.pictures import are_sums_of_pictures
 from fl_app.errors import DataError, OptionError
 
 _ADDED_LATER = {"picture"}  # sums of older versions lack it
-_LARGEST_ROUNDING = 1e-6  # of the sum of squares, where sums of squares are compared
-_FEWEST_SITES = 3  # of two nobody can tell which one is wrong
-_FEWEST_IMAGES = 5  # of a class, for a mean that says something
-_FARTHER = 1.5  # times as far from its own class as from another one: no mean of that class
+_LARGEST_ROUNDING = 1e-6  # relative tolerance in comparisons of sums of squares
+_FEWEST_SITES = 3  # between two sites it is unknown which one is wrong
+_FEWEST_IMAGES = 5  # of a class, for a meaningful mean
+_FARTHER = 1.5  # times as far from its own class as from another: not a mean of that class
 _LARGER = 1.5  # times as long as the other site's mean of that class, or as short
 _MORE_SCATTER = 4.0  # times the median of the sites
 _OWN_LARGER = 3.0  # of own networks: times as long as the median site's, or as short
@@ -28,15 +29,15 @@ _OWN_MORE_SCATTER = 10.0  # of own networks: times the median of the sites
 
 
 def check_moments(moments: Moments, num_classes: int, embedding_size: int) -> None:
-    """Refuse what cannot be the sums of any images under a network whose embedding ends in a ReLU.
+    """Reject sums that no images could have produced under a network whose embedding ends in a ReLU.
 
     Args:
-        moments: to be judged.
+        moments: of one site.
         num_classes: K of the model.
         embedding_size: D of the model.
 
     Raises:
-        OptionError: they are of another K or D, so of another model.
+        OptionError: the sums have another K or D, so they belong to another model.
         DataError: a sum is missing, not finite, negative, or contradicts another one.
     """
     expected = blank_moments(num_classes, embedding_size)
@@ -53,7 +54,7 @@ def check_moments(moments: Moments, num_classes: int, embedding_size: int) -> No
         if not np.isfinite(value).all():
             raise DataError(f"The sums '{name}' hold a number that is not finite: measure them again.")
         if name != "picture" and (value < 0).any():
-            raise DataError(f"The sums '{name}' hold a negative number, which no image leads to: measure them again.")
+            raise DataError(f"The sums '{name}' hold a negative number, which no image can produce: measure again.")
     _check_counts(moments)
     if "picture" in moments and not are_sums_of_pictures(moments["picture"], float(moments["count"].sum())):
         raise DataError("The sums 'picture' are not those of as many images as were counted: measure them again.")
@@ -66,17 +67,17 @@ def _check_counts(moments: Moments) -> None:
     if moments["sum"][count == 0].any():
         raise DataError("The sums of a class without images must be 0: measure again.")
     if not count.any():
-        raise DataError("The sums are of no image: every class is withheld or missing, so there is nothing to add.")
+        raise DataError("The sums are of zero images: every class is withheld or missing, so there is nothing to add.")
     squares = float(np.trace(moments["outer"]))
     of_means = float(((moments["sum"] ** 2).sum(axis=1) / np.maximum(count, 1.0)).sum())
     if of_means > squares * (1.0 + _LARGEST_ROUNDING):
-        raise DataError("The sums of squares are smaller than those of the means, which no image leads to.")
+        raise DataError("The sums of squares are smaller than those of the means, which is impossible: measure again.")
 
 
 def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
     """Return the sites whose sums most other sites contradict, each with the reason.
 
-    A site is not judged by one with which it has too few images in common.
+    Two sites with too few images in common are not compared.
 
     Args:
         parts: moments by site, all measured with the same network.
@@ -98,7 +99,7 @@ def contradicted(parts: Mapping[str, Moments]) -> dict[str, str]:
 
 
 def out_of_scale(parts: Mapping[str, Moments]) -> dict[str, str]:
-    """Return the sites whose sums are of another size than the median site's, each with the reason.
+    """Return the sites whose embeddings have another scale than the median site's, each with the reason.
 
     Between honest sites lengths differ by factors of at most 1.45, and scatters by 3.5: see `benchmarks.own_networks`.
     The network of a site that holds one class has nothing to tell apart, and may map all images close to zero: such a
@@ -125,20 +126,20 @@ def out_of_scale(parts: Mapping[str, Moments]) -> dict[str, str]:
 
 
 def mean_length(part: Moments) -> float:
-    """Return the root of the mean squared length of the class means, each counted once an image."""
+    """Return the root mean square length of the class means, weighted by images."""
     count = part["count"]
     return math.sqrt(float((part["sum"] ** 2 / np.maximum(count, 1.0)[:, None]).sum() / count.sum()))
 
 
 def _scatters(parts: Mapping[str, Moments]) -> dict[str, float]:
-    """Return the scatter of each site that has enough images for one."""
+    """Return the scatter by site, of sites with enough images."""
     return {site: found for site, part in parts.items() if (found := scatter(part)) is not None}
 
 
 def _fits(part: Moments, other: Moments) -> bool | None:
-    """Tell whether most of a site's images lie in classes whose mean another site finds where it should be.
+    """Return whether another site confirms the class means of most of a site's images.
 
-    None: the two have too few images in common, or the other one too few classes to tell apart.
+    None if the two have too few images in common, or the other one too few classes to compare.
     """
     known = np.flatnonzero(other["count"] >= _FEWEST_IMAGES)
     shared = [label for label in known if part["count"][label] >= _FEWEST_IMAGES]
@@ -161,7 +162,7 @@ def _fits(part: Moments, other: Moments) -> bool | None:
 
 
 def scatter(part: Moments) -> float | None:
-    """Return the mean squared distance of a site's embeddings from their class's mean; None of too few images."""
+    """Return the mean squared distance of a site's embeddings from their class's mean; None if images are too few."""
     count = part["count"]
     freedom = float(count.sum() - np.count_nonzero(count))
     if freedom < _FEWEST_IMAGES:

@@ -1,6 +1,6 @@
-"""The readings of the last round: whose features the prototypes are measured with, and whose they are used with.
+"""Measures heads for each reading: which network's features prototypes are built from, and which they are used with.
 
-Three readings of Qiao et al. (2023), which their abstract leaves open:
+Three readings of Qiao et al. (2023), whose abstract leaves open which one is meant:
 
 | reading      | prototypes measured with | used with              |
 |--------------|--------------------------|------------------------|
@@ -8,7 +8,7 @@ Three readings of Qiao et al. (2023), which their abstract leaves open:
 | `piggyback`  | each node's own network  | the averaged network   |
 | `local`      | each node's own network  | that node's own network |
 
-Beside them stands `global`: the averaged network's own linear layer, which is plain federated averaging.
+The fourth, `global`, is the averaged network's own linear layer: plain federated averaging.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ class HeadSet:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> "HeadSet":
-        """Take up what `to_arrays` returned."""
+        """Restore from the arrays that `to_arrays` returned."""
         heads: dict[str, dict[str, Head]] = {}
         for key in arrays:
             if key.endswith("/weight"):
@@ -93,7 +93,7 @@ class HeadSet:
         return cls(heads, prototypes, known, mapped_by, bool(arrays["with-joint"]), picture_map)
 
     def scorers(self, readings: Sequence[str]) -> list[Scorer]:
-        """Return (reading, head) of everything that is measured: each node's own layer with the reading `local`."""
+        """Return each measured (reading, head), including each node's own layer for the reading `local`."""
         names = [("global", "linear")] if "global" in self.heads else []
         for reading in readings:
             names += [("local", "linear")] if reading == "local" else []
@@ -102,14 +102,14 @@ class HeadSet:
 
 
 def linear_of(reading: str) -> Scorer:
-    """Return the linear head on the same network, which the heads of a reading are compared with image by image."""
+    """Return the linear head on the same network, with which a reading's heads are compared image by image."""
     return ("local" if reading == "local" else "global", "linear")
 
 
 def blank_head_sums(
     scorers: Sequence[Scorer], num_classes: int, with_joint: bool = False, metrics: Sequence[str] = ()
 ) -> dict[str, NDArray[np.float64]]:
-    """Return sums of 0 with the names and shapes of what `measure_heads` returns."""
+    """Return `measure_heads`' sums for zero images: same keys and shapes, all zeros."""
     sums = {f"validation/{name}": np.zeros(len(DISTANCE_EDGES) + 1) for name in ("distance", "picture-distance")}
     for part in PARTS:
         for reading, head in scorers:
@@ -136,20 +136,20 @@ def measure_heads(
 
     Args:
         averaged: the global network, on the device.
-        own: the node's own last network; None where it never trained: nothing is counted for the reading `local`.
-        heads: what the server built; `global` among them.
-        readings: those of the run.
+        own: the node's own last network; None if it never trained: the reading `local` then gets sums of 0.
+        heads: the heads that the server built, `global` included.
+        readings: of the run.
         images: by part, `validation` and `test`; either may be empty.
         device: where to compute.
         fewest_patients: see `metrics.patients.patient_sums`.
-        metrics: further ones: see `metrics.further`.
+        metrics: names of further metrics: see `metrics.further`.
 
     Returns:
         Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics` and further metrics; `paired` and, if
         the heads ask for it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
-        (`metrics.patients`). And `validation/distance`, how many held-out images lie how far from the nearest prototype
-        in the averaged network's features, and `validation/picture-distance`, how far from the training images by
-        `pictures.picture_distances`: counts between DISTANCE_EDGES.
+        (`metrics.patients`). Also counts of held-out images between DISTANCE_EDGES: `validation/distance`, by distance
+        from the nearest prototype in the averaged network's features, and `validation/picture-distance`, by
+        `pictures.picture_distances` from the training images.
     """
     total = blank_head_sums(heads.scorers(readings), len(heads.known), heads.with_joint, metrics)
     for part, chosen in images.items():
@@ -190,7 +190,7 @@ def embeddings(
 
 
 def distance_quantile(counts: NDArray[np.float64], quantile: float) -> float | None:
-    """Return the smallest edge within which that share of the images lies; None where there is no image."""
+    """Return the smallest edge within which that share of the images lies; None if there are no images."""
     total = counts.sum()
     if total == 0:
         return None
@@ -210,7 +210,7 @@ def _head(heads: HeadSet, reading: str, name: str, network: Classifier) -> Head:
 def _batch_sums(
     heads: HeadSet, part: str, pair: Scorer, scores: Mapping[Scorer, NDArray[np.float64]], labels: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the sums of one head on one batch, those over patients excepted."""
+    """Return the sums of one head on one batch, without those over patients."""
     found, linear = scores[pair], scores[linear_of(pair[0])]
     sums = score_statistics(found, labels)
     sums["paired"] = paired_counts(predict(found) == labels, predict(linear) == labels, labels, len(heads.known))
@@ -220,7 +220,7 @@ def _batch_sums(
 
 
 def _has_joint(with_joint: bool, part: str, reading: str, head: str) -> bool:
-    """Tell whether a head may ship in place of the linear one, by its AUC on these images."""
+    """Return whether a head may ship instead of the linear one, by its AUC on these images."""
     return with_joint and part == "validation" and reading != "local" and head != "linear"
 
 

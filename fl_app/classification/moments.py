@@ -1,4 +1,4 @@
-"""What nodes measure of their embeddings: sums per class that add up, so that the split does not matter."""
+"""Sums of embeddings per class that nodes measure; they add up, so the split among nodes does not matter."""
 
 from collections.abc import Iterable, Mapping
 
@@ -18,11 +18,11 @@ _BATCH_SIZE = 256
 
 
 def blank_moments(num_classes: int, embedding_size: int) -> dict[str, NDArray[np.float64]]:
-    """Return the moments of no image: zeros, with the names and shapes that all moments have.
+    """Return the moments of zero images: same keys and shapes as all moments, all zeros.
 
     Returns:
         `count` [K] images; `sum` [K, D] = sum of f; `outer` [D, D] = sum of f f^T over all classes;
-        `withheld` [K], 1 where a class was left out for having too few images; `picture` [4, 4], from
+        `withheld` [K], 1 if a class was left out because it has too few images; `picture` [4, 4], from
         `pictures.picture_sums`.
     """
     return {
@@ -38,11 +38,11 @@ def blank_moments(num_classes: int, embedding_size: int) -> dict[str, NDArray[np
 def measure_moments(
     model: Classifier, images: ImageSet, device: torch.device, min_class_count: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Sum up the embeddings f of a node's images in eval mode, and the images' own numbers, without augmentation.
+    """Sum the embeddings f of a node's images in eval mode, and the images' `picture_sums`, without augmentation.
 
     Args:
         model: on the device; left in eval mode.
-        images: a node's training images; none gives zeros.
+        images: a node's training images; zero images give zeros.
         device: where to compute; sums are taken in float64 on the host.
         min_class_count: a class with fewer images is left out of every sum and marked in `withheld`. 0 and 1
             leave out none.
@@ -73,10 +73,10 @@ def measure_moments(
 
 
 def pool(parts: Iterable[Moments]) -> dict[str, NDArray[np.float64]]:
-    """Add the moments of sites, each of them as measured, and what the sites' means tell.
+    """Add the moments of sites, and the sums over sites of their means.
 
-    Two pooled results add up key by key to the pool of all their sites. A part without `picture`, as older versions
-    wrote it, adds zeros to it.
+    Two pooled results add up key by key to the pool of all their sites. A part without `picture`, from an
+    older version, counts as zeros.
 
     Returns:
         The keys of `blank_moments`, added; `site-outer` [K, D, D] = sum over sites of s s^T / n, with a site's sum s
@@ -104,5 +104,5 @@ def pool(parts: Iterable[Moments]) -> dict[str, NDArray[np.float64]]:
         for key, value in one.items():
             total[key] += value
     if not total:
-        raise ValueError("no moments to pool; the moments of no image are `blank_moments`")
+        raise ValueError("no moments to pool; the moments of zero images are `blank_moments`")
     return total

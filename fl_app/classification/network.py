@@ -22,7 +22,7 @@ _LARGEST_SMALL_STEM = 64  # pixels a side up to which the ResNet keeps full reso
 
 
 class Classifier(nn.Module):
-    """A network in two parts; it keeps no statistics of images.
+    """A network in two parts, without running statistics of images.
 
     Attributes:
         embedding_size: D.
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         self.linear = nn.Linear(embedding_size, num_classes)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return what the last layer sees, [B, D] float32; `images`: [B, C, H, W] float32 in [-1, 1]."""
+        """Return the last layer's input, [B, D] float32; `images`: [B, C, H, W] float32 in [-1, 1]."""
         return self.features(images)  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -45,13 +45,13 @@ class Classifier(nn.Module):
 
 
 def embed(network: Classifier, images: Tensor) -> NDArray[np.float64]:
-    """Return the embeddings of a batch of images, [B, D], on the host; in pieces where GPU memory is short."""
+    """Return the embeddings of a batch of images, [B, D], on the host; in pieces if GPU memory is short."""
     return compute_in_pieces(lambda part: network.embed(images[part]).double(), len(images)).numpy()
 
 
-# Builds a network from what is known of the images and the option `embedding-size`: a plug-in of `fl_app.networks`.
+# Builds a network from the images' info and the option `embedding-size`: a plug-in of `fl_app.networks`.
 # Its features, [B, C, H, W] float32 in [-1, 1] to [B, D] float32, must be at least 0, as after a ReLU, since the server
-# refuses sums that are not; and may not keep statistics of images: GroupNorm in place of BatchNorm.
+# rejects negative sums. It may not keep statistics of images: use GroupNorm, not BatchNorm.
 BuildNetwork = Callable[[DatasetInfo, int], Classifier]
 
 
@@ -60,11 +60,11 @@ def build_network(info: DatasetInfo, name: str, embedding_size: int) -> Classifi
 
     Args:
         info: channels, side of the images, and K classes.
-        name: built in or a plug-in.
-        embedding_size: D that is asked for; a network may have its own.
+        name: of a built-in network or a plug-in.
+        embedding_size: D; a network may ignore it.
 
     Raises:
-        OptionError: the images are too small, or the name stands for nothing that may be used.
+        OptionError: the images are too small, or the name is unknown or not allowed.
     """
     if info.image_size < _SMALLEST_SIZE:
         raise OptionError(
@@ -95,8 +95,8 @@ def cnn(info: DatasetInfo, embedding_size: int) -> Classifier:
 
 
 def resnet18(info: DatasetInfo, embedding_size: int) -> Classifier:
-    """Build the ResNet of 18 layers (He et al. 2016) with GroupNorm; D is 512 whatever is asked for."""
-    from torchvision import models  # slow to import, and needed for this network only
+    """Build the ResNet of 18 layers (He et al. 2016) with GroupNorm; D is always 512."""
+    from torchvision import models  # slow to import, and only this network needs it
 
     network = models.resnet18(norm_layer=lambda channels: nn.GroupNorm(_RESNET_GROUPS, channels))
     if info.image_size <= _LARGEST_SMALL_STEM:
@@ -110,11 +110,11 @@ def resnet18(info: DatasetInfo, embedding_size: int) -> Classifier:
 
 
 def _check(network: Any, name: str, num_classes: int) -> None:
-    """Refuse what a plug-in must not build."""
+    """Raise OptionError if a plug-in built another kind of network, or one with BatchNorm."""
     if not isinstance(network, Classifier) or network.linear.out_features != num_classes:
         raise PluginError(
             f"The network '{name}' must be a fl_app.classification.network.Classifier of {num_classes} classes, got "
             f"{type(network).__name__}."
         )
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()):
-        raise PluginError(f"The network '{name}' keeps statistics of images (BatchNorm). Use GroupNorm in its place.")
+        raise PluginError(f"The network '{name}' keeps statistics of images (BatchNorm). Use GroupNorm instead.")

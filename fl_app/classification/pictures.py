@@ -1,6 +1,6 @@
-"""Three numbers of a picture that need no network, to find images unlike any that were trained on.
+"""Three numbers of an image that need no network, to find images unlike the training images.
 
-Their sums add up over nodes. An embedding cannot tell every noise from an image: these numbers can.
+Their sums add up over nodes. They also detect noise that an embedding cannot tell from an image.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ Array = NDArray[np.float64]
 SUMS_SHAPE = (4, 4)
 
 _BATCH_SIZE = 256
-_STEP = 1.0 / 255.0  # a grey level; smaller differences say nothing
-_LARGEST = 10.0  # none of the numbers is larger than this, nor smaller than its negative
+_STEP = 1.0 / 255.0  # a grey level; smaller differences are rounding
+_LARGEST = 10.0  # bound of each number's absolute value
 _ROUNDING = 1e-9
 
 
@@ -39,7 +39,7 @@ def picture_sums(images: Tensor) -> Array:
 
 
 def are_sums_of_pictures(sums: Array, count: float) -> bool:
-    """Tell whether so many images can have these `picture_sums`; `sums`: [4, 4], finite."""
+    """Return whether images could have produced these `picture_sums`; `sums`: [4, 4], finite."""
     bright, squares = sums[0, 1], np.diagonal(sums)[1:]
     slack = _ROUNDING * abs(float(np.trace(sums)))
     if sums[0, 0] != count or (np.abs(sums - sums.T) > slack).any():
@@ -49,9 +49,9 @@ def are_sums_of_pictures(sums: Array, count: float) -> bool:
 
 
 def picture_map(sums: Array) -> Array | None:
-    """Return the linear map of u after which the distance from 0 is Mahalanobis's from the images of these sums.
+    """Return the linear map of u after which its length is the Mahalanobis distance from the images of these sums.
 
-    A grey level squared is added to the variances, so that images that are all alike have a distance, too.
+    A grey level squared is added to the variances, so that the map also exists if all images are alike.
 
     Args:
         sums: from `picture_sums`, added over nodes.
@@ -69,7 +69,7 @@ def picture_map(sums: Array) -> Array | None:
 
 
 def picture_distances(mapped_by: Array | None, images: Tensor) -> Array:
-    """Return how many standard deviations images lie from those of the sums: [N]; infinite if there are none.
+    """Return the distance, in standard deviations, of images from those of the sums: [N]; infinite if there are none.
 
     Args:
         mapped_by: from `picture_map`.

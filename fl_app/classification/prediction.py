@@ -1,4 +1,4 @@
-"""What a finished classifier says of images."""
+"""Classifies images with a finished classifier."""
 
 from dataclasses import dataclass
 
@@ -19,15 +19,16 @@ _BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of N images.
+    """A classifier's answers for N images.
 
     Attributes:
         labels: [N] int64.
         probabilities: [N, K] float64, the softmax of the head's scores over its temperature; 0 for a class that the
-            head does not know.
+            head excludes.
         distances: [N] float64, to the nearest prototype, in the embedding, by the distance of the classifier's
-            `abstain_by`; infinite where there is no prototype.
-        abstain: [N] bool: too far from every prototype, or too strange a picture, for an answer to be trusted.
+            `abstain_by`; infinite if there is no prototype.
+        abstain: [N] bool: too far from every prototype, or from the training images' brightness, contrast and
+            roughness, to trust the answer.
     """
 
     labels: NDArray[np.int64]
@@ -46,7 +47,7 @@ def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.dev
         device: where to compute.
 
     Raises:
-        OptionError: it has no such head.
+        OptionError: the classifier has no such head.
         DataError: the images have another shape or type.
         FlAppError: an embedding is not finite.
     """

@@ -1,7 +1,4 @@
-"""From the sums of an exchange to a classifier: builds the heads, chooses the one that ships, and sets its limits.
-
-Pure numpy: what goes in are sums of sites, what comes out are heads and numbers.
-"""
+"""Builds heads from the sums of an exchange, chooses the one that ships, and sets its limits; pure numpy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,10 +32,10 @@ class PrototypeMethod:
         num_classes: K.
         embedding_size: D of the network.
         rounds: an exchange follows each of these rounds. The option always includes the last round of a run.
-        readings: whose features the prototypes are measured and used with; see `measuring`.
-        shipped_reading: the one that the exported heads are built from.
-        is_alone: nodes train apart, and only each node's own layer is measured.
-        further_heads: plug-ins that are built beside the built-in heads.
+        readings: which networks' features the prototypes are measured and used with; see `measuring`.
+        shipped_reading: the reading that the exported heads are built from.
+        is_alone: nodes train alone, and only each node's own layer is measured.
+        further_heads: plug-ins built in addition to the built-in heads.
         metrics: further figures that nodes measure.
     """
 
@@ -65,7 +62,7 @@ class PrototypeMethod:
 
     @property
     def uses_own_networks(self) -> bool:
-        """Whether some reading needs the moments that nodes measure with their own networks."""
+        """Whether any reading needs moments that nodes measure with their own networks."""
         return bool({"piggyback", "local"} & set(self.readings))
 
     def blank_moments(self) -> dict[str, NDArray[np.float64]]:
@@ -78,9 +75,9 @@ class Built:
     """The heads of an exchange.
 
     Attributes:
-        heads: to be measured.
-        pooled: moments of all sites, by what they were measured with (`consistent`, `own`).
-        undefined: why a head is not defined, by `<reading>/<head>`.
+        heads: the heads that nodes will measure.
+        pooled: moments of all sites, by the network they were measured with (`consistent`, `own`).
+        undefined: reason why a head is not defined, by `<reading>/<head>`.
     """
 
     heads: HeadSet
@@ -99,8 +96,8 @@ class Shipped:
         linear_accuracy: of the network's own layer on the same images.
         choose_by: the figure that decided.
         differences: of each other head from `linear`; None if not defined.
-        why: in words.
-        without_vote: the head that the images of all sites choose, if no decision is put to the vote.
+        why: the reason, as text.
+        without_vote: the head that all sites' images choose without a vote.
     """
 
     __pydantic_config__ = KEBAB
@@ -136,12 +133,12 @@ class HeadRow:
 
 @dataclass(frozen=True)
 class Selection:
-    """What the held-out images of an exchange decide.
+    """Decisions based on the held-out images of an exchange.
 
     Attributes:
         shipped: the head.
         temperatures: by `<reading>/<head>`; a head without held-out images has none.
-        abstain_distance: beyond this distance from every prototype an image gets no answer; None: no limit.
+        abstain_distance: an image farther than this from every prototype gets no answer; None: no limit.
         abstain_picture_distance: the same for the distance of an image's brightness, contrast and roughness.
     """
 
@@ -160,10 +157,10 @@ def build(
     """Build all heads that the sites' moments allow.
 
     Args:
-        method: as above.
+        method: of the run.
         weights: of the averaged network; its last layer is `linear`.
-        held: of each class, whether any site ever held an image.
-        parts: moments by what they were measured with, then by site.
+        held: for each class, whether any site ever held an image.
+        parts: moments by the network they were measured with, then by site.
     """
     blank = method.blank_moments()
     layer = [np.asarray(weights[f"linear.{name}"], dtype=np.float64) for name in ("weight", "bias")]
@@ -194,14 +191,14 @@ def select(
     total: Statistics,
     sites: Mapping[str, Statistics],
 ) -> Selection:
-    """Decide by held-out images which head ships, how sure each may be, and when it abstains.
+    """Choose the head that ships, each head's temperature, and the abstention limits, by held-out images.
 
     Args:
-        method: as above.
-        heads: that were measured.
-        scorers: reading and head of everything that counts.
+        method: of the run.
+        heads: the measured heads.
+        scorers: reading and head of each candidate.
         total: the sums of all sites, from `measuring.measure_heads`.
-        sites: those of each site.
+        sites: the sums by site.
     """
     distance, picture_distance = _limits(method, heads, total, sites)
     return Selection(
@@ -210,7 +207,7 @@ def select(
 
 
 def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[HeadRow]:
-    """Finish the sums of every head on both parts to figures with intervals.
+    """Compute every head's figures, with intervals, on both parts.
 
     The scores of different networks have no common scale, so the reading `local` has no AUC over several sites.
     """
@@ -226,7 +223,7 @@ def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[He
 
 
 def withheld(class_names: Sequence[str], pooled: Statistics | None) -> dict[str, int]:
-    """Return how many sites kept a class to themselves, having too few images of it; only classes with such a site."""
+    """Return how many sites withheld each class because they have too few images; only classes with such a site."""
     if pooled is None:
         return {}
     pairs = zip(class_names, pooled["withheld"], strict=True)
@@ -271,12 +268,12 @@ def _choose(method: PrototypeMethod, heads: HeadSet, total: Statistics, measured
 def _limits(
     method: PrototypeMethod, heads: HeadSet, total: Statistics, sites: Mapping[str, Statistics]
 ) -> tuple[float | None, float | None]:
-    """Return how far an answered image may lie from a prototype, and its picture from others; None: no limit.
+    """Return the abstention limits of the distance from a prototype and of the picture distance; None: no limit.
 
-    Two tests share the held-out images that may be lost.
+    Both limits share the allowed fraction of rejected held-out images.
     """
     if not heads.known.any():
-        return None, None  # from no prototype every image is infinitely far
+        return None, None  # without prototypes every image is infinitely far
 
     def limit(name: str, share: float) -> float | None:
         key = f"validation/{name}"
@@ -290,7 +287,7 @@ def _limits(
 
 
 def _temperatures(scorers: Iterable[Scorer], total: Statistics, sites: Mapping[str, Statistics]) -> dict[str, float]:
-    """Return how sure each head may be, by the held-out images."""
+    """Return each head's temperature, fitted to the held-out images."""
     found = {}
     for reading, head in scorers:
         parts = {site: part_of(sums, "validation", reading, head) for site, sums in sites.items()}

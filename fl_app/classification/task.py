@@ -1,4 +1,4 @@
-"""The task `classification`: learn to name an image's class, with prototypes exchanged in the last round."""
+"""The task `classification`: a classifier of images, with prototypes exchanged in the last round."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ class ClassificationTask:
     def statistics(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Sum up what the network's own last layer gets right: see `metrics.classification.score_statistics`."""
+        """Return the sums of the network's own last layer: see `metrics.classification.score_statistics`."""
         sums = self.blank_sums()
         network = cast(Classifier, model)
         weight = network.linear.weight.detach().double().cpu().numpy()
@@ -89,12 +89,12 @@ class ClassificationTask:
         return sums
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
-        """Return the statistics of no image."""
+        """Return the statistics of zero images."""
         num_classes = len(self.info.class_names)
         return blank_scores(num_classes) | blank_further(self.options.metrics, num_classes)
 
     def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-        """Say what is wrong with a site's statistics; None if its held-out images may lead to them."""
+        """Return what is wrong with a site's statistics; None if its held-out images could have produced them."""
         faults = [score_fault(sums, held_out) for sums in models.values()]
         faults.append(differing_images(sums["confusion"].sum(axis=1) for sums in models.values()))
         return next((fault for fault in faults if fault), None)
@@ -104,16 +104,16 @@ class ClassificationTask:
         return mean(float(statistics["nll"]), float(statistics["nll-count"]))
 
     def figures(self, statistics: Statistics) -> dict[str, float | None]:
-        """Return accuracy, balanced accuracy, AUC and macro F1, and what the option `metrics` names."""
+        """Return accuracy, balanced accuracy, AUC, macro F1, and the figures that the option `metrics` names."""
         found = figures(statistics)
         plain = {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
         return plain | further_figures(statistics)
 
     def improved(self, before: Statistics, after: Statistics, shipped_accuracy: float | None = None) -> bool | None:
-        """Tell whether loss or accuracy got better, with the head that ships if there is one.
+        """Return whether loss or accuracy improved, with the head that ships if there is one.
 
-        After few rounds of skewed nodes the averaged layer may be no better than an untrained one, and the prototypes
-        good all the same.
+        After few rounds on skewed nodes, prototypes may be good although the averaged layer is no better than an
+        untrained one.
         """
         loss = (self.loss_of(before), self.loss_of(after))
         accuracy = (self.figures(before)["accuracy"], self.figures(after)["accuracy"])
@@ -124,7 +124,7 @@ class ClassificationTask:
     def own_sums(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
-        """Measure the moments of the node's own trained network, in the rounds and for the readings that want them."""
+        """Measure the moments of the node's own trained network; empty if the round or the readings need none."""
         if not self.method.uses_own_networks or round_number not in self.method.rounds:
             return {}
         found = measure_moments(cast(Classifier, model), images, device, min_class_count)

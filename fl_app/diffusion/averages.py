@@ -15,7 +15,7 @@ def ema_decay(num_updates: float, horizon: float) -> float:
 
     Args:
         num_updates: updates done before this one.
-        horizon: averaging time in updates; 0 follows the weights at once.
+        horizon: averaging time in updates; 0: the average equals the weights.
     """
     longest = math.exp(-1.0 / horizon) if horizon > 0 else 0.0
     return min(longest, (1.0 + num_updates) / (10.0 + num_updates))
@@ -26,7 +26,7 @@ class ServerEma:
 
     Attributes:
         weights: the average so far.
-        num_updates: rounds folded in.
+        num_updates: rounds averaged so far.
     """
 
     def __init__(self, weights: Weights, horizon_rounds: float) -> None:
@@ -35,7 +35,7 @@ class ServerEma:
         self.num_updates = 0
 
     def update(self, weights: Weights) -> None:
-        """Fold the weights of one more round in, in float64; integers follow at once."""
+        """Add the weights of one more round, in float64; integers are replaced, not averaged."""
         decay = ema_decay(self.num_updates, self.horizon_rounds)
         for key, value in weights.items():
             if value.dtype.kind != "f":

@@ -23,7 +23,7 @@ def save_gallery(images: Mapping[str, Tensor], class_names: Sequence[str], path:
         class_names: K names.
         path: the PNG to write.
     """
-    from matplotlib.figure import Figure  # slow to import, and of no use to a node
+    from matplotlib.figure import Figure  # slow to import, and nodes do not need it
 
     first = next(iter(images.values()))
     num_classes = int(first.shape[0])
@@ -48,7 +48,7 @@ def save_grid(images: Tensor, columns: int, path: Path) -> None:
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """Turn one image, [C, H, W] float32 in [-1, 1], into a grey or RGB picture of its own size."""
+    """Return one image, [C, H, W] float32 in [-1, 1], as a grey or RGB picture of the same size."""
     array = to_bytes(image).permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
@@ -58,7 +58,7 @@ def _scale(block: Tensor) -> int:
 
 
 def _mosaic(block: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Lay [rows, columns, C, H, W] out as RGB bytes [height, width, 3], small images enlarged, with gaps."""
+    """Arrange [rows, columns, C, H, W] with gaps as RGB bytes [height, width, 3]; small images are enlarged."""
     scale = _scale(block)
     rows, columns, channels = block.shape[:3]
     cells = to_bytes(block).cpu().numpy().repeat(scale, axis=3).repeat(scale, axis=4)

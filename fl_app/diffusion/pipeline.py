@@ -1,6 +1,6 @@
 """The exported model: a diffusers pipeline that draws images of a named class.
 
-Importing this module makes the class known to diffusers, so that `DiffusionPipeline.from_pretrained` opens it, too.
+Importing this module registers the class with diffusers, so that `DiffusionPipeline.from_pretrained` opens it, too.
 """
 
 import importlib
@@ -30,7 +30,7 @@ def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
     """Open an exported folder without progress bars and advice on the terminal.
 
     Raises:
-        RunFolderError: a file is not as it was written.
+        RunFolderError: a file has changed since it was written.
     """
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -39,12 +39,12 @@ def open_pipeline(folder: Path) -> "ClassConditionalPipeline":
 
 
 def on_best_device(pipeline: "ClassConditionalPipeline") -> "ClassConditionalPipeline":
-    """Move a pipeline to the GPU where there is one; its images start from the same noise there."""
+    """Move a pipeline to the GPU if there is one; its images start from the same noise there."""
     return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
 
 
 class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """A U-Net, its noise schedule, and what its labels are called.
+    """A U-Net, its noise schedule, and its class names.
 
     `ClassConditionalPipeline.from_pretrained(folder)` opens an exported folder. Its config holds dictionaries only:
     diffusers takes a list for the name of a module.
@@ -64,7 +64,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Open an exported folder, with the arguments of diffusers.
 
         Raises:
-            RunFolderError: a file is not as it was written, or it names code that no such folder needs.
+            RunFolderError: a file has changed since it was written, or names code that no such folder needs.
             PluginError: its U-Net is a plug-in that is not installed, or a path that is not trusted.
         """
         folder = None if pretrained_model_name_or_path is None else Path(pretrained_model_name_or_path)
@@ -114,13 +114,13 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         return list(self.config.id2label.values())
 
     def class_index(self, name: str | int) -> int:
-        """Find a class: text by its name, else by its number; an integer by its number.
+        """Return a class's label: text is looked up as a name, then as a number; an integer is a number.
 
         Raises:
-            OptionError: no such class, or one of which no node held an image.
+            OptionError: there is no such class, or no node held an image of it.
         """
         names = self.class_names
-        if isinstance(name, str) and name in names:  # a name first: grades may be called "1", "2", "3"
+        if isinstance(name, str) and name in names:  # the name comes first: grades may be called "1", "2", "3"
             index = names.index(name)
         elif str(name).isdecimal() and int(name) < len(names):
             index = int(name)
@@ -146,8 +146,8 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         Args:
             classes: names or numbers.
-            seed: with the image's position and class it fixes the image, whatever the batch size.
-            first_image: position of the first image, to go on where an earlier call ended.
+            seed: together with an image's position and class it determines the image, whatever the batch size.
+            first_image: position of the first image, to continue an earlier call.
             batch_size: images drawn at once.
             sampler: built in or a plug-in; None takes the exported default, as below.
             num_steps: denoising steps; None takes the exported default, or for another sampler its own number.
@@ -181,12 +181,12 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
 def _read_index(folder: Path) -> dict[str, Any]:
     """Read model_index.json if its U-Net is a class of a plug-in; empty if diffusers can open the folder by itself.
 
-    diffusers imports any module that the file names, and code that lies in the folder: so only the classes that an
-    exported folder has, or that a plug-in has, may stand there.
+    diffusers imports any module that the file names, and any code in the folder. So the file may only name the classes
+    of an exported folder, or a plug-in's.
     """
     try:
         index: dict[str, Any] = json.loads((folder / "model_index.json").read_bytes())
-    except (OSError, ValueError):  # diffusers reads it, too, and has an error of its own
+    except (OSError, ValueError):  # diffusers reads it, too, and raises its own error
         return {}
     kind = index.get("_class_name")
     if kind not in (_FULL_NAME, ClassConditionalPipeline.__name__):
@@ -207,12 +207,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _unet_class(module: str, name: str) -> Any:
-    """Return the class of a plug-in's U-Net; raises PluginError if it is none."""
+    """Return the class of a plug-in's U-Net; raises PluginError if it is not a model of diffusers."""
     found = getattr(importlib.import_module(module), name, None)
     if not isinstance(found, type) or not issubclass(found, ModelMixin):
-        raise PluginError(f"'{name}' in the module '{module}' is no model of diffusers: the plug-in has changed.")
+        raise PluginError(f"'{name}' in the module '{module}' is not a model of diffusers: the plug-in has changed.")
     return found
 
 
-for _name in (_FULL_NAME, ClassConditionalPipeline.__name__):  # folders of older versions have the short one
+for _name in (_FULL_NAME, ClassConditionalPipeline.__name__):  # folders of older versions have the short name
     setattr(diffusers, _name, ClassConditionalPipeline)

@@ -28,7 +28,7 @@ class Noise:
     Attributes:
         timesteps: [B] int64 in [0, T).
         eps: [B, C, H, W] float32, standard normal.
-        hidden: [B] bool, where the label is hidden.
+        hidden: [B] bool, True if the label is hidden.
     """
 
     timesteps: Tensor
@@ -41,7 +41,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class NoisyBatch(Batch):
-    """A batch and the random part of its loss; a slice of it keeps each image's own draw."""
+    """A batch and the random part of its loss; a slice keeps each image's draw."""
 
     noise: Noise
 
@@ -70,14 +70,14 @@ def alphas(schedule: DDPMScheduler, device: torch.device | str = "cpu") -> Tenso
 def draw_noise(batch: Batch, num_timesteps: int, label_dropout: float, generator: torch.Generator) -> Noise:
     """Draw timesteps, noise and hidden labels for a batch.
 
-    The timesteps are stratified: one uniform shift serves the whole batch, which lowers the variance of its mean loss
+    The timesteps are stratified: the whole batch shares one uniform shift, which lowers the variance of its mean loss
     without changing its expectation (Kingma et al. 2021, app. I.1).
 
     Args:
         batch: B images.
         num_timesteps: T.
         label_dropout: chance that a label is hidden.
-        generator: lives on the batch's device.
+        generator: on the batch's device.
     """
     size, device = len(batch), batch.images.device
     shift = torch.rand(1, generator=generator, device=device)

@@ -1,4 +1,4 @@
-"""Drawing images from the model: samplers by name, classifier-free guidance, one generator per image."""
+"""Draws images from the model: samplers by name, classifier-free guidance, one generator per image."""
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -14,13 +14,14 @@ from fl_app.plugins import load
 
 
 class Sampler(NamedTuple):
-    """A way to draw; a plug-in of the group `fl_app.samplers` is one.
+    """A sampler, built in or a plug-in of the group `fl_app.samplers`.
 
     Attributes:
         kind: a diffusers scheduler, or a class with its methods: `from_config`, `set_timesteps`, `timesteps`,
-            `init_noise_sigma`, `scale_model_input`, `step`. A `generator` of `step` gets a list, one an image.
-        settings: its settings, beside the noise process: betas, and that the network predicts v.
-        num_steps: denoising steps unless others are asked for.
+            `init_noise_sigma`, `scale_model_input`, `step`. If `step` has an argument `generator`, it gets
+            a list, one an image.
+        settings: arguments of `kind` in addition to the noise process (betas, prediction of v).
+        num_steps: default number of denoising steps.
         must_divide: the number of steps must divide that of the noise levels, T.
     """
 
@@ -32,7 +33,7 @@ class Sampler(NamedTuple):
 
 # With steps even in t the last one is a long jump to a mean over images, which loses fine texture: an exact denoiser
 # of pixels with std 0.05 gives 0.017 after 25 steps of DPM-Solver++; with steps even in log SNR (Lu et al. 2022) 0.049.
-# `ddim` and `ancestral` have even steps only, and are here for comparison with other work.
+# `ddim` and `ancestral` only have even steps; they allow comparison with other work.
 DPM_SOLVER = Sampler(
     DPMSolverMultistepScheduler,
     {"algorithm_type": "dpmsolver++", "use_lu_lambdas": True, "final_sigmas_type": "zero"},
@@ -43,7 +44,7 @@ ANCESTRAL = Sampler(DDPMScheduler, {"clip_sample": True, "timestep_spacing": "tr
 
 
 def sampler_by_name(name: str) -> Sampler:
-    """Return the sampler of that name, built in or a plug-in; raises OptionError if there is none that may be used."""
+    """Return the sampler of that name, built in or a plug-in; raises OptionError if it is unknown or not allowed."""
     found: Sampler = load("samplers", name, "sampling.sampler", Sampler)
     return found
 
@@ -55,11 +56,11 @@ def build_sampler(name: str, schedule: DDPMScheduler) -> Any:
 
 
 def steps_of(name: str, num_steps: int, num_timesteps: int) -> int:
-    """Return how many denoising steps to take.
+    """Return the number of denoising steps.
 
     Args:
         name: of the sampler.
-        num_steps: as asked for; 0: the sampler's own number, or the nearest below that fits.
+        num_steps: as asked for; 0: the sampler's default, or the nearest valid number below.
         num_timesteps: T of training.
 
     Raises:
@@ -90,10 +91,10 @@ def sample(
     Args:
         unet: in eval mode, predicts v.
         sampler: from `build_sampler`.
-        labels: [B] int64 in [0, K]; K asks for no class.
-        generators: one CPU generator per image, so that image k does not depend on the batch it is drawn in.
+        labels: [B] int64 in [0, K]; K stands for no class.
+        generators: one CPU generator per image, so that an image does not depend on its batch.
         num_steps: denoising steps, at most the T of training.
-        guidance_scale: s in v_none + s (v_class - v_none), Ho & Salimans 2022 with s = 1 + w; 1 needs no second pass.
+        guidance_scale: s in v_none + s (v_class - v_none), Ho & Salimans 2022 with s = 1 + w; 1 turns guidance off.
 
     Returns:
         [B, C, H, W] float32 in [-1, 1], on the labels' device.
@@ -101,7 +102,7 @@ def sample(
     device = labels.device
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     sampler.set_timesteps(num_steps, device=device)
-    if hasattr(sampler, "set_begin_index"):  # few noise levels round to equal timesteps, by which it could not find it
+    if hasattr(sampler, "set_begin_index"):  # it cannot find a timestep by value if rounding made two equal
         sampler.set_begin_index(0)
     x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
     x = x * sampler.init_noise_sigma

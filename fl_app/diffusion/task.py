@@ -1,4 +1,4 @@
-"""The task `diffusion`: learn to draw images of each class."""
+"""The task `diffusion`: a model that draws images of each class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import DiffusionOptions, SamplingOptions, TrainingOptions
 from fl_app.sums import Statistics, mean
 
-_MEASURED_AT_LEAST = 32  # draws of noise a node's measurement rests on, where it has any image
+_MEASURED_AT_LEAST = 32  # draws of noise in a node's measurement, if it has any image
 _MEASURED_AT_MOST = 1024
 _MEASURE_BATCH = 128
 
@@ -75,14 +75,14 @@ class DiffusionTask:
     def statistics(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Sum up the denoising loss of held-out images per noise band, as the error in eps whatever is trained on.
+        """Sum the denoising loss of held-out images per noise band, always as the error in eps.
 
-        The images come in a drawn order: files are often sorted by class, and noise levels rise along a batch.
+        The images are shuffled: files are often sorted by class, and noise levels rise along a batch.
 
         Returns:
             `loss-sum` and `loss-count`, [NUM_BANDS] float64. Few images are measured under several draws of noise,
-            so that one node's figure is no matter of luck; of many, `_MEASURED_AT_MOST` evenly spaced ones. No loss
-            counts for more than MOST_NATS.
+            which lowers the variance; of many images, `_MEASURED_AT_MOST` evenly spaced ones are measured. Losses are
+            clipped to MOST_NATS.
         """
         blank = self.blank_sums()
         if len(images) == 0:
@@ -108,11 +108,11 @@ class DiffusionTask:
         return {"loss-sum": sums, "loss-count": counts}
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
-        """Return the statistics of no image."""
+        """Return the statistics of zero images."""
         return {"loss-sum": np.zeros(NUM_BANDS), "loss-count": np.zeros(NUM_BANDS)}
 
     def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-        """Say what is wrong with a site's statistics; None if its held-out images may lead to them."""
+        """Return what is wrong with a site's statistics; None if its held-out images could have produced them."""
         num_draws = None if held_out is None else float(_num_draws(sum(held_out)))
         faults = [loss_fault(sums, num_draws) for sums in models.values()]
         faults.append(differing_images(sums["loss-count"] for sums in models.values()))
@@ -128,7 +128,7 @@ class DiffusionTask:
         return {f"loss-band-{band}": mean(total, count) for band, (total, count) in enumerate(pairs)}
 
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
-        """Tell whether the denoising loss fell."""
+        """Return whether the denoising loss fell."""
         loss = (self.loss_of(before), self.loss_of(after))
         return None if loss[0] is None or loss[1] is None else loss[1] < loss[0]
 
@@ -163,6 +163,6 @@ class DiffusionTask:
 
 
 def _num_draws(num_images: int) -> int:
-    """Return how many losses `DiffusionTask.statistics` measures on so many images."""
+    """Return how many losses `DiffusionTask.statistics` measures on this many images."""
     chosen = min(num_images, _MEASURED_AT_MOST)
     return chosen * math.ceil(_MEASURED_AT_LEAST / chosen) if chosen else 0

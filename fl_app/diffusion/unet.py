@@ -12,10 +12,10 @@ from fl_app.plugins import PluginError, load
 
 _GROUP_SIZE = 4
 
-# Builds a U-Net from what is known of the images and the options of `diffusion`: a plug-in of `fl_app.unets`. It is a
-# model of diffusers that is called as a UNet2DModel is, (x [B, C, H, W], timesteps [B], class_labels=[B] int64 in
-# [0, K]), K standing for "no class", and predicts v, [B, C, H, W]; its config holds what a UNet2DModel's does. A class
-# of its own stands in the same module as the function, by which an exported folder finds it.
+# Builds a U-Net from the images' info and the options of `diffusion`: a plug-in of `fl_app.unets`. It returns a model
+# of diffusers with the call of a UNet2DModel, (x [B, C, H, W], timesteps [B], class_labels=[B] int64 in [0, K]), where
+# K means "no class". It predicts v, [B, C, H, W]; its config has the keys of a UNet2DModel's. If it has a class of its
+# own, the class must be in the module of the function, since an exported folder names that module.
 BuildUNet = Callable[[DatasetInfo, DiffusionOptions], UNet2DModel]
 
 
@@ -23,12 +23,12 @@ def unet_by_name(name: str, info: DatasetInfo, options: DiffusionOptions) -> UNe
     """Build a U-Net.
 
     Args:
-        name: built in or a plug-in.
+        name: of a built-in U-Net or a plug-in.
         info: channels, side of the images, and K classes.
         options: of the task.
 
     Raises:
-        OptionError: the images do not fit it, or the name stands for nothing that may be used.
+        OptionError: the images do not fit, or the name is unknown or not allowed.
     """
     build: BuildUNet = load("unets", name, "diffusion.network")
     found: Any = build(info, options)
@@ -45,7 +45,7 @@ def unet_by_name(name: str, info: DatasetInfo, options: DiffusionOptions) -> UNe
     module = type(found).__module__
     if module.partition(".")[0] != "diffusers" and module != build.__module__:
         raise PluginError(
-            f"The class {type(found).__name__} of the U-Net '{name}' must stand in the module of its function, "
+            f"The class {type(found).__name__} of the U-Net '{name}' must be in the module of its function, "
             f"{build.__module__}, got {module}."
         )
     return found
@@ -80,8 +80,8 @@ def build_unet(
         fitting = max(1, round(info.image_size / 2**halvings)) * 2**halvings
         raise OptionError(
             f"Images of {info.image_size} pixels cannot be halved {halvings} times, which "
-            f"'diffusion.block-channels' with {len(block_channels)} levels asks for. "
-            f"Set 'data.image-size' to {fitting}, or name fewer levels."
+            f"'diffusion.block-channels' with {len(block_channels)} levels requires. "
+            f"Set 'data.image-size' to {fitting}, or give fewer levels."
         )
     return UNet2DModel(
         sample_size=info.image_size,

@@ -1,1 +1,1 @@
-"""What crosses the wire: typed values, the only spelling of record keys, and arrays packed for the way."""
+"""Messages between server and nodes: typed values, record keys, and packed arrays."""

@@ -1,8 +1,8 @@
-"""Named arrays, as weights and sums, in records and packed for the way.
+"""Converts named arrays (weights, sums) to records, and packs records into one array for sending.
 
-Flower carries every array of a record as an object of its own, with requests to the SuperLink for each, whatever its
-size: 23 million weights in 191 arrays took 105 seconds a round, of which bytes were the smallest part. So between
-server and nodes each record of arrays travels as a single array, in the format of safetensors.
+Flower sends every array of a record as a separate object, with several requests to the SuperLink for each. Sending 23
+million weights in 191 arrays took 105 seconds a round, most of it for requests. So each record of arrays is sent as a
+single array, in the format of safetensors.
 """
 
 from collections.abc import Mapping
@@ -33,21 +33,26 @@ def to_weights(record: ArrayRecord) -> Weights:
 
 
 def pack(weights: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
-    """Make a record that travels fast: all arrays in one, as the bytes of a safetensors file."""
-    data = save({key: np.asarray(value, order="C") for key, value in weights.items()})  # it writes memory as it lies
+    """Pack all arrays into a record of one array: the bytes of a safetensors file."""
+    data = save({key: np.asarray(value, order="C") for key, value in weights.items()})  # safetensors ignores strides
     return ArrayRecord({_PACKED: Array(dtype="uint8", shape=(len(data),), stype=_PACKED, data=data)})
 
 
 def unpack(record: ArrayRecord) -> Weights:
-    """Return the named arrays that `pack` packed, in an order of safetensors' own; raises whatever damaged bytes do."""
+    """Return the arrays that `pack` packed, in safetensors' order; damaged bytes raise any exception."""
     return load(record[_PACKED].data)
 
 
 def unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]] | None) -> Weights:
-    """Return the named arrays of a record that a node sent; None: any number of them.
+    """Return the named arrays of a record that a node sent.
+
+    Args:
+        name: of the record.
+        content: of the message.
+        like: expected names, shapes and dtypes, which limit the size; None: no limit.
 
     Raises:
-        RejectedReply: they are larger than `like`, found out before they are read.
+        RejectedReply: the record is not one packed array, or is larger than `like`; checked before it is unpacked.
     """
     record = content.array_records[name]
     if len(record) != 1:
@@ -58,7 +63,7 @@ def unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]]
 
 
 def packed(content: RecordDict) -> RecordDict:
-    """Return a message's content with its arrays packed for the way."""
+    """Return a message's content with each record of arrays packed."""
     return RecordDict(
         {
             name: pack(to_weights(record)) if isinstance(record, ArrayRecord) else record
@@ -73,12 +78,12 @@ def to_numpy(tensors: Mapping[str, Tensor]) -> Weights:
 
 
 def to_tensors(weights: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-    """Turn named arrays into tensors of their own memory."""
+    """Copy named arrays into tensors."""
     return {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
 
 
 def num_bytes(content: RecordDict) -> int:
-    """Count the bytes of a message's arrays, without the few names and numbers beside them."""
+    """Return the bytes of a message's arrays; other records are not counted."""
     return sum(record.count_bytes() for record in content.array_records.values())
 
 

@@ -1,4 +1,4 @@
-"""What a node tells of its images before training."""
+"""A node's description of its images, sent before training."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from fl_app.messages.incoming import RejectedReply, clean_text, text, whole
 from fl_app.messages.records import NODE
 from fl_app.options.sections import LONGEST_NAME
 
-_LONGEST_CLASS_NAME = 1024  # of a description; hospitals that agree on classes have shorter ones: see `agreement`
+_LONGEST_CLASS_NAME = 1024  # limit of a description; `agreement` has a lower one for the run's classes
 _MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class SiteDescription:
-    """What a node tells of its images before training.
+    """A node's description of its images, sent before training.
 
     Attributes:
         site: the node's name.
@@ -23,8 +23,9 @@ class SiteDescription:
         train_counts: training images of each class, K numbers.
         validation_counts: held-out images of each class, K numbers.
         test_counts: test images of each class that it measures, K numbers.
-        num_test_shares: they are its share of a test set that is common to so many nodes of a simulation; 0: its own.
-        num_unreadable: files that it left out because they are missing or broken.
+        num_test_shares: into how many shares, one a node, the common test set of a simulation is split; 0: the test
+            images are the node's own.
+        num_unreadable: files left out because they are missing or broken.
     """
 
     site: str
@@ -36,12 +37,12 @@ class SiteDescription:
     num_unreadable: int = 0
 
     def counts(self) -> dict[str, list[int]]:
-        """Return the images of each class by part, as they stand in run.json."""
+        """Return the number of images of each class, by part, in run.json's format."""
         return {"train": self.train_counts, "validation": self.validation_counts, "test": self.test_counts}
 
 
 def write_description(description: SiteDescription) -> RecordDict:
-    """Pack what a node tells of its images."""
+    """Write a description into a record."""
     info = description.info
     node = ConfigRecord(
         {
@@ -60,10 +61,10 @@ def write_description(description: SiteDescription) -> RecordDict:
 
 
 def read_description(message: Message) -> SiteDescription:
-    """Unpack what a node tells of its images.
+    """Read a node's description.
 
     Returns:
-        The description; the site's name as it was sent, but for what exceeds the longest name by more than a character.
+        The description. The site's name is cut to one character more than allowed, so that the check still fails.
 
     Raises:
         RejectedReply: a key is missing, too long or of another kind.
@@ -85,7 +86,7 @@ def read_description(message: Message) -> SiteDescription:
         )
     except RejectedReply:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # a node may send anything
         raise RejectedReply(f"its description cannot be read ({type(error).__name__})") from None
 
 
@@ -93,5 +94,5 @@ def _list_of(value: object, what: str) -> list[object]:
     if not isinstance(value, list):
         raise TypeError(type(value).__name__)
     if len(value) > _MOST_CLASSES:
-        raise RejectedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
+        raise RejectedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are allowed")
     return value

@@ -1,31 +1,31 @@
-"""What comes from a node: bytes judged by their length before they are read, texts made harmless."""
+"""Checks what nodes send: limits the size of bytes before they are read, and cleans texts."""
 
 import struct
 import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the command line imports this, and is to start at once
+if TYPE_CHECKING:  # importing numpy would slow the start of the command line
     from numpy.typing import NDArray
 
 LONGEST_REASON = 200
 
-_CUT_BEFORE = 4  # times the longest text is looked at: a node may send gigabytes
-_UNSAFE_KINDS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines and paragraphs
+_CUT_BEFORE = 4  # times the longest text is read at most: a node may send gigabytes
+_UNSAFE_KINDS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, line and paragraph separators
 _TURNS_TEXT = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-_HEADER_BYTES_EACH = 512  # of an array in the header of safetensors: its shape, dtype and position, beside its name
-_LENGTH_BYTES = 8  # in which the length of the header is written
+_HEADER_BYTES_EACH = 512  # limit for an array in safetensors' header: shape, dtype and position, without its name
+_LENGTH_BYTES = 8  # of the header's length, at the start of the file
 
 
 class RejectedReply(Exception):
-    """A reply is left out; the text is the reason, which is logged and counted against its node."""
+    """A reply is rejected; the text is the reason, which the round's record shows."""
 
 
 def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
-    """Return a text in one line without control characters, a long one cut to its beginning.
+    """Return a text as one line without control characters, cut to `longest`.
 
-    A terminal obeys control characters, and some others turn the direction of what follows them.
+    Control characters would command a terminal; others would reverse the direction of the text after them.
     """
     safe = "".join(
         " " if letter in _TURNS_TEXT or unicodedata.category(letter) in _UNSAFE_KINDS else letter
@@ -36,9 +36,9 @@ def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
 
 
 def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> None:
-    """Raise RejectedReply if packed arrays take more bytes than arrays like the expected ones.
+    """Raise RejectedReply if packed arrays are larger than the expected ones.
 
-    Neither the header nor the arrays are read: both together cost no more than those of a fit reply.
+    Only the header's length is read, so the check is cheap whatever a node sends.
 
     Args:
         name: of the record, for the message.

@@ -1,4 +1,4 @@
-"""Messages to typed values and back: the only place that spells the keys of records."""
+"""Converts messages to typed values and back; the only place that names the keys of records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,19 +33,19 @@ _HEADS = "heads"
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the server asks of a node.
+    """The server's instruction to a node.
 
     Attributes:
         task: name of the task.
         round_number: from 1.
-        run_name: names the run at the node.
+        run_name: the run's name, for the node's state and log.
         run_folder: the server's run folder; only a simulated node, on the same machine, may write there.
         weights: the global model.
-        ema: its EMA, to be measured beside it.
-        node_ema: the average of the nodes' own EMAs, to be continued.
-        initial: the weights before training, to be measured once at the end.
-        proximal_mu: FedProx's weight, 0 without.
-        heads: classification heads to be measured, as flat arrays.
+        ema: the global model's EMA, which the node also measures.
+        node_ema: the average of the nodes' own EMAs, which the node continues.
+        initial: the weights before training, measured once at the end.
+        proximal_mu: FedProx's weight; 0 turns it off.
+        heads: classification heads that the node measures, as flat arrays.
     """
 
     task: str
@@ -62,21 +62,21 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a node answers: weights and sums, and nothing of a single image.
+    """A node's answer: weights and sums, nothing about a single image.
 
     Attributes:
         site: the node's name.
         task: name of the task.
         round_number: the round of the instruction it answers.
-        weight: training images, the weight in the average; 0 of a node without images.
+        weight: number of training images, the weight in the average; may be 0.
         weights: after local training.
-        node_ema: the node's own EMA, where asked for.
+        node_ema: the node's own EMA; None if not asked for.
         statistics: additive sums over held-out images.
         loss_sum: sum of training losses.
         num_losses: images seen in training, each epoch counted.
         seconds: wall time of local training.
-        num_pieces: into how many pieces its batches were cut for want of GPU memory.
-        metrics: what an ordinary Flower app's node reports of its training; None: nothing.
+        num_pieces: pieces per batch; more than 1 if GPU memory was short.
+        metrics: training metrics of an ordinary Flower app's node; None if there are none.
     """
 
     site: str
@@ -94,14 +94,14 @@ class Reply:
 
 
 def instruction_config(task: str, round_number: int, run_name: str, run_folder: str) -> ConfigRecord:
-    """Write the part of an instruction that is not weights."""
+    """Return an instruction's config record."""
     return ConfigRecord({"task": task, "server-round": round_number, "run-name": run_name, "run-folder": run_folder})
 
 
 def add_models(
     record: RecordDict, ema: Weights | None, node_ema: Weights | None, initial: Weights | None = None
 ) -> None:
-    """Put further weights into an instruction, beside the weights: averages, and the untrained ones."""
+    """Add further weights to an instruction: averages and the initial weights."""
     if ema is not None:
         record[_EMA] = array_record(ema)
     if node_ema is not None:
@@ -111,18 +111,18 @@ def add_models(
 
 
 def add_heads(record: RecordDict, heads: Weights) -> None:
-    """Put classification heads into an instruction, as flat arrays."""
+    """Add classification heads to an instruction, as flat arrays."""
     record[_HEADS] = array_record(heads)
 
 
 def task_name(message: Message) -> str:
-    """Return the task that a message is about; empty where it is about none."""
+    """Return the task that a message names; empty if it names none."""
     config = message.content.config_records.get(CONFIG) if message.has_content() else None
     return str(config.get("task", "")) if config is not None else ""
 
 
 def read_instruction(message: Message) -> Instruction:
-    """Read what the server asks of this node, its arrays packed."""
+    """Read the server's instruction, whose arrays are packed."""
     content = message.content
     config = content.config_records[CONFIG]
     ema, node_ema = content.array_records.get(_EMA), content.array_records.get(_NODE_EMA)
@@ -142,7 +142,7 @@ def read_instruction(message: Message) -> Instruction:
 
 
 def write_reply(reply: Reply) -> RecordDict:
-    """Write a node's answer, its arrays packed."""
+    """Write a node's answer with packed arrays."""
     content = RecordDict(
         {
             WEIGHTS: pack(reply.weights),
@@ -171,8 +171,8 @@ def read_reply(
 
     Args:
         message: the answer.
-        like: the weights that were sent: those that come back may not be larger. None: not limited.
-        sums: statistics of the expected names and shapes, for the same reason.
+        like: the weights that were sent, which limit the size of the answer's weights; None: no limit.
+        sums: statistics with the expected names and shapes, which limit the size of the answer's; None: no limit.
 
     Raises:
         RejectedReply: a record or a key is missing, too large or of another kind.
@@ -198,12 +198,12 @@ def read_reply(
         raise
     except KeyError as error:
         raise RejectedReply(f"it holds no {error}") from None
-    except Exception as error:  # it comes from outside: numpy alone has half a dozen ways to choke on bytes
+    except Exception as error:  # a node may send anything: numpy alone raises half a dozen types of errors
         raise RejectedReply(f"it cannot be read ({type(error).__name__})") from None
 
 
 def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -> RecordDict:
-    """Write the answer to an evaluation, its arrays packed."""
+    """Write a node's sums with packed arrays."""
     return RecordDict({_STATISTICS: pack(statistics), NODE: ConfigRecord({"site": site})})
 
 
@@ -214,10 +214,10 @@ def read_statistics(
 
     Args:
         content: of the answer.
-        like: sums of the expected names and shapes: those that come may not be larger. None: not limited.
+        like: sums with the expected names and shapes, which limit the size; None: no limit.
 
     Raises:
-        RejectedReply: they are missing, too large, or no float64.
+        RejectedReply: the sums are missing, too large, or not float64.
     """
     try:
         arrays = unpack_like(_STATISTICS, content, like)
@@ -228,5 +228,5 @@ def read_statistics(
         raise
     except KeyError as error:
         raise RejectedReply(f"it holds no {error}") from None
-    except Exception as error:  # as above
+    except Exception as error:  # as in read_reply
         raise RejectedReply(f"its statistics cannot be read ({type(error).__name__})") from None

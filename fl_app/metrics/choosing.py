@@ -1,4 +1,4 @@
-"""The choice of the head that ships, by the sums of held-out images."""
+"""Chooses the head that ships, by the sums of held-out images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Choice:
         head: its name.
         why: a sentence for people, with the difference and its interval.
         differences: of each other head from `linear`; None if the figure is not defined.
-        unvoted: the head that the images of all sites choose if no decision is put to the vote.
+        unvoted: the head that all sites' images choose without a vote.
     """
 
     head: str
@@ -31,14 +31,14 @@ def choose_head(
     confidence: float,
     sites: Mapping[str, Mapping[str, Statistics]] | None = None,
 ) -> Choice:
-    """Return the best head among those that beat `linear` beyond the paired interval; `linear` if there is none.
+    """Return the best head whose paired interval shows it better than `linear`; `linear` if there is none.
 
     If `linear` is no better than always naming the most frequent class, any better head replaces it. If a single site
     contradicts all others together beyond the interval, the sites vote, one vote each.
 
     Args:
         sums: by head, `linear` included, all of the same images and as `paired.difference` reads them. Of heads with
-            equal figures, the one with the larger AUC comes first, then the one that is first here.
+            equal figures, the one with the larger AUC wins, then the first one.
         by: accuracy, balanced-accuracy or auc.
         confidence: of the interval, from 0 to below 1.
         sites: the same sums of each site that measured an image; None: not known.
@@ -93,7 +93,7 @@ class _Ballot:
                 found[site] = {head: difference(heads[head], heads["linear"], by, level) for head in others}
 
     def wins(self, head: str, whole: Difference) -> bool:
-        """Tell whether a head beats `linear`: `whole` is its difference over all sites."""
+        """Return whether a head beats `linear`; `whole`: its difference over all sites."""
         alone, rest = (_is_better, _is_worse) if _is_better(whole) else (_is_worse, _is_better)
         if not any(alone(own[head]) and rest(self._others[site][head]) for site, own in self._own.items()):
             return _is_better(whole)
@@ -117,7 +117,7 @@ class _Ballot:
         return best
 
     def _votes(self, head: str, other: str | None = None, absent: str = "") -> tuple[int, int]:
-        """Count the sites, but for `absent`, that find a head better, and worse, than another one (None: `linear`)."""
+        """Count the sites, except `absent`, that find a head better, and worse, than another one (None: `linear`)."""
         leads = []
         for site, own in self._own.items():
             one, beside = own[head], own[other] if other else Difference(0.0, 0.0, 0.0)
@@ -135,7 +135,7 @@ def _is_worse(one: Difference | None) -> bool:
 
 
 def guess(support: list[int], by: str) -> float:
-    """Return what always naming the most frequent class reaches."""
+    """Return the figure reached by always naming the most frequent class."""
     if by == "auc":
         return 0.5
     return max(support) / sum(support) if by == "accuracy" else 1.0 / sum(n > 0 for n in support)

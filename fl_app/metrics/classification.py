@@ -11,9 +11,9 @@ from fl_app.sums import Statistics, mean
 
 Array = NDArray[np.float64]
 
-# Softmax outputs pile up at 0 and 1 (before training: at 1 / K), and squared distances as scores differ by hundreds of
-# nats, where a probability is 1 in float64. So images are binned by the logit. Bins are narrow around the logit of
-# 1 / K and grow with the distance from it.
+# Softmax outputs pile up at 0 and 1 (before training: at 1 / K), and scores that are squared distances differ by
+# hundreds of nats, so that probabilities round to 1 in float64. So images are binned by the logit. Bins are narrow
+# around the logit of 1 / K and grow with the distance from it.
 _NUM_THRESHOLDS = 128
 NUM_SCORE_BINS = _NUM_THRESHOLDS + 1  # the first one stays empty
 _FINE_WITHIN = 0.3  # distance from the logit of 1 / K at which the bins start to grow
@@ -45,7 +45,7 @@ def blank_scores(num_classes: int) -> dict[str, Array]:
 
 
 def score_statistics(scores: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
-    """Sum up how well scores agree with labels.
+    """Return sums of how well scores agree with labels.
 
     Args:
         scores: [B, K]; the largest wins, the smallest class on ties; minus infinity for an excluded class.

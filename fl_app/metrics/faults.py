@@ -1,4 +1,4 @@
-"""Checks of a site's sums: could images have produced them, and the images that the site described?"""
+"""Checks whether images, and those that the site described, could have produced its sums."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,7 @@ _COSTS = ("nll", "nll-tempered", "nll-runner-up")
 
 
 def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "held-out") -> str | None:
-    """Say what is wrong with sums of `score_statistics`; None if images could have produced them.
+    """Return what is wrong with sums of `score_statistics`; None if images could have produced them.
 
     Args:
         sums: of one classifier on a site's images.
@@ -24,7 +24,7 @@ def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "
     """
     for key in ("confusion", "auroc", "nll-count"):
         if not are_counts(sums[key]):
-            return f"its counts {key!r} are no whole numbers of at least 0"
+            return f"its counts {key!r} are not whole numbers of at least 0"
     for key in _COSTS:
         if (sums[key] < 0).any():
             return f"its likelihoods {key!r} are not at least 0"
@@ -48,7 +48,7 @@ def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "
 
 
 def loss_fault(sums: Statistics, num_draws: float | None) -> str | None:
-    """Say what is wrong with sums of denoising losses; None if images could have produced them.
+    """Return what is wrong with sums of denoising losses; None if images could have produced them.
 
     Args:
         sums: `loss-sum` and `loss-count`, of the same length.
@@ -56,7 +56,7 @@ def loss_fault(sums: Statistics, num_draws: float | None) -> str | None:
     """
     total, count = sums["loss-sum"], sums["loss-count"]
     if not are_counts(count):
-        return "its counts 'loss-count' are no whole numbers of at least 0"
+        return "its counts 'loss-count' are not whole numbers of at least 0"
     if num_draws is not None and count.sum() > num_draws:
         return "it measured more held-out images than it said it holds"
     if (total < 0).any() or (total > count * MOST_NATS * (1.0 + ROUNDING)).any():
@@ -65,7 +65,7 @@ def loss_fault(sums: Statistics, num_draws: float | None) -> str | None:
 
 
 def differing_images(images: Iterable[NDArray[np.float64]]) -> str | None:
-    """Say that models were measured on different images; `images`: for each model counts of the same shape."""
+    """Return a fault if models were measured on different images, else None; `images`: counts for each model."""
     counts = list(images)
     if any((count != counts[0]).any() for count in counts[1:]):
         return "it measured its models on different images"
@@ -73,5 +73,5 @@ def differing_images(images: Iterable[NDArray[np.float64]]) -> str | None:
 
 
 def are_counts(values: NDArray[np.float64]) -> bool:
-    """Tell whether all numbers are whole and at least 0."""
+    """Return whether all numbers are whole and at least 0."""
     return bool(((values >= 0) & (values == np.round(values))).all())

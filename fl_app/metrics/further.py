@@ -73,7 +73,7 @@ def further_sums(names: Sequence[str], scores: Array, labels: NDArray[np.int64])
 
 
 def is_further(key: str) -> bool:
-    """Tell whether the name of a sum, with or without a prefix, belongs to a further metric."""
+    """Return whether the name of a sum, with or without a prefix, belongs to a further metric."""
     return key.rpartition("/")[2].startswith(_MARK)
 
 

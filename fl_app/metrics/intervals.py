@@ -24,8 +24,8 @@ _ADDED_ERRORS = 0.1  # wrong images, added to a variance so that it is not 0
 def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval | None]:
     """Return the confidence intervals of figures.
 
-    The sums do not tell how the AUCs of several classes are correlated: the variance of their mean is taken to be twice
-    that of independent ones.
+    The sums do not show how the AUCs of several classes are correlated. The variance of their mean is assumed to be
+    twice that of independent ones.
 
     Args:
         statistics: added sums; with `patients` from `patients.patient_sums`, or without if all images are independent.

@@ -1,4 +1,4 @@
-"""Whether one head beats another on the same images, from sums that add up over nodes."""
+"""Compares two heads on the same images, from sums that add up over nodes."""
 
 from dataclasses import dataclass
 
@@ -117,7 +117,7 @@ def _auc_variance(joint: Array) -> float:
     """Return the variance of the difference of two mean AUCs (DeLong et al., Biometrics 44, 1988).
 
     Each class gets its part of two added images that the heads rank at random, and so does the rest beside it.
-    The differences of several classes are taken to be correlated as in `intervals`.
+    The differences of several classes are assumed to be correlated as in `intervals`.
     """
     classes = [1] if len(joint) == 2 else range(len(joint))
     defined = [joint[label] for label in classes if joint[label].sum(axis=(1, 2)).min() > 0]

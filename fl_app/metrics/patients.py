@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 PATIENTS, NN, CC, NC, DD, ND = range(6)
 NUM_SUMS = 6
 
-# Sums over fewer patients could be traced back to single ones. Then all images of the hospital count as one patient's,
-# which makes intervals wider, and tells nothing that the confusion matrices do not.
+# Sums over fewer patients could be traced back to single ones. All images of the hospital then count as one patient's:
+# intervals get wider, and the sums reveal no more than the confusion matrices.
 FEWEST_PATIENTS = 5
 
 

@@ -1,1 +1,1 @@
-"""All that runs inside a hospital: its images, training, measuring, and what it lets a run do."""
+"""Code that runs inside a hospital: images, training, measuring, and the hospital's permissions."""

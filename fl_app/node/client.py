@@ -1,4 +1,4 @@
-"""A node's side: measure what was received, train, answer with weights and sums."""
+"""Handlers of a node's messages: measure received weights, train, answer with weights and sums."""
 
 import functools
 import logging
@@ -49,7 +49,7 @@ _APP_ERROR = 2  # Flower's own code for an exception in a ClientApp
 
 @dataclass(frozen=True)
 class Node:
-    """What a message meets at a node: options, images, device."""
+    """Options, images and device that a node uses to handle a message."""
 
     config: RunConfig
     options: NodeConfig
@@ -58,7 +58,7 @@ class Node:
 
     @classmethod
     def from_context(cls, context: Context, task: str | None) -> "Node":
-        """Check all options and read the images that this node has for a task; None: its own."""
+        """Check all options and read the node's images for a task; None: its own images."""
         config = RunConfig.received(context.run_config)
         options = as_site(config, NodeConfig.from_flat(context.node_config))
         if task is not None:
@@ -75,7 +75,7 @@ class Node:
 
 
 def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Message, Context], Message]:
-    """Turn errors into error replies that tell the server what went wrong, and nothing of the hospital.
+    """Turn errors into error replies that give the server a reason without facts about the hospital.
 
     Flower would send the whole text of an exception, which may hold names of files or values.
     """
@@ -93,7 +93,7 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
             site = str(context.node_config.get("site", ""))
             is_known = message.metadata.message_type != DESCRIBE or not is_site_name(site)
             return Message(Error(_APP_ERROR, error.public if is_known else f"{site}: {error.public}"), reply_to=message)
-        except BaseException as error:  # whatever it is, its text stays here
+        except BaseException as error:  # the text of an unknown error stays at the node
             if not is_fault(error):
                 raise
             log.exception("This node failed")
@@ -104,7 +104,7 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
 
 
 def print_log(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-    """Print what the node logs, at a hospital only: a simulation's log is the server's. A mod, in Flower's words."""
+    """Flower mod that prints the node's log at a hospital; in a simulation the server's log has it."""
     if context.node_config.get("data-path"):
         show_log()
     else:
@@ -114,7 +114,7 @@ def print_log(message: Message, context: Context, call_next: Callable[[Message, 
 
 @_answering
 def describe(message: Message, node: Node) -> RecordDict:
-    """Tell which classes, channels and size the images have, and how many there are of each class."""
+    """Return the images' classes, channels and size, and the number of images of each class."""
     data = node.data
     train, validation, test = (part.class_counts().tolist() for part in (data.train, data.validation, data.test))
     num_test_shares = node.options.num_partitions or 0 if data.test_from == "share" else 0
@@ -141,7 +141,7 @@ def train(message: Message, node: Node) -> RecordDict:
     else:
         result = _train(task, node, instruction, model)
         loss = result.loss_sum / max(result.num_losses, 1)
-        log.info("%s: trained for %.1f s, loss %.4f; the answer goes to the server", where, result.seconds, loss)
+        log.info("%s: trained for %.1f s, loss %.4f; sending the reply", where, result.seconds, loss)
     if isinstance(task, MeasuresOwn):
         statistics |= task.own_sums(
             model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
@@ -173,7 +173,7 @@ def evaluate(message: Message, node: Node) -> RecordDict:
 
 @_answering
 def moments(message: Message, node: Node) -> RecordDict:
-    """Sum up the embeddings of the training images under the received weights, class by class."""
+    """Sum the embeddings of the training images under the received weights, by class."""
     instruction, task = _read_classification(message, node)
     images = place(node.data.train, node.device)
     found = task.moments(instruction.weights, images, node.device, node.options.min_class_count)
@@ -182,14 +182,14 @@ def moments(message: Message, node: Node) -> RecordDict:
 
 @_answering
 def heads(message: Message, node: Node) -> RecordDict:
-    """Measure the received heads on held-out images, and on test images."""
+    """Measure the received heads on held-out and test images."""
     instruction, task = _read_classification(message, node)
     own = None
     if node.config.pass_named(instruction.task).keeps_weights:
         own, _ = _kept(node, instruction).load_parts(instruction.round_number + 1)
     images = {part: place(getattr(node.data, part), node.device) for part in ("validation", "test")}
     found = HeadSet.from_arrays(instruction.heads)
-    fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a part of a data set has nothing to keep private
+    fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a simulated node's images are public
     sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
     return write_statistics(node.data.site, sums)
 
@@ -216,7 +216,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     model.to(device)
     state = _kept(node, instruction)
     kept_weights, kept_optimizer = state.load_parts(round_number)
-    if plan.is_alone:  # what the server sends is the mean of the others
+    if plan.is_alone:  # the received weights are the mean of all nodes
         model.load_state_dict(kept_weights or initial_weights(task, node.config.seed))
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
@@ -241,25 +241,25 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
 
 
 def _kept(node: Node, instruction: Instruction) -> NodeState:
-    """Return what the node keeps between the rounds of this run."""
+    """Return the state that the node keeps between the rounds of this run."""
     with suppress(OSError):  # NodeState warns that nothing can be kept there
         make_private(state_base(node.options, instruction.run_folder))
     return NodeState(
         state_folder(node.options, instruction.run_folder, instruction.run_name, instruction.task),
-        keep=2 * node.config.checkpoint_every + 1,  # so that a run can go on from the older of two checkpoints
+        keep=2 * node.config.checkpoint_every + 1,  # so that a run can resume from the older of two checkpoints
     )
 
 
 def _device(options: NodeConfig) -> torch.device:
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("Node option 'device' is 'cuda', but torch finds no GPU: repair the driver or set 'cpu'.")
+        raise OptionError("Node option 'device' is 'cuda', but torch finds no GPU. Fix the driver or set 'cpu'.")
     if options.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(options.device)
 
 
 def _use_given_cpus() -> None:
-    """In a simulation, use as many threads as Ray gave CPUs: more of them on a busy machine are many times slower."""
+    """In a simulation, use as many threads as CPUs that Ray assigned: more are many times slower on a busy machine."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)

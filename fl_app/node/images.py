@@ -1,4 +1,4 @@
-"""What a node has on disk: the one place where a simulated node and a hospital differ."""
+"""Reads a node's images, and locates its state on disk: where simulated nodes and hospitals differ."""
 
 import functools
 import logging
@@ -31,12 +31,12 @@ class LocalData:
 
     Attributes:
         site: the node's name.
-        train: what it trains on; may be empty.
-        validation: what it holds out, and what heads and temperatures are chosen on; may be empty.
-        test: what nothing is chosen on; may be empty.
-        test_from: whose test set that is: the node's `share` of a set that is common to all nodes of a simulation, its
-            `own` part, or one `drawn` from its training images by `data.test-share`.
-        num_unreadable: files that it left out because they are missing or broken.
+        train: training images; may be empty.
+        validation: held-out images, on which heads and temperatures are chosen; may be empty.
+        test: test images, on which nothing is chosen; may be empty.
+        test_from: origin of the test set: the node's `share` of a set common to all nodes of a simulation, its `own`
+            part, or one `drawn` from its training images by `data.test-share`.
+        num_unreadable: files left out because they are missing or broken.
     """
 
     site: str
@@ -69,13 +69,13 @@ def site_name(node: NodeConfig) -> str:
 
 
 def as_site(config: RunConfig, node: NodeConfig) -> NodeConfig:
-    """Return a simulated node as the hospital whose folder it stands for, where the run's scheme is `sites`.
+    """Return a simulated node as the hospital that it stands for, if the run's scheme is `sites`.
 
-    It draws the same numbers and computes the same weights as that hospital's own node would. Every other node comes
-    back as it is.
+    It draws the same numbers and computes the same weights as that hospital's own node would. Other nodes are returned
+    unchanged.
 
     Raises:
-        OptionError: there are not as many folders as nodes.
+        OptionError: the numbers of folders and nodes differ.
         DataError: the data folder is missing.
     """
     if config.partition.scheme != "sites" or node.partition_id is None or node.num_partitions is None:
@@ -98,7 +98,7 @@ def site_folders(config: RunConfig) -> list[Path]:
 
     Raises:
         OptionError: no data folder is named.
-        DataError: it is missing, or there is no folder in it.
+        DataError: it is missing, or holds no folder.
     """
     directory = given_directory(config.data)
     if directory is None:
@@ -110,7 +110,7 @@ def site_folders(config: RunConfig) -> list[Path]:
 
 
 def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
-    """Read a node's images: its own parts if it has them, else some are held out, and at a hospital some tested on.
+    """Read a node's images; draw held-out images, and a hospital's test images, if the data have no such part.
 
     Raises:
         OptionError: options of the node or the run do not fit.
@@ -126,7 +126,7 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
             train, validation = split_validation(train, share, config.seed, site)
         test = share_of_test(simulated.test, node.partition_id, node.num_partitions)
         return LocalData(site, train, validation, test, "share")
-    # The run's source only says which classes, channels and size are agreed.
+    # The run's source only gives the agreed classes, channels and size.
     directory, info = Path(node.data_path).expanduser(), hospital_info(config, node)
     shares = (node.max_unreadable_share, config.data.test_share)
     found = read_cached(*_cache_of(node), directory, info, PARTS, *shares)
@@ -135,16 +135,16 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
     if len(validation) == 0:  # the hospital has not split its images itself
         train, validation = split_validation(train, share, config.seed, site)
     if len(validation) == 0 and share > 0 and train.patients is not None:
-        log.warning("All images show one patient, so that none can be held out. Is the patient's number right?")
+        log.warning("All images show one patient, so none can be held out. Check the patient's number.")
     test_from: Literal["own", "drawn"] = "drawn" if found.is_test_drawn else "own"
     return LocalData(site, train, validation, parts["test"], test_from, found.num_unreadable)
 
 
 def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
-    """Read the images of all simulated nodes together; those held out or tested on at a node still are.
+    """Read and join the images of all simulated nodes; each keeps its part (training, held-out, test).
 
     Raises:
-        OptionError: this is a hospital, which has no images but its own.
+        OptionError: the node is a hospital, which has only its own images.
         DataError: images are missing or broken.
     """
     if node.partition_id is None or node.num_partitions is None:
@@ -164,15 +164,15 @@ def wanted_parts(config: RunConfig) -> tuple[Part, ...]:
 def share_out(
     parts: Mapping[Part, ImageSet], num_nodes: int, scheme: PartitionOptions, seed: int
 ) -> tuple[tuple[ImageSet, ImageSet], ...]:
-    """Share training and held-out images out among simulated nodes.
+    """Split training and held-out images among simulated nodes.
 
-    They are shared out together, then each node's images are divided by the part that they came from: so a node's
-    held-out images are skewed as its training images are.
+    Both parts are split together, then each node's images return to the part that they came from. So a node's held-out
+    images are skewed as its training images are.
 
     Args:
         parts: `train` and, perhaps empty, `validation`.
-        num_nodes: how many.
-        scheme: how.
+        num_nodes: number of nodes.
+        scheme: how images are split.
         seed: of the run.
 
     Returns:
@@ -193,7 +193,7 @@ def share_out(
 
 
 def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
-    """Return what the run has agreed on, and what its options leave open as the hospital's folder has it.
+    """Return the run's classes, channels and size; what its options leave open is read from the hospital's folder.
 
     Raises:
         OptionError: as `dataset_info` does.
@@ -210,16 +210,16 @@ def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
 
 
 def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) -> Path:
-    """Return where a node keeps its optimiser's state between rounds; makes no folder.
+    """Return the folder of a node's optimiser state between rounds, without creating it.
 
     Args:
-        node: decides; a hospital never writes where the server says.
+        node: a hospital's own options decide; it never writes to a folder that the server names.
         run_folder: the server's run folder, used in a simulation only, where both share a machine.
-        run_name: the run's name as the server tells it.
-        task: the task or baseline as the server tells it.
+        run_name: as the server sent it.
+        task: task or baseline, as the server sent it.
 
     Raises:
-        OptionError: the name of the run, the site or the task is not fit for a folder.
+        OptionError: the name of the run, the site or the task is not allowed as a folder's name.
     """
     run_name, task = _safe_name("The run's name", run_name), _safe_name("The task's name", task)
     base, site = state_base(node, run_folder), site_name(node)
@@ -227,20 +227,20 @@ def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) ->
 
 
 def state_base(node: NodeConfig, run_folder: str) -> Path:
-    """Return the folder of all that a node keeps, of every run; in a simulation, of this run. Makes no folder."""
+    """Return the folder of a node's state for all runs (in a simulation: this run), without creating it."""
     if _is_in_run_folder(node, run_folder):
         return Path(run_folder) / "nodes"
     return node.state_folder
 
 
 def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
-    """Tell whether the node is simulated and the folder named by the server is a run's, on this machine."""
+    """Return whether the node is simulated and `run_folder` is a run's folder on this machine."""
     return node.partition_id is not None and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
 
 
 def _cache_of(node: NodeConfig) -> tuple[Path, int]:
-    """Return where a node keeps decoded images, and how many bytes of them at most."""
-    if node.partition_id is not None:  # a simulation's state is of one run, whose folder is not known here
+    """Return the folder of a node's decoded images, and their limit in bytes."""
+    if node.partition_id is not None:  # a simulation's state belongs to one run, whose folder is not known here
         return Path(), 0
     return state_base(node, ""), node.max_cache_megabytes * 10**6
 
@@ -251,7 +251,7 @@ class _Simulated:
 
     Attributes:
         nodes: training and held-out images of each.
-        has_validation: the data set itself says which images are held out.
+        has_validation: the data set has a held-out part of its own.
         test: the common test set.
     """
 
@@ -266,9 +266,8 @@ def _simulated(
 ) -> _Simulated:
     """Return the images of every simulated node.
 
-    A simulation's worker serves all nodes, one after the other. Reading and sharing out 60,000 images again for each
-    message took a second and more; so the worker remembers the last split. `given` is the folder that the environment
-    names: another one holds other images.
+    A simulation's worker serves all nodes in turn. Reading and splitting 60,000 images for each message took a second
+    and more, so the worker caches the last split. `given`, the folder that the environment names, is part of the key.
     """
     parts = load_parts(data, seed, wanted)
     test = parts.get("test", no_images(dataset_info(data)))
@@ -276,7 +275,7 @@ def _simulated(
 
 
 def _join(sets: Sequence[ImageSet]) -> ImageSet:
-    """Join sets no two of which show the same patient; patients are numbered anew."""
+    """Join sets that share no patient; renumber the patients."""
     images, labels = torch.cat([one.images for one in sets]), torch.cat([one.labels for one in sets])
     patients, num_known = None, 0
     if any(one.patients is not None for one in sets):

@@ -1,4 +1,4 @@
-"""What a hospital lets a run do: which tasks, with whose code, and how many rounds a day."""
+"""Checks a hospital's permissions: tasks, plug-ins and rounds a day."""
 
 import fcntl
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from fl_app.plugins import AT_NODES, BUILT_IN, allow_only, is_path
 
 
 class NotAllowedError(FlAppError):
-    """The hospital does not allow what the server asks; the whole text may leave, but for the state's folder."""
+    """The hospital does not allow the server's request; the text may leave the node, except the state's folder."""
 
 
 def check_task(node: NodeConfig, task: str) -> None:
-    """Refuse a message about a task that the hospital does not take part in; a message about none is fine.
+    """Reject a message about a task that the hospital does not allow; an empty `task` passes.
 
     Raises:
         NotAllowedError: the task is not one of the node option `tasks-allowed`.
@@ -34,8 +34,8 @@ def check_task(node: NodeConfig, task: str) -> None:
 def not_allowed(node: NodeConfig, config: RunConfig) -> list[Named]:
     """Return the names in a run's options that this node must not import.
 
-    A simulated node may import all that its machine has. At a hospital a name must be built in or listed in the node
-    option `plugins-allowed`. Names of what only the server imports do not matter, unless they are paths.
+    A simulated node may import everything that its machine has. At a hospital a name must be built in or listed in the
+    node option `plugins-allowed`. Plug-ins that only the server imports are not checked, unless they are paths.
     """
     if node.partition_id is not None:
         return []
@@ -48,7 +48,7 @@ def not_allowed(node: NodeConfig, config: RunConfig) -> list[Named]:
 
 @contextmanager
 def limited_plugins(node: NodeConfig, config: RunConfig) -> Iterator[None]:
-    """Refuse a run that names what this node must not import, and import nothing else within this block.
+    """Reject a run that names a plug-in this node must not import; allow no other plug-in within the block.
 
     Raises:
         NotAllowedError: an option names a plug-in that is not one of the node option `plugins-allowed`.
@@ -66,14 +66,14 @@ def limited_plugins(node: NodeConfig, config: RunConfig) -> Iterator[None]:
 
 
 def count_round(node: NodeConfig, run_folder: str) -> None:
-    """Count a training message against the node option `max-rounds-per-day`, before it is obeyed.
+    """Count a training message against the node option `max-rounds-per-day`, before the training.
 
-    The count lies in a file, a line for each message of the day (UTC), so that the next process sees it and one that
-    dies in its round has counted. A count that cannot be kept allows nothing.
+    The count is kept in a file, a line for each message of the day (UTC), so that it outlives a process that dies in
+    its round. If the count cannot be kept, no message is allowed.
 
     Args:
         node: the node's options; without a limit nothing is read or written.
-        run_folder: of the server; used in a simulation only.
+        run_folder: the server's; used in a simulation only.
 
     Raises:
         NotAllowedError: the limit of the day is reached, or the count cannot be kept.
@@ -98,6 +98,7 @@ def count_round(node: NodeConfig, run_folder: str) -> None:
             file.write(f"{today}\n")
     except (OSError, UnicodeDecodeError) as error:
         raise NotAllowedError(
-            f"{path} cannot be read or written ({error}): without it 'max-rounds-per-day' cannot be kept.",
+            f"{path} cannot be read or written ({error}), so 'max-rounds-per-day' cannot be checked. Make the file "
+            "readable and writable.",
             public="this node cannot count the rounds of the day, and so takes part in none",
         ) from error

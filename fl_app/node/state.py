@@ -1,4 +1,4 @@
-"""What a node keeps between rounds: its optimiser's state and its own weights, one file for each round."""
+"""Stores a node's optimiser state and own weights between rounds, one file for each round."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ _FILE = re.compile(r"state-(-?\d{4,})\.safetensors")
 class NodeState:
     """States by round, so that a run that is resumed from an earlier round finds the state of that round.
 
-    A state that cannot be read or written is worth a warning and a fresh start, never the round.
+    If a state cannot be read or written, the node warns and starts afresh; the round goes on.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -33,7 +33,7 @@ class NodeState:
         self.keep = keep
 
     def load_before(self, round_number: int) -> dict[str, Tensor] | None:
-        """Read the newest state from before a round; None where there is none."""
+        """Read the newest state from before a round; None if there is none."""
         earlier = [number for number in self._rounds() if number < round_number]
         if not earlier:
             return None
@@ -49,7 +49,7 @@ class NodeState:
         return state
 
     def save(self, round_number: int, state: Mapping[str, Tensor]) -> None:
-        """Write the state after a round, and drop those of later rounds and of long ago."""
+        """Write the state after a round; delete those of later rounds and all but the newest `keep`."""
         temporary = self.folder / ".partial"
         try:
             make_private(self.folder)
@@ -58,7 +58,7 @@ class NodeState:
         except (OSError, ValueError, SafetensorError) as error:
             log.warning("The state of the round cannot be kept in %s: %s", self.folder, error)
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)  # half a file on a full disk would keep it full
+                temporary.unlink(missing_ok=True)  # a partial file would keep a full disk full
             return
         rounds = self._rounds()
         earlier = [number for number in rounds if number <= round_number]
@@ -66,7 +66,7 @@ class NodeState:
             self._path(number).unlink(missing_ok=True)
 
     def load_parts(self, round_number: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
-        """Read weights and optimiser state from before a round; None for what there is not."""
+        """Read weights and optimiser state from before a round; None if missing."""
         found = self.load_before(round_number) or {}
         weights, optimizer = ({k.removeprefix(p): v for k, v in found.items() if k.startswith(p)} for p in _PARTS)
         return weights or None, optimizer or None

@@ -1,4 +1,4 @@
-"""A node's work on its images: the only optimiser loop, and measuring models on held-out images."""
+"""The optimiser loop, and measurement of models on held-out images."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from fl_app.tasks import Task
 
 
 class Objective(Protocol):
-    """What a node minimises."""
+    """The loss that a node minimises."""
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Make every random choice of a training step, for the whole batch; the result can be sliced."""
@@ -34,11 +34,11 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a round stands in the whole training.
+    """The position of a round in the whole training.
 
     Attributes:
         round_number: from 1.
-        num_rounds: R.
+        num_rounds: rounds of the whole training.
     """
 
     round_number: int
@@ -51,16 +51,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class LocalResult:
-    """What a node learned in a round; the model itself was trained in place.
+    """Result of a round's training; the model itself was trained in place.
 
     Attributes:
         loss_sum: sum of the training losses over all images seen.
         num_losses: images seen, each epoch counted.
         num_steps: optimiser steps.
-        num_pieces: into how many pieces the batches had to be cut for want of GPU memory; 1 where none was wanting.
+        num_pieces: pieces per batch; more than 1 if GPU memory was short.
         seconds: wall time of the loop.
-        optimizer_state: flat tensors, as `optimizer_state` of the next round takes them.
-        ema: the averaged weights, where an EMA was asked for.
+        optimizer_state: flat tensors, for `optimizer_state` of the next round.
+        ema: the averaged weights; None if no EMA was asked for.
     """
 
     loss_sum: float
@@ -87,7 +87,7 @@ def train_local(
     ema: Mapping[str, Tensor] | None = None,
     ema_horizon: float = 0.0,
 ) -> LocalResult:
-    """Train a model in place for `options.epochs` epochs, or for that part of one.
+    """Train a model in place for `options.epochs` epochs, a whole number or a fraction.
 
     Args:
         model: on the device.
@@ -95,13 +95,13 @@ def train_local(
         images: the node's training images; an empty set trains nothing.
         options: epochs, batch size, optimiser.
         progress: sets the step size within the schedule of the whole training.
-        device: where the batches go.
+        device: of the batches.
         order: gives the CPU generator that shuffles the images of an epoch, counted from 0 over the whole training.
-        noise: generator on the device, for all random choices of the objective. Dropout inside the network follows it,
-            too: its masks, and nothing else, differ where a batch is cut into pieces.
+        noise: generator on the device, for all random choices of the objective. It also seeds dropout: only dropout's
+            masks differ if a batch is cut into pieces.
         proximal_mu: weight of FedProx's term mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2); 0 turns it off.
         optimizer_state: state kept from an earlier round; None starts fresh.
-        ema: weights to go on averaging over steps; None turns that off.
+        ema: weights that the average over steps continues from; None turns averaging off.
         ema_horizon: averaging time as a share of the whole training.
 
     Raises:
@@ -145,7 +145,7 @@ def train_local(
             loss_sum += step_sum
             if average is not None:
                 _average(average, model, share_done, num_steps * progress.num_rounds, ema_horizon)
-    total = float(loss_sum)  # the only point where the device has to catch up
+    total = float(loss_sum)  # the only point that waits for the device
     if not math.isfinite(total):
         raise FlAppError("Local training diverged: the loss is no longer finite. Lower the learning rate.")
     seconds = time.perf_counter() - started
@@ -164,10 +164,10 @@ def measure(
 ) -> dict[str, NDArray[np.float64]]:
     """Measure several sets of weights on the same images under the same random draws.
 
-    The draws depend on the seed and the site only, so that figures of different rounds compare.
+    The draws depend only on the seed and the site, so figures of different rounds can be compared.
 
     Args:
-        task: says what is measured.
+        task: defines the figures.
         models: weights by name, such as `raw` and `ema`.
         images: held-out images; an empty set gives sums of 0.
         device: where to compute.
@@ -189,7 +189,7 @@ def measure(
 
 
 def schedule(name: str, share_done: float) -> float:
-    """Return the factor of the step size after a share of the whole training, 1 at 0 and, unless constant, 0 at 1."""
+    """Return the factor of the learning rate after a share of the training: 1 at 0; 0 at 1 unless constant."""
     if name == "constant":
         return 1.0
     if name == "linear":
@@ -207,7 +207,7 @@ def _build_optimizer(model: nn.Module, options: TrainingOptions, device: torch.d
 
 
 def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Spell an optimiser's state as flat tensors in plain layout: `<parameter's number>.<name>`."""
+    """Return an optimiser's state as flat contiguous tensors: `<parameter's number>.<name>`."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value.detach().cpu().contiguous().clone()
@@ -218,7 +218,7 @@ def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]
 
 
 def _load_optimizer_state(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """Restore such a state, each moment in its parameter's strides: fused kernels walk memory and ignore strides."""
+    """Restore such a state; each moment gets its parameter's strides, since fused kernels ignore strides."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
@@ -232,7 +232,7 @@ def _load_optimizer_state(optimizer: torch.optim.Optimizer, flat: Mapping[str, T
 
 @contextmanager
 def _seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, from which dropout draws, and put them back afterwards."""
+    """Seed torch's global generators, from which dropout draws, and restore them afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,1 +1,1 @@
-"""Flower's strategies with ours to the left of them: fit replies only, folded as they come, and a run that goes on."""
+"""Mixins placed before Flower's strategies in the MRO: check replies, average them as they arrive, resume runs."""

@@ -1,4 +1,4 @@
-"""Which replies are fit to be averaged: each is judged alone, and a bad one changes nothing."""
+"""Checks each reply before it is averaged; a rejected reply changes nothing."""
 
 import math
 import statistics
@@ -15,14 +15,14 @@ from fl_app.options.training import AdmissionOptions
 from fl_app.sums import Statistics
 
 _LARGEST_SUM = 1e15
-_MOST_LOSS = 1e4  # nats, or error, of one image: what diverged is of no use
+_MOST_LOSS = 1e4  # nats, or error, of one image: a model that diverged is of no use
 _MOST_EPOCHS = 1e6
 _MOST_SECONDS = 1e9
 _MOST_PIECES = 2**20
 
 
 class Admission:
-    """Judges replies, and remembers how long the updates of recent rounds were.
+    """Checks replies, and remembers the update norms of recent rounds.
 
     Attributes:
         recent_norms: the update norms of the last rounds, a list for each round.
@@ -30,11 +30,11 @@ class Admission:
     """
 
     def __init__(self, options: AdmissionOptions, epochs: float = math.inf) -> None:
-        """Judge by options.
+        """Store the limits.
 
         Args:
             options: of the run.
-            epochs: how often a node sees an image in a round; infinite: not known.
+            epochs: how often a node sees an image in a round; infinite if not known.
         """
         self.options = options
         self.epochs = epochs
@@ -53,21 +53,21 @@ class Admission:
         expected: Statistics,
         num_images: int | None = None,
     ) -> float:
-        """Judge one reply against the weights that were sent, the sums that were asked for and what its site described.
+        """Check one reply against the weights sent, the sums asked for and the site's description.
 
-        If no earlier update was remembered, the length of this one is not judged: see `judge_norm`.
+        The update's norm is not checked if no earlier one is known: see `judge_norm`.
 
         Args:
-            reply: to be judged.
-            task: that was asked for.
-            round_number: that was asked for.
-            site: name of the node that was asked.
+            reply: the reply to check.
+            task: the task asked for.
+            round_number: the round asked for.
+            site: name of the node asked.
             current: the weights that were sent.
-            expected: sums of 0.
+            expected: sums of 0, with the keys and shapes asked for.
             num_images: training images that the site described; None: unknown.
 
         Returns:
-            The length of its update; 0 of a node without images.
+            The norm of its update; 0 if the node has no images.
 
         Raises:
             RejectedReply: with the reason.
@@ -90,17 +90,17 @@ class Admission:
 
     @property
     def typical_norm(self) -> float:
-        """Median length of the updates of recent rounds; 0 if none is remembered."""
+        """Median update norm of recent rounds; 0 if none is known."""
         recent = [length for norms in self.recent_norms for length in norms]
         return statistics.median(recent) if recent else 0.0
 
     @property
     def must_wait(self) -> bool:
-        """Whether updates can only be judged once all of the round are there."""
+        """Whether updates can only be checked once all replies of the round have arrived."""
         return self.options.max_update_norm_ratio > 0 and self.typical_norm == 0
 
     def judge_norm(self, norm: float, typical: float, of: str) -> None:
-        """Raise RejectedReply for an update that is too long; `of` says whose length is typical."""
+        """Raise RejectedReply if `norm` is too large compared with `typical`, the median of `of`."""
         ratio = self.options.max_update_norm_ratio
         if ratio > 0 and typical > 0 and norm > ratio * typical:
             raise RejectedReply(
@@ -109,7 +109,7 @@ class Admission:
             )
 
     def remember(self, reply: Reply, norm: float) -> None:
-        """Count an admitted reply among those that later ones are compared with, once its round counts."""
+        """Keep an admitted reply's norm and images, until `end_round` or `forget_round`."""
         if reply.weight > 0:
             self._norms_of_round.append(norm)
             self._images_of_round[reply.site] = reply.weight
@@ -123,11 +123,11 @@ class Admission:
         self.forget_round()
 
     def forget_round(self) -> None:
-        """Compare nothing with the replies of this round: it does not count."""
+        """Drop this round's norms and numbers of images: the round failed."""
         self._norms_of_round, self._images_of_round = [], {}
 
     def _check_numbers(self, reply: Reply, num_images: int | None) -> None:
-        """Raise RejectedReply for a weight, or for figures of the training, that cannot be."""
+        """Raise RejectedReply if the weight or a figure of the training is impossible."""
         weight = reply.weight
         if not (math.isfinite(weight) and weight >= 0):
             raise RejectedReply(f"its weight must be a finite number of at least 0, got {weight}")
@@ -144,14 +144,16 @@ class Admission:
         most_losses = reply.weight * min(self.epochs + 1.0, _MOST_EPOCHS)
         if not (_is_count(reply.num_losses) and reply.num_losses <= most_losses):
             raise RejectedReply(
-                f"it says that it trained {reply.num_losses:g} times on an image, {most_losses:g} can be"
+                f"it says that it trained {reply.num_losses:g} times on an image, at most {most_losses:g} can be"
             )
         if not 0 <= reply.loss_sum <= _MOST_LOSS * reply.num_losses:
-            raise RejectedReply(f"its training losses of {reply.loss_sum:g} in all are negative, or absurdly large")
+            raise RejectedReply(f"its training losses, {reply.loss_sum:g} in total, are negative, or absurdly large")
         if not 0 <= reply.seconds <= _MOST_SECONDS:
-            raise RejectedReply(f"it says that it trained for {reply.seconds:g} seconds, which cannot be")
+            raise RejectedReply(f"it says that it trained for {reply.seconds:g} seconds, which is impossible")
         if not (_is_count(reply.num_pieces) and 1 <= reply.num_pieces <= _MOST_PIECES):
-            raise RejectedReply(f"it says that it cut its batches into {reply.num_pieces:g} pieces, which cannot be")
+            raise RejectedReply(
+                f"it says that it cut its batches into {reply.num_pieces:g} pieces, which is impossible"
+            )
 
 
 def _is_count(value: float) -> bool:
@@ -172,7 +174,7 @@ def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str
 
 
 def check_statistics(found: Statistics, expected: Statistics) -> None:
-    """Raise RejectedReply unless names and shapes agree and every sum is a number of a sane size."""
+    """Raise RejectedReply unless names and shapes agree and every sum is finite and below 1e15."""
     if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in expected.items()}:
         raise RejectedReply("its statistics have other names or shapes than those asked for")
     for value in found.values():
@@ -181,9 +183,9 @@ def check_statistics(found: Statistics, expected: Statistics) -> None:
 
 
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:
-    """Return the Euclidean length of the update over all arrays, in float64."""
+    """Return the Euclidean norm of the update over all arrays, in float64."""
     squares = 0.0
-    for key, value in old.items():  # in the model's own order: what a node sends comes in another one
+    for key, value in old.items():  # in the model's own order, since a reply's arrays have another
         difference = new[key].astype(np.float64) - value.astype(np.float64)
         squares += float(np.vdot(difference, difference))
     return math.sqrt(squares)

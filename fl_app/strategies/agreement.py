@@ -1,4 +1,4 @@
-"""What the sites of a run must agree on: classes, channels, image size, and whose test images they measure."""
+"""Checks that sites agree on classes, channels, image size, and on which test images they measure."""
 
 import difflib
 import logging
@@ -29,20 +29,20 @@ _MOST_OF_TWO = 10
 
 
 def ask_descriptions(grid: Grid, nodes: Sequence[int], deadline_seconds: float) -> Iterator[Message]:
-    """Ask nodes what images they have, and yield the replies as they come."""
+    """Ask nodes what images they have, and yield the replies as they arrive."""
     record = RecordDict({CONFIG: ConfigRecord()})
     messages = [Message(record, dst_node_id=node, message_type=DESCRIBE) for node in nodes]
     yield from send_and_receive(grid, messages, deadline_seconds)
 
 
 def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
-    """Ask all connected nodes, and return what those that answer have in common.
+    """Ask all connected nodes for their images' classes, channels and size; return those that the sites share.
 
-    A node that cannot say what it has does not count: it is left out of the rounds, too. So is one that differs, if
-    more than half of the sites, and as many as `min_sites`, have the same.
+    A node that fails to answer is left out of the rounds. So is a site that differs, if more than half of the sites,
+    and at least `min_sites`, agree.
 
     Raises:
-        FederationError: sites disagree, the message names each one that differs from most and in what; or none answers.
+        FederationError: sites disagree (the message names each one and its difference), or none answers.
     """
     found: list[SiteDescription] = []
     problems: list[str] = []
@@ -74,7 +74,11 @@ def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
 
 
 def common_info(sites: Sequence[SiteDescription], min_sites: int) -> DatasetInfo:
-    """Return what all sites have, or more than half of them and at least `min_sites`; at least one site is given.
+    """Return the info that all sites share, or else more than half of them and at least `min_sites`.
+
+    Args:
+        sites: at least one.
+        min_sites: how many must agree if not all do.
 
     Raises:
         FederationError: too many disagree.
@@ -101,7 +105,7 @@ def common_info(sites: Sequence[SiteDescription], min_sites: int) -> DatasetInfo
 
 
 def compare(found: DatasetInfo, expected: DatasetInfo) -> list[str]:
-    """Say in what a site differs, for a sentence that begins 'Site x has'; nothing where it does not."""
+    """Return how a site differs, to follow "Site x has"; empty if it does not."""
     differences = []
     if found.class_names != expected.class_names:
         differences.append(f"other classes than the run: {_compare_names(found.class_names, expected.class_names)}")
@@ -113,14 +117,14 @@ def compare(found: DatasetInfo, expected: DatasetInfo) -> list[str]:
 
 
 def unknown_shares(number: int, num_shares: int) -> None:
-    """Return None: nothing is known of a common test set."""
+    """Return None: no common test set is known."""
     return
 
 
 def agreed_shares(sites: Iterable[SiteDescription]) -> int:
-    """Return into how many shares most sites say that a common test set is split; 0: they measure their own parts.
+    """Return the number of shares of the common test set that most sites report; 0: they measure their own parts.
 
-    If as many sites say something else, they measure their own parts, else as many shares as there are sites.
+    A tie gives 0 if some of the tied votes are 0, else the number of sites.
     """
     votes = Counter(site.num_test_shares for site in sites)
     num_sites = votes.total()
@@ -130,10 +134,10 @@ def agreed_shares(sites: Iterable[SiteDescription]) -> int:
 def false_shares(sites: Iterable[SiteDescription], num_shares: int, shares_of: SharesOf) -> dict[str, str]:
     """Return the sites whose test images are not their share of the common set, each with the reason.
 
-    If no site has its share of the set that is known here, the set is another one, and nothing is found.
+    If no site matches its share, the sites use another test set than `shares_of` knows, and no site is returned.
 
     Args:
-        sites: all that are known.
+        sites: all known sites.
         num_shares: from `agreed_shares`, at least 1.
         shares_of: returns the images of each class of a share; None if the set is not known.
     """
@@ -159,11 +163,11 @@ def false_shares(sites: Iterable[SiteDescription], num_shares: int, shares_of: S
 
 
 def measures_most(num_images: Mapping[str, float]) -> str | None:
-    """Return the site that has so many of all test images that the figures over them are its word; None: there is none.
+    """Return the site whose test images outweigh all others', so that it decides the figures; None if there is none.
 
-    It has more than three quarters of them, or of two sites more than ten times as many as the other. Of 20,000 splits
-    of nine or ten equal classes among ten sites, drawn with Dirichlet's alpha 0.1, none leaves a site with so many; of
-    those of two equal classes 2.5 % do.
+    It has more than three quarters of all test images; of two sites, more than ten times as many as the other. Of
+    20,000 splits of nine or ten equal classes among ten sites, drawn with Dirichlet's alpha 0.1, none gives a site so
+    many; with two equal classes 2.5 % do.
 
     Args:
         num_images: test images by site.
@@ -189,6 +193,6 @@ def _compare_names(found: Sequence[str], expected: Sequence[str]) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    """List names, not too many and none too long: they come from outside."""
+    """List names, at most 10, each cut to 40 characters: a site may send any text."""
     shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names[:_MOST_NAMES]]
     return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -1,4 +1,4 @@
-"""Questions to the sites, beside training: sums, each answer judged before it counts."""
+"""Asks sites for additive sums outside training, and checks each answer."""
 
 import logging
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Asking(Streaming):
 
     Attributes:
         who: the sites that take part.
-        deadline_seconds: that nodes have to answer.
+        deadline_seconds: how long nodes may take to answer.
     """
 
     def __init__(self, *, setup: Setup | None = None, **flower: Any) -> None:
@@ -74,14 +74,14 @@ class Asking(Streaming):
 
         Args:
             grid: Flower's connection to the nodes.
-            message_type: which of the nodes' functions.
-            content: the same for all.
+            message_type: selects the node's function.
+            content: the message, the same for all sites.
             expected: names and shapes that an answer must have.
-            traffic: is added to.
-            judge: raises RejectedReply if an answer is not fit for another reason.
+            traffic: counter to which the bytes are added.
+            judge: raises RejectedReply if an answer is impossible for a reason beyond names and shapes.
 
         Returns:
-            The sums of each site that gave fit ones, in the order of the sites' names, and the outcome of each site.
+            The admitted sums by site, in the order of the sites' names, and the outcome of each site.
         """
         here = self.who.here(grid)
         sites = {node: site for site, node in here.items()}
@@ -105,12 +105,12 @@ class Asking(Streaming):
             except RejectedReply as error:
                 outcomes[site] = NodeOutcome("refused", shorten(str(error)))
                 continue
-            except Exception as error:  # a fault of ours, but no reason to end the run of all others
+            except Exception as error:  # a bug here must not end the run for all sites
                 log.exception("The answer of site %s could not be judged", site)
                 outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
                 continue
             parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
-        log.info("%d of %d sites have sent fit sums for %r", len(parts), len(outcomes), message_type)
+        log.info("%d of %d sites sent valid sums for %r", len(parts), len(outcomes), message_type)
         return dict(sorted(parts.items())), outcomes
 
     def absent(self, grid: Grid) -> dict[str, NodeOutcome]:

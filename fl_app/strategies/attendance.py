@@ -1,4 +1,4 @@
-"""Which sites are connected, and the wait for enough of them: all that were asked for at first, later a quorum."""
+"""Tracks which sites are connected, and waits for enough of them: `nodes_at_start` at first, later a quorum."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,16 @@ from fl_app.strategies.outcomes import NodeOutcome, Observer
 from fl_app.strategies.roster import Roster
 
 _POLL_SECONDS = 1.0
-_ASK_AGAIN_SECONDS = 30.0  # and the longest wait for a description where enough sites are there without it
+_ASK_AGAIN_SECONDS = 30.0  # also the longest wait for a description if enough sites are connected without it
 
 
 class Attendance:
     """Waits for the sites of a run.
 
     Attributes:
-        roster: the sites that are known, connected or not.
+        roster: all known sites, connected or not.
         options: how many sites, and how long to wait for them.
-        observer: is told, while a wait lasts, who is missing.
+        observer: receives the missing sites during a wait.
     """
 
     def __init__(self, roster: Roster, options: FederationOptions, observer: Observer) -> None:
@@ -30,10 +30,10 @@ class Attendance:
         self.observer = observer
 
     def begin(self, grid: Grid) -> None:
-        """Wait until as many sites as the coordinator asked for are connected, and fit to take part.
+        """Wait until as many sites as the coordinator asked for are connected and can take part.
 
         Raises:
-            FederationError: too few came in time, or too few of them are fit.
+            FederationError: too few connected in time, or too few can take part.
         """
         needed = self.options.nodes_at_start
         fit = self._wait_for(grid, needed)
@@ -54,10 +54,10 @@ class Attendance:
         )
 
     def wait(self, grid: Grid) -> None:
-        """Wait for a quorum of sites that are fit to take part, whichever they are; get to know new ones.
+        """Wait for a quorum of sites that can take part, new ones included.
 
         Raises:
-            FederationError: too few are there in time.
+            FederationError: too few connected in time.
         """
         needed = self.options.quorum
         fit = self._wait_for(grid, needed)
@@ -69,9 +69,9 @@ class Attendance:
             )
 
     def _wait_for(self, grid: Grid, needed: int) -> dict[str, int]:
-        """Wait until so many fit sites are connected, or the time is over, and return them: node ids by site.
+        """Wait until `needed` sites can take part or the time is over; return their node ids by site.
 
-        Nodes that are new are asked at once who they are; those that are not fit, again every half minute.
+        New nodes are asked for their description at once; rejected ones again every half minute.
         """
         started = asked_at = time.monotonic()
         asked: set[int] | None = None
@@ -93,20 +93,20 @@ class Attendance:
 
     @property
     def unfit(self) -> Mapping[str, NodeOutcome]:
-        """Nodes that could not be described, or whose description is rejected, by the name they go by."""
+        """Nodes that could not be described, or whose description is rejected, by name."""
         return self.roster.unfit
 
     def described(self, site: str) -> SiteDescription | None:
-        """Return what a site said of its images; None if it is not known."""
+        """Return a site's description of its images; None if the site is not known."""
         return self.roster.description(site)
 
     def held_classes(self, num_classes: int) -> list[bool]:
-        """Tell of each class whether any site of the run ever held a training image of it."""
+        """Return, for each class, whether any site of the run ever held a training image of it."""
         counts = [known["train"] for known in self.roster.frozen.values()]
         return [any(column) for column in zip(*counts, strict=True)] if counts else [False] * num_classes
 
     def test_parts(self) -> str:
-        """Say which test images sites measure: their share of `common` ones, or their `own parts`."""
+        """Return which test images sites measure: `common` (each its share) or `own parts`."""
         return "common" if self.roster.num_test_shares else "own parts"
 
     def here(self, grid: Grid) -> dict[str, int]:
@@ -115,16 +115,16 @@ class Attendance:
         return {site: node for site, node in self.roster.names().items() if node in connected}
 
     def missing(self, grid: Grid) -> list[str]:
-        """Return the sites that took part in the run before and are neither connected nor left out as unfit."""
+        """Return the sites that took part in the run before and are neither connected nor rejected."""
         there = self.here(grid).keys() | self.roster.unfit.keys()
         return [site for site in self.roster.all_names() if site not in there]
 
 
 class OneForAll(Attendance):
-    """One site trains on the images of all, the first that is connected: the pooled baseline of a simulation."""
+    """The pooled baseline of a simulation: the first connected site trains on the images of all."""
 
     def here(self, grid: Grid) -> dict[str, int]:
-        """Return that site."""
+        """Return the first connected site only."""
         return dict(list(super().here(grid).items())[:1])
 
     def missing(self, grid: Grid) -> list[str]:
@@ -142,16 +142,16 @@ def wait_for_nodes(
     needed: int,
     waiting: Callable[[int], None],
 ) -> None:
-    """Wait until enough nodes are connected, whoever they are.
+    """Wait until `needed` nodes are connected.
 
     Args:
         grid: Flower's connection to the nodes.
-        options: how long.
-        needed: how many.
-        waiting: is told, while it lasts, how many are connected.
+        options: `wait_seconds`.
+        needed: number of nodes.
+        waiting: called during the wait with the number of connected nodes.
 
     Raises:
-        FederationError: it takes too long.
+        FederationError: too few connected in time.
     """
     started = time.monotonic()
     while (connected := len(list(grid.get_node_ids()))) < needed:

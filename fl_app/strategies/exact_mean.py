@@ -1,4 +1,4 @@
-"""A weighted mean that does not depend on the order of its terms, bit for bit."""
+"""Computes a weighted mean whose bits do not depend on the order of its terms."""
 
 import math
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 LARGEST_TERM = 2.0**32  # of weight times value; 2,000 such terms fit before a sum overflows
 SMALLEST_WEIGHT = 2.0**-20  # below it the fine unit would round float32 values away
 _HIGH = 2.0**-20  # unit of the coarse sum: 2,048 of the largest terms make 2^63 units, one more than an int64 holds
-_LOW = 2.0**-72  # unit of the fine sum: what a coarse unit leaves over, to far below float32's resolution
+_LOW = 2.0**-72  # unit of the fine sum: the rest below a coarse unit, far below float32's resolution
 _MAX_TERMS = 2047
 
 
 class ExactMean:
-    """Running sums of `weight * value` in fixed point, of which only the last division rounds.
+    """Running sums of `weight * value` in fixed point; only the last division rounds.
 
     Integer addition is associative, so the order of arrival cannot matter; float addition is not. Each term is split
     into a coarse and a fine integer, which together keep every bit of float32 values times weights below 2^29. One
@@ -29,16 +29,16 @@ class ExactMean:
 
     @property
     def total_weight(self) -> float:
-        """The sum of the weights, rounded once, so that it does not depend on their order either."""
+        """The sum of the weights, rounded once, so it does not depend on their order either."""
         return math.fsum(self._weights)
 
     def fits(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> bool:
-        """Tell whether a term is small enough to be added exactly."""
+        """Return whether a term can be added exactly: limits on its size, its weight and the number of terms."""
         largest = max((float(np.abs(value).max()) for value in weights.values() if value.size), default=0.0)
         return len(self._weights) < _MAX_TERMS and weight * largest <= LARGEST_TERM and not 0 < weight < SMALLEST_WEIGHT
 
     def add(self, weights: Mapping[str, NDArray[np.generic]], weight: float) -> None:
-        """Fold one term in; the caller has asked `fits` and checked keys and shapes."""
+        """Add one term; the caller has checked keys and shapes, and that it `fits`."""
         for key, value in weights.items():
             term = np.array(value, dtype=np.float64)
             high = np.empty_like(term)
@@ -56,10 +56,10 @@ class ExactMean:
         self._weights.append(weight)
 
     def result(self) -> dict[str, NDArray[np.generic]]:
-        """Return the mean, each array in its own dtype; the sums are used up.
+        """Return the mean, each array in its own dtype; can be called once.
 
         Raises:
-            ZeroDivisionError: nothing with a weight above 0 was added.
+            ZeroDivisionError: the total weight is 0.
         """
         total_weight = self.total_weight
         if total_weight == 0:

@@ -1,4 +1,4 @@
-"""Who was asked, who answered, who failed, and why: the record of a round."""
+"""Records a round: which sites were asked, which answered or failed, and why."""
 
 import statistics
 from collections.abc import Sequence
@@ -17,27 +17,27 @@ from fl_app.sums import Statistics, add
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
 
-# What Flower says in words of its own, for whoever looks into its code.
+# Flower's own texts for these errors only make sense to readers of its code.
 _IN_OUR_WORDS = {
-    ErrorCode.MESSAGE_UNAVAILABLE: "what it was asked got lost at the SuperLink, or it was removed from the federation",
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "its reply got lost at the SuperLink",
+    ErrorCode.MESSAGE_UNAVAILABLE: "its instruction was lost at the SuperLink, or it was removed from the federation",
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "its reply was lost at the SuperLink",
     ErrorCode.NODE_UNAVAILABLE: "the connection to it was lost",
-    ErrorCode.INVALID_FAB: "it does not trust the code of this run, which bears no signature that it knows",
+    ErrorCode.INVALID_FAB: "it does not trust this run's code: no known signature",
     ErrorCode.CLIENT_APP_CRASHED: "its process died: out of memory, or a crash in a library",
 }
 
 
 @dataclass(frozen=True)
 class NodeOutcome:
-    """What became of one node's part in a round.
+    """One node's outcome in a round.
 
     Attributes:
-        outcome: `contributed`; `empty`: fit, but without images; `refused`: not fit; `failed`: an error; `late`:
-            no answer before the deadline; `absent`: not connected, so that it was not asked.
-        reason: why, where it did not contribute.
-        images: its training images.
-        seconds: its time in local training.
-        pieces: into how many pieces it cut its batches for want of GPU memory; 1 where it had enough.
+        outcome: `contributed`; `empty`: valid, but without images; `refused`: rejected; `failed`: an error; `late`:
+            no answer before the deadline; `absent`: not connected, so not asked.
+        reason: why it did not contribute; None if it did.
+        images: number of its training images.
+        seconds: time of its local training.
+        pieces: pieces per batch; more than 1 if GPU memory was short.
     """
 
     outcome: Outcome
@@ -49,14 +49,14 @@ class NodeOutcome:
 
 @dataclass
 class RoundRecord:
-    """One round as it goes along, and as it is written down.
+    """The record of one round, filled as replies arrive.
 
     Attributes:
         task: name of the task.
         round_number: from 1.
         asked: the sites that were sent an instruction.
-        nodes: outcome of each site, also of those that could not be asked.
-        reason: why the round failed; None of one that counts.
+        nodes: outcome of each site, including those that could not be asked.
+        reason: why the round failed; None if it did not.
         seconds: wall time of the whole round.
         traffic: bytes sent and received.
     """
@@ -72,11 +72,11 @@ class RoundRecord:
     _losses: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def note(self, site: str, outcome: NodeOutcome) -> None:
-        """Write down what became of a site, a long reason cut to its beginning."""
+        """Record a site's outcome; a long reason is cut."""
         self.nodes[site] = replace(outcome, reason=shorten(outcome.reason) if outcome.reason else None)
 
     def keep(self, site: str, statistics: Statistics, loss_sum: float, num_losses: float) -> None:
-        """Remember the sums of a fit reply."""
+        """Keep the sums of an admitted reply."""
         self._statistics[site] = statistics
         self._losses[site] = (loss_sum, num_losses)
 
@@ -85,7 +85,7 @@ class RoundRecord:
         return dict(sorted(self._statistics.items()))
 
     def total_statistics(self) -> Statistics:
-        """Add the sums of all sites, in the order of their names, so that the order of arrival cannot matter."""
+        """Add the sums of all sites, in the order of their names, so the order of arrival cannot matter."""
         return add(self.statistics().values())
 
     def losses(self) -> tuple[float, float]:
@@ -94,7 +94,7 @@ class RoundRecord:
         return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
     def median_loss(self) -> float | None:
-        """Return the median of the sites' mean training losses, which no single site moves far; None without any."""
+        """Return the median of the sites' mean training losses, robust to one site; None if there are none."""
         means = [total / number for total, number in self._losses.values() if number > 0]
         return statistics.median(means) if means else None
 
@@ -121,12 +121,12 @@ class Snapshot:
 
 
 def failure(error: Error) -> NodeOutcome:
-    """Return the outcome of a node that answered with an error, or for which Flower made one up."""
+    """Return the outcome of a node whose answer is an error, sent by the node or created by Flower."""
     return NodeOutcome("failed", shorten(_IN_OUR_WORDS.get(error.code, error.reason)))
 
 
 def shorten(reason: str | None) -> str:
-    """Return a reason in one line, a long one cut to its beginning: it comes from outside, and is kept."""
+    """Return a reason as one line of limited length: nodes may send any text, and it is stored."""
     return clean_text(reason or "no reason was given")
 
 
@@ -134,13 +134,13 @@ class Observer(Protocol):
     """Callbacks of a federation: they watch, and change nothing."""
 
     def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
-        """Sites are awaited; `missing`: those of them that are known by name."""
+        """Called while sites are awaited; `missing`: the names of known ones."""
 
     def measuring(self, answered: int, asked: int) -> None:
-        """Sites are asked for sums outside a round, and this many have answered, fit or not."""
+        """Called while sites are asked for sums outside a round; `answered` includes rejected answers."""
 
     def progressed(self, record: RoundRecord) -> None:
-        """A round was started, or a node answered."""
+        """Called when a round starts and when a node answers."""
 
     def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         """A round is over.
@@ -151,4 +151,4 @@ class Observer(Protocol):
         """
 
     def rounds_over(self) -> None:
-        """The last round is over; what remains is measured."""
+        """Called after the last round, before the final measurements."""

@@ -1,4 +1,4 @@
-"""The sites of a federation: which node is which, and what images it says it holds."""
+"""Maps nodes to sites, and keeps each site's description of its images."""
 
 import logging
 import math
@@ -25,22 +25,22 @@ from fl_app.strategies.outcomes import NodeOutcome, failure
 
 log = logging.getLogger(__name__)
 
-_ROUNDS_LEFT_ALONE = 5  # a silent node costs the others a deadline: it is asked again after that many rounds
+_ROUNDS_LEFT_ALONE = 5  # asking a silent node again makes all others wait, so it is asked after this many rounds
 _MOST_IMAGES = 2**31
 _DOMINATES = 10  # times the images of all other sites together
 
 
 class _Unfit(Exception):
-    """A description is not fit; the text says why."""
+    """A description is rejected; the text says why."""
 
 
 class Roster:
-    """Asks each node once who it is, and knows it from then on.
+    """Asks each node once for its description, and keeps it.
 
     Attributes:
         expected: classes, channels and image size that every site must have.
         sites: descriptions by node id.
-        unfit: outcome of nodes that could not be described, or whose description is refused, by the name they go by.
+        unfit: outcome of nodes that could not be described, or whose description is rejected, by name.
         num_test_shares: into how many shares the sites' common test set is split; 0: they measure their own parts.
     """
 
@@ -51,14 +51,14 @@ class Roster:
         frozen: Mapping[str, Mapping[str, Any]] | None = None,
         shares_of: SharesOf = unknown_shares,
     ) -> None:
-        """Know nobody yet.
+        """Begin without sites.
 
         Args:
             expected: as above.
             deadline_seconds: how long nodes may take to describe themselves.
-            frozen: counts by site, as `SiteDescription.counts` returns them, of sites that described themselves
-                when the run began: from then on they hold as many images, or are left out.
-            shares_of: returns the test images of each class of a share, by its number and how many there are; None if
+            frozen: counts by site, from `SiteDescription.counts`, of sites described when the run began. A site whose
+                counts have changed since is left out.
+            shares_of: returns a share's test images of each class, given its number and the number of shares; None if
                 no common test set is known.
         """
         self.expected = expected
@@ -71,15 +71,15 @@ class Roster:
         self._skip: dict[int, int] = {}
 
     def update(self, grid: Grid, limit_seconds: float | None = None) -> None:
-        """Ask the nodes that are connected and not known yet; those that do not fit are left out, and say why.
+        """Ask the connected nodes that are not known yet; `unfit` then holds those that cannot take part, with reasons.
 
         Args:
             grid: Flower's connection to the nodes.
             limit_seconds: how long to wait for descriptions, if less than the roster's own time.
 
         Raises:
-            FederationError: a run is resumed, and most sites that began it have other images now: it is a simulation
-                of another number of nodes, whose new nodes would train on images that were held out.
+            FederationError: a run is resumed, and most of its sites have other images now. It is then a simulation with
+                another number of nodes, which would train on images that were held out.
         """
         self.unfit = {}
         began = set() if self.sites else set(self.frozen)
@@ -119,17 +119,17 @@ class Roster:
         return dict(sorted((description.site, node) for node, description in self.sites.items()))
 
     def all_names(self) -> list[str]:
-        """Return the names of all sites that took part in this run so far, in order."""
+        """Return the names of all sites that have taken part in this run, sorted."""
         return sorted(self.frozen)
 
     def hold_out(self) -> bool:
-        """Tell whether most sites that say they have images say that they hold some of them out."""
+        """Return whether most sites with images report held-out images."""
         told = [(sum(site.train_counts), sum(site.validation_counts)) for site in self.sites.values()]
         held_out = [validation > 0 for train, validation in told if train + validation > 0]
         return 2 * held_out.count(True) > len(held_out)
 
     def description(self, site: str) -> SiteDescription | None:
-        """Return what a site said of its images; None if it is not known."""
+        """Return a site's description of its images; None if the site is not known."""
         return next((known for known in self.sites.values() if known.site == site), None)
 
     def _add(self, node: int, description: SiteDescription, connected: set[int]) -> None:
@@ -151,12 +151,12 @@ class Roster:
         self.sites[node] = description
 
     def _refuse(self, node: int, site: str, reason: str) -> None:
-        is_away = site in self.frozen and self.description(site) is None  # else it is somebody else's name
+        is_away = site in self.frozen and self.description(site) is None  # else the name belongs to another node
         self.unfit[site if is_away else f"node-{node}"] = NodeOutcome("refused", reason)
         log.warning("A node is left out: %s", reason)
 
     def _judge_test_images(self) -> None:
-        """Leave out sites that describe other test images than their share of a common set, if there is one."""
+        """Leave out sites whose test images are not their share of the common set, if there is one."""
         self.num_test_shares = agreed_shares(self.sites.values())
         if self.num_test_shares == 0:
             return
@@ -166,12 +166,12 @@ class Roster:
             self._refuse(nodes[site], site, reason)
 
     def _freeze(self, described: Mapping[int, SiteDescription]) -> None:
-        """Remember what new sites hold, and log it."""
+        """Remember the counts of new sites, and log them."""
         for node in sorted(described.keys() & self.sites.keys()):
             description = self.sites[node]
             self.frozen.setdefault(description.site, description.counts())
             counts = description.counts().values()
-            message = "Site %s: %d training images, %d held out, %d tested on"
+            message = "Site %s: %d training images, %d held-out images, %d test images"
             log.info(message, description.site, *(sum(part) for part in counts))
             if description.num_unreadable:
                 log.warning(
@@ -179,7 +179,7 @@ class Roster:
                 )
 
     def _check(self, description: SiteDescription) -> None:
-        """Raise _Unfit unless a description is one of the run's images, in sane numbers."""
+        """Raise _Unfit unless a description fits the run, with possible counts."""
         site, expected = description.site, self.expected
         if not is_site_name(site):
             raise _Unfit(
@@ -193,10 +193,10 @@ class Roster:
         if not all(_are_counts(part, len(expected.class_names)) for part in counts.values()):
             raise _Unfit(f"Site '{site}' sent counts of images that do not fit its {len(expected.class_names)} classes")
         if not _are_counts([description.num_unreadable, description.num_test_shares], 2):
-            raise _Unfit(f"Site '{site}' sent a number of unreadable files, or of shares of a test set, that cannot be")
+            raise _Unfit(f"Site '{site}' sent an impossible number of unreadable files, or of shares of a test set")
 
     def _check_unchanged(self, description: SiteDescription) -> None:
-        """Raise _Unfit if a site holds other images than when the run began: held-out ones would be trained on."""
+        """Raise _Unfit if a site's counts have changed since the run began: it might train on held-out images."""
         counts = description.counts()
         began = self.frozen.get(description.site, counts)
         changes = ", ".join(
@@ -207,16 +207,16 @@ class Roster:
         if changes:
             raise _Unfit(
                 f"Site '{description.site}' had other images when this run began ({changes}). A simulation needs the "
-                "same number of nodes, a hospital the same images; else start a new run"
+                "same number of nodes, a hospital the same images. Otherwise start a new run"
             )
 
     def _warn_of_giants(self) -> None:
-        """Name a site that holds most images of all: it decides alone, and its counts may be false."""
+        """Warn of a site that holds most of all images: it alone decides the result, and its counts may be false."""
         tested = {site.site: sum(site.test_counts) for site in self.sites.values()}
         if most := measures_most(tested):
             log.warning(
-                "Site %s says that it has %d of all %d test images: the test figures will be its word. Compare the "
-                "figures of each site.",
+                "Site %s says that it has %d of all %d test images: it alone will decide the test "
+                "figures. Compare the figures of each site.",
                 most,
                 tested[most],
                 sum(tested.values()),

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.5
 
 
 class Sites(Protocol):
-    """Who takes part: nodes by name."""
+    """The sites that take part: node ids by name."""
 
     @property
     def unfit(self) -> Mapping[str, NodeOutcome]:
@@ -39,17 +39,17 @@ class Sites(Protocol):
         """Return the sites that took part before and are not connected."""
 
     def described(self, site: str) -> SiteDescription | None:
-        """Return what a site said of its images; None if unknown."""
+        """Return a site's description of its images; None if unknown."""
 
     def held_classes(self, num_classes: int) -> list[bool]:
-        """Tell of each class whether any site ever held a training image of it."""
+        """Return, for each class, whether any site ever held a training image of it."""
 
     def test_parts(self) -> str:
-        """Say which test images sites measure: `common` ones or their `own parts`."""
+        """Return which test images sites measure: `common` or `own parts`."""
 
 
 class Everyone:
-    """All nodes that are connected take part, as `node-<id>`; nobody describes anything."""
+    """All connected nodes take part, as `node-<id>`; none describes its images."""
 
     unfit: Mapping[str, NodeOutcome] = {}
 
@@ -76,7 +76,7 @@ class Everyone:
         return {f"node-{node}": node for node in sorted(grid.get_node_ids())}
 
     def missing(self, grid: Grid) -> list[str]:
-        """Return the nodes that were there before."""
+        """Return the nodes that were connected before and are not now."""
         return sorted(self._known - self.here(grid).keys())
 
     def described(self, site: str) -> SiteDescription | None:
@@ -84,7 +84,7 @@ class Everyone:
         return None
 
     def held_classes(self, num_classes: int) -> list[bool]:
-        """Return True for all classes: the moments tell which ones have images."""
+        """Return True for all classes: the moments show which classes have images."""
         return [True] * num_classes
 
     def test_parts(self) -> str:
@@ -120,19 +120,19 @@ class Setup:
 
     Attributes:
         task: what is trained, as records and logs name it.
-        seed: of the draw of nodes.
+        seed: for drawing the nodes of each round.
         wire: how messages are written; None: Flower's usual records.
-        sites: who takes part; None: all nodes, once Flower's `min_available_nodes` are there.
-        admission: judges replies.
-        observer: watches.
+        sites: which sites take part; None: all nodes, once Flower's `min_available_nodes` are connected.
+        admission: checks replies.
+        observer: receives the events of the run.
         blank_sums: sums of zero images, as nodes measure each set of weights: keys and shapes.
-        fault_of: says what is wrong with such sums; see `tasks.Task.fault_of`.
-        min_replies: fit replies that a round needs to count.
+        fault_of: returns what is wrong with such sums; see `tasks.Task.fault_of`.
+        min_replies: admitted replies that a round needs to succeed.
         nodes_per_round: nodes drawn for each round by the seed; 0: Flower's `fraction_train` decides.
         max_failed_rounds: failed rounds in a row after which the run stops.
-        run_folder: where a run can be resumed, and where replies wait in the first round; empty: nowhere, and the
-            system's folder for temporary files.
-        begins: nothing was trained before, so all sites that a new run needs must be there.
+        run_folder: where a run can be resumed, and where replies wait in the first round. If empty, the run cannot be
+            resumed, and replies wait in the system's folder for temporary files.
+        begins: nothing was trained before, so all sites that a new run needs must be connected.
     """
 
     task: str = "model"

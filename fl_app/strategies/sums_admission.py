@@ -1,4 +1,4 @@
-"""Which sums of the last round are fit: what no image leads to is refused, whoever sends it."""
+"""Rejects prototype sums that no set of images could have produced."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -19,12 +19,12 @@ FaultOf = Callable[[Mapping[str, Statistics], Sequence[int] | None], str | None]
 
 
 def no_fault(models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-    """Find no fault, whatever was measured."""
+    """Return None: accept all measurements."""
     return None
 
 
 def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
-    """Raise RejectedReply for measurements of models that cannot be.
+    """Raise RejectedReply if measurements of models are impossible.
 
     Args:
         sums: of each model, prefixed with its name and a slash.
@@ -45,19 +45,20 @@ def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[in
 
 
 def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_images: float | None) -> None:
-    """Raise RejectedReply for moments that contradict themselves, or what the site said of its images.
+    """Raise RejectedReply if moments contradict each other, or the site's description.
 
     Args:
-        moments: from `classification.moments.measure_moments`; sums of no image are fit.
-        train_counts: images of each class, as the site described them: more would outweigh the others. None: unknown.
-        max_images: that it may have in all; None: no limit.
+        moments: from `classification.moments.measure_moments`; sums of zero images are allowed.
+        train_counts: images of each class, as the site described them; with more it would outweigh the others.
+            None: unknown.
+        max_images: limit on its images in total; None: no limit.
 
     Raises:
         RejectedReply: with the reason.
     """
     if not any(value.any() for key, value in moments.items() if key != "withheld"):
         if not np.isin(moments["withheld"], (0.0, 1.0)).all():
-            raise RejectedReply("what it withholds must be 0 or 1 for each class")
+            raise RejectedReply("its `withheld` must be 0 or 1 for each class")
         return
     num_classes, embedding_size = moments["sum"].shape
     try:
@@ -69,7 +70,7 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
         raise RejectedReply("its moments count more images than it said it holds")
     if max_images is not None and count.sum() > max_images:
         raise RejectedReply(
-            f"its moments count {count.sum():g} images, but it trained on {max_images:g}, or may count no more"
+            f"its moments count {count.sum():g} images, but it trained on {max_images:g} (or no site on more)"
         )
     means = moments["sum"] / np.sqrt(np.maximum(count, 1.0))[:, None]
     scatter = moments["outer"] - means.T @ means
@@ -81,24 +82,24 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
 def check_head_sums(
     sums: Statistics, validation_counts: list[int] | None, test_counts: list[int] | None = None
 ) -> None:
-    """Raise RejectedReply for measurements of heads that contradict one another, or what the site said of its images.
+    """Raise RejectedReply if measurements of heads contradict one another, or the site's description.
 
     Args:
         sums: from `classification.measuring.measure_heads`.
-        validation_counts: held-out images of each class, as the site described them: with more, one site alone would
+        validation_counts: held-out images of each class, as the site described them; with more, one site alone would
             choose the head. None: unknown.
-        test_counts: test images of each class, as the site described them: with more, one site alone would make the
-            table. None: unknown.
+        test_counts: test images of each class, as the site described them; with more, one site alone would decide the
+            test figures. None: unknown.
 
     Raises:
         RejectedReply: with the reason.
     """
     for key, value in sums.items():
         if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")) or is_further(key):
-            continue  # no counts; the former are checked below, and the latter choose nothing
+            continue  # not counts: losses are checked below, and further figures choose nothing
         is_signed = key.endswith("/patients")  # one of them may be negative, and is checked below
         if not are_counts(np.abs(value) if is_signed else value):
-            raise RejectedReply(f"its counts {key!r} are no whole numbers of at least 0")
+            raise RejectedReply(f"its counts {key!r} are not whole numbers of at least 0")
     heads = [key.removesuffix("confusion") for key in sums if key.endswith("/confusion")]
     for prefix in heads:
         part, reading, _, _ = prefix.split("/")
@@ -110,7 +111,7 @@ def check_head_sums(
     if averaged in sums:
         totals = {sums[key].sum() for key in (averaged, "validation/distance", "validation/picture-distance")}
         if len(totals) > 1:
-            raise RejectedReply("it measured the distances of other images than its heads")
+            raise RejectedReply("it measured distances and heads on different images")
 
 
 def _check_counts(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
@@ -125,7 +126,7 @@ def _check_counts(sums: Statistics, prefix: str, linear: str, counts: list[int] 
     won, lost = scores["paired"].T
     right, wrong = np.diagonal(confusion), confusion.sum(axis=1) - np.diagonal(confusion)
     if (won > right).any() or (lost > wrong).any():
-        raise RejectedReply("its paired counts hold more images than its confusion matrices")
+        raise RejectedReply("its paired counts include more images than its confusion matrices")
     if (right - won + lost != np.diagonal(linear_confusion)).any():
         raise RejectedReply("its paired counts and its confusion matrices contradict one another")
     if "joint" in scores:
@@ -140,7 +141,7 @@ def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
         raise RejectedReply("it measured its heads on the images of different patients")
     won, lost = sums[f"{prefix}paired"].sum(axis=0)
     images, right = float(sums[f"{prefix}confusion"].sum()), float(np.trace(sums[f"{prefix}confusion"]))
-    # Of n_p images c_p are right, and d_p of them beyond the linear head's, all of them whole numbers.
+    # A patient p has n_p images, c_p of them right, and d_p more right than under the linear head: whole numbers.
     chains = (
         (0.0, found[PATIENTS], images, found[NN], images**2),
         (0.0, right, found[CC], found[NC], found[NN]),

@@ -1,4 +1,4 @@
-"""Messages out, replies in one by one as they come, never more than one at a time in memory."""
+"""Sends messages, and fetches replies one at a time, so that one is in memory."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass
 class Traffic:
-    """Bytes of the arrays that went through the wire.
+    """Bytes of the arrays sent and received.
 
     Attributes:
         down: to the nodes.
@@ -34,7 +34,7 @@ def send_and_receive(
     traffic: Traffic | None = None,
     pack: Callable[[RecordDict], RecordDict] = packed,
 ) -> Iterator[Message]:
-    """Send messages and yield replies as they arrive, until all are there or the deadline has passed.
+    """Send messages and yield replies as they arrive, until all have arrived or the deadline has passed.
 
     Flower's own `send_and_receive` returns a list of all replies; asking for each one by its id lets the caller drop
     one before the next is fetched.
@@ -43,8 +43,8 @@ def send_and_receive(
         grid: Flower's connection to the nodes.
         messages: at most one for each node.
         deadline_seconds: counted from the call; replies that come later are never fetched.
-        traffic: is added to.
-        pack: makes a content ready for the way; what several messages share is packed once, and stays shared.
+        traffic: counter to which the bytes are added.
+        pack: encodes a content for sending; a content that messages share is packed once, and stays shared.
     """
     started = time.monotonic()
     batch = list(messages)
@@ -73,10 +73,10 @@ def send_and_receive(
 
 
 def _pull(grid: Grid, message_id: str, instruction: Message, traffic: Traffic) -> Message | None:
-    """Return the answer to an instruction, None while there is none; one that cannot be read is an error of its node.
+    """Return the answer to an instruction, an error if it cannot be read; None if it has not arrived.
 
-    Whatever a reply says of itself counts for nothing, since its sender writes it: the answer comes from the node that
-    was asked. Errors that Flower makes up at the server in its own name become the node's, too.
+    The answer is attributed to the node that was asked, whatever the reply's own metadata claim. Errors that Flower
+    creates at the server are attributed to that node, too.
     """
     try:
         for reply in grid.pull_messages([message_id]):
@@ -92,7 +92,7 @@ def _pull(grid: Grid, message_id: str, instruction: Message, traffic: Traffic) -
 
 
 class ChosenNodes:
-    """A grid that shows only chosen nodes: so Flower's strategies take exactly those, by their own code."""
+    """A grid that shows only chosen nodes, so that Flower's strategies pick exactly those."""
 
     def __init__(self, node_ids: list[int]) -> None:
         self._node_ids = node_ids

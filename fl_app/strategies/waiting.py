@@ -1,4 +1,4 @@
-"""Replies that wait on disk until it is known how long the round's updates are."""
+"""Keeps replies on disk until the round's update norms are known."""
 
 import shutil
 import tempfile
@@ -18,7 +18,7 @@ _PREFIX = ".waiting-"
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A reply without its arrays, and where they lie."""
+    """A reply without its arrays, and the files that hold them."""
 
     reply: Reply
     norm: float
@@ -27,13 +27,13 @@ class _Waiting:
 
 
 class WaitingReplies:
-    """Keeps replies in files, so that one at a time is in memory, however many there are."""
+    """Keeps replies in files, so that only one is in memory."""
 
     def __init__(self, folder: str) -> None:
-        """Make a folder for the files, and remove that of a server that was killed.
+        """Make a folder for the files; remove the one that a killed server left.
 
         Args:
-            folder: of the run; empty: the system's own for temporary files.
+            folder: of the run; empty: the system's folder for temporary files.
         """
         self._waiting: list[_Waiting] = []
         if folder:
@@ -42,18 +42,18 @@ class WaitingReplies:
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder or None))
 
     def norms(self) -> list[float]:
-        """Return the lengths of all updates."""
+        """Return the norms of all updates."""
         return [one.norm for one in self._waiting]
 
     def put(self, reply: Reply, norm: float) -> None:
         """Write a reply's arrays to disk.
 
         Args:
-            reply: a fit one.
-            norm: length of its update.
+            reply: an admitted reply.
+            norm: norm of its update.
 
         Raises:
-            RunFolderError: they cannot be written.
+            RunFolderError: the arrays cannot be written.
         """
         number = len(self._waiting)
         weights = self._write(f"{number}.weights", reply.weights)
@@ -61,7 +61,7 @@ class WaitingReplies:
         self._waiting.append(_Waiting(replace(reply, weights={}, node_ema=None), norm, weights, ema))
 
     def take(self) -> Iterator[tuple[Reply, float]]:
-        """Yield each reply and the length of its update, in the order of the sites' names; its files are removed."""
+        """Yield each reply and its update norm, in the order of the sites' names; delete its files."""
         for one in sorted(self._waiting, key=lambda one: one.reply.site):
             ema = load_file(one.ema) if one.ema is not None else None
             yield replace(one.reply, weights=load_file(one.weights), node_ema=ema), one.norm
@@ -71,13 +71,13 @@ class WaitingReplies:
         self.close()
 
     def close(self) -> None:
-        """Remove the folder and what is still in it."""
+        """Delete the folder and all files in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self, name: str, arrays: Weights) -> Path:
         path = self._folder / name
         try:
             save_file({key: np.asarray(value, order="C") for key, value in arrays.items()}, path)
-        except Exception as error:  # safetensors raises its own for a full disk
+        except Exception as error:  # safetensors raises its own error if the disk is full
             raise RunFolderError(f"A reply cannot be written to {self._folder} ({error}). Free space there.") from error
         return path

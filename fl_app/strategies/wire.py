@@ -1,4 +1,4 @@
-"""How instructions and replies are written: as this app's own nodes do, or as Flower usually does."""
+"""Formats of instructions and replies: this app's own, and Flower's usual records."""
 
 from typing import Protocol, cast
 
@@ -17,13 +17,13 @@ NODE_EMA = "node-ema"  # the record of a node's own average
 
 
 class Wire(Protocol):
-    """How instructions and replies are written."""
+    """A format of instructions and replies."""
 
     def config(self, round_number: int) -> ConfigRecord:
-        """Return what an instruction says beside weights."""
+        """Return an instruction's config record."""
 
     def pack(self, content: RecordDict) -> RecordDict:
-        """Return an instruction's content as it travels."""
+        """Return an instruction's content as it is sent."""
 
     def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
         """Read a training reply that should hold weights as `like` and sums as `sums`; raises RejectedReply."""
@@ -33,7 +33,7 @@ class Wire(Protocol):
 
 
 class PackedWire:
-    """What this app's nodes understand: see `messages.records`; each record of arrays travels as a single array."""
+    """The format of this app's nodes (`messages.records`); each record of arrays is sent as a single array."""
 
     def __init__(self, task: str, run_name: str, run_folder: str) -> None:
         self.task = task
@@ -41,7 +41,7 @@ class PackedWire:
         self.run_folder = run_folder
 
     def config(self, round_number: int) -> ConfigRecord:
-        """Return the task, the round and the run."""
+        """Return a record of the task, the round and the run."""
         return instruction_config(self.task, round_number, self.run_name, self.run_folder)
 
     def pack(self, content: RecordDict) -> RecordDict:
@@ -65,11 +65,11 @@ class PlainWire:
         self.arrayrecord_key = arrayrecord_key
 
     def config(self, round_number: int) -> ConfigRecord:
-        """Return the number of the round."""
+        """Return a record of the round's number."""
         return ConfigRecord({"server-round": round_number})
 
     def pack(self, content: RecordDict) -> RecordDict:
-        """Return the content as it is."""
+        """Return the content unchanged."""
         return content
 
     def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:

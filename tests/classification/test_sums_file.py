@@ -36,19 +36,19 @@ def test_the_file_holds_the_five_sums_and_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no sums", b"\xff" * 100])
 def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "sums").write_bytes(content)
-    with pytest.raises(DataError, match=r"sums is no whole file of sums .*fl-app prototypes measure"):
+    with pytest.raises(DataError, match=r"sums is not a complete file of sums .*fl-app prototypes measure"):
         read_handover(tmp_path / "sums")
 
 
 def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     write_handover(make_handover(), tmp_path / "sums")
     (tmp_path / "sums").write_bytes((tmp_path / "sums").read_bytes()[:-8])
-    with pytest.raises(DataError, match="no whole file"):
+    with pytest.raises(DataError, match="not a complete file"):
         read_handover(tmp_path / "sums")
 
 
 @pytest.mark.parametrize("metadata", [None, {"kind": "other"}, {"kind": "fl-app sums of embeddings 1"}])
 def test_other_safetensors_files_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     save_file({"count": np.zeros(3)}, tmp_path / "sums", metadata)
-    with pytest.raises(DataError, match="no whole file of sums"):
+    with pytest.raises(DataError, match="not a complete file of sums"):
         read_handover(tmp_path / "sums")

@@ -158,7 +158,7 @@ def test_empty_missing_and_wrong_data_are_refused(run: Path, tmp_path: Path) -> 
     for name, words in {
         "empty": "empty holds no image",
         "nowhere": "nowhere: no such file or folder",
-        "text": "text is no whole file of sums",
+        "text": "text is not a complete file of sums",
     }.items():
         kind = OptionError if name == "nowhere" else DataError
         assert words in refusal(kind, run, "add", run, tmp_path / name, "--site", "site-9")

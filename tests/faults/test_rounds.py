@@ -125,7 +125,7 @@ def test_a_hospital_that_trusts_signed_code_only_refuses_and_the_others_go_on(fe
     (found,) = [node for site, node in line["nodes"].items() if site.startswith("node-")]
     assert (found["outcome"], found["reason"]) == (
         "failed",
-        "it does not trust the code of this run, which bears no signature that it knows",
+        "it does not trust this run's code: no known signature",
     )
     assert {site: outcomes(line)[site] for site in SITES} == dict.fromkeys(SITES, "contributed")
 

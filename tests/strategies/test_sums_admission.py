@@ -82,7 +82,7 @@ def test_pictures_of_no_counted_image_are_refused() -> None:
     moments = blank_moments(3, 6)
     check_site_moments(moments, [0, 0, 0], None)
     moments["picture"] += np.eye(4)
-    with pytest.raises(RejectedReply, match="of no image"):
+    with pytest.raises(RejectedReply, match="of zero images"):
         check_site_moments(moments, [0, 0, 0], None)
 
 
@@ -111,8 +111,8 @@ def other_joint(sums: Sums) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (changed(f"{HEAD}/paired", (0, 0), 0.5), "no whole numbers"),
-        (changed(f"{HEAD}/paired", (0, 0), -1000.0), "no whole numbers"),
+        (changed(f"{HEAD}/paired", (0, 0), 0.5), "not whole numbers"),
+        (changed(f"{HEAD}/paired", (0, 0), -1000.0), "not whole numbers"),
         (changed(f"{HEAD}/paired", (0, 0), 1.0), "contradict one another"),
         (changed(f"{HEAD}/paired", (0, 1), 1.0), "contradict one another"),
         (moved_images, "more images than its confusion"),
@@ -121,7 +121,7 @@ def other_joint(sums: Sums) -> None:
         (changed(f"{HEAD}/patients", (CC,), -1000.0), "no patients"),
         (changed(f"{HEAD}/patients", (CC,), 1000.0), "no patients"),
         (changed(f"{HEAD}/patients", (NC,), 1e6), "no patients"),
-        (changed(f"{HEAD}/patients", (NC,), 0.5), "no whole numbers"),
+        (changed(f"{HEAD}/patients", (NC,), 0.5), "not whole numbers"),
         (changed(f"{HEAD}/patients", (DD,), -1000.0), "no patients"),
         (changed(f"{HEAD}/patients", (DD,), 1e6), "no patients"),
         (changed(f"{HEAD}/patients", (ND,), 1e6), "no patients"),
@@ -129,14 +129,14 @@ def other_joint(sums: Sums) -> None:
         (other_joint, "joint counts"),
         (changed(f"{HEAD}/auroc", (5, 0, 0), 1.0), "different images"),
         (changed(f"{HEAD}/nll-count", (), 1.0), "more images than there are"),
-        (changed(f"{HEAD}/nll-count", (), -0.5), "no whole numbers"),
+        (changed(f"{HEAD}/nll-count", (), -0.5), "not whole numbers"),
         (changed(f"{HEAD}/nll", (), 5.0), "likelihoods contradict"),
         (changed(f"{HEAD}/nll-tempered", (3,), 1e9), "smaller than any"),
         (changed(f"{HEAD}/nll-runner-up", (3,), 1e9), "smaller than any"),
         (changed(f"{HEAD}/nll-runner-up", (3,), -1e9), "at least 0"),
-        (changed("validation/distance", (200,), 1.0), "distances of other images"),
-        (changed("validation/distance", (200,), -1.0), "no whole numbers|distances of other images"),
-        (changed("validation/picture-distance", (200,), 1.0), "distances of other images"),
+        (changed("validation/distance", (200,), 1.0), "distances and heads on different images"),
+        (changed("validation/distance", (200,), -1.0), "not whole numbers|distances and heads on different images"),
+        (changed("validation/picture-distance", (200,), 1.0), "distances and heads on different images"),
     ],
 )
 def test_a_measurement_that_contradicts_itself_is_refused(change: Callable[[Sums], None], reason: str) -> None:
