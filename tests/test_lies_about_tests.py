@@ -94,7 +94,7 @@ def test_if_one_hospital_has_most_test_images_the_run_says_so(tmp_path: Path, ca
     run_federation(tiny_run(tmp_path / "runs", STATED), 3, node_options=nodes, meddle=of_liar(changes))
     found = read(tmp_path, "status.json")
     assert found["state"] == "degraded"
-    assert "south measured 20000" in found["reason"] and "test images, so that the test figures" in found["reason"]
+    assert "south measured 20000" in found["reason"] and "test images, so the test figures" in found["reason"]
     assert "south says that it has 4000000 of all" in caplog.text
 
 

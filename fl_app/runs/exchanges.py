@@ -136,7 +136,7 @@ class ExchangeRecorder:
             draw_confusion(confusion, self.class_names, title, self._folder / "confusion.png")
 
     def _note_most(self, found: ExchangeDocument) -> None:
-        """Warn if one site has most of the test images: the test figures then rest on its word."""
+        """Warn if one site has most of the test images: the test figures then depend on it alone."""
         tested = {
             site: max((row.figures["n"] for row in rows if row.part == "test"), default=0)
             for site, rows in found.sites.items()
@@ -144,8 +144,12 @@ class ExchangeRecorder:
         site = measures_most(tested)
         if site is not None:
             share = f"{tested[site]} of all {sum(tested.values())} test images"
-            self.status.blemish(f"{site} measured {share}, so that the test figures are its word")
-            log.warning("%s measured %s: the test figures are its word. Compare the figures of each site", site, share)
+            self.status.blemish(f"{site} measured {share}, so the test figures depend on this site alone")
+            log.warning(
+                "%s measured %s: the test figures depend on this site alone. Compare the figures of each site",
+                site,
+                share,
+            )
 
 
 def read_exchange(path: Path) -> ExchangeDocument:

@@ -190,7 +190,9 @@ class RunFolder:
         try:
             return read_checkpoint(path)
         except RunFolderError as error:
-            raise RunFolderError(f"{error} It is the best model so far; delete that folder to do without it.") from None
+            raise RunFolderError(
+                f"{error} It is the best model so far. To resume without it, delete that folder."
+            ) from None
 
     def _checkpoints(self, task: str) -> list[Path]:
         """Return a task's checkpoint folders, the oldest round first."""

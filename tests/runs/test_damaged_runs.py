@@ -96,7 +96,7 @@ def test_a_flipped_bit_in_an_older_checkpoint_is_told(run: Path, caplog: pytest.
 
 def test_a_damaged_best_model_is_refused_and_can_be_done_without(run: Path) -> None:
     flip(run / "diffusion/checkpoints/best/raw.safetensors")
-    with pytest.raises(RunFolderError, match="It is the best model so far; delete that folder to do without it"):
+    with pytest.raises(RunFolderError, match="To resume without it, delete that folder"):
         resume(run)
     shutil.rmtree(run / "diffusion/checkpoints/best")
     assert resume(run)["state"] == "completed"

@@ -136,7 +136,7 @@ def test_a_damaged_best_model_is_told_and_can_be_done_without(tmp_path: Path) ->
     folder = RunFolder(tmp_path)
     folder.save_best("diffusion", checkpoint(1))
     damage(tmp_path / "diffusion/checkpoints/best/raw.safetensors")
-    with pytest.raises(RunFolderError, match="It is the best model so far; delete that folder to do without it"):
+    with pytest.raises(RunFolderError, match="To resume without it, delete that folder"):
         folder.best_checkpoint("diffusion")
 
 
