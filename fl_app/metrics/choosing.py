@@ -48,7 +48,7 @@ def choose_head(
     linear = found["linear"]
     if linear["n"] == 0:
         return Choice("linear", "no held-out image was measured", {})
-    is_guess = (linear[by] or 0.0) <= _guess(linear["support"], by)
+    is_guess = (linear[by] or 0.0) <= guess(linear["support"], by)
     level = 0.0 if is_guess else confidence
     others = [head for head in sums if head != "linear"]
     differences = {head: difference(sums[head], sums["linear"], by, level) for head in others}
@@ -149,7 +149,7 @@ def _is_beyond(one: Difference | None, other: Difference | None) -> bool:
     return one is not None and other is not None and one.low > other.high and one.value > other.value
 
 
-def _guess(support: list[int], by: str) -> float:
+def guess(support: list[int], by: str) -> float:
     """Return what always naming the most frequent class reaches."""
     if by == "auc":
         return 0.5
