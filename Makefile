@@ -27,8 +27,10 @@ install: $(STAMP) ## Make .venv and install everything into it
 # On a busy machine two threads are several times slower than one.
 test test-faults docker-check check: export OMP_NUM_THREADS := 1
 
+# Files of tests run side by side, one on a core, but those that start Ray one after the other: see tests/conftest.py.
+# A process that dies ends it all, with the test's name: xdist's restarts wait for ever where the last tests are given out already.
 test: install ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0
 
 test-faults: install ## Break a federation of real processes in a dozen ways (a quarter of an hour)
 	$(BIN)/python -m pytest tests/faults --durations=0

@@ -31,10 +31,9 @@ from fl_app.messages.records import DESCRIBE, NUM_EXAMPLES, TRAIN, WEIGHTS, Repl
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.attendance import Attendance
 from fl_app.strategies.diffusion import DiffusionRounds
-from fl_app.strategies.plain import Unwatched
 from fl_app.strategies.registry import build_strategy
 from fl_app.strategies.roster import Roster
-from fl_app.strategies.setup import Setup
+from fl_app.strategies.setup import Setup, Unwatched
 from fl_app.strategies.wire import PackedWire
 
 _INFO = DatasetInfo(tuple(str(number) for number in range(10)), num_channels=3, image_size=32)

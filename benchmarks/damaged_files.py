@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.output import Row, parser, run
+from fl_app.data.decoders import read_file
 from fl_app.data.decoding import decode
-from fl_app.data.pool import Request, read_file
 from fl_app.data.unreadable import UnreadableImageError
+from fl_app.data.worker import Request
 from tests.data.damage import all_damages, difference_from_pydicom, installed, write_good
 
 _UNCOMPRESSED = ("plain.dcm", "frames.dcm", "colour.dcm", "MR_small_bigendian.dcm")

@@ -15,12 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
 from fl_app.options.sections import OptionValue
+from fl_app.runs.progress import SeenRound
 from fl_app.tasks import build_task
 from tests.faults.deployment import SITES, Deployment, deployed
 from tests.faults.images import CLASSES
@@ -107,7 +107,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     return [row | {"messages a round": max(messages)}]
 
 
-def _parts(line: dict[str, Any], after: dict[str, Any], hospitals: list[Times]) -> Times:
+def _parts(line: SeenRound, after: SeenRound, hospitals: list[Times]) -> Times:
     """Split a round up into seconds."""
     whole = after["started"] - line["started"]
     training = max(times["training"] for times in hospitals)

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.models import read_config
 from benchmarks.output import Row, parser, run
 from fl_app.classification.bundle import open_bundle
-from fl_app.classification.readings import embeddings
+from fl_app.classification.measuring import embeddings
 from fl_app.data.images import ImageSet
 from fl_app.data.sources import load_split
 from fl_app.errors import RunFolderError

@@ -12,13 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.features import Features, load_features
+from benchmarks.features import Features, frechet_distance, load_features
 from benchmarks.models import CHECKPOINTED, EXPORTED, balanced_labels, open_models, read_config
 from benchmarks.output import Row, cell, parser, run
+from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
-from fl_app.data.stratified import stratified_choice
-from fl_app.diffusion.sampling import SAMPLERS
-from fl_app.metrics.frechet import frechet_distance
+from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
 from fl_app.sums import Statistics
 
@@ -86,7 +85,7 @@ def main() -> None:
     arguments.add_argument("--epochs", type=int, default=2, help="training of the features (default: 2)")
     arguments.add_argument("--feature-seed", type=int, default=0)
     arguments.add_argument("--seed", type=int, default=0, help="of the samples")
-    arguments.add_argument("--sampler", choices=list(SAMPLERS), help="default: the run's")
+    arguments.add_argument("--sampler", choices=built_in("samplers"), help="default: the run's")
     arguments.add_argument("--steps", type=int, help="denoising steps (default: the run's)")
     arguments.add_argument("--guidance", type=float, help="guidance scale (default: the run's)")
     arguments.add_argument("--batch-size", type=int, default=250)

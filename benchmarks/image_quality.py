@@ -32,19 +32,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.features import feature_moments, frechet_distance
 from benchmarks.judges import Judge, judge_of, learn_from, pixels_of
 from benchmarks.models import balanced_labels, open_exported, read_config
 from benchmarks.output import Row, cell, parser, run
 from benchmarks.sample_figures import overlap, within_class_std, within_class_variance
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
+from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
-from fl_app.data.stratified import stratified_choice
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
-from fl_app.diffusion.sampling import SAMPLERS
 from fl_app.errors import OptionError
-from fl_app.metrics.frechet import feature_moments, frechet_distance
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
+from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
 from fl_app.sums import Statistics
 
@@ -244,7 +244,7 @@ def main() -> None:
     """Read the arguments and measure."""
     arguments = parser(__doc__)
     arguments.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder with an exported model")
-    arguments.add_argument("--sampler", nargs="+", choices=list(SAMPLERS), help="default: the model's")
+    arguments.add_argument("--sampler", nargs="+", choices=built_in("samplers"), help="default: the model's")
     arguments.add_argument("--steps", nargs="+", type=int, help="denoising steps (default: the model's)")
     arguments.add_argument("--guidance", nargs="+", type=float, help="guidance scales (default: the model's)")
     arguments.add_argument("--num-images", type=int, default=1000, help="samples a row (default: 1000)")

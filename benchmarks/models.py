@@ -17,7 +17,8 @@ from fl_app.errors import RunFolderError
 from fl_app.messages.arrays import to_tensors
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue
-from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.run_json import read_document
 
 CHECKPOINTED = ("raw", "ema", "node-ema")
 EXPORTED = "exported"
@@ -32,7 +33,7 @@ def read_config(run: Path) -> RunConfig:
         RunFolderError: it is no run folder.
         OptionError: an option no longer exists.
     """
-    return RunConfig.from_flat({**default_options(_PYPROJECT), **read_options(RunFolder(run))["options"]})
+    return RunConfig.from_flat({**default_options(_PYPROJECT), **read_document(run).options})
 
 
 def default_config(overrides: Mapping[str, OptionValue] | None = None) -> RunConfig:
@@ -101,7 +102,7 @@ def balanced_labels(labels: Tensor, count: int) -> list[int]:
 
 
 def _pipeline(config: RunConfig, weights: dict[str, Tensor]) -> ClassConditionalPipeline:
-    task = DiffusionTask.from_config("diffusion", config, dataset_info(config.data))
+    task = DiffusionTask.of_run(config.pass_named("diffusion"), config, dataset_info(config.data))
     unet: UNet2DModel = task.build_model()
     unet.load_state_dict(weights)
     return ClassConditionalPipeline(

@@ -18,7 +18,7 @@ from fl_app.classification.moments import measure_moments
 from fl_app.errors import RunFolderError
 from fl_app.node.images import load_pooled
 from fl_app.options.node import NodeConfig
-from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.run_json import read_document
 
 _KEYS = ("count", "sum", "outer")
 
@@ -37,7 +37,7 @@ def measure_run(folder: Path) -> list[Row]:
     bundle = open_bundle(folder / "classification" / "model")
     if bundle.reading != "consistent":
         raise RunFolderError(f"The sums of {folder} were measured with the nodes' own networks: no pooled ones exist.")
-    num_nodes = len(read_options(RunFolder(folder))["nodes"])
+    num_nodes = len(read_document(folder).nodes)
     node = NodeConfig.from_flat({"partition-id": 0, "num-partitions": num_nodes})
     images = load_pooled(read_config(folder), node).train
     at_once = measure_moments(bundle.build_network(), images, torch.device("cpu"), min_class_count=1)

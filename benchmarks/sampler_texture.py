@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from benchmarks.output import Row, parser, run
 from fl_app.diffusion.process import alphas, noise_schedule
-from fl_app.diffusion.sampling import SAMPLERS, build_sampler, sample, steps_of
+from fl_app.diffusion.sampling import build_sampler, sample, steps_of
+from fl_app.plugins import built_in
 from fl_app.seeding import generator_for
 
 _NUM_TIMESTEPS = 1000
@@ -53,7 +54,7 @@ def sampled_std(sampler: str, num_steps: int, std: float, num_images: int = 16, 
     The pixels' number N = num_images side^2 fixes the std's relative error: (2 N)^-1/2, 0.3 % by default.
 
     Args:
-        sampler: a name of SAMPLERS.
+        sampler: its name.
         num_steps: denoising steps.
         std: of the true pixels, in images of -1 to 1.
         num_images: images to draw.
@@ -85,7 +86,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
 def main() -> None:
     """Read the arguments and measure."""
     arguments = parser(__doc__)
-    arguments.add_argument("--sampler", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS), help="default: all")
+    arguments.add_argument(
+        "--sampler", nargs="+", choices=built_in("samplers"), default=built_in("samplers"), help="default: all"
+    )
     arguments.add_argument("--steps", nargs="+", type=int, help="(default: each sampler's own)")
     arguments.add_argument("--std", nargs="+", type=float, default=[0.2, 0.1, 0.05], help="(default: 0.2 0.1 0.05)")
     run(measure, arguments.parse_args())

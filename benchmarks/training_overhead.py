@@ -55,7 +55,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
 def measure_case(case: Case, repeats: int) -> Row:
     """Let both loops take turns at one case."""
     config = default_config({**case.overrides, "diffusion.epochs": 1, "diffusion.lr-schedule": "constant"})
-    task = DiffusionTask.from_config("diffusion", config, dataset_info(config.data))
+    task = DiffusionTask.of_run(config.pass_named("diffusion"), config, dataset_info(config.data))
     images = load_split(config.data, "train", 0)
     images = images.select(torch.arange(case.num_steps * config.diffusion.batch_size) % len(images))
     start = initial_weights(task, seed=0)

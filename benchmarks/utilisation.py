@@ -7,11 +7,12 @@ the processes nor the final evaluation. A resumed run counts from its first line
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from benchmarks.output import Row, parser, run
 from fl_app.errors import RunFolderError
-from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.progress import SeenRound
+from fl_app.runs.run_json import read_document
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
@@ -26,7 +27,7 @@ def measure_run(run_folder: Path, num_workers: int) -> Row:
         RunFolderError: it is no run folder, or no round has ended yet.
     """
     folder = RunFolder(run_folder)
-    read_options(folder)
+    read_document(run_folder)
     lines = folder.read_metrics()
     if not lines:
         raise RunFolderError(f"No round of {run_folder} has ended yet.")
@@ -45,7 +46,7 @@ def measure_run(run_folder: Path, num_workers: int) -> Row:
     }
 
 
-def _wall_seconds(lines: list[dict[str, Any]]) -> float | None:
+def _wall_seconds(lines: list[SeenRound]) -> float | None:
     """Return the time from the first start to the last end; None of runs that wrote no times down."""
     times = [(line.get("started"), line.get("ended")) for line in lines]
     starts = [started for started, _ in times if started is not None]

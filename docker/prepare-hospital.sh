@@ -17,4 +17,4 @@ fi
 place "$secrets/executor.secret" "$executor/executor.secret"
 umask 022
 place "$secrets/$site.pub" "$public/$site.pub"
-fl-app example-images "$images" --site "$number" --of "$total"
+fl-app example-images "$images" --share "$number" --of "$total"

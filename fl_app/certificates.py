@@ -20,14 +20,49 @@ _AUTHORITY_DAYS = 3650
 _CLOCKS_APART = dt.timedelta(hours=1)  # a hospital's clock may be late
 _HOST_NAME = r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PRIVATE, _PUBLIC = 0o600, 0o644
+_KEY_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Authority:
-    """Who signs: a private key and the certificate that every hospital gets."""
+    """A certificate authority: its private key, and the certificate that every hospital gets."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+
+    @classmethod
+    def create(cls) -> "Authority":
+        """Return a new authority."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fl-app certificate authority")])
+        builder = (
+            _builder(name, key, _AUTHORITY_DAYS)
+            .issuer_name(name)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
+        )
+        return cls(key, builder.sign(key, hashes.SHA256()))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Authority":
+        """Read `ca.key` and `ca.crt`.
+
+        Raises:
+            RunFolderError: they cannot be read, or do not belong together.
+        """
+        try:
+            key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+            certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(f"The authority in {folder} cannot be read: {type(error).__name__}.") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise RunFolderError(
+                f"{folder / 'ca.key'} is not the key of {folder / 'ca.crt'}: they were not made together."
+            )
+        return cls(key, certificate)
 
     @property
     def fingerprint(self) -> str:
@@ -36,12 +71,12 @@ class Authority:
 
 
 def make_certificates(folder: Path, hosts: Sequence[str], num_days: int) -> tuple[Authority, x509.Certificate]:
-    """Write `server.key` and `server.pem`, signed by `ca.key` and `ca.crt`, which are made where both are missing.
+    """Write `server.key` and `server.pem`, signed by `ca.key` and `ca.crt`, which are made if both are missing.
 
     Args:
-        folder: where the files go; made where it is missing.
-        hosts: every name and IP address by which the server is reached, the first one in its subject.
-        num_days: how long the server's certificate is valid; the authority's own is valid for ten years.
+        folder: of the files; created if it is missing.
+        hosts: all names and IP addresses of the server, the first one in the certificate's subject.
+        num_days: for which the server's certificate is valid; the authority's own is valid for ten years.
 
     Returns:
         The authority and the server's certificate.
@@ -50,12 +85,21 @@ def make_certificates(folder: Path, hosts: Sequence[str], num_days: int) -> tupl
         OptionError: a host is neither a name nor an address, or the authority expires before the certificate.
         RunFolderError: a file exists already, or cannot be read or written; nothing was written then.
     """
-    names = [_general_name(host) for host in hosts]
+    names: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            if not re.fullmatch(_HOST_NAME, host) or re.fullmatch(r"[0-9.]+", host):
+                raise OptionError(
+                    f"--host must be a name such as fl.example.org or an IP address, got {host!r}."
+                ) from None
+            names.append(x509.DNSName(host))
     files: dict[str, tuple[bytes, int]] = {}
     if (folder / "ca.key").exists() and (folder / "ca.crt").exists():
-        authority = _read_authority(folder)
+        authority = Authority.read(folder)
     else:
-        authority = _new_authority()
+        authority = Authority.create()
         files |= {"ca.key": (_pem(authority.key), _PRIVATE), "ca.crt": (_as_pem(authority.certificate), _PUBLIC)}
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _server_certificate(authority, key, hosts[0], names, num_days)
@@ -65,13 +109,13 @@ def make_certificates(folder: Path, hosts: Sequence[str], num_days: int) -> tupl
 
 
 def make_node_key(folder: Path, site: str) -> Path:
-    """Write `<site>.key` and `<site>.pub`, an ECDSA key pair on P-384 in OpenSSH's formats, as Flower's nodes take it.
+    """Write `<site>.key` and `<site>.pub`, an ECDSA key pair on P-384 in OpenSSH's formats, which Flower's nodes need.
 
     Returns:
         The public key's file.
 
     Raises:
-        OptionError: the name is not fit for a site.
+        OptionError: a site cannot have this name.
         RunFolderError: a file exists already or cannot be written; nothing was written then.
     """
     if not is_site_name(site):
@@ -90,18 +134,18 @@ def make_node_key(folder: Path, site: str) -> Path:
 
 
 def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Write all files or none, each with its permissions from the start, and none in place of another.
+    """Write all files or none, each with its permissions from the start; no file is replaced.
 
     Args:
-        folder: made where it is missing.
+        folder: created if it is missing.
         files: content and permissions by name.
 
     Raises:
-        RunFolderError: one exists already, or cannot be written.
+        RunFolderError: a file exists already, or cannot be written.
     """
     for name in files:
         if (folder / name).exists():
-            raise RunFolderError(f"{folder / name} exists already and is left as it is. Move it away first.")
+            raise RunFolderError(f"{folder / name} exists already and is not replaced. Move it away first.")
     made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +158,7 @@ def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> Non
                 file.flush()
                 os.fsync(file.fileno())
         for name in files:
-            os.link(folder / f".{name}.partial", folder / name)  # unlike a rename, refuses where somebody was faster
+            os.link(folder / f".{name}.partial", folder / name)  # unlike a rename, fails if the file exists by now
             made.append(folder / name)
     except OSError as error:
         for path in made:
@@ -122,40 +166,6 @@ def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> Non
         raise RunFolderError(f"Nothing was written to {folder}: {error}.") from error
     for name in files:
         (folder / f".{name}.partial").unlink()
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    if not re.fullmatch(_HOST_NAME, host) or re.fullmatch(r"[0-9.]+", host):
-        raise OptionError(f"--host must be a name such as fl.example.org or an IP address, got {host!r}.")
-    return x509.DNSName(host)
-
-
-def _new_authority() -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fl-app certificate authority")])
-    usage = _key_usage(key_cert_sign=True, crl_sign=True)
-    builder = (
-        _builder(name, key, _AUTHORITY_DAYS)
-        .issuer_name(name)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-    )
-    return Authority(key, builder.sign(key, hashes.SHA256()))
-
-
-def _read_authority(folder: Path) -> Authority:
-    try:
-        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
-        certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-    except (OSError, ValueError, TypeError) as error:
-        raise RunFolderError(f"The authority in {folder} cannot be read: {type(error).__name__}.") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise RunFolderError(f"{folder / 'ca.key'} is not the key of {folder / 'ca.crt'}: they were not made together.")
-    return Authority(key, certificate)
 
 
 def _server_certificate(
@@ -167,7 +177,7 @@ def _server_certificate(
         _builder(subject, key, num_days)
         .issuer_name(authority.certificate.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(_key_usage("digital_signature"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(signer, critical=False)
@@ -192,20 +202,8 @@ def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey, num_days: int)
     )
 
 
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
+def _key_usage(*allowed: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{name: name in allowed for name in _KEY_USAGES})
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,12 +1,14 @@
-"""The errors that fl-app raises on purpose, each saying what was found, what was expected and what to do."""
+"""The errors that fl-app raises on purpose; each says what was found, what was expected and what to do."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class FlAppError(Exception):
-    """A problem that the person at the keyboard can mend; its text is the whole message.
+    """A problem that the user can fix; its text is the whole message.
 
     Attributes:
-        public: what may leave a hospital: the same problem without file names or values. Where a
-            text names nothing private, both are the same.
+        public: the text that may leave a hospital, without file names and values; the whole message if that holds none.
     """
 
     def __init__(self, message: str, *, public: str | None = None) -> None:
@@ -19,7 +21,7 @@ class OptionError(FlAppError):
 
 
 class DataError(FlAppError):
-    """Images are missing, corrupt or not what the options say."""
+    """Images are missing, damaged or not as the options say."""
 
     def __init__(self, message: str, *, public: str = "the images cannot be read") -> None:
         super().__init__(message, public=public)
@@ -33,8 +35,21 @@ class FederationError(FlAppError):
     """The federation cannot go on: too few nodes, or too many failed rounds."""
 
 
+def did_you_mean(found: object, known: Iterable[str], least: float = 0.5) -> str:
+    """Return the question that ends a refusal: is the most similar of the known words meant? Empty if none is similar.
+
+    Args:
+        found: the refused word; upper and lower case are the same here.
+        known: the words that would have been taken.
+        least: similarity, 0 to 1, as difflib measures it.
+    """
+    by_lower_case = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(str(found).lower(), by_lower_case, n=1, cutoff=least)
+    return f" Did you mean '{by_lower_case[close[0]]}'?" if close else ""
+
+
 def is_fault(error: BaseException) -> bool:
-    """Tell whether something failed, in contrast to a wish to end the program.
+    """Tell whether something failed; false for a request to end the program.
 
     A panic of a Rust extension reaches Python as a BaseException that is no Exception (PyO3/pyo3#2783).
     """

@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, closed to other users, and checked by their SHA-256."""
+"""Files and folders: written whole or not at all, closed to other users, checked by their SHA-256; and documents."""
 
 import functools
 import hashlib
@@ -43,7 +43,7 @@ def write_json(path: Path, value: object) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
+    """Give a temporary path beside `path`; if the block raises nothing, the file written there replaces `path`.
 
     Raises:
         RunFolderError: it cannot be written.
@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, which then takes the place of `target`."""
+    """Let `write` fill a temporary folder, which then replaces `target`."""
     temporary = target.with_name(f".{target.name}.partial")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -69,7 +69,13 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        _replace_folder(temporary, target)
+        aside = _recover(target)  # a folder cannot replace another: the old one is renamed first
+        shutil.rmtree(aside, ignore_errors=True)
+        if target.exists():
+            target.rename(aside)
+        temporary.rename(target)
+        _sync(target.parent)
+        shutil.rmtree(aside, ignore_errors=True)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError | SafetensorError):
@@ -78,7 +84,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_folder(target: Path) -> None:
-    """Put a folder back whose replacement was killed halfway; none is missing after this that was there before.
+    """Put a folder back if its replacement was killed halfway.
 
     Raises:
         RunFolderError: it cannot be put back.
@@ -89,19 +95,8 @@ def recover_folder(target: Path) -> None:
         raise RunFolderError(f"{target} could not be put back: {error}.") from error
 
 
-def _replace_folder(temporary: Path, target: Path) -> None:
-    """Rename a finished folder; an old one of that name steps aside first, since folders cannot be replaced."""
-    aside = _recover(target)
-    shutil.rmtree(aside, ignore_errors=True)
-    if target.exists():
-        target.rename(aside)
-    temporary.rename(target)
-    _sync(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def _recover(target: Path) -> Path:
-    """Put a folder back that was killed between stepping aside and being replaced; return where it steps to."""
+    """Put a folder back that was renamed but not replaced; return the name that it is renamed to."""
     aside = target.with_name(f".{target.name}.old")
     if aside.exists() and not target.exists():
         aside.rename(target)
@@ -117,14 +112,14 @@ def _sync(path: Path) -> None:
 
 
 def to_json(document: object, kind: Hashable = None) -> Any:
-    """Return a document as JSON takes it; `kind`: its type, if it is not simply its class, such as `list[Row]`."""
+    """Return a document as JSON values; `kind`: its type, if that is not its class, such as `list[Row]`."""
     return _adapter(kind or cast(Hashable, type(document))).dump_python(document, mode="json", by_alias=True)
 
 
-def from_json(kind: type[T], value: object) -> T | None:
-    """Return a document from what JSON held; None if it is damaged."""
+def from_json(kind: type[T], value: object, *, strict: bool = False) -> T | None:
+    """Return a document from JSON values; None if they are damaged. `strict`: a number as text is damage, too."""
     try:
-        found: T = _adapter(cast(Hashable, kind)).validate_python(value)
+        found: T = _adapter(cast(Hashable, kind)).validate_python(value, strict=strict)
     except ValidationError:
         return None
     return found
@@ -136,9 +131,9 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that other users of the machine cannot open (mode 0700), and close one that exists.
+    """Make a folder that other users of the machine cannot open (mode 0700), or close an existing one to them.
 
-    A folder that belongs to somebody else, or to everybody as /tmp does, stays open with a warning.
+    A folder of another user, or of everybody as /tmp, stays open with a warning.
 
     Raises:
         OSError: the folder cannot be made.
@@ -157,7 +152,7 @@ def make_private(folder: Path) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the sums of all files below a folder.
+    """Write the SHA-256 of all files below a folder.
 
     Raises:
         OSError: a file cannot be read, or the manifest cannot be written.
@@ -168,10 +163,10 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_manifest(folder: Path) -> frozenset[str]:
-    """Compare the files below a folder with its manifest, and return their names; further files do not count.
+    """Compare the files below a folder with its manifest, and return their names; other files are ignored.
 
     Raises:
-        RunFolderError: a file is missing or is not as it was written; the text names the first one.
+        RunFolderError: a file is missing or was changed; the text names the first one.
     """
     try:
         text = (folder / MANIFEST).read_bytes().decode("utf-8", errors="replace")
@@ -189,7 +184,7 @@ def check_manifest(folder: Path) -> frozenset[str]:
         expected, name = line.groups()
         try:
             found = _sum(folder / name)
-        except (OSError, ValueError):  # a name that was damaged may hold anything
+        except (OSError, ValueError):  # a damaged name may hold anything
             raise RunFolderError(f"{folder} is damaged: its file {name!r} is missing or cannot be read.") from None
         if found != expected:
             raise RunFolderError(f"{folder} is damaged: {name} is not as it was written.")
@@ -207,7 +202,7 @@ def check_export(folder: Path) -> None:
         try:
             check_manifest(folder)
         except RunFolderError as error:
-            raise RunFolderError(f"{error} Copy it anew from where it was made.") from None
+            raise RunFolderError(f"{error} Copy it again from its source.") from None
 
 
 def _sum(path: Path) -> str:

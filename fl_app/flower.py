@@ -1,9 +1,8 @@
-"""Every private interface of Flower that fl-app relies on: where to look first when Flower moves on.
+"""Every private interface of Flower that fl-app uses: the first place to look when Flower changes.
 
-Flower promises the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp`, and not these. Each has a test in
-`tests/test_flower.py`. What fl-app believes of the options and the JSON of Flower's commands is in
-`simulation/flower.py` and `cli/flower.py`, and tested by real runs. Tests also use `flwr.cli.build` and
-`flwr.common.serde`.
+Flower keeps the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp` stable, but not these. Each has a test in
+`tests/test_flower.py`. The options and the JSON of Flower's commands are in `simulation/flower.py` and `cli/flower.py`,
+and tested by real runs. Tests also use `flwr.cli.build` and `flwr.common.serde`.
 """
 
 import sys
@@ -19,22 +18,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-__all__ = [
-    "SERVER_STATE",
-    "DecodeError",
-    "ErrorCode",
-    "NodeInfo",
-    "Run",
-    "TaskIdentity",
-    "identify",
-    "name_message",
-    "parse_node_config",
-    "restore_server_state",
-    "run_supernode",
-    "server_state",
-]
+__all__ = ["DecodeError", "ErrorCode", "NodeInfo", "Run", "TaskIdentity"]  # Flower's own, which others import from here
 
-SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # where FedAdam, FedYogi, FedAdagrad and FedAvgM keep their optimiser
+SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # optimiser state of FedAdam, FedYogi, FedAdagrad and FedAvgM
 
 
 def server_state(strategy: object) -> dict[str, NDArray[np.generic]]:
@@ -48,7 +34,7 @@ def server_state(strategy: object) -> dict[str, NDArray[np.generic]]:
 
 
 def restore_server_state(strategy: object, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Give a strategy the state that `server_state` returned; other arrays count for nothing."""
+    """Give a strategy the state that `server_state` returned; other arrays are ignored."""
     for name in SERVER_STATE:
         found = {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
         if found:
@@ -57,17 +43,17 @@ def restore_server_state(strategy: object, arrays: Mapping[str, NDArray[np.gener
 
 
 def identify(run_id: int, node_id: int) -> None:
-    """Say in whose name this process speaks, as Flower's own processes do before an app is called."""
+    """Set the ids of run and node for this process, as Flower's own processes do before they call an app."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 1
 
 
 def name_message(message: Message, message_id: str) -> None:
-    """Give a message the id that a grid gives it when it is sent."""
+    """Give a message an id, as a grid does when it sends it."""
     message.metadata.__dict__["_message_id"] = message_id
 
 
 def parse_node_config(text: str) -> dict[str, bool | int | float | str]:
-    """Read `--node-config` as flower-supernode does; raises ClickException, OSError or ValueError where it cannot."""
+    """Read `--node-config` as flower-supernode does; raises ClickException, OSError or ValueError if it is invalid."""
     found: dict[str, bool | int | float | str] = parse_config_args([text] if text else None)
     return found
 

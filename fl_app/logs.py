@@ -1,4 +1,4 @@
-"""What the app prints: the server into the stream that `flwr run --stream` shows, a hospital into its node's output."""
+"""The app's log: the server prints it to the stream that `flwr run --stream` shows, a hospital to its node's output."""
 
 import logging
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ _LINES = logging.Formatter("%(asctime)s %(levelname)s : %(message)s", "%Y-%m-%d 
 
 
 def hide_log() -> None:
-    """Print nothing, not even warnings, which Python prints where nobody asked: a simulated node's names of files."""
+    """Print nothing, not even warnings, which Python prints by default: a simulated node's log names files."""
     logging.getLogger("fl_app").addHandler(logging.NullHandler())
 
 
 def show_log() -> None:
-    """Print what the app logs, each line with its time."""
+    """Print the app's log, each line with its time."""
     ours = logging.getLogger("fl_app")
     if not any(type(handler) is logging.StreamHandler for handler in ours.handlers):
         handler = logging.StreamHandler()
@@ -27,9 +27,9 @@ def show_log() -> None:
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Add what the server logs in the block to a file; a disk that takes no more costs the log, and not the run.
+    """Append the server's log to a file during the block; a full disk costs the log, not the run.
 
-    What a node logs names its files and is not for the server, even where both are in one process.
+    A node's log names its files and is left out, even if server and node are in one process.
     """
     ours = logging.getLogger("fl_app")
     try:

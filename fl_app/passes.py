@@ -5,16 +5,16 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import cast
 
+from safetensors.torch import save
 from torch import nn
 
 from fl_app.classification.bundle import Bundle, save_bundle
 from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
-from fl_app.files import to_json
+from fl_app.files import to_json, write_manifest
 from fl_app.messages.arrays import Weights, to_tensors
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import task_of
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.registry import build_strategy
@@ -30,16 +30,21 @@ class Pass(ABC):
     """One training of a run: a task or one of its baselines.
 
     Attributes:
-        name: such as `classification-local`.
+        plan: what it learns, and how nodes take part.
         config: options of the run.
         gallery: draws what models can do, side by side; None: nothing to draw.
     """
 
     gallery: Gallery | None = None
 
-    def __init__(self, name: str, config: RunConfig) -> None:
-        self.name = name
+    def __init__(self, plan: PassPlan, config: RunConfig) -> None:
+        self.plan = plan
         self.config = config
+
+    @property
+    def name(self) -> str:
+        """In messages and in the run folder, such as `classification-local`."""
+        return self.plan.name
 
     @property
     @abstractmethod
@@ -87,11 +92,11 @@ class Pass(ABC):
 class DiffusionPass(Pass):
     """Trains a diffusion model."""
 
-    def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
+    def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
         from fl_app.diffusion.task import DiffusionTask
 
-        super().__init__(name, config)
-        self._task = cast(DiffusionTask, build_task(name, config, info))
+        super().__init__(plan, config)
+        self._task = cast(DiffusionTask, build_task(plan.name, config, info))
         self.gallery = self._task.show
 
     @property
@@ -121,9 +126,9 @@ class DiffusionPass(Pass):
 class ClassificationPass(Pass):
     """Trains a classifier, or one of its baselines, and exchanges prototypes."""
 
-    def __init__(self, name: str, config: RunConfig, info: DatasetInfo) -> None:
-        super().__init__(name, config)
-        self._task = cast(ClassificationTask, build_task(name, config, info))
+    def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
+        super().__init__(plan, config)
+        self._task = cast(ClassificationTask, build_task(plan.name, config, info))
         self._strategy: PrototypeRounds | None = None
 
     @property
@@ -189,12 +194,34 @@ class ClassificationPass(Pass):
         )
 
 
-PASSES: dict[str, Callable[[str, RunConfig, DatasetInfo], Pass]] = {
+class PlainPass(Pass):
+    """Trains a task of a plug-in, and writes its weights."""
+
+    def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
+        super().__init__(plan, config)
+        self._task = build_task(plan.name, config, info)
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return self._task
+
+    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
+        """Build the strategy: weights are averaged, and nothing else is exchanged."""
+        return build_strategy(Resilient, self._task.options.strategy, self.config.strategy, setup=setup)
+
+    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+        """Write `model.safetensors`."""
+        (folder / "model.safetensors").write_bytes(save(to_tensors(weights)))
+        write_manifest(folder)
+
+
+PASSES: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Pass]] = {
     "diffusion": DiffusionPass,
     "classification": ClassificationPass,
 }
 
 
-def build_pass(name: str, config: RunConfig, info: DatasetInfo) -> Pass:
-    """Build the pass of that name; raises OptionError if the run has no such pass."""
-    return PASSES[task_of(name)](name, config, info)
+def build_pass(plan: PassPlan, config: RunConfig, info: DatasetInfo) -> Pass:
+    """Build a pass of a run."""
+    return PASSES.get(plan.task, PlainPass)(plan, config, info)

@@ -1,4 +1,4 @@
-"""Random generators that depend on (seed, site, round, purpose) and on nothing else."""
+"""Random generators that depend only on (seed, site, round, purpose)."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import torch
 
 
 def seed_for(seed: int, *parts: str | int) -> int:
-    """Mix a run's seed with names and numbers into 63 bits that no other parts give."""
+    """Hash a run's seed with names and numbers to 63 bits."""
     text = json.dumps([seed, *parts])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -16,10 +16,10 @@ def seed_for(seed: int, *parts: str | int) -> int:
 def generator_for(
     seed: int, site: str, round_number: int, purpose: str, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """Return a fresh torch generator for one use at one site in one round."""
+    """Return a new torch generator for one purpose at one site in one round."""
     return torch.Generator(device).manual_seed(seed_for(seed, site, round_number, purpose))
 
 
 def numpy_generator_for(seed: int, *parts: str | int) -> np.random.Generator:
-    """Return a fresh numpy generator for the named parts."""
+    """Return a new numpy generator for the given names and numbers."""
     return np.random.default_rng(seed_for(seed, *parts))

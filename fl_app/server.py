@@ -9,24 +9,23 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from fl_app.data.common_set import CommonTest
 from fl_app.data.images import DatasetInfo
-from fl_app.data.sources import stated_info
+from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
-from fl_app.options.federation import AdmissionOptions, FederationOptions
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import baseline_of
+from fl_app.options.run import PassPlan, RunConfig
+from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.exchanges import ExchangeRecorder
-from fl_app.runs.folder import RunFolder, read_options
-from fl_app.runs.learning import objection
-from fl_app.runs.opening import agreed_info, held_classes, note_agreement, open_run
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.history import objection
+from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
-from fl_app.runs.status import Status, moment
+from fl_app.runs.run_json import held_classes, read_document
+from fl_app.runs.status import Status, time_label
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
@@ -35,7 +34,7 @@ from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.wire import PackedWire
 from fl_app.sums import add
-from fl_app.tasks import Task, build_task, initial_weights
+from fl_app.tasks import build_task, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +68,7 @@ def run(grid: Grid, context: Context) -> None:
     """
     show_log()
     config = RunConfig.from_flat(context.run_config)
+    config.import_plugins()
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
@@ -90,8 +90,8 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         if info is None:
             info = agree_on_images(grid, config, folder, status)
         opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config))
-        for name in config.passes():
-            run_pass(name, opened)
+        for plan in config.passes():
+            run_pass(plan, opened)
         if "classification" in config.tasks:
             write_comparison(folder, config)
         status.end()
@@ -129,22 +129,22 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
     return info
 
 
-def run_pass(name: str, run: Opened) -> None:
+def run_pass(plan: PassPlan, run: Opened) -> None:
     """Train a task or a baseline; a baseline that fails costs its row in the table, and not the run.
 
     Raises:
         FederationError: a task failed.
     """
     try:
-        run_task(name, run)
+        run_task(plan, run)
     except FederationError as error:
-        if not baseline_of(name):
+        if not plan.baseline:
             raise
-        log.error("The baseline %s failed: %s", name, error)
-        run.status.blemish(f"the baseline {name} failed: {error}")
+        log.error("The baseline %s failed: %s", plan.name, error)
+        run.status.blemish(f"the baseline {plan.name} failed: {error}")
 
 
-def run_task(name: str, run: Opened) -> None:
+def run_task(plan: PassPlan, run: Opened) -> None:
     """Train one task or baseline, measure the result at the nodes, and export it.
 
     Raises:
@@ -152,17 +152,17 @@ def run_task(name: str, run: Opened) -> None:
     """
     config, folder, status, federation = run.config, run.folder, run.status, run.config.federation
     deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
-    known = read_options(folder)["nodes"]
+    known = read_document(folder.path).nodes
     roster = Roster(run.info, deadline, known, run.common_test.counts)
-    run_pass = build_pass(name, config, run.info)
+    name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)
-    options, admission = _options_for(task, config)
+    options, admission = _options_for(plan, config)
     setup = Setup(
         task=name,
         seed=config.seed,
         wire=PackedWire(name, folder.path.name, str(folder.path)),
-        sites=(OneForAll if task.is_pooled else Attendance)(roster, options, task_run),
+        sites=(OneForAll if plan.is_pooled else Attendance)(roster, options, task_run),
         admission=Admission(admission, task.options.epochs),
         observer=task_run,
         blank_sums=task.blank_sums(),
@@ -178,7 +178,7 @@ def run_task(name: str, run: Opened) -> None:
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
     strategy = run_pass.strategy(setup, exchanges.done, exchanges.keep)
     weights = task_run.begin(strategy, checkpoint)
-    if first_round > run_pass.num_rounds and _is_finished(task, folder):
+    if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
         return
     try:
@@ -198,35 +198,35 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     initial = to_numpy(initial_weights(task_run.task, task_run.run_pass.config.seed))
     parts, outcomes = strategy.measure(grid, {**task_run.models, "initial": initial})
     left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
-    status.count(left_out, moment(f"final measurement of {task_run.task.name}", time.time()))
+    status.count(left_out, time_label(f"final measurement of {task_run.run_pass.name}", time.time()))
     chosen = task_run.finish(add(parts.values()))
-    if task_run.task.is_alone:
+    if task_run.run_pass.plan.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
     holds_out = task_run.roster.hold_out()
     reason = objection(task_run.run_pass, chosen, task_run.models[chosen], parts, holds_out, task_run.history)
     if reason is not None:
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
-    task_run.export(chosen, held_classes(task_run.folder))
+    task_run.export(chosen, held_classes(task_run.folder.path))
 
 
-def _options_for(task: Task, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:
+def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:
     """Return the options of a pass: a baseline asks every node, and its updates cannot be compared with one another."""
     federation, admission = config.federation, config.admission
-    if task.is_alone or task.is_pooled:
+    if plan.is_alone or plan.is_pooled:
         federation = federation.model_copy(update={"nodes_per_round": 0})
         admission = admission.model_copy(update={"max_update_norm_ratio": 0.0})
-    if task.is_pooled:
+    if plan.is_pooled:
         federation = federation.model_copy(update={"min_nodes": 1, "min_replies": 1})
         admission = admission.model_copy(update={"max_weight": 0.0})
     return federation, admission
 
 
-def _is_finished(task: Task, folder: RunFolder) -> bool:
+def _is_finished(plan: PassPlan, folder: RunFolder) -> bool:
     """Tell whether a pass left everything that it leaves: its last step is the export, which must be whole."""
-    result = folder.task(task.name) / "prototypes" / f"round-{task.options.num_rounds:04d}.json"
-    if task.is_alone:
+    result = folder.task(plan.name) / "prototypes" / f"round-{plan.options.num_rounds:04d}.json"
+    if plan.is_alone:
         return result.exists()
-    model = folder.task(task.name) / "model"
+    model = folder.task(plan.name) / "model"
     recover_folder(model)
     if not model.is_dir():
         return False

@@ -1,18 +1,27 @@
-"""Sums that nodes send, and the one way to put them together."""
+"""Sums that nodes send: how they are added, and decisions by them that no single site can turn.
 
-from collections.abc import Iterable, Mapping
+A site with false numbers can make the sums of all sites say what it wants. So a decision is made again without each
+site in turn. If it changes, it rests on that site: then the sites vote, one vote each, whatever number of images a site
+claims to have.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 Statistics = Mapping[str, NDArray[np.float64]]
 
+FEWEST_SITES = 3  # of two sites nobody can tell which one is wrong
+
 
 def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
-    """Add statistics key by key, in the order given.
+    """Add sums key by key, in the order given.
 
     Raises:
-        ValueError: two parts do not have the same keys and shapes.
+        ValueError: two parts have different keys or shapes.
     """
     total: dict[str, NDArray[np.float64]] = {}
     for part in parts:
@@ -27,10 +36,71 @@ def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
 
 
 def without(total: Statistics, part: Statistics) -> dict[str, NDArray[np.float64]]:
-    """Take a part out of added statistics again; sums of whole numbers are exact."""
+    """Subtract a part from added sums; exact if they are whole numbers."""
     return {key: np.asarray(value - part[key]) for key, value in total.items()}
 
 
+def only(statistics: Statistics, name: str) -> Statistics:
+    """Return the sums of one set of weights: those whose keys begin with its name, without this prefix."""
+    return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
+
+
 def mean(total: float, count: float) -> float | None:
-    """Divide a sum by its count; a mean over nothing is not defined, and None."""
+    """Divide a sum by its count; None if the count is 0."""
     return float(total) / float(count) if count > 0 else None
+
+
+def decide(
+    total: Statistics,
+    parts: Mapping[str, Statistics],
+    judge: Callable[[Statistics], bool],
+    vote: Callable[[Statistics], bool | None],
+) -> bool:
+    """Decide by the sums of all sites or, if that decision hinges on a single site, by a vote.
+
+    Args:
+        total: sums of all sites.
+        parts: sums of each site.
+        judge: decides by added sums.
+        vote: decides by a site's own sums; None: the site abstains.
+    """
+    whole = judge(total)
+    if len(parts) < FEWEST_SITES or all(judge(without(total, part)) == whole for part in parts.values()):
+        return whole
+    return majority(parts, vote)
+
+
+def majority(parts: Mapping[str, Statistics], vote: Callable[[Statistics], bool | None]) -> bool:
+    """Tell whether more sites vote yes than no."""
+    votes = [vote(part) for part in parts.values()]
+    return votes.count(True) > votes.count(False)
+
+
+def steady(
+    total: Statistics,
+    parts: Mapping[str, Statistics],
+    measure: Callable[[Statistics], float | None],
+    factor: float,
+) -> float | None:
+    """Return a figure that no single site can move far.
+
+    It is the figure of all sites, if leaving out any one site changes it by no more than `factor`. Else it is the one,
+    of all sites or of all but one, that is closest to the median of the sites' own figures: the number of images that a
+    site claims to have does not weight that median.
+
+    Args:
+        total: sums of all sites.
+        parts: sums of each site.
+        measure: returns the figure, above 0, or None if it is not defined.
+        factor: the largest change that counts as steady.
+    """
+    whole = measure(total)
+    if whole is None or len(parts) < FEWEST_SITES:
+        return whole
+    others = [value for part in parts.values() if (value := measure(without(total, part))) is not None]
+    own = [value for value in map(measure, parts.values()) if value is not None]
+    is_steady = all(max(whole, other) <= factor * min(whole, other) for other in others)
+    if is_steady or len(own) < FEWEST_SITES:
+        return whole
+    middle = statistics.median(own)
+    return min([whole, *others], key=lambda value: abs(math.log(value / middle)))

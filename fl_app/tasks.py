@@ -1,19 +1,17 @@
 """What is learned: the protocol that a task answers, tasks by name, and the weights that they begin with."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
-from fl_app.errors import OptionError
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import task_of
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import TrainingOptions
+from fl_app.plugins import load
 from fl_app.seeding import seed_for
 from fl_app.sums import Statistics
 
@@ -21,17 +19,11 @@ from fl_app.sums import Statistics
 class Task(Protocol):
     """One thing to learn, as nodes and server see it."""
 
-    name: str  # in the option `tasks`, in messages and in the run folder
+    name: str  # in the option `tasks`; it is the name of its section of options, too
 
     @property
     def options(self) -> TrainingOptions:
         """How nodes train, and how often their weights are averaged."""
-
-    keeps_weights: bool  # a node keeps its own trained weights between rounds
-
-    is_alone: bool  # a node goes on with its own weights, whatever the server sends
-
-    is_pooled: bool  # one node trains on the images of all; simulations only
 
     def build_model(self) -> nn.Module:
         """Build the network; its initial weights come from torch's global generator."""
@@ -67,42 +59,34 @@ class Task(Protocol):
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
         """Tell whether a model got better, by the statistics of both; None where nothing was measured."""
 
-    def after_training(
+
+@runtime_checkable
+class MeasuresOwn(Protocol):
+    """A task whose nodes also measure the network that each of them has just trained."""
+
+    def own_sums(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
-        """Measure what else a reply holds of a node's trained model; additive sums, none in most rounds."""
+        """Measure a trained network on the training images, in rounds that want it: additive sums, none in others."""
 
 
-def _diffusion(name: str, config: RunConfig, info: DatasetInfo) -> Task:
-    from fl_app.diffusion.task import DiffusionTask
-
-    return DiffusionTask.from_config(name, config, info)
-
-
-TASKS: dict[str, Callable[[str, RunConfig, DatasetInfo], Task]] = {
-    "diffusion": _diffusion,
-    "classification": ClassificationTask.from_config,
-}
-
-
-def check_pass(name: str, config: RunConfig) -> None:
-    """Refuse the name of a task or baseline that a run does not have; raises OptionError."""
-    if name not in config.passes():
-        raise OptionError(f"The task must be one of this run's, {', '.join(config.passes())}, got {name!r}.")
+# Builds a task from its options, those of the whole run, and what is known of the images: a plug-in of `fl_app.tasks`.
+BuildTask = Callable[[PassPlan, RunConfig, DatasetInfo], Task]
 
 
 def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
-    """Build the task of that name, or the one whose baseline the name says, such as `classification-local`.
+    """Build what a pass learns; `name` is the pass's, such as `classification-local`.
 
     Raises:
-        OptionError: the run has no such task or baseline.
+        OptionError: the run has no such pass, or its task stands for nothing that may be used.
     """
-    check_pass(name, config)
-    return TASKS[task_of(name)](name, config, info)
+    plan = config.pass_named(name)
+    build: BuildTask = load("tasks", plan.task, "tasks")
+    return build(plan, config, info)
 
 
 def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:
     """Return a task's weights before training, which depend on the seed only."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, task_of(task.name), "initial weights"))
+        torch.manual_seed(seed_for(seed, task.name, "initial weights"))
         return {key: value.detach() for key, value in task.build_model().state_dict().items()}

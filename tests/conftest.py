@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,10 +20,46 @@ os.environ.update(
 )
 
 
+# Their tests start Ray, which needs a machine for itself: one after the other, first of all, beside the other files.
+RAY = ("tests/simulation/test_real_run.py", "tests/test_package.py", "tests/test_real_run.py")
+
+
+def find_lane(nodeid: str) -> str:
+    """Return what a test has in common with those that run in the same process, one after the other.
+
+    That is its file, whose fixtures are then made once; `tests/api` has one run for all its files.
+    """
+    file = nodeid.partition("::")[0]
+    return "ray" if file in RAY else "api" if file.startswith("tests/api/") else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: find_lane(item.nodeid) != "ray")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share lanes out to processes in the order of collection (xdist_group does nothing with pytest 9.2)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = find_lane
+    return scheduler
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _disk() -> Iterator[None]:
+    """Wait for no disk: a small federation does so 65 times, and no power cut comes in the middle of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 

@@ -54,9 +54,9 @@ def test_the_next_batch_begins_with_the_pieces_that_the_last_one_needed() -> Non
     assert (needed, sizes) == (2, [4, 3])
 
 
-def test_memory_that_does_not_hold_one_image_ends_with_advice() -> None:
+def test_memory_that_is_too_small_for_one_image_ends_with_advice() -> None:
     net, sizes = model(), list[int]()
-    with pytest.raises(FlAppError, match=r"does not hold .* single image.*take a smaller network"):
+    with pytest.raises(FlAppError, match=r"is too small .* single image.*take a smaller network"):
         accumulate_gradients(short_of_memory(net, 0, sizes), torch.optim.SGD(net.parameters()), 3, 1)
     assert sizes == [3, 2, 1]
 
@@ -100,9 +100,9 @@ def test_what_is_measured_in_pieces_is_what_the_whole_batch_gives(holds: int, si
     assert asked == sizes
 
 
-def test_memory_that_does_not_hold_the_measurement_of_one_image_ends_with_advice() -> None:
+def test_memory_that_is_too_small_for_measuring_one_image_ends_with_advice() -> None:
     def compute(part: slice) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(FlAppError, match=r"does not hold the measurement of a single image"):
+    with pytest.raises(FlAppError, match=r"is too small for measuring a single image"):
         compute_in_pieces(compute, 3)

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,13 @@ from fl_app.node.training import Progress, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.plugins import built_in
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.progress import SeenRound
 from fl_app.seeding import generator_for
-from fl_app.strategies.registry import STRATEGIES
 from fl_app.tasks import build_task, initial_weights
 from tests.federation import run_federation
 from tests.tiny import tiny_run
-
-ROOT = Path(__file__).parents[1]
 
 
 class Clock:
@@ -162,7 +161,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_order_of_arrival(tmp_pat
     assert lines[0] == lines[1]
 
 
-def drop_times(line: dict[str, Any]) -> dict[str, Any]:
+def drop_times(line: SeenRound) -> dict[str, Any]:
     nodes = {site: {**node, "seconds": 0} for site, node in line["nodes"].items()}
     timed = ("seconds", "images-per-second", "started", "ended")
     return {key: value for key, value in line.items() if key not in timed} | {"nodes": nodes}
@@ -221,7 +220,7 @@ def test_a_node_without_an_image_takes_part_with_weight_zero(tmp_path: Path) -> 
     assert status(tmp_path)["state"] == "completed"
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", built_in("strategies"))
 def test_every_strategy_by_name_runs_and_keeps_the_models_dtypes(name: str, tmp_path: Path) -> None:
     config = tiny_run(tmp_path, {"diffusion.strategy": name, "strategy.server-momentum": 0.5, "strategy.eta": 0.001})
     run_federation(config, 3)
@@ -322,23 +321,33 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_reply_changes_nothing_but_its_own_outcome(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fl_app.strategies.transport.time", Clock())
-    change, outcome, words = BAD[name]
+def train_with_reply(change: Callable[[Message], Message | None], output: Path) -> None:
+    """Train one round of three nodes, one of which replies otherwise."""
     overrides: dict[str, OptionValue] = {"federation.round-deadline-seconds": 0.5, "diffusion.num-rounds": 1}
-    config = tiny_run(tmp_path / "bad", overrides)
-    run_federation(config, 3, meddle=meddling("site-1", change))
-    line = folder(tmp_path / "bad").read_metrics()[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fl_app.strategies.transport.time", Clock())
+        run_federation(tiny_run(output, overrides), 3, meddle=meddling("site-1", change))
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the round gives when that node does not reply at all."""
+    output = tmp_path_factory.mktemp("silent")
+    train_with_reply(lambda reply: None, output)
+    return output
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_reply_changes_nothing_but_its_own_outcome(name: str, tmp_path: Path, silent: Path) -> None:
+    change, outcome, words = BAD[name]
+    train_with_reply(change, tmp_path)
+    line = folder(tmp_path).read_metrics()[0]
     assert line["nodes"]["site-1"]["outcome"] == outcome
-    assert words in line["nodes"]["site-1"]["reason"]
+    assert words in str(line["nodes"]["site-1"]["reason"])
     assert line["outcome"] == "ok"
-    assert status(tmp_path / "bad")["state"] == "degraded"
-    assert f"site-1 once {outcome}" in status(tmp_path / "bad")["reason"]
-    run_federation(tiny_run(tmp_path / "silent", overrides), 3, meddle=meddling("site-1", lambda reply: None))
-    assert same(weights(tmp_path / "bad"), weights(tmp_path / "silent"))
+    assert status(tmp_path)["state"] == "degraded"
+    assert f"site-1 once {outcome}" in status(tmp_path)["reason"]
+    assert same(weights(tmp_path), weights(silent))
 
 
 def test_an_error_at_a_node_travels_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,27 +467,32 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
     assert folder(tmp_path).read_metrics() == []
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from tests.federation import run_federation
-from tests.tiny import tiny_run
+def die_in_round_4(output: Path, overrides: dict[str, OptionValue]) -> None:
+    """Train in this process until the second node's reply of round 4, and kill it."""
 
-def meddle(instruction, reply):
-    config = instruction.content.config_records["config"]
-    is_second = instruction.metadata.dst_node_id == 1001
-    if instruction.metadata.message_type == "train" and config["server-round"] == 4 and is_second:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return reply
+    def die(instruction: Message, reply: Message) -> Message:
+        config = instruction.content.config_records["config"]
+        is_second = instruction.metadata.dst_node_id == 1001
+        if instruction.metadata.message_type == "train" and config["server-round"] == 4 and is_second:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reply
 
-run_federation(tiny_run(Path(sys.argv[1]), OVERRIDES), 3, meddle=meddle)
-"""
+    torch.set_num_threads(1)
+    run_federation(tiny_run(output, overrides), 3, meddle=die)
+
+
+@pytest.fixture(scope="module")
+def forks() -> ForkServerContext:
+    """Start processes that need not import PyTorch and diffusers again: copies of one that has."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fl_app.diffusion.unet", "tests.test_federation"])
+    return context
 
 
 @pytest.mark.parametrize("strategy", ["FedAvg", "FedAdam", "FedAvgM", "FedMedian", "Krum"])
-def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(strategy: str, tmp_path: Path) -> None:
+def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(
+    strategy: str, tmp_path: Path, forks: ForkServerContext
+) -> None:
     overrides: dict[str, OptionValue] = {
         "diffusion.strategy": strategy,
         "strategy.server-momentum": 0.5,
@@ -488,9 +502,10 @@ def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(strategy: s
         "diffusion.node-ema": strategy == "FedAvg",
     }
     run_federation(tiny_run(tmp_path / "never", overrides), 3)
-    script = KILLED.replace("OVERRIDES", repr(overrides))
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], cwd=ROOT, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed = forks.Process(target=die_in_round_4, args=(tmp_path / "killed", overrides))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert [line["round"] for line in folder(tmp_path / "killed").read_metrics()] == [1, 2, 3]
     run_federation(tiny_run(tmp_path / "killed", overrides | {"resume": "auto"}), 3)
     for name in ("raw", "ema"):

@@ -770,7 +770,7 @@ def test_one_round_with_colour_images_and_a_resnet(tmp_path: Path) -> None:
         ("readings", "", "Option 'classification.readings' must not be empty"),
         ("baselines", "local,local", "baselines must name each one once"),
         ("baselines", "FedAvg", "must not name the strategy itself"),
-        ("baselines", "pooled", "baselines must name local, centralised or a strategy"),
+        ("baselines", "pooled", "must be local, centralised, FedAvg"),
         ("prototype-rounds", "3", "prototype-rounds must be at most num-rounds, 2, got 3"),
         ("head", "best", "Option 'classification.head' must be"),
         ("choose-by", "f1", "Option 'classification.choose-by' must be"),

@@ -12,9 +12,10 @@ from flwr.app import Error, Message
 from fl_app.errors import FederationError
 from fl_app.flower import ErrorCode
 from fl_app.messages.arrays import pack, unpack
-from fl_app.options.federation import FederationOptions
 from fl_app.options.sections import OptionValue
+from fl_app.options.training import FederationOptions
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.progress import SeenRound
 from fl_app.strategies.agreement import ask_descriptions
 from tests.federation import run_federation
 from tests.options import run_config
@@ -42,7 +43,7 @@ def away(*names: str, after: int, until: int = 1000) -> Callable[[int, Sequence[
     return lambda number, sent: number in numbers and after <= rounds_begun(sent) < until
 
 
-def lines(tmp_path: Path) -> list[dict[str, Any]]:
+def lines(tmp_path: Path) -> list[SeenRound]:
     return RunFolder(tmp_path / "run").read_metrics()
 
 
@@ -51,7 +52,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-def outcomes(line: dict[str, Any]) -> list[str]:
+def outcomes(line: SeenRound) -> list[str]:
     return [line["nodes"].get(site, {}).get("outcome", "not asked") for site in SITES]
 
 
@@ -136,6 +137,13 @@ def test_a_new_run_waits_for_all_that_were_asked_for(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match=r"^2 of 3 nodes connected within 0.1 s: site-0, site-2\. Start the"):
         run_federation(tiny_run(tmp_path, THREE), 3, is_away=away("site-1", after=0))
     assert lines(tmp_path) == []
+    described = status(tmp_path)["described"]
+    assert list(described) == ["site-0", "site-2"] and sum(described["site-0"]["train"]) > 0
+
+
+def test_from_the_first_round_on_run_json_alone_says_what_sites_hold(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path), 2)
+    assert status(tmp_path)["described"] == {}
 
 
 def test_nodes_are_drawn_from_those_that_are_connected(tmp_path: Path) -> None:

@@ -53,13 +53,13 @@ def default_options_of(recipe: Path) -> dict[str, object]:
         ("batch-size", 8, "Option 'batch-size' does not exist. Did you mean 'diffusion.batch-size'?"),
         ("seed", "x", "Option 'seed' must be a valid integer, got 'x'."),
         ("seed.more", 1, "Option 'seed.more' does not exist. Did you mean 'seed'?"),
-        ("diffusion.strategy", "FedFoo", "must be 'FedAvg', 'FedProx'"),
+        ("diffusion.strategy", "FedFoo", "must be FedAvg, FedProx"),
         ("diffusion.block-channels", "31", "block-channels must be multiples of 4"),
         ("diffusion.block-channels", "a", "Option 'diffusion.block-channels"),
         ("sampling.num-steps", 2000, "sampling.num-steps must be at most diffusion.num-timesteps, 1000, got 2000"),
         ("diffusion.learning-rate", float("inf"), "Option 'diffusion.learning-rate' must be a finite number"),
         ("diffusion.block-channels", "24,32", "block-channels must be multiples of 4, and of a quarter"),
-        ("tasks", "painting", "tasks must name diffusion or classification, got 'painting'"),
+        ("tasks", "painting", "Option 'tasks' must be diffusion, classification, or an installed plug-in"),
         ("run-name", "../x", "Option 'run-name'"),
         ("run-name", "..", "Option 'run-name'"),
         ("run-name", ".", "Option 'run-name'"),
@@ -70,6 +70,29 @@ def test_a_bad_option_is_named_with_what_was_found_and_what_is_valid(name: str, 
     with pytest.raises(OptionError) as caught:
         RunConfig.from_flat({**default_options(PYPROJECT), name: value})
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("classification.strategy", "fedprox", "FedProx"),
+        ("classification.baselines", "local,fedavgm", "FedAvgM"),
+        ("classification.readings", "consistant", "consistent"),
+        ("classification.network", "resnet-18", "resnet18"),
+        ("partition.scheme", "Dirichlet", "dirichlet"),
+        ("diffusion.optimizer", "AdamW", "adamw"),
+        ("tasks", "classifcation", "classification"),
+    ],
+)
+def test_the_value_that_was_probably_meant_is_named(name: str, value: str, meant: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        RunConfig.from_flat({**default_options(PYPROJECT), name: value})
+    assert str(caught.value).endswith(f"got {value.split(',')[-1]!r}. Did you mean '{meant}'?")
+
+
+def test_nothing_is_suggested_for_a_value_that_is_like_none_of_the_list() -> None:
+    with pytest.raises(OptionError, match=r"got 'zzz'\.$"):
+        RunConfig.from_flat({**default_options(PYPROJECT), "classification.strategy": "zzz"})
 
 
 def test_a_missing_option_is_named() -> None:
@@ -88,6 +111,14 @@ def test_any_unknown_name_is_refused_and_never_crashes(name: str) -> None:
     options = {**default_options(PYPROJECT), f"zz{name}": 1}
     with pytest.raises(OptionError, match="does not exist"):
         RunConfig.from_flat(options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"), [("device", "CUDA", "cuda"), ("tasks-allowed", "difusion", "diffusion")]
+)
+def test_the_value_of_a_node_option_that_was_probably_meant_is_named(name: str, value: str, meant: str) -> None:
+    with pytest.raises(OptionError, match=rf"Did you mean '{meant}'\?$"):
+        NodeConfig.from_flat({name: value})
 
 
 def test_a_node_option_that_nobody_knows_is_refused() -> None:

@@ -12,25 +12,25 @@ from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flwr.cli.build import build_fab_from_disk
+
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder
+from tests.federation import run_federation
+from tests.tiny import settings_of, tiny_run
 
 ROOT = Path(__file__).parents[1]
 _SOURCES = (
     "fl_app", "recipes", "pyproject.toml", "setup.py", "MANIFEST.in", "server_app.py", "client_app.py", "README.md",
     "LICENSE",
 )  # fmt: skip
-_TINY = {
-    "tasks": "diffusion",
-    "data.limit": 60,
-    "federation.min-nodes": 2,
-    "diffusion.num-rounds": 1,
-    "diffusion.epochs": 1.0,
-    "diffusion.block-channels": "8,8",
-    "diffusion.mid-attention": False,
-    "sampling.num-steps": 2,
-    "sampling.images-per-class": 1,
-    "run-name": "first",
+_BOTH: dict[str, OptionValue] = {
+    "tasks": "diffusion,classification",
+    "data.limit": 200,
+    "classification.readings": "consistent,local",
+    "classification.learning-rate": 0.005,
 }
 
 
@@ -101,13 +101,35 @@ def test_a_hospitals_commands_work_without_a_checkout(python: Path, tmp_path: Pa
     assert "--" in call(python, tmp_path, [command, "--help"])
 
 
-def test_a_round_of_the_demonstration_runs_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
-    settings = [word for name, value in _TINY.items() for word in ("--set", f"{name}={json.dumps(value)}")]
-    printed = call(python, tmp_path, ["run", "demo", "--nodes", "2", "--out", "runs", *settings])
+@pytest.fixture(scope="module")
+def demonstration(python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The demonstration, small, run in an empty folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("empty")
+    settings = settings_of(tiny_run(folder / "nowhere", _BOTH))
+    return folder, call(python, folder, ["run", "demo", "--nodes", "2", "--out", "runs", *settings])
+
+
+def test_the_demonstration_runs_in_an_empty_folder(demonstration: tuple[Path, str]) -> None:
+    folder, printed = demonstration
     assert "outcome: completed" in printed
-    status = json.loads((tmp_path / "runs" / "first" / "status.json").read_text())
-    assert status["state"] == "completed"
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert json.loads((folder / "runs/run/status.json").read_text())["state"] == "completed"
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+
+
+def test_a_real_run_ends_with_the_bits_of_the_run_in_one_process(
+    demonstration: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, printed = demonstration
+    assert f"gallery: {folder}/runs/run/diffusion/samples/final.png" in printed
+    assert "FedAvg + prototypes" in printed
+    run_federation(tiny_run(tmp_path, _BOTH), 2)
+    real, local = folder / "runs/run", tmp_path / "run"
+    for task in ("diffusion", "classification"):
+        theirs, ours = (RunFolder(path).last_checkpoint(task) for path in (real, local))
+        assert theirs is not None and ours is not None
+        assert all(np.array_equal(theirs.models["raw"][key], value) for key, value in ours.models["raw"].items())
+    prototypes = [(path / "classification/prototypes/round-0002.json").read_text() for path in (real, local)]
+    assert prototypes[0] == prototypes[1]
 
 
 def test_the_wheels_app_makes_the_same_bundle_as_the_checkout(python: Path, sources: Path, tmp_path: Path) -> None:

@@ -1,19 +1,14 @@
-"""`fl-app run` on the real app and a real Flower: its own home and port, Ray, processes that die."""
+"""`fl-app run` on the real app and a real Flower whose processes die; `test_package.py` runs it undisturbed."""
 
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
-from tests.federation import run_federation
-from tests.tiny import tiny_run
+from tests.tiny import settings_of, tiny_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,29 +30,6 @@ app._registered_funcs["train.default"] = _die_once
 """
 
 
-BOTH: dict[str, OptionValue] = {
-    "tasks": "diffusion,classification",
-    "data.limit": 200,
-    "classification.readings": "consistent,local",
-    "classification.learning-rate": 0.005,
-}
-
-
-def simulate(
-    app: Path, output: Path, *, nodes: int, overrides: dict[str, OptionValue] | None = None
-) -> subprocess.CompletedProcess[str]:
-    config = tiny_run(output, overrides)
-    settings = {**config.to_flat(), "output-dir": str(output), "federation.wait-seconds": 600.0}
-    command = [sys.executable, "-m", "fl_app.cli", "run", "--app", str(app), "--nodes", str(nodes)]
-    for name, value in settings.items():
-        command += ["--set", f"{name}={json.dumps(value)}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=540)
-
-
-def metrics(output: Path) -> list[dict[str, Any]]:
-    return RunFolder(output / "run").read_metrics()
-
-
 @pytest.fixture
 def dying_app(tmp_path: Path) -> Path:
     """The real app, but one whose second node kills its process in the first round."""
@@ -70,29 +42,12 @@ def dying_app(tmp_path: Path) -> Path:
     return copy
 
 
-def test_a_real_run_ends_with_the_bits_of_the_run_in_one_process(tmp_path: Path) -> None:
-    result = simulate(ROOT, tmp_path / "real", nodes=2, overrides=BOTH)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert f"gallery: {tmp_path}/real/run/diffusion/samples/final.png" in result.stdout
-    assert "FedAvg + prototypes" in result.stdout
-    run_federation(tiny_run(tmp_path / "local", BOTH), 2)
-    for task in ("diffusion", "classification"):
-        found = []
-        for part in ("real", "local"):
-            checkpoint = RunFolder(tmp_path / part / "run").last_checkpoint(task)
-            assert checkpoint is not None
-            found.append(checkpoint.models["raw"])
-        assert all(np.array_equal(found[0][key], found[1][key]) for key in found[1])
-    prototypes = [
-        (tmp_path / part / "run/classification/prototypes/round-0002.json").read_text() for part in ("real", "local")
-    ]
-    assert prototypes[0] == prototypes[1]
-
-
 def test_a_run_goes_on_when_the_process_of_a_node_is_killed(dying_app: Path, tmp_path: Path) -> None:
-    result = simulate(dying_app, tmp_path / "runs", nodes=3)
+    command = [sys.executable, "-m", "fl_app.cli", "run", "--app", str(dying_app), "--nodes", "3"]
+    command += settings_of(tiny_run(tmp_path / "runs"))
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=540)
     assert result.returncode == 0, result.stdout + result.stderr
-    lines = metrics(tmp_path / "runs")
+    lines = RunFolder(tmp_path / "runs/run").read_metrics()
     assert lines[0]["nodes"]["site-1"]["outcome"] == "failed"
     assert "died" in lines[0]["nodes"]["site-1"]["reason"]
     # Flower does not replace a simulation's dead worker, and goes on handing it nodes: so others may fail with it.

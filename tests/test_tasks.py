@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_HEAVY = ("diffusers", "torchvision", "matplotlib", "sklearn", "datasets", "medmnist", "torch._dynamo")
+_HEAVY = ("diffusers", "torchvision", "matplotlib", "sklearn", "scipy.stats", "datasets", "medmnist", "torch._dynamo")
 
 
 def test_a_node_imports_what_its_task_needs_and_not_before() -> None:

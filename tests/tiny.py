@@ -1,5 +1,6 @@
 """Options so small that a federation takes a second."""
 
+import json
 from pathlib import Path
 
 from fl_app.options.run import RunConfig
@@ -32,3 +33,9 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             **(overrides or {}),
         }
     )
+
+
+def settings_of(config: RunConfig) -> list[str]:
+    """Return the arguments that give `fl-app run` these options, and patience with nodes that are processes."""
+    options = {**config.to_flat(), "federation.wait-seconds": 600.0}
+    return [word for name, value in options.items() for word in ("--set", f"{name}={json.dumps(value)}")]

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from experiments.heads.plan import LEVELS, MEASURES, PRIORS, Measure, Prior
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, predict
-from fl_app.classification.readings import HeadSet, blank_head_sums
+from fl_app.classification.measuring import HeadSet, blank_head_sums
 from fl_app.classification.selection import PrototypeMethod, Shipped, select
 from fl_app.metrics.choosing import guess
 from fl_app.metrics.classification import figures, score_statistics, stretched_logits
@@ -69,7 +69,7 @@ def judge(scores: Array, labels: Labels, shares: Mapping[int, float] | None = No
 
 
 def node_sums(scores: Mapping[str, Array], labels: Labels) -> dict[str, Array]:
-    """Return what a node sends of its held-out images: additive sums, as `readings.measure_heads` names them.
+    """Return what a node sends of its held-out images: additive sums, as `measuring.measure_heads` names them.
 
     Args:
         scores: [N, K] by head, `linear` among them.

@@ -26,7 +26,7 @@ from fl_app.errors import FederationError, RunFolderError
 from fl_app.node.images import load_local, share_out
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
-from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.run_json import read_document
 from fl_app.seeding import numpy_generator_for
 
 STRANGE = ("uniform noise", "Gaussian noise", "black", "grey", "white", "another data set")
@@ -158,7 +158,7 @@ def _trained_on(cell: Cell, config: RunConfig, out: Path) -> list[ImageSet]:
 
 def _counts(cell: Cell, out: Path, part: str) -> NDArray[np.int64]:
     """Return how many images of each class the nodes said that a part of theirs has: [nodes, K]."""
-    nodes = read_options(RunFolder(out / cell.name))["nodes"]
+    nodes = read_document(out / cell.name).nodes
     return np.array([nodes[f"site-{number}"][part] for number in range(cell.num_nodes)])
 
 

@@ -22,7 +22,7 @@ from experiments.heads.decision import SHIPS
 from experiments.heads.embedded import Embedded, is_finished, read_cell
 from experiments.heads.plan import DRAWS, FEW, MEASURES, PRIORS, SETTINGS, Cell, Measure, Prior, Setting, all_cells
 from fl_app.classification.heads import HEADS, Head
-from fl_app.data.stratified import stratified_choice
+from fl_app.data.partition import stratified_choice
 from fl_app.seeding import numpy_generator_for
 
 Candidate = tuple[str, Prior]  # a head, and the prior of `lda`

@@ -100,7 +100,7 @@ def read_run(cell: Cell, out: Path) -> list[Row]:
     for (task, number), path in cell.result_files(out).items():
         result = json.loads(path.read_text(encoding="utf-8"))
         done = [line for line in lines if line["task"] == task and line["round"] <= number]
-        trained = {way: sum(line[f"bytes-{way}"] for line in done) for way in ("down", "up")}
+        trained = {"down": sum(line["bytes-down"] for line in done), "up": sum(line["bytes-up"] for line in done)}
         rows += [
             _row(cell, task, number, found, result, trained)
             for found in result["results"]

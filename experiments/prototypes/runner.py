@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from experiments.prototypes.grid import Cell
 from fl_app.errors import RunFolderError
-from fl_app.runs.folder import RunFolder, read_options, read_status
+from fl_app.runs.folder import RunFolder, read_status
+from fl_app.runs.run_json import read_document
 
 State = Literal["new", "half", "finished", "spoilt"]
 
@@ -51,7 +52,7 @@ def state_of(cell: Cell, out: Path) -> State:
     folder = RunFolder(out / cell.name)
     if not folder.options_file.exists():
         return "new"
-    found = read_options(folder)["options"]
+    found = read_document(folder.path).options
     wanted: dict[str, Any] = json.loads(json.dumps(cell.config(out).to_flat()))
     _check_same(folder, found, wanted)
     if read_status(folder).get("state") not in ENDED_WELL:

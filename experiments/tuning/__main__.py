@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.tuning.plan import GROUPS, Setting
+from experiments.tuning.plan import GROUPS
+from experiments.tuning.setting import Setting
 from fl_app.runs.folder import RunFolder, read_status
 
 

@@ -3,33 +3,21 @@
 `digits` trains as the demo does, with the optimiser's state kept or fresh and with each loss weight. `digits-options`
 changes one option at a time, with a quarter of the epochs. `fashion-options` does it again on Fashion-MNIST.
 `search` looks for the batch and the step size of the federated and of the centralised training, equally many settings
-each, by the loss of held-out images; `fashion` trains with the best of each for 30 epochs. Samples are judged by
+each, by the loss of held-out images; `search-further` goes on from the winners, both of which lay at the edge: half the
+step size, half the batch, and both. `fashion` trains with the best of `search` for 30 epochs. Samples are judged by
 `benchmarks.image_quality` and `benchmarks.frechet`.
 
-`breastmnist` trains the recipe's classifier with the optimiser's state kept or fresh, `breastmnist-centralised` beside
-all images in one place. `strategies` looks for FedAvg's step size, FedProx's `mu` and FedAdam's `eta`, four values
-each, by the accuracy of held-out images; `strategies-final` trains with the best of each, with other seeds.
+`breastmnist` trains the recipe's classifier as it was with the optimiser's state kept or fresh,
+`breastmnist-centralised` beside all images in one place. `breastmnist-search` looks for the recipe's options, eight
+settings for the federation and the same eight for all images in one place: by the AUC, on the 78 held-out images, of
+the head that would ship, mean of the seeds 100 and 101. The three best of each side train again with seeds 102 and 103
+(`breastmnist-search-more`), and the mean of the four seeds decides. `strategies` looks for FedAvg's step size,
+FedProx's `mu` and FedAdam's `eta`, four values each, by the accuracy of held-out images; `strategies-further` goes on
+beyond the largest `mu`, which was the best; `strategies-final` trains with the best of each, with other seeds.
 """
 
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
-
-from fl_app.options.run import RunConfig, default_options
-from fl_app.options.sections import OptionValue, flatten
-
-Options = dict[str, OptionValue]
-
-_PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-
-_ALWAYS: Options = {
-    "tasks": "diffusion",
-    "recipe": "tuning",
-    "gallery-every": 0,
-    "checkpoint-every": 1000,
-    # Under Dirichlet 0.5 a node with many images makes an update that is 10 times as long as others.
-    "admission.max-update-norm-ratio": 0.0,
-}
+from experiments.tuning import breastmnist
+from experiments.tuning.setting import Options, Setting
 
 # As it was before the comparison, so that what is called `base` stays what it is when defaults follow the results.
 _BASE: Options = {
@@ -60,28 +48,6 @@ _CENTRALISED: Options = {
     "diffusion.batch-size": 16,
     "diffusion.learning-rate": 0.001,
 }
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to train, run once for each seed.
-
-    Attributes:
-        name: of the setting.
-        num_nodes: simulated nodes.
-        options: that differ from the defaults.
-        seeds: of the runs.
-    """
-
-    name: str
-    num_nodes: int
-    options: Options
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def config(self, seed: int, out: Path) -> RunConfig:
-        """Return all options of one run."""
-        own: Options = {"seed": seed, "output-dir": str(out), "run-name": f"{self.name}-seed-{seed}"}
-        return RunConfig.from_flat({**default_options(_PYPROJECT), **_ALWAYS, **self.options, **own})
 
 
 def _rounds(epochs: int, per_round: float) -> Options:
@@ -135,6 +101,30 @@ def _search() -> list[Setting]:
     return settings
 
 
+def _search_further() -> list[Setting]:
+    """Beyond the edge at which the best of each search lay, the same three steps for both sides."""
+    sides: list[tuple[str, int, Options, float, int, float]] = [
+        ("federated", 10, _FEDERATED, 0.1, 4, 0.0025),
+        ("centralised", 1, _CENTRALISED, 1.0, 8, 0.001),
+    ]
+    return [
+        Setting(
+            f"search-{side}-{best_batch // less_batch}-{best_rate / less_rate:g}",
+            num_nodes,
+            {
+                **_COMPARED,
+                **options,
+                **_rounds(5, per_round),
+                "diffusion.batch-size": best_batch // less_batch,
+                "diffusion.learning-rate": best_rate / less_rate,
+            },
+            seeds=(100,),
+        )
+        for side, num_nodes, options, per_round, best_batch, best_rate in sides
+        for less_batch, less_rate in ((1, 2), (2, 1), (2, 2))
+    ]
+
+
 def _fashion() -> list[Setting]:
     """The best of each search, trained for 30 epochs with other seeds."""
     best: Options = {"diffusion.batch-size": 4, "diffusion.learning-rate": 0.0025}
@@ -170,6 +160,19 @@ def _strategies() -> list[Setting]:
     ]
 
 
+def _strategies_further() -> list[Setting]:
+    """FedProx beyond the largest `mu` of the first search."""
+    return [
+        Setting(
+            f"strategies-fedprox-{mu:g}",
+            10,
+            {**_STRATEGIES, "classification.strategy": "FedProx", "strategy.proximal-mu": mu},
+            seeds=(100, 101),
+        )
+        for mu in (3.0, 10.0)
+    ]
+
+
 def _strategies_final() -> list[Setting]:
     """The best of each search, by the accuracy of the network's own layer on held-out images, with other seeds."""
     best: dict[str, Options] = {
@@ -183,34 +186,19 @@ def _strategies_final() -> list[Setting]:
     ]
 
 
-def _breastmnist() -> list[Setting]:
-    """The recipe's classifier, the optimiser's state kept or fresh."""
-    common: Options = {**_breastmnist_recipe(), "classification.baselines": ""}
-    return [
-        Setting(f"breastmnist-{name}", 5, {**common, "classification.keep-optimizer-state": keeps})
-        for name, keeps in (("kept", True), ("fresh", False))
-    ]
-
-
-def _breastmnist_centralised() -> list[Setting]:
-    """The recipe's classifier beside one that is trained on all images in one place."""
-    options: Options = {**_breastmnist_recipe(), "classification.baselines": "centralised"}
-    return [Setting("breastmnist-centralised", 5, options, seeds=(0, 1, 2, 3, 4))]
-
-
-def _breastmnist_recipe() -> Options:
-    recipe = tomllib.loads((_PYPROJECT.parent / "recipes" / "breastmnist.toml").read_text(encoding="utf-8"))
-    return dict(flatten(recipe)) | {"tasks": "classification"}
-
-
 GROUPS: dict[str, list[Setting]] = {
     "digits": _digits(),
     "digits-options": _digits_options(),
     "fashion-options": _fashion_options(),
     "search": _search(),
+    "search-further": _search_further(),
     "fashion": _fashion(),
     "strategies": _strategies(),
+    "strategies-further": _strategies_further(),
     "strategies-final": _strategies_final(),
-    "breastmnist": _breastmnist(),
-    "breastmnist-centralised": _breastmnist_centralised(),
+    "breastmnist": breastmnist.kept_or_fresh(),
+    "breastmnist-centralised": breastmnist.centralised(),
+    "breastmnist-search": breastmnist.search(),
+    "breastmnist-search-more": breastmnist.search_more(),
+    "breastmnist-final": breastmnist.final(),
 }

@@ -1,9 +1,9 @@
-"""A finished classifier in Python: what it knows, and what it says of images."""
+"""A finished classifier in Python, and its answers about images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from fl_app.classification.prediction import Predictions, classify
 from fl_app.data.decoding import decode_image
 from fl_app.data.fitting import fit, read_images
 from fl_app.data.listing import find_images
-from fl_app.data.resizing import resize
+from fl_app.data.loading import resize
 from fl_app.data.unreadable import UnreadableImageError
 from fl_app.errors import DataError, RunFolderError
 from fl_app.files import recover_folder
-from fl_app.runs.overview import find_named
+from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 if TYPE_CHECKING:
     import pandas
@@ -35,12 +35,12 @@ _NUMBERS = ("labels", "probabilities", "distances", "abstain")
 
 @dataclass(frozen=True)
 class Answers(Predictions):
-    """What a classifier says of N images.
+    """A classifier's answers about N images.
 
     Attributes:
-        names: of the N images: paths of files, the frames of one file numbered as in `scan.dcm#2`; else "0", "1", ….
+        names: of the N images: paths; frames of one file have a number, as in `scan.dcm#2`; without files "0", "1", ….
         class_names: K names, in the order of the labels.
-        problems: why files were left out, an entry each.
+        problems: one for each file that was left out, and why.
     """
 
     names: tuple[str, ...]
@@ -68,11 +68,11 @@ class Answers(Predictions):
 
 
 class Classifier:
-    """A network with its prototypes and heads, used without a federation around it.
+    """A network with its prototypes and heads, used without a federation.
 
     Attributes:
         folder: where it was read from, absolute.
-        bundle: everything that is in it.
+        bundle: its content.
     """
 
     def __init__(self, folder: Path, bundle: Bundle) -> None:
@@ -89,13 +89,13 @@ class Classifier:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads that it has; the one that ships is first."""
+        """The names of its heads; the one that ships is first."""
         shipped = self.bundle.shipped
         return (shipped, *(name for name in self.bundle.heads if name != shipped))
 
     @property
     def prototypes(self) -> NDArray[np.float64]:
-        """Mean embedding of each class, [K, D]; nan for a class that no site holds."""
+        """Mean embedding of each class: [K, D]; nan for a class that no site holds."""
         return self.bundle.prototypes
 
     def predict(
@@ -104,23 +104,25 @@ class Classifier:
         """Name the class of images.
 
         Args:
-            images: files (PNG, JPEG, TIFF, DICOM), or folders, in which other files are passed over; or PIL images; or
+            images: files (PNG, JPEG, TIFF, DICOM), or folders, in which other files are ignored; or PIL images; or
                 uint8 [N, C, H, W], and [N, H, W] if the model takes grey images.
             head: one of `heads`; None: the one that ships.
-            convert: bring images to the model's size and colours, as training does; every frame of a file counts.
-            skip_unreadable: leave out files that cannot be read, and say so in `problems`.
+            convert: convert images to the model's size and colours, as training does, and use every frame of a file.
+            skip_unreadable: leave out files that cannot be read, and name them in `problems`.
 
         Raises:
             OptionError: there is no such head.
             DataError: an image cannot be read, or has another size or other colours than the model takes.
         """
-        self.bundle.head(head)  # refused before an image is read
+        self.bundle.head(head)  # raises before an image is read
         device = best_device()
         names: list[str] = []
         problems: list[str] = []
         found: list[Predictions] = []
-        if _are_files(images):
-            files, _ = find_files(images)
+        if isinstance(images, str | Path) or (
+            isinstance(images, Sequence) and all(isinstance(path, str | Path) for path in images)
+        ):
+            files, _ = find_files(cast(Files, images))
             for start in range(0, len(files), _CHUNK):
                 read = list(self._read(files[start : start + _CHUNK], convert, problems, skip_unreadable))
                 if read:
@@ -151,7 +153,7 @@ class Classifier:
                 yield (f"{path}#{number + 1}" if len(frames) > 1 else str(path)), frames[number : number + 1]
 
     def _take(self, images: InMemory, convert: bool) -> Tensor:
-        """Return images that lie in memory as [N, C, H, W] uint8."""
+        """Return images in memory as [N, C, H, W] uint8."""
         info = self.bundle.info
         if isinstance(images, Tensor | np.ndarray):
             pixels = torch.tensor(images) if isinstance(images, np.ndarray) else images
@@ -167,34 +169,37 @@ class Classifier:
         return torch.cat(frames)
 
 
-def open_classifier(run: str | Path) -> Classifier:
+def open_classifier(run: str | Path, runs: str | Path | None = None) -> Classifier:
     """Open the classifier of a finished run.
 
     Args:
-        run: a run folder, the name of a run in ~/fl-app/runs, or the exported folder `classification/model`.
+        run: a run folder, the name of a run in `runs`, or the exported folder `classification/model`.
+        runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
         RunFolderError: there is none, or it is damaged.
     """
-    folder = find_model(Path(run))
+    folder = find_model(Path(run), runs)
     return Classifier(folder, open_bundle(folder))
 
 
-def find_model(run: Path) -> Path:
-    """Return the exported classifier of a run, absolute; `run` may be that folder itself, or a run's name.
+def find_model(run: Path, runs: str | Path | None = None) -> Path:
+    """Return the exported classifier of a run, absolute; `run` may be that folder itself, or a run's name in `runs`.
 
     Raises:
         RunFolderError: there is none.
     """
-    run = find_named(run)
+    named, where = run, runs_folder(runs)
+    run = find_named(named, where)
     candidates = (run / "classification" / "model", run)
     for folder in candidates:
         if folder.name == "model":  # and no folder of somebody else's
             recover_folder(folder)
     model = next((folder for folder in candidates if (folder / "model.json").is_file()), None)
     if model is None:
+        if not run.is_dir():
+            raise RunFolderError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
         found = "no finished classification model" if (run / "run.json").is_file() else "no run folder"
-        found = found if run.is_dir() else "no such folder"
         raise RunFolderError(
             f"{run}: {found}. Give the folder of a completed run whose tasks name classification, "
             "or the folder classification/model in it."
@@ -203,15 +208,15 @@ def find_model(run: Path) -> Path:
 
 
 def best_device() -> torch.device:
-    """Return the GPU where there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_files(images: Files) -> tuple[list[Path], int]:
-    """Return the files that paths stand for, in order, and how many others lie in the folders.
+    """Return the image files that paths name or hold, in order, and the number of other files in the folders.
 
     Raises:
-        DataError: there is nothing of that name, or no image in a folder.
+        DataError: a path does not exist, or a folder holds no image.
     """
     paths = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
     missing = next((path for path in paths if not path.is_file() and not path.is_dir()), None)
@@ -223,9 +228,3 @@ def find_files(images: Files) -> tuple[list[Path], int]:
         files += found
         num_others += others
     return files, num_others
-
-
-def _are_files(images: Images) -> TypeGuard[Files]:
-    if isinstance(images, str | Path):
-        return True
-    return isinstance(images, Sequence) and all(isinstance(path, str | Path) for path in images)

@@ -1,44 +1,51 @@
-"""The diffusion model of a finished run, ready to draw."""
+"""The diffusion model of a finished run, opened for sampling."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, open_pipeline
-from fl_app.errors import OptionError, RunFolderError
+from fl_app.errors import OptionError, RunFolderError, did_you_mean
 from fl_app.messages.arrays import to_tensors
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.overview import find_named
+from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 
-def open_model(run: Path, weights: str = "exported", checkpoint: str = "last") -> ClassConditionalPipeline:
-    """Open the exported pipeline of a run, with other weights of the run if they are asked for.
+def open_model(
+    run: Path, weights: str = "exported", checkpoint: str = "last", runs: str | Path | None = None
+) -> ClassConditionalPipeline:
+    """Open the exported pipeline of a run, on request with other weights of the run.
 
     Args:
-        run: a run folder, the name of a run in ~/fl-app/runs, or the exported folder `diffusion/model`.
-        weights: `exported`, the better ones; or `raw`, `ema` or `node-ema` of a checkpoint.
+        run: a run folder, the name of a run in `runs`, or the exported folder `diffusion/model`.
+        weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
         checkpoint: `last` or `best`.
+        runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
         RunFolderError: there is no exported model, or no such checkpoint.
         OptionError: no such weights.
     """
-    run = find_named(run)
+    named, where = run, runs_folder(runs)
+    run = find_named(named, where)
     model = next((path for path in (run / "diffusion" / "model", run) if (path / "model_index.json").is_file()), None)
     if model is None:
-        found = "no finished diffusion model" if run.is_dir() else "no such folder"
-        raise RunFolderError(f"{run}: {found}. Give the folder of a run that has completed.")
+        if not run.is_dir():
+            raise RunFolderError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
+        raise RunFolderError(f"{run}: no finished diffusion model. Give the folder of a run that has completed.")
     pipeline = open_pipeline(model)
     if weights == "exported":
         return pipeline
     folder = RunFolder(run)
     if checkpoint not in ("last", "best"):
-        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.")
+        hint = did_you_mean(checkpoint, ("last", "best"))
+        raise OptionError(f"--checkpoint must be last or best, got '{checkpoint}'.{hint}")
     saved = folder.best_checkpoint("diffusion") if checkpoint == "best" else folder.last_checkpoint("diffusion")
     if saved is None:
         raise RunFolderError(f"{run} holds no {checkpoint} checkpoint.")
     if weights not in saved.models:
-        known = ", ".join(["exported", *sorted(saved.models)])
-        raise OptionError(f"--weights must be one of {known}, got '{weights}'.")
+        known = ["exported", *sorted(saved.models)]
+        hint = did_you_mean(weights, known)
+        raise OptionError(f"--weights must be one of {', '.join(known)}, got '{weights}'.{hint}")
     pipeline.unet.load_state_dict(to_tensors(saved.models[weights]))
     return pipeline
 

@@ -1,14 +1,16 @@
-"""A run in Python: how it stands, its figures, and the models that came out of it."""
+"""A run in Python: its status, its figures and its models."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fl_app.errors import OptionError, RunFolderError
-from fl_app.runs.folder import RunFolder, damaged, read_json, read_options
-from fl_app.runs.overview import DEFAULT_OUTPUT, Overview, find_run, find_runs, look_at
+from fl_app.options.sections import OptionValue
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.overview import Overview, find_run, find_runs, look_at, runs_folder
+from fl_app.runs.run_json import read_document
 
 if TYPE_CHECKING:
     import pandas
@@ -22,7 +24,7 @@ _TEXTS = ("approach", "reading", "head", "images")  # columns of comparison.csv;
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a federation: going on, finished or broken. Everything is read from its folder when it is asked for.
+    """A run of a federation, live, finished or broken; each method reads the run folder when it is called.
 
     Attributes:
         folder: the run folder, absolute.
@@ -36,42 +38,44 @@ class Run:
         return self.folder.name
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, OptionValue]:
         """Every option of the run, by dotted name, such as `diffusion.epochs`.
 
         Raises:
             RunFolderError: run.json is missing or damaged.
         """
-        found: dict[str, Any] = read_options(RunFolder(self.folder))["options"]
-        return found
+        return read_document(self.folder).options
 
     def status(self) -> Overview:
-        """Tell how the run stands: `.state`, `.progress`, the sites' outcomes in `.sites`, and `.problems`."""
+        """Return the run's present status: `.state`, `.progress`, the sites' outcomes in `.sites`, and `.problems`."""
         return look_at(self.folder, time.time())
 
     def metrics(self, *, by_site: bool = False) -> "pandas.DataFrame":
         """Return a row for each finished round, named as in metrics.jsonl: task, round, outcome, train-loss, ….
 
-        Figures of held-out images, such as `accuracy`, are columns, too; `contributed` counts the sites in the mean.
+        Figures of held-out images, such as `accuracy`, have columns, too. `contributed` counts the sites in the mean.
 
         Args:
-            by_site: a row for each round and site instead: task, round, site, outcome, reason, images, seconds, ….
+            by_site: return a row for each round and site: task, round, site, outcome, reason, images, seconds, ….
         """
         import pandas
 
-        lines = RunFolder(self.folder).read_metrics()
-        if by_site:
-            rows = [
-                {"task": line["task"], "round": line["round"], "site": site, **found}
-                for line in lines
-                for site, found in line["nodes"].items()
-            ]
-            return pandas.DataFrame(rows, columns=None if rows else ["task", "round", "site", "outcome"])
-        rows = [_flat(line) for line in lines]
-        return pandas.DataFrame(rows, columns=None if rows else ["task", "round", "outcome"])
+        rows: list[dict[str, object]] = []
+        for line in RunFolder(self.folder).read_metrics():
+            nodes = line.get("nodes") or {}
+            if by_site:
+                which = {"task": line["task"], "round": line["round"]}
+                rows += [{**which, "site": site, **found} for site, found in nodes.items()]
+                continue
+            row = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
+            row |= {name: float("nan") for name, value in row.items() if value is None and name != "reason"}
+            contributed = sum(node.get("outcome") == "contributed" for node in nodes.values())
+            rows.append({**row, **(line.get("figures") or {}), "nodes": len(nodes), "contributed": contributed})
+        columns = ["task", "round", "site", "outcome"] if by_site else ["task", "round", "outcome"]
+        return pandas.DataFrame(rows, columns=None if rows else columns)
 
     def comparison(self) -> "pandas.DataFrame":
-        """Return comparison.csv: what each way of training a classifier reaches on test images, one row each.
+        """Return comparison.csv: a row with the test figures of each way of training a classifier.
 
         A figure that is not defined or was not measured is nan.
 
@@ -88,13 +92,13 @@ class Run:
         return table.assign(**{name: pandas.to_numeric(table[name], errors="coerce") for name in numbers})
 
     def heads(self, *, round: int | None = None, task: str = "classification") -> "pandas.DataFrame":
-        """Return a row for each head, reading and part of the images: what an exchange of prototypes has measured.
+        """Return the figures of an exchange of prototypes: a row for each head, reading and part of the images.
 
         Columns: reading, head, part (validation or test), n, accuracy, accuracy-low and accuracy-high (95 %), and the
         same of balanced-accuracy, auc and macro-f1; nll; and whether the head `ships`. None becomes nan.
 
         Args:
-            round: after which the exchange was; None: the last one.
+            round: the round of the exchange; None: the last one.
             task: `classification`, or one of its baselines, such as `classification-fedprox`.
 
         Raises:
@@ -110,14 +114,24 @@ class Run:
             raise RunFolderError(
                 f"{self.folder} holds no exchange of {task} after round {number}. Rounds with one: {known}."
             )
-        result = read_json(found[number])
-        try:
-            return pandas.DataFrame([_head_row(row, result["shipped"]) for row in result["results"]])
-        except (AttributeError, LookupError, TypeError, ValueError):
-            raise damaged(found[number]) from None
+        from fl_app.runs.exchanges import read_exchange
+
+        exchange = read_exchange(found[number])
+        shipped = (exchange.shipped.reading, exchange.shipped.head)
+        rows = []
+        for head in exchange.results:
+            row: dict[str, object] = {"reading": head.reading, "head": head.head, "part": head.part}
+            for name, value in head.figures.items():
+                if not isinstance(value, list):
+                    row[name] = value
+                if name in head.intervals:
+                    row[f"{name}-low"], row[f"{name}-high"] = head.intervals[name] or (None, None)
+            row = {name: float("nan") if value is None else value for name, value in row.items()}
+            rows.append({**row, "ships": (head.reading, head.head) == shipped})
+        return pandas.DataFrame(rows)
 
     def gallery(self) -> "Image.Image":
-        """Return the newest picture of drawn images: a row for each class.
+        """Return the newest picture of generated images: a row for each class.
 
         Raises:
             RunFolderError: there is none yet.
@@ -132,7 +146,7 @@ class Run:
             return picture
 
     def classifier(self) -> "Classifier":
-        """Open the classifier that came out.
+        """Open the run's classifier.
 
         Raises:
             RunFolderError: there is none, or it is damaged.
@@ -142,7 +156,7 @@ class Run:
         return open_classifier(self.folder)
 
     def predict(self, images: "Images", head: str | None = None, *, convert: bool = False) -> "Answers":
-        """Name the class of images: `classifier().predict(images, head, convert=convert)`, which see."""
+        """Name the class of images, as `Classifier.predict` does."""
         return self.classifier().predict(images, head, convert=convert)
 
     def pipeline(
@@ -151,8 +165,8 @@ class Run:
         """Open the diffusion model as a pipeline: `pipeline(["3", "7"], seed=1)` is [2, C, H, W] float32 in [-1, 1].
 
         Args:
-            weights: `exported`, the better ones; or `raw`, `ema` or `node-ema` of a checkpoint.
-            checkpoint: which one.
+            weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
+            checkpoint: the last or the best.
 
         Raises:
             RunFolderError: there is no exported model, or no such checkpoint.
@@ -179,7 +193,7 @@ class Run:
         Args:
             classes: names or numbers; None: every class of which some site held an image.
             n: images of each class.
-            seed: with class and position it fixes each image.
+            seed: together with class and position it determines each image.
             sampler: `dpm-solver++`, `ddim` or `ancestral`; None: the run's.
             steps: denoising steps; None: the run's.
             guidance: 1 turns it off; None: the run's.
@@ -201,48 +215,23 @@ class Run:
         return [to_picture(image) for image in images]
 
 
-def open_run(run: str | Path | None = None, out: str | Path | None = None) -> Run:
-    """Open a run that is there, whatever became of it.
+def open_run(run: str | Path | None = None, runs: str | Path | None = None) -> Run:
+    """Open a run: live, finished or broken.
 
     Args:
-        run: a run folder, or the name of a run in `out`; None: the newest run there.
-        out: where run folders are; None: ~/fl-app/runs.
+        run: a run folder, or the name of a run in `runs`; None: the newest run there.
+        runs: where run folders are; None: ~/fl-app/runs.
 
     Raises:
         RunFolderError: there is none.
     """
-    return Run(find_run(None if run is None else Path(run), _output(out)))
+    return Run(find_run(None if run is None else Path(run), runs_folder(runs)))
 
 
-def list_runs(out: str | Path | None = None) -> list[Run]:
-    """Return all runs in a folder, the newest first.
+def list_runs(runs: str | Path | None = None) -> list[Run]:
+    """Return all runs in a folder, the newest first, those that are damaged included.
 
     Args:
-        out: where run folders are; None: ~/fl-app/runs.
+        runs: where run folders are; None: ~/fl-app/runs.
     """
-    return [Run(folder) for folder in find_runs(_output(out))]
-
-
-def _output(out: str | Path | None) -> Path:
-    return Path(DEFAULT_OUTPUT if out is None else out).expanduser()
-
-
-def _flat(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the scalars of a round's line, its figures among them; nan in place of a number that is not there."""
-    scalars = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
-    scalars |= {name: float("nan") for name, value in scalars.items() if value is None and name != "reason"}
-    nodes = line.get("nodes") or {}
-    contributed = sum(node.get("outcome") == "contributed" for node in nodes.values())
-    return scalars | (line.get("figures") or {}) | {"nodes": len(nodes), "contributed": contributed}
-
-
-def _head_row(row: dict[str, Any], shipped: dict[str, Any]) -> dict[str, Any]:
-    flat = {name: row[name] for name in ("reading", "head", "part")}
-    intervals = row["intervals"] or {}
-    for name, value in row["figures"].items():
-        if not isinstance(value, list):
-            flat[name] = value
-        if name in intervals:
-            flat[f"{name}-low"], flat[f"{name}-high"] = intervals[name] or (None, None)
-    ships = (row["reading"], row["head"]) == (shipped["reading"], shipped["head"])
-    return {name: float("nan") if value is None else value for name, value in flat.items()} | {"ships": ships}
+    return [Run(folder) for folder in find_runs(runs_folder(runs))]

@@ -1,4 +1,4 @@
-"""Starting a simulated run from Python, and the options that it has."""
+"""Starts a simulated run from Python, and lists the options of a run."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,9 @@ from fl_app.api.run import Run
 from fl_app.errors import FederationError
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.app import find_app
-from fl_app.simulation.choices import join_values, read_defaults
+from fl_app.simulation.app import find_app, join_values, read_defaults
 from fl_app.simulation.follow import prepare, run_to_end
-from fl_app.simulation.signals import Interrupted, interruptible
+from fl_app.simulation.processes import Interrupted, interruptible
 
 if TYPE_CHECKING:
     import pandas
@@ -31,10 +30,10 @@ def run(
     gpu_share: float | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Simulate a federation on this machine and return its run when it has ended, as `fl-app run` does.
+    """Simulate a federation on this machine, as `fl-app run` does, and return the run when it has ended.
 
-    Several processes are started, and all are gone afterwards. An interrupt (Ctrl-C, or the notebook's stop button)
-    leaves a run that can be resumed: `run(..., options={..., "resume": folder})`.
+    This starts several processes and ends them all. After an interrupt (Ctrl-C, or the notebook's stop button) the run
+    can be resumed: `run(..., options={..., "resume": folder})`.
 
     Args:
         recipe: the name of a recipe, such as `demo`, or a TOML file; None: the defaults.
@@ -42,8 +41,8 @@ def run(
         options: values by dotted name, which override the recipe's: {"diffusion.num-rounds": 3}. `list_options` lists
             them; a list stands for comma-separated text.
         out: where run folders are made; None: ~/fl-app/runs.
-        gpu_share: part of a GPU that each node gets; None: some if there is a GPU.
-        quiet: print nothing. Otherwise there is a line for each round.
+        gpu_share: part of a GPU for each node; None: some if there is a GPU.
+        quiet: print nothing, instead of a line for each round.
 
     Raises:
         OptionError: an option, or the recipe, is wrong.
@@ -52,9 +51,12 @@ def run(
         KeyboardInterrupt: it was interrupted.
 
     Warns:
-        UserWarning: the run is degraded: finished, but a site did not contribute at times.
+        UserWarning: the run is degraded: it finished, but a site did not contribute to some round.
     """
-    chosen = {name: _plain(name, value) for name, value in (options or {}).items()}
+    chosen: dict[str, OptionValue] = {}
+    for name, value in (options or {}).items():
+        plain = str(value) if isinstance(value, Path) else value
+        chosen[name] = plain if isinstance(plain, bool | int | float | str) else join_values(name, list(plain))
     recipe_name = None if recipe is None else str(recipe)
     prepared = prepare(recipe_name, chosen, nodes, None if out is None else Path(out), gpu_share, None)
     try:
@@ -72,15 +74,9 @@ def run(
 
 
 def list_options() -> "pandas.DataFrame":
-    """Return every option of a run, a row each: its default and its meaning, by dotted name."""
+    """Return a row for each option of a run: its default and its meaning, by dotted name."""
     import pandas
 
     defaults = read_defaults(find_app())
     rows = [(name, defaults[name], meaning) for name, meaning in describe_options()]
     return pandas.DataFrame(rows, columns=["option", "default", "meaning"]).set_index("option")
-
-
-def _plain(name: str, value: OptionValue | Path | Sequence[int | float | str]) -> OptionValue:
-    if isinstance(value, bool | int | float | str):
-        return value
-    return str(value) if isinstance(value, Path) else join_values(name, list(value))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
-from fl_app.errors import FlAppError, OptionError, RunFolderError
+from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export, write_manifest
 from fl_app.options.sections import Section
+from fl_app.plugins import FORM, PluginError, named_by_file
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Bundle:
     """A finished classifier.
 
     Attributes:
-        network: `cnn` or `resnet18`.
+        network: its name, built in or a plug-in.
         embedding_size: the option's; `resnet18` has 512 whatever it says.
         info: class names, channels and size of the images.
         weights: of the network, by name.
@@ -93,8 +94,8 @@ class Bundle:
         if name is None or name in self.heads:
             return self.heads[name or self.shipped]
         choice = f"Choose one of {', '.join(self.heads)}."
-        if name not in HEADS:
-            raise OptionError(f"There is no head '{name}'. {choice}")
+        if name not in HEADS:  # or a plug-in that this model does not have
+            raise OptionError(f"There is no head '{name}'. {choice}{did_you_mean(name, self.heads)}")
         reason = build_heads(self.pooled, self.shrinkage, self.prior)[1].get(name, "it was not exported")
         raise OptionError(f"The head '{name}' is not defined in this model: {reason}. {choice}")
 
@@ -119,9 +120,9 @@ class Bundle:
         return is_strange
 
     def build_network(self) -> Classifier:
-        """Return the network with its weights, in eval mode."""
-        with torch.device("meta"):  # random weights would be drawn for nothing
-            network = build_network(self.info, cast(Literal["cnn", "resnet18"], self.network), self.embedding_size)
+        """Return the network with its weights, in eval mode; raises PluginError if its code is not here."""
+        with named_by_file(), torch.device("meta"):  # random weights would be drawn for nothing
+            network = build_network(self.info, self.network, self.embedding_size)
         network.load_state_dict(self.weights, assign=True)
         return network.eval()
 
@@ -130,7 +131,7 @@ class _Document(Section):
     """model.json."""
 
     format: Literal[1]
-    network: Literal["cnn", "resnet18"]
+    network: Annotated[str, Field(pattern=f"^{FORM}$")]
     embedding_size: int = Field(ge=1)
     num_channels: Literal[1, 3]
     image_size: int = Field(ge=1)
@@ -167,7 +168,11 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         OSError: a file cannot be written.
         RunFolderError: a number of the classifier is not finite.
     """
-    _check_finite(bundle)
+    arrays = {**bundle.pooled, **{f"head {name}": head.weight for name, head in bundle.heads.items()}}
+    arrays |= {name: value.numpy(force=True) for name, value in bundle.weights.items()}
+    strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
+    if strange:
+        raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
     document = _Document.model_validate(
         {
             "format": 1,
@@ -204,6 +209,7 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises:
         RunFolderError: the folder holds none, or a damaged one.
+        PluginError: its network is a plug-in that is not installed, or a path that is not trusted.
     """
     if not (folder / "model.json").is_file():
         raise RunFolderError(f"{folder} holds no classification model: it has no file model.json.")
@@ -213,10 +219,12 @@ def open_bundle(folder: Path) -> Bundle:
         bundle = _read(folder, document)
         _check_whole(bundle, document.weights_sha256)
         return bundle
+    except PluginError:
+        raise
     except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise RunFolderError(
             f"The classification model in {folder} is damaged ({' '.join(str(error).split())[:200]}). "
-            "Copy it anew from where it was made."
+            "Copy it again from its source."
         ) from None
 
 
@@ -226,10 +234,10 @@ def _read(folder: Path, document: _Document) -> Bundle:
     arrays, flat = load_arrays(folder / "prototypes.safetensors"), load_arrays(folder / "heads.safetensors")
     pooled = {"picture": np.zeros(SUMS_SHAPE), **arrays}  # older versions wrote no `picture`
     del pooled["prototypes"]
+    stored = {key.removesuffix("/weight") for key in flat if key.endswith("/weight")}
     heads = {
         name: Head(flat[f"{name}/weight"], flat[f"{name}/bias"], name in document.normalised_heads)
-        for name in HEADS
-        if f"{name}/weight" in flat
+        for name in (*(name for name in HEADS if name in stored), *sorted(stored - {*HEADS}))
     }
     return Bundle(
         network=document.network,
@@ -265,14 +273,6 @@ def _check_whole(bundle: Bundle, expected_fingerprint: str) -> None:
             raise ValueError(f"the head '{name}' has another shape than the network")
     if bundle.shipped not in bundle.heads:
         raise ValueError(f"the head '{bundle.shipped}' that ships is missing")
-
-
-def _check_finite(bundle: Bundle) -> None:
-    arrays = {**bundle.pooled, **{f"head {name}": head.weight for name, head in bundle.heads.items()}}
-    arrays |= {name: value.numpy(force=True) for name, value in bundle.weights.items()}
-    strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
-    if strange:
-        raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
 
 
 def _to_bytes(arrays: Mapping[str, NDArray[np.float64]]) -> bytes:

@@ -5,6 +5,7 @@ images, the scatter within the classes. A class that nobody holds is excluded: i
 prototype would win after a ReLU.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.errors import FlAppError
+from fl_app.plugins import built_in, load
 
-HEADS = ("linear", "nearest-mean", "cosine", "lda", "fedcof")
+log = logging.getLogger(__name__)
+
+HEADS = ("linear", *built_in("heads"))
 
 # Cosines of embeddings after a ReLU differ by some hundredths to tenths; the argmax does not depend on this.
 _COSINE_TEMPERATURE = 0.05
@@ -73,13 +77,22 @@ def linear_head(weight: NDArray[np.floating], bias: NDArray[np.floating], held: 
     is_held = np.asarray(held, dtype=bool)
     if not is_held.any():
         raise FlAppError("No node holds an image of any class, so that no class can be told. Look at the nodes' data.")
-    return _head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), is_held)
+    return affine_head(np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64), is_held)
+
+
+class NotDefinedError(Exception):
+    """The moments do not determine a head; the text says why."""
+
+
+# Builds a head from the pooled moments, `shrinkage` and `prior`: see `build_heads`. A plug-in of `fl_app.heads`; raises
+# NotDefinedError, with the reason, where the moments do not determine it.
+BuildHead = Callable[[Mapping[str, Array], float, str], Head]
 
 
 def build_heads(
-    pooled: Mapping[str, Array], shrinkage: float, prior: str = "training"
+    pooled: Mapping[str, Array], shrinkage: float, prior: str = "training", further: Sequence[str] = ()
 ) -> tuple[dict[str, Head], dict[str, str]]:
-    """Build every head that needs no training.
+    """Build every built-in head that needs no training, and further ones.
 
     Args:
         pooled: as `moments.pool` returns them.
@@ -87,19 +100,32 @@ def build_heads(
             heads are then defined only where there are more images (`fedcof`: sites) than the embedding is long.
         prior: `lda`: how likely classes are before an image is seen: `training`, as their shares of the images, or
             `equal`. No other head has a prior.
+        further: names of plug-ins.
 
     Returns:
         The heads by name, and the reason for each that is not defined.
+
+    Raises:
+        OptionError: there is no such plug-in, or it may not be used.
     """
     heads: dict[str, Head] = {}
     reasons: dict[str, str] = {}
-    for name, build in _BUILDERS.items():
+    for name in [*built_in("heads"), *further]:
+        build: BuildHead = load("heads", name, "classification.heads")
         try:
             if not (pooled["count"] > 0).any():
-                raise _NotDefined("no class is held by any site")
-            heads[name] = build(pooled, shrinkage, prior)
-        except _NotDefined as reason:
+                raise NotDefinedError("no class is held by any site")
+            found = build(pooled, shrinkage, prior)
+            if not isinstance(found, Head) or found.weight.shape != pooled["sum"].shape:
+                raise NotDefinedError(f"what '{name}' builds is no Head of {list(pooled['sum'].shape)}")
+            heads[name] = found
+        except NotDefinedError as reason:
             reasons[name] = str(reason)
+        except Exception as error:  # a fault of a plug-in must not cost a run its training
+            if name not in further:
+                raise
+            log.exception("The head '%s' cannot be built", name)
+            reasons[name] = f"building it failed with {type(error).__name__}"
     return heads, reasons
 
 
@@ -118,7 +144,7 @@ def distance_map(pooled: Mapping[str, Array], shrinkage: float, by: str) -> Arra
         return None
     try:
         return np.asarray(np.linalg.cholesky(_inverse(_covariance(pooled, shrinkage))), dtype=np.float64)
-    except (_NotDefined, np.linalg.LinAlgError):
+    except (NotDefinedError, np.linalg.LinAlgError):
         return None
 
 
@@ -142,34 +168,30 @@ def nearest_distance(
     return nearest
 
 
-class _NotDefined(Exception):
-    """The moments do not determine a head; the text says why."""
-
-
-def _nearest_mean(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
+def nearest_mean(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """-|f - P_c|^2 / (2 s^2) without |f|^2: the posterior of round Gaussians with variance s^2 = tr(W) / (n D)."""
-    count, means = pooled["count"], _class_means(pooled)
+    count, means = pooled["count"], class_means(pooled)
     variance = _mean_variance(_within_scatter(pooled) / count.sum(), pooled["outer"])
     if variance == 0.0:
         variance = 0.5  # the plain -|f - P_c|^2
-    return _head(means / variance, -0.5 * (means**2).sum(axis=1) / variance, count > 0)
+    return affine_head(means / variance, -0.5 * (means**2).sum(axis=1) / variance, count > 0)
 
 
-def _cosine(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
+def cosine(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """f.P_c / |f||P_c|, divided by a temperature; a zero vector has cosine 0 to all others."""
-    weight = _unit_rows(_class_means(pooled)) / _COSINE_TEMPERATURE
-    return _head(weight, np.zeros(len(weight)), pooled["count"] > 0, normalise=True)
+    weight = _unit_rows(class_means(pooled)) / _COSINE_TEMPERATURE
+    return affine_head(weight, np.zeros(len(weight)), pooled["count"] > 0, normalise=True)
 
 
-def _lda(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
+def lda(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """P_c' S^-1 f - P_c' S^-1 P_c / 2 + log(n_c / n), with the S of `_covariance`; equal priors drop the last term."""
-    count, means = pooled["count"], _class_means(pooled)
+    count, means = pooled["count"], class_means(pooled)
     weight = means @ _inverse(_covariance(pooled, shrinkage))
     log_prior = np.log(np.where(count > 0, count, 1.0) / count.sum()) if prior == "training" else 0.0
-    return _head(weight, log_prior - 0.5 * (weight * means).sum(axis=1), count > 0)
+    return affine_head(weight, log_prior - 0.5 * (weight * means).sum(axis=1), count > 0)
 
 
-def _fedcof(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
+def fedcof(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     """Ridge regression on covariances estimated from the sites' means (Goswami et al. 2025, arXiv 2412.14326).
 
     A site's mean of n images scatters with 1/n of the covariance of one image, so that
@@ -179,44 +201,37 @@ def _fedcof(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
     of the mean variance, and scores are counted in standard deviations within a class, so that the embedding's unit
     does not matter.
     """
-    count, means, num_sites = pooled["count"], _class_means(pooled), pooled["num-sites"]
+    count, means, num_sites = pooled["count"], class_means(pooled), pooled["num-sites"]
     is_known = num_sites > 1
     if not is_known.any():
-        raise _NotDefined("no class is held by two sites or more")
+        raise NotDefinedError("no class is held by two sites or more")
     between_sites = pooled["site-outer"] - count[:, None, None] * means[:, :, None] * means[:, None, :]
     covariances = between_sites[is_known] / (num_sites[is_known] - 1.0)[:, None, None]
     degrees = count[is_known] - 1.0
     scatter = np.tensordot(degrees, covariances, axes=1)
     variance = _mean_variance(scatter / degrees.sum(), pooled["outer"])
     if variance == 0.0:
-        raise _NotDefined("the sites' means of each class are the same")
+        raise NotDefinedError("the sites' means of each class are the same")
     mean = pooled["sum"].sum(axis=0) / count.sum()
     ridge = shrinkage * variance * np.clip(count - 1.0, 0.0, None).sum()
     gram = scatter + ridge * np.eye(len(scatter)) + count.sum() * np.outer(mean, mean)
     weight = _unit_rows(pooled["sum"] @ _inverse(gram)) / np.sqrt(variance)
-    return _head(weight, np.zeros(len(weight)), count > 0)
+    return affine_head(weight, np.zeros(len(weight)), count > 0)
 
 
-_BUILDERS: dict[str, Callable[[Mapping[str, Array], float, str], Head]] = {
-    "nearest-mean": _nearest_mean,
-    "cosine": _cosine,
-    "lda": _lda,
-    "fedcof": _fedcof,
-}
-
-
-def _head(weight: Array, bias: Array, held: NDArray[np.bool_], normalise: bool = False) -> Head:
+def affine_head(weight: Array, bias: Array, held: NDArray[np.bool_], normalise: bool = False) -> Head:
+    """Return a head that excludes the classes that nobody holds: weight [K, D], bias [K], held [K]."""
     return Head(np.where(held[:, None], weight, 0.0), np.where(held, bias, -np.inf), normalise)
 
 
-def _class_means(pooled: Mapping[str, Array]) -> Array:
-    """Return P, [K, D]; 0 for a class without images, which `_head` excludes."""
+def class_means(pooled: Mapping[str, Array]) -> Array:
+    """Return P, [K, D]; 0 for a class without images, which `affine_head` excludes."""
     count = pooled["count"]
     return np.asarray(pooled["sum"] / np.where(count > 0, count, 1.0)[:, None])
 
 
 def _within_scatter(pooled: Mapping[str, Array]) -> Array:
-    means = _class_means(pooled)
+    means = class_means(pooled)
     return np.asarray(pooled["outer"] - (pooled["count"][:, None] * means).T @ means)
 
 
@@ -225,7 +240,7 @@ def _covariance(pooled: Mapping[str, Array], shrinkage: float) -> Array:
     within = _within_scatter(pooled) / pooled["count"].sum()
     variance = _mean_variance(within, pooled["outer"])
     if variance == 0.0:
-        raise _NotDefined("the embeddings do not vary within any class; each may have one image only")
+        raise NotDefinedError("the embeddings do not vary within any class; each may have one image only")
     return np.asarray(within + shrinkage * variance * np.eye(len(within)))
 
 
@@ -238,7 +253,7 @@ def _mean_variance(covariance: Array, outer: Array) -> float:
 def _inverse(matrix: Array) -> Array:
     values, vectors = np.linalg.eigh(matrix)
     if values[0] <= _ROUNDING * values[-1]:
-        raise _NotDefined("the covariance cannot be inverted; a larger 'classification.shrinkage' helps")
+        raise NotDefinedError("the covariance cannot be inverted; a larger 'classification.shrinkage' helps")
     return np.asarray((vectors / values) @ vectors.T)
 
 

@@ -1,18 +1,69 @@
-"""A new site joins a finished model: its sums are added, and the heads built anew, without any training."""
+"""A new site joins a finished model without any training: the file of its sums, and the heads built anew with them."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from fl_app.classification.bundle import Bundle
-from fl_app.classification.handover import check_moments
-from fl_app.classification.heads import Head, build_heads
+from fl_app.classification.heads import HEADS, Head, build_heads
+from fl_app.classification.judging import check_moments
 from fl_app.classification.moments import Moments, pool
-from fl_app.errors import OptionError
+from fl_app.errors import DataError, OptionError
+from fl_app.plugins import named_by_file
 
+_KIND = "fl-app sums of embeddings 1"
 _NEW_CLASS_HEADS = ("lda", "nearest-mean")  # in this order, where the network's own layer cannot name a class
+
+
+@dataclass(frozen=True)
+class Handover:
+    """The sums of one site.
+
+    Attributes:
+        site: its name.
+        class_names: K names, in the order of the labels.
+        model: fingerprint of the weights that embedded the images.
+        moments: from `moments.measure_moments`.
+    """
+
+    site: str
+    class_names: tuple[str, ...]
+    model: str
+    moments: Moments
+
+
+def write_handover(handover: Handover, path: Path) -> None:
+    """Write a safetensors file; raises OSError where that is not possible."""
+    arrays = {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in handover.moments.items()}
+    names = json.dumps(handover.class_names, ensure_ascii=False)
+    path.write_bytes(save(arrays, {"kind": _KIND, "site": handover.site, "classes": names, "model": handover.model}))
+
+
+def read_handover(path: Path) -> Handover:
+    """Read such a file; whether its sums fit a model is for `check_moments` to say.
+
+    Raises:
+        DataError: it is no such file, or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        if about.get("kind") != _KIND:
+            raise ValueError("another kind of file")
+        names = tuple(str(name) for name in json.loads(about["classes"]))
+        return Handover(about["site"], names, about["model"], moments)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DataError(
+            f"{path} is no whole file of sums ({type(error).__name__}). Make it with `fl-app prototypes measure`."
+        ) from None
 
 
 def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
@@ -27,7 +78,8 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
         moments: `moments.measure_moments` of this classifier's network.
 
     Raises:
-        OptionError: the site is in the model already, or the sums are of another model.
+        OptionError: the site is in the model already, the sums are of another model, or one of its heads is a plug-in
+            that is not installed.
         DataError: the sums are no sums over images.
     """
     if site in bundle.sites:
@@ -36,7 +88,9 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
     added = pool([moments])
     pooled = {name: np.asarray(value + added[name]) for name, value in bundle.pooled.items()}
     heads = {name: head for name, head in bundle.heads.items() if name == "linear"}
-    heads |= build_heads(pooled, bundle.shrinkage, bundle.prior)[0]
+    with named_by_file():
+        further = [name for name in bundle.heads if name not in HEADS]
+        heads |= build_heads(pooled, bundle.shrinkage, bundle.prior, further)[0]
     shipped, why = _choose_head(bundle, heads, pooled["count"] > 0)
     names = bundle.info.class_names
     entry = {

@@ -87,7 +87,15 @@ def pool(parts: Iterable[Moments]) -> dict[str, NDArray[np.float64]]:
     """
     total: dict[str, NDArray[np.float64]] = {}
     for part in parts:
-        one = _pooled_alone(part)
+        is_held = part["count"] > 0
+        scaled = np.zeros_like(part["sum"], dtype=np.float64)
+        scaled[is_held] = part["sum"][is_held] / np.sqrt(part["count"][is_held])[:, None]
+        one = {
+            "picture": np.zeros(SUMS_SHAPE),
+            **{key: np.array(value, dtype=np.float64) for key, value in part.items()},
+            "site-outer": scaled[:, :, None] * scaled[:, None, :],
+            "num-sites": is_held.astype(np.float64),
+        }
         if not total:
             total = one
             continue
@@ -98,15 +106,3 @@ def pool(parts: Iterable[Moments]) -> dict[str, NDArray[np.float64]]:
     if not total:
         raise ValueError("no moments to pool; the moments of no image are `blank_moments`")
     return total
-
-
-def _pooled_alone(part: Moments) -> dict[str, NDArray[np.float64]]:
-    is_held = part["count"] > 0
-    scaled = np.zeros_like(part["sum"], dtype=np.float64)
-    scaled[is_held] = part["sum"][is_held] / np.sqrt(part["count"][is_held])[:, None]
-    return {
-        "picture": np.zeros(SUMS_SHAPE),
-        **{key: np.array(value, dtype=np.float64) for key, value in part.items()},
-        "site-outer": scaled[:, :, None] * scaled[:, None, :],
-        "num-sites": is_held.astype(np.float64),
-    }

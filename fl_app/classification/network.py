@@ -1,6 +1,7 @@
-"""The classifier networks: an embedding, then one linear layer."""
+"""The classifier networks: features, then one linear layer."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from fl_app.accumulation import compute_in_pieces
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import OptionError
+from fl_app.plugins import PluginError, load
 
 _SMALLEST_SIZE = 8  # pixels a side; two halvings leave 2 x 2
 _GROUP_SIZE = 8
@@ -47,27 +49,35 @@ def embed(network: Classifier, images: Tensor) -> NDArray[np.float64]:
     return compute_in_pieces(lambda part: network.embed(images[part]).double(), len(images)).numpy()
 
 
-def build_network(info: DatasetInfo, name: Literal["cnn", "resnet18"], embedding_size: int) -> Classifier:
-    """Build a classifier with GroupNorm; its initial weights come from torch's global generator.
+# Builds a network from what is known of the images and the option `embedding-size`: a plug-in of `fl_app.networks`.
+# Its features, [B, C, H, W] float32 in [-1, 1] to [B, D] float32, must be at least 0, as after a ReLU, since the server
+# refuses sums that are not; and may not keep statistics of images: GroupNorm in place of BatchNorm.
+BuildNetwork = Callable[[DatasetInfo, int], Classifier]
+
+
+def build_network(info: DatasetInfo, name: str, embedding_size: int) -> Classifier:
+    """Build a classifier; its initial weights come from torch's global generator.
 
     Args:
         info: channels, side of the images, and K classes.
-        name: `cnn` (two convolutions, about 215 k weights at 28 pixels and D 128) or `resnet18` (He et al. 2016).
-        embedding_size: D of the `cnn`; the `resnet18` has 512 whatever is asked for.
+        name: built in or a plug-in.
+        embedding_size: D that is asked for; a network may have its own.
 
     Raises:
-        OptionError: the images are too small.
+        OptionError: the images are too small, or the name stands for nothing that may be used.
     """
     if info.image_size < _SMALLEST_SIZE:
         raise OptionError(
             f"Option 'data.image-size' must be at least {_SMALLEST_SIZE} for classification, got {info.image_size}."
         )
-    if name == "resnet18":
-        return Classifier(_resnet18(info), _RESNET_EMBEDDING, len(info.class_names))
-    return Classifier(_cnn(info, embedding_size), embedding_size, len(info.class_names))
+    build = load("networks", name, "classification.network")
+    network: Classifier = build(info, embedding_size)
+    _check(network, name, len(info.class_names))
+    return network
 
 
-def _cnn(info: DatasetInfo, embedding_size: int) -> nn.Module:
+def cnn(info: DatasetInfo, embedding_size: int) -> Classifier:
+    """Build two convolutions with GroupNorm, about 215 k weights at 28 pixels and D 128."""
     blocks: list[nn.Module] = []
     channels, side = info.num_channels, info.image_size
     for wider in _CNN_CHANNELS:  # strided: on a CPU a third of the time of a convolution and a pool
@@ -80,13 +90,15 @@ def _cnn(info: DatasetInfo, embedding_size: int) -> nn.Module:
     if side > _CNN_GRID:
         side = _CNN_GRID
         blocks.append(nn.AdaptiveAvgPool2d(side))
-    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(channels * side * side, embedding_size), nn.ReLU())
+    features = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(channels * side * side, embedding_size), nn.ReLU())
+    return Classifier(features, embedding_size, len(info.class_names))
 
 
-def _resnet18(info: DatasetInfo) -> nn.Module:
-    from torchvision.models import resnet18  # slow to import, and needed for this network only
+def resnet18(info: DatasetInfo, embedding_size: int) -> Classifier:
+    """Build the ResNet of 18 layers (He et al. 2016) with GroupNorm; D is 512 whatever is asked for."""
+    from torchvision import models  # slow to import, and needed for this network only
 
-    network = resnet18(norm_layer=lambda channels: nn.GroupNorm(_RESNET_GROUPS, channels))
+    network = models.resnet18(norm_layer=lambda channels: nn.GroupNorm(_RESNET_GROUPS, channels))
     if info.image_size <= _LARGEST_SMALL_STEM:
         network.conv1 = nn.Conv2d(info.num_channels, 64, 3, padding=1, bias=False)
         network.maxpool = nn.Identity()
@@ -94,4 +106,15 @@ def _resnet18(info: DatasetInfo) -> nn.Module:
         network.conv1 = nn.Conv2d(info.num_channels, 64, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.fc = nn.Identity()
-    return network  # type: ignore[no-any-return]
+    return Classifier(network, _RESNET_EMBEDDING, len(info.class_names))
+
+
+def _check(network: Any, name: str, num_classes: int) -> None:
+    """Refuse what a plug-in must not build."""
+    if not isinstance(network, Classifier) or network.linear.out_features != num_classes:
+        raise PluginError(
+            f"The network '{name}' must be a fl_app.classification.network.Classifier of {num_classes} classes, got "
+            f"{type(network).__name__}."
+        )
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()):
+        raise PluginError(f"The network '{name}' keeps statistics of images (BatchNorm). Use GroupNorm in its place.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from fl_app.classification.bundle import Bundle
@@ -50,24 +51,13 @@ def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.dev
         FlAppError: an embedding is not finite.
     """
     chosen = bundle.head(head)
-    features = _embed(bundle, images, device)
-    scores = chosen.scores(features)
-    distances = bundle.distances(features)
-    temperature = bundle.temperatures.get(head or bundle.shipped, 1.0)
-    abstain = bundle.abstains(images, distances)
-    return Predictions(predict(scores), _softmax(scores / temperature), distances, abstain)
-
-
-def _embed(bundle: Bundle, images: Tensor, device: torch.device) -> NDArray[np.float64]:
-    """Return the embeddings of images, [N, D]."""
     expected = (bundle.info.num_channels, bundle.info.image_size, bundle.info.image_size)
     if images.dtype != torch.uint8 or images.shape[1:] != expected:
         raise DataError(f"Images must be uint8 [N, {expected}], got {images.dtype} {list(images.shape)}.")
     network = bundle.build_network().to(device)
     with torch.no_grad():
-        return np.concatenate([embed(network, to_float(part.to(device))) for part in images.split(_BATCH_SIZE)])
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        features = np.concatenate([embed(network, to_float(part.to(device))) for part in images.split(_BATCH_SIZE)])
+    scores = chosen.scores(features)
+    probabilities = softmax(scores / bundle.temperatures.get(head or bundle.shipped, 1.0), axis=1)
+    distances = bundle.distances(features)
+    return Predictions(predict(scores), probabilities, distances, bundle.abstains(images, distances))

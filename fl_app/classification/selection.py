@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
+from fl_app.classification.measuring import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
 from fl_app.classification.moments import blank_moments, pool
 from fl_app.classification.pictures import picture_map
-from fl_app.classification.readings import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
 from fl_app.files import KEBAB
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import Figures, best_temperature, figures
+from fl_app.metrics.further import further_figures
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.paired import Difference
-from fl_app.metrics.voting import steady
-from fl_app.sums import Statistics
+from fl_app.sums import Statistics, steady
 
 LINEAR: Scorer = ("global", "linear")
 
@@ -34,10 +34,12 @@ class PrototypeMethod:
     Attributes:
         num_classes: K.
         embedding_size: D of the network.
-        rounds: an exchange follows each of these rounds; the last round of a run is always followed by one.
-        readings: whose features the prototypes are measured and used with; see `readings`.
+        rounds: an exchange follows each of these rounds. The option always includes the last round of a run.
+        readings: whose features the prototypes are measured and used with; see `measuring`.
         shipped_reading: the one that the exported heads are built from.
         is_alone: nodes train apart, and only each node's own layer is measured.
+        further_heads: plug-ins that are built beside the built-in heads.
+        metrics: further figures that nodes measure.
     """
 
     num_classes: int
@@ -49,6 +51,8 @@ class PrototypeMethod:
     shrinkage: float = 0.1
     prior: Literal["training", "equal"] = "equal"
     head: str = "auto"
+    further_heads: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     choose_by: Literal["accuracy", "balanced-accuracy", "auc"] = "balanced-accuracy"
     choose_confidence: float = 0.68
     abstain_by: Literal["euclid", "mahalanobis", "mahalanobis-or-picture"] = "mahalanobis-or-picture"
@@ -168,7 +172,7 @@ def build(
     undefined: dict[str, str] = {}
     for source, sites in parts.items():
         pooled[source] = dict(pool([blank, *sites.values()]))
-        heads[source], reasons = build_heads(pooled[source], method.shrinkage, method.prior)
+        heads[source], reasons = build_heads(pooled[source], method.shrinkage, method.prior, method.further_heads)
         readings = [reading for reading in method.readings if MEASURED_WITH[reading] == source]
         undefined |= {f"{reading}/{head}": reason for reading in readings for head, reason in reasons.items()}
     used = pooled.get(MEASURED_WITH[method.shipped_reading], blank)
@@ -196,7 +200,7 @@ def select(
         method: as above.
         heads: that were measured.
         scorers: reading and head of everything that counts.
-        total: the sums of all sites, from `readings.measure_heads`.
+        total: the sums of all sites, from `measuring.measure_heads`.
         sites: those of each site.
     """
     distance, picture_distance = _limits(method, heads, total, sites)
@@ -214,7 +218,7 @@ def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[He
     for part in PARTS:
         for reading, head in pairs:
             of_head = part_of(sums, part, reading, head)
-            values, ranges = figures(of_head), intervals(of_head)
+            values, ranges = figures(of_head) | further_figures(of_head), intervals(of_head)
             if reading == "local" and num_sites > 1:
                 values["auc"] = ranges["auc"] = None
             found.append(HeadRow(reading, head, part, values, ranges))

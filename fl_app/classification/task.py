@@ -10,58 +10,51 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_app.classification.measuring import HeadSet, embeddings, measure_heads
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network
-from fl_app.classification.readings import HeadSet, embeddings, measure_heads
 from fl_app.classification.selection import PrototypeMethod
-from fl_app.data.augmentation import augment
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
+from fl_app.data.loading import augment
 from fl_app.metrics.classification import blank_scores, figures, score_statistics
 from fl_app.metrics.faults import differing_images, score_fault
-from fl_app.options.run import RunConfig
-from fl_app.options.sections import baseline_of
+from fl_app.metrics.further import blank_further, further_figures, further_sums
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import ClassificationOptions
 from fl_app.sums import Statistics, mean
 
 
 class ClassificationTask:
-    """A classifier whose last layer can be replaced by class prototypes (Qiao et al. 2023).
+    """A classifier whose last layer can be replaced by class prototypes (Qiao et al. 2023)."""
 
-    Attributes:
-        readings: none for the baseline `local`, whose nodes share nothing.
-    """
+    name = "classification"
 
-    has_gallery = False
-
-    def __init__(self, name: str, options: ClassificationOptions, info: DatasetInfo) -> None:
-        baseline = baseline_of(name)
-        self.name = name
-        self.options = options
+    def __init__(self, plan: PassPlan, info: DatasetInfo) -> None:
+        self.plan = plan
+        self.options = cast(ClassificationOptions, plan.options)
         self.info = info
-        self.is_alone = baseline == "local"
-        self.is_pooled = baseline == "centralised"
-        self.readings: tuple[str, ...] = options.readings if not baseline else () if self.is_alone else ("consistent",)
-        self.keeps_weights = self.is_alone or "local" in self.readings
 
     @classmethod
-    def from_config(cls, name: str, config: RunConfig, info: DatasetInfo) -> "ClassificationTask":
+    def of_run(cls, plan: PassPlan, _config: RunConfig, info: DatasetInfo) -> "ClassificationTask":
         """Build the task, or one of its baselines."""
-        return cls(name, cast(ClassificationOptions, config.options_of(name)), info)
+        return cls(plan, info)
 
     @functools.cached_property
     def method(self) -> PrototypeMethod:
         """How prototypes are exchanged, and which head ships."""
-        options = self.options
+        options, baseline = self.options, self.plan.baseline
         return PrototypeMethod(
             num_classes=len(self.info.class_names),
             embedding_size=self.build_model().embedding_size,
             rounds=options.exchange_rounds,
-            readings=self.readings,
-            shipped_reading=self.readings[0] if self.readings else options.readings[0],
-            is_alone=self.is_alone,
+            readings=options.readings if not baseline else () if self.plan.is_alone else ("consistent",),
+            shipped_reading="consistent" if baseline else options.readings[0],
+            is_alone=self.plan.is_alone,
             shrinkage=options.shrinkage,
             prior=options.prior,
             head=options.head,
+            further_heads=options.further_heads,
+            metrics=options.metrics,
             choose_by=options.choose_by,
             choose_confidence=options.choose_confidence,
             abstain_by=options.abstain_by,
@@ -89,13 +82,16 @@ class ClassificationTask:
         weight = network.linear.weight.detach().double().cpu().numpy()
         bias = network.linear.bias.detach().double().cpu().numpy()
         for features, labels in embeddings(network, images, device):
-            for key, value in score_statistics(features @ weight.T + bias, labels).items():
+            scores = features @ weight.T + bias
+            found = score_statistics(scores, labels) | further_sums(self.options.metrics, scores, labels)
+            for key, value in found.items():
                 sums[key] += value
         return sums
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the statistics of no image."""
-        return blank_scores(len(self.info.class_names))
+        num_classes = len(self.info.class_names)
+        return blank_scores(num_classes) | blank_further(self.options.metrics, num_classes)
 
     def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
         """Say what is wrong with a site's statistics; None if its held-out images may lead to them."""
@@ -108,9 +104,10 @@ class ClassificationTask:
         return mean(float(statistics["nll"]), float(statistics["nll-count"]))
 
     def figures(self, statistics: Statistics) -> dict[str, float | None]:
-        """Return accuracy, balanced accuracy, AUC and macro F1."""
+        """Return accuracy, balanced accuracy, AUC and macro F1, and what the option `metrics` names."""
         found = figures(statistics)
-        return {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
+        plain = {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
+        return plain | further_figures(statistics)
 
     def improved(self, before: Statistics, after: Statistics, shipped_accuracy: float | None = None) -> bool | None:
         """Tell whether loss or accuracy got better, with the head that ships if there is one.
@@ -124,7 +121,7 @@ class ClassificationTask:
             return None
         return loss[1] < loss[0] or max(accuracy[1], shipped_accuracy or 0.0) > accuracy[0]
 
-    def after_training(
+    def own_sums(
         self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
     ) -> dict[str, NDArray[np.float64]]:
         """Measure the moments of the node's own trained network, in the rounds and for the readings that want them."""
@@ -148,11 +145,11 @@ class ClassificationTask:
         device: torch.device,
         fewest_patients: int,
     ) -> dict[str, NDArray[np.float64]]:
-        """Measure all heads on a node's images: see `readings.measure_heads`."""
+        """Measure all heads on a node's images: see `measuring.measure_heads`."""
         averaged = self._network(weights, device)
         trained = self._network(own, device) if own is not None else None
         readings = self.method.measured_readings
-        return measure_heads(averaged, trained, heads, readings, images, device, fewest_patients)
+        return measure_heads(averaged, trained, heads, readings, images, device, fewest_patients, self.options.metrics)
 
     def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
         network = self.build_model()

@@ -15,12 +15,13 @@ from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
 from fl_app.cli.run import run
+from fl_app.cli.runs import list_runs
 from fl_app.cli.sample import sample
 from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
 from fl_app.cli.write_app import write
 from fl_app.errors import FlAppError, OptionError
-from fl_app.simulation.signals import Interrupted, interruptible
+from fl_app.simulation.processes import Interrupted, interruptible
 
 app = typer.Typer(
     name="fl-app",
@@ -41,6 +42,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(supernode)
 app.command("status")(status)
+app.command("runs")(list_runs)
 app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)

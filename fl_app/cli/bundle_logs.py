@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fl_app.cli.scrubbing import scrub, scrub_json
+from fl_app.cli.words import Quiet, Runs, Voice
 from fl_app.errors import OptionError
-from fl_app.runs.overview import DEFAULT_OUTPUT, find_run
+from fl_app.runs.overview import find_run, runs_folder
 
 _PRIVATE_OPTIONS = ("output-dir", "resume", "data.directory")
 _LONGEST_LOG = 2 * 1024 * 1024  # the end says why a run ended
@@ -24,14 +25,15 @@ _LONGEST_LOG = 2 * 1024 * 1024  # the end says why a run ended
 def bundle_logs(
     run: Annotated[Path, typer.Argument(help="A run folder, or its name.")],
     out: Annotated[Path, typer.Option(help="The zip file to write; it must not exist yet.")],
-    runs: Annotated[Path | None, typer.Option(help="Where run folders are; default: ~/fl-app/runs.")] = None,
+    runs: Runs = None,
     logs: Annotated[
         list[Path] | None,
         typer.Option("--log", help="Another log to pack, scrubbed as well: of a node, of `flwr log`; may be repeated."),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Pack a run's records for support, scrubbed: no images, names of files, paths, keys or weights."""
-    folder = find_run(run, (runs or DEFAULT_OUTPUT).expanduser())
+    folder = find_run(run, runs_folder(runs))
     if out.exists():
         raise OptionError(f"--out must name a file that does not exist yet, got {out}.")
     from fl_app.files import replacing
@@ -45,8 +47,9 @@ def bundle_logs(
     with replacing(out.resolve()) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, text in members.items():
             bundle.writestr(name, text)
-    typer.echo(f"{', '.join(members)}: {out.resolve()}")
-    typer.echo("Paths, names of files and keys were taken out. Look it through before you send it.")
+    voice = Voice(quiet)
+    voice.say(f"{', '.join(members)}: {out.resolve()}")
+    voice.say("Paths, names of files and keys were taken out. Look it through before you send it.")
 
 
 def collect(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -102,7 +105,7 @@ def _scrub_line(line: str, names: Sequence[str]) -> str:
         return scrub(line, names)
 
 
-def _versions() -> dict[str, Any]:
+def _versions() -> dict[str, object]:
     """Return what runs here: this machine's system and Python, and every installed package."""
     packages = {one.metadata["Name"]: one.version for one in distributions() if one.metadata["Name"]}
     system = {"system": platform.system(), "release": platform.release(), "machine": platform.machine()}

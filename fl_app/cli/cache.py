@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fl_app.cli.words import Quiet, Voice
 from fl_app.errors import DataError
 
 cache = typer.Typer(no_args_is_help=True, help="The decoded images that a node keeps in its state-dir.")
@@ -20,6 +21,7 @@ def clear_cache(
     state_dir: Annotated[
         Path | None, typer.Option(help="The node option 'state-dir'; default: the one that a node has.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Delete the decoded images that a node keeps; the next message reads the folder anew."""
     from fl_app.data.image_cache import clear
@@ -31,4 +33,4 @@ def clear_cache(
         freed = clear(folder)
     except OSError as error:
         raise DataError(f"The cache in {folder} cannot be deleted: {error.strerror}.") from error
-    typer.echo(f"{folder}: {freed / 1e6:.1f} MB of decoded images deleted.")
+    Voice(quiet).say(f"{folder}: {freed / 1e6:.1f} MB of decoded images deleted.")

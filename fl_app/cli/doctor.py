@@ -1,6 +1,5 @@
 """The command `fl-app doctor`: is this hospital ready to join? What it prints may be e-mailed."""
 
-import json
 import logging
 import time
 import warnings
@@ -12,44 +11,47 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fl_app.cli.report import Report
+from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice
 from fl_app.errors import FlAppError, OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.plugins import allow_only
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import choose_config
 
 if TYPE_CHECKING:
     from fl_app.data.images import DatasetInfo
-    from fl_app.doctor.finding import Checks, Finding
+    from fl_app.doctor.finding import Checks, Verdict
     from fl_app.doctor.network import Address
     from fl_app.node.images import LocalData
 
-_COLOURS = {"ready": "green", "warning": "yellow", "not ready": "red", "not checked": "bright_black"}
-_SUMMARY = ("Ready.", "Ready, with warnings.", "Not ready.")
+_WITHOUT_STUDY = ("data.source=folder", "data.image-size=32")  # as the report's first line says
+_VERDICTS: tuple["Verdict", ...] = ("ready", "warning", "not ready")  # by exit status
 
 
 def doctor(
-    recipe: Annotated[str | None, typer.Argument(help="The run to join: a name in recipes/, or a TOML file.")] = None,
+    recipe: Recipe = None,
     node_config: Annotated[
         str, typer.Option(help='The node\'s options, exactly as for fl-app supernode: \'data-path="/data" site="x"\'.')
     ] = "",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option of the run.")
-    ] = None,
+    settings: Settings = None,
     superlink: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The SuperLink to be joined.")] = None,
     root_certificates: Annotated[
         Path | None, typer.Option(help="The coordinator's certificate authority, a PEM file; default: the system's.")
     ] = None,
     key: Annotated[Path | None, typer.Option("--auth-supernode-private-key", help="This node's private key.")] = None,
     train: Annotated[int, typer.Option(metavar="N", help="Also train N rounds here, sending nothing.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     names: Annotated[
         bool, typer.Option("--names", help="Also name the files concerned, on the error stream: these lines stay here.")
     ] = False,
-    app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
-    ] = None,
+    shows_all: Annotated[
+        bool, typer.Option("--all", help="Also tell what was found by each check that is ready.")
+    ] = False,
+    app: App = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check images, machine and network before joining; without --names the output names no file and no patient.
 
@@ -57,25 +59,26 @@ def doctor(
     """
     from fl_app.doctor.finding import examine_next, exit_status
 
+    has_study = recipe is not None or any(one.strip().startswith("data.") for one in settings or [])
     try:
-        config = choose_config(find_app(app), recipe, settings or [])
+        chosen = [*(settings or []), *(() if has_study else _WITHOUT_STUDY)]
+        config = choose_config(find_app(app), recipe, chosen, RunConfig.received)
         options = read_node_options(node_config)
         address = read_address(superlink)
     except FlAppError as error:  # status 1 would say: ready, with warnings
         raise OptionError(str(error)) from None
-    findings = []
-    with _log_to(logging.StreamHandler() if names else logging.NullHandler()):
+    if not has_study:  # nothing leaves this machine: its own classes may be told
+        options = {**options, "tell-class-names": True}
+    study = (config.recipe if recipe is not None else "of --set") if has_study else None
+    report = Report(Voice(quiet, as_json), str(options["site"]), study, superlink, shows_all)
+    report.begin()
+    log = _log_to(logging.StreamHandler() if names else logging.NullHandler())
+    with log, allow_only(NodeConfig.from_flat(options).plugins_allowed, "the node does not allow it."):
         checks = iter(_all_checks(config, options, address, root_certificates, key, train))
         while (found := examine_next(checks)) is not None:
-            findings.append(found)
-            if not as_json:
-                _show(findings[-1])
-    status = exit_status(findings)
-    if as_json:
-        verdict = ("ready", "warning", "not ready")[status]
-        typer.echo(json.dumps({"verdict": verdict, "checks": [vars(one) for one in findings]}, indent=1))
-    else:
-        typer.echo(_SUMMARY[status])
+            report.add(found)
+    status = exit_status(report.findings)
+    report.end(_VERDICTS[status])
     raise typer.Exit(status)
 
 
@@ -116,9 +119,11 @@ def _all_checks(
 ) -> "Checks":
     """Yield every check with its name; one runs before the next is made."""
     from fl_app.doctor import images
+    from fl_app.doctor.installed import check_plugins
 
     yield from _network_checks(address, root_certificates, key)
     node = NodeConfig.from_flat(options)
+    yield "plug-ins", partial(check_plugins, config, node)
     found = images.read_images(config, node)
     info = images.run_info(config, found)
     yield from _image_checks(config, node, found, info)
@@ -131,11 +136,11 @@ def _all_checks(
 
 
 def _network_checks(address: "Address | None", root: Path | None, key: Path | None) -> "Checks":
-    from fl_app.doctor import network, versions
+    from fl_app.doctor import installed, network
     from fl_app.doctor.finding import Finding
-    from fl_app.doctor.key import check_key
+    from fl_app.doctor.installed import check_key
 
-    yield "flower here", versions.check_flower_here
+    yield "flower here", installed.check_flower_here
     if root is not None:
         yield "authority", lambda: network.check_root_certificates(root, time.time())
     if key is not None:
@@ -151,7 +156,7 @@ def _network_checks(address: "Address | None", root: Path | None, key: Path | No
     yield "tls", lambda: network.check_tls(found)
     yield "certificate", lambda: network.check_certificate(found, time.time())
     yield "clock", lambda: network.check_clock(found)
-    yield "flower there", lambda: versions.check_flower_there(found.flower_version)
+    yield "flower there", lambda: installed.check_flower_there(found.flower_version)
 
 
 def _image_checks(
@@ -168,7 +173,10 @@ def _image_checks(
         yield from folder_checks(surveyed, info, node.max_unreadable_share)
     for task in config.tasks:
         yield f"task {task}", partial(images.check_allowed, node, task)
-    yield "reading", lambda: images.check_reading(found)
+    reading = images.check_reading(found)
+    if isinstance(found, str) and found == surveyed:
+        reading = Finding("reading", "not checked", "The folder is not ready, see above.")
+    yield "reading", lambda: reading
     yield "classes", lambda: images.check_classes(found, node.min_class_count)
 
 
@@ -176,14 +184,19 @@ def _machine_checks(
     config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
 ) -> "Checks":
     from fl_app.doctor import images, machine
-    from fl_app.doctor.step import check_step, kept_bytes
+    from fl_app.doctor.training import check_step, kept_bytes
     from fl_app.node.images import state_base
     from fl_app.tasks import build_task
 
     yield "memory", lambda: machine.check_memory(images.num_bytes(found))
     yield "device", lambda: machine.check_device(node.device)
     tasks = [build_task(name, config, info) for name in config.tasks] if info else []
-    kept = sum(kept_bytes(task, config.checkpoint_every) for task in tasks)
+    kept = sum(
+        kept_bytes(plan, task, config.checkpoint_every)
+        for plan in config.passes()
+        for task in tasks
+        if task.name == plan.task
+    )
     if images.num_bytes(found) <= node.max_cache_megabytes * 10**6:
         kept += images.num_bytes(found)
     yield "disk", lambda: machine.check_disk(state_base(node, ""), kept)
@@ -193,11 +206,27 @@ def _machine_checks(
         yield f"step of {task.name}", partial(check_step, task, info, device, num_images, config.federation)
 
 
+class _Once(logging.Filter):
+    """Lets each line through once: the folder is read twice, as the survey and as a run does it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether this line is a new one."""
+        line = record.getMessage()
+        is_new = line not in self._told
+        self._told.add(line)
+        return is_new
+
+
 @contextmanager
 def _log_to(handler: logging.Handler) -> Iterator[None]:
     """Send this app's log, which names files, to a handler alone, and warnings nowhere."""
     log = logging.getLogger("fl_app")
     handlers, level, propagates = log.handlers, log.level, log.propagate
+    handler.addFilter(_Once())
     handler.setFormatter(logging.Formatter("stays here:  %(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
@@ -207,8 +236,3 @@ def _log_to(handler: logging.Handler) -> Iterator[None]:
     finally:
         log.handlers, log.propagate = handlers, propagates
         log.setLevel(level)
-
-
-def _show(finding: "Finding") -> None:
-    verdict = typer.style(f"{finding.verdict:<11}", fg=_COLOURS[finding.verdict])
-    typer.echo(f"{verdict}  {finding.name}: {finding.text}")

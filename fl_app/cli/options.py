@@ -2,44 +2,47 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fl_app.cli.words import App, AsJson, Recipe, Voice, open_console
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.app import find_app
-from fl_app.simulation.choices import choose_config, read_defaults, read_recipe
+from fl_app.simulation.app import find_app, read_defaults, read_recipe
+from fl_app.simulation.choices import choose_config
 
 
 def show_options(
-    recipe: Annotated[
-        str | None, typer.Argument(help="A name in recipes/, or a TOML file: check it, and list what it sets.")
-    ] = None,
-    app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
-    ] = None,
+    recipe: Recipe = None,
+    app: App = None,
+    as_json: AsJson = False,
 ) -> None:
     """List every option of a run: name, default, meaning. Of a recipe: check it before it is submitted.
 
     Exit status: 2 where an option is unknown, of another type or out of range.
     """
     folder = find_app(app)
+    defaults = read_defaults(folder)
+    chosen = defaults
     if recipe is not None:
         choose_config(folder, recipe, ())
         chosen = read_recipe(recipe, folder)
+    if as_json:
+        rows = [
+            {"name": name, "value": chosen[name], "default": defaults[name], "meaning": meaning}
+            for name, meaning in describe_options()
+            if name in chosen
+        ]
+        Voice(as_json=True).answer({"recipe": recipe, "options": rows})
+        return
+    if recipe is not None:
         for name, value in chosen.items():
             typer.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")
         typer.echo(f"{recipe}: {len(chosen)} options, all of them fit.")
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(make_table(read_defaults(folder)))
+    open_console().print(make_table(defaults))
 
 
 def make_table(defaults: Mapping[str, OptionValue]) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fl_app.cli.result_file import check_writable
+from fl_app.cli.words import AsJson, Quiet, Runs, Voice, check_writable
 from fl_app.errors import OptionError
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def predict(
             "--convert", help="Bring images to the model's size and colours, as in training; each frame is a line."
         ),
     ] = False,
+    runs: Runs = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Classify images: one line each with class, probability and distance to the nearest prototype.
 
@@ -38,26 +41,52 @@ def predict(
     """
     if out is not None:
         check_writable(out)
+    elif quiet and not as_json:
+        raise OptionError("--quiet needs --out or --json: without one of them there would be no answer.")
+    voice = Voice(quiet, as_json)
     from fl_app.api.classifier import find_files, find_model, open_classifier
 
-    model = find_model(run)
+    model = find_model(run, runs)
     files, num_others = find_files(images)
     if out is not None and out.resolve() in {path.resolve() for path in files}:
         raise OptionError(f"--out must not name one of the images, got {out}.")
-    answers = open_classifier(model).predict(files, head, convert=convert, skip_unreadable=True)
-    _write(answers, out)
+    classifier = open_classifier(model)
+    answers = classifier.predict(files, head, convert=convert, skip_unreadable=True)
+    if out is not None or not as_json:
+        _write(answers, out)
     if num_others:
-        typer.echo(f"Passed over in the folders: files that are no images, {num_others} of them.", err=True)
+        voice.warn(f"Passed over in the folders: files that are no images, {num_others} of them.")
     if out is not None:
         count = len(answers.names)
-        typer.echo(f"{count} image{'s' if count > 1 else ''}: {out.resolve()}")
+        voice.say(f"{count} image{'s' if count > 1 else ''}: {out.resolve()}")
+    voice.answer(
+        {
+            "model": model,
+            "head": head or classifier.bundle.shipped,
+            "images": list(_documents(answers)),
+            "problems": answers.problems,
+            "passed-over": num_others,
+        }
+    )
     if answers.problems:
         for problem in answers.problems:
-            typer.secho(problem, fg="red", err=True)
-        typer.secho(
-            f"{len(answers.problems)} of {len(files)} files cannot be read and have no line.", fg="red", err=True
-        )
+            voice.complain(problem)
+        voice.complain(f"{len(answers.problems)} of {len(files)} files cannot be read and have no line.")
         raise typer.Exit(1)
+
+
+def _documents(answers: "Answers") -> Iterator[dict[str, object]]:
+    """Yield what is said of each image."""
+    for number, (file, name) in enumerate(zip(answers.names, answers.predicted, strict=True)):
+        probabilities = [float(value) for value in answers.probabilities[number]]
+        yield {
+            "file": file,
+            "predicted": name,
+            "probability": probabilities[answers.labels[number]],
+            "distance": float(answers.distances[number]),
+            "abstain": bool(answers.abstain[number]),
+            "probabilities": dict(zip(answers.class_names, probabilities, strict=True)),
+        }
 
 
 def _rows(answers: "Answers") -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fl_app.cli.result_file import check_writable
+from fl_app.cli.words import Quiet, Runs, Voice, check_writable
 from fl_app.errors import DataError, OptionError
 from fl_app.messages.incoming import clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
@@ -30,6 +30,8 @@ def measure(
     site: _Site,
     out: Annotated[Path, typer.Option(help="File to write, for `fl-app prototypes add`.")],
     min_class_count: Annotated[int, typer.Option(help=_FEWEST, min=1)] = 1,
+    runs: Runs = None,
+    quiet: Quiet = False,
 ) -> None:
     """At the new hospital: sum up the embeddings of its images into one file of numbers."""
     _check_site(site)
@@ -38,20 +40,21 @@ def measure(
         raise DataError(f"{data} is no folder. Expected images in a folder for each class.")
     from fl_app.api.classifier import open_classifier
     from fl_app.classification.bundle import fingerprint
-    from fl_app.classification.handover import Handover, check_moments, write_handover
+    from fl_app.classification.joining import Handover, write_handover
+    from fl_app.classification.judging import check_moments
     from fl_app.files import replacing
 
-    bundle = open_classifier(run).bundle
+    bundle = open_classifier(run, runs).bundle
     sums = _measure(bundle, data, min_class_count)
     check_moments(sums, *bundle.pooled["sum"].shape)
     with replacing(out.resolve()) as temporary:
         write_handover(Handover(site, bundle.info.class_names, fingerprint(bundle.weights), sums), temporary)
     counts = zip(bundle.info.class_names, sums["count"], sums["withheld"], strict=True)
     told = {name: (int(count), bool(withheld)) for name, count, withheld in counts}
-    _say_what_counts(
-        site, {name: count for name, (count, _) in told.items() if count}, [name for name in told if told[name][1]]
-    )
-    typer.echo(f"sums, no image among them: {out.resolve()}")
+    counted = {name: count for name, (count, _) in told.items() if count}
+    voice = Voice(quiet)
+    _say_what_counts(voice, site, counted, [name for name in told if told[name][1]])
+    voice.say(f"sums, no image among them: {out.resolve()}")
 
 
 @prototypes.command("add")
@@ -64,6 +67,8 @@ def add(
     min_class_count: Annotated[
         int | None, typer.Option(help=f"{_FEWEST} For a folder; default: 1.", min=1, show_default=False)
     ] = None,
+    runs: Runs = None,
+    quiet: Quiet = False,
 ) -> None:
     """Add a hospital's sums to the model, in place: its prototypes and heads change, its network does not."""
     if site is not None:
@@ -79,7 +84,7 @@ def add(
     from fl_app.classification.joining import add_site
     from fl_app.files import replace_folder
 
-    model = find_model(run)
+    model = find_model(run, runs)
     with _locked(model):
         bundle = open_bundle(model)
         if data.is_dir():
@@ -90,8 +95,9 @@ def add(
             name, sums = _read(bundle, data, site)
         updated = add_site(bundle, name, sums)
         replace_folder(model, lambda folder: save_bundle(updated, folder))
-    _say_what_changed(updated, bundle.shipped)
-    typer.echo(f"model: {model}")
+    voice = Voice(quiet)
+    _say_what_changed(voice, updated, bundle.shipped)
+    voice.say(f"model: {model}")
 
 
 def _check_site(site: str) -> None:
@@ -116,7 +122,8 @@ def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
 def _read(bundle: "Bundle", path: Path, site: str | None) -> tuple[str, "Moments"]:
     """Read a file of sums and its site; refuse another site's, or another model's."""
     from fl_app.classification.bundle import fingerprint
-    from fl_app.classification.handover import check_moments, read_handover
+    from fl_app.classification.joining import read_handover
+    from fl_app.classification.judging import check_moments
 
     found = read_handover(path)
     _check_site(found.site)
@@ -145,21 +152,21 @@ def _locked(model: Path) -> Iterator[None]:
         folder.unlock()
 
 
-def _say_what_changed(bundle: "Bundle", shipped_before: str) -> None:
+def _say_what_changed(voice: Voice, bundle: "Bundle", shipped_before: str) -> None:
     entry: dict[str, Any] = bundle.record["added"][-1]
-    _say_what_counts(entry["site"], entry["images"], entry["withheld"])
+    _say_what_counts(voice, entry["site"], entry["images"], entry["withheld"])
     if entry["new-classes"]:
-        typer.echo(f"new classes: {', '.join(entry['new-classes'])}")
+        voice.say(f"new classes: {', '.join(entry['new-classes'])}")
     known = [name for name, flag in zip(bundle.info.class_names, bundle.known, strict=True) if flag]
-    typer.echo(f"classes known: {', '.join(known)}")
+    voice.say(f"classes known: {', '.join(known)}")
     if entry["shipped"] != shipped_before:
-        typer.echo(f"head: {entry['shipped']} instead of {shipped_before}, since {entry['why']}")
+        voice.say(f"head: {entry['shipped']} instead of {shipped_before}, since {entry['why']}")
     if bundle.reading != "consistent":
-        typer.echo("Note: the run measured its sums with each site's own network, this site with the common one.")
+        voice.say("Note: the run measured its sums with each site's own network, this site with the common one.")
 
 
-def _say_what_counts(site: str, images: dict[str, int], withheld: list[str]) -> None:
+def _say_what_counts(voice: Voice, site: str, images: dict[str, int], withheld: list[str]) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in images.items())
-    typer.echo(f"{site}: {sum(images.values())} images ({counts})")
+    voice.say(f"{site}: {sum(images.values())} images ({counts})")
     if withheld:
-        typer.echo(f"withheld, too few images: {', '.join(withheld)}")
+        voice.say(f"withheld, too few images: {', '.join(withheld)}")

@@ -6,79 +6,113 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, open_console
 from fl_app.errors import FlAppError
-from fl_app.simulation.follow import GPU_SHARE, prepare, run_to_end
+from fl_app.runs.results import read_comparison, read_figure
+from fl_app.simulation.app import own_app
+from fl_app.simulation.follow import GPU_SHARE, Prepared, prepare, run_to_end
 from fl_app.simulation.outcome import Outcome, describe_comparison
+from fl_app.simulation.processes import Interrupted
 from fl_app.simulation.view import format_time
+
+_TOLD_APART = ("run-name", "resume", "output-dir", "data.directory")  # in the command that goes on with a run
 
 
 def run(
-    recipe: Annotated[str | None, typer.Argument(help="A name in recipes/, or a TOML file of run options.")] = None,
+    recipe: Recipe = None,
     nodes: Annotated[int, typer.Option(help="Simulated nodes.", min=1)] = 5,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; see `fl-app options`.")
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the run's folder is made; default: ~/fl-app/runs."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where run folders are made; default: ~/fl-app/runs.")] = None,
     gpu_share: Annotated[
         float | None, typer.Option(help=f"Part of a GPU for each node; default: {GPU_SHARE} if there is one.", min=0)
     ] = None,
-    app: Annotated[
-        Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
-    ] = None,
+    app: App = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Simulate a federation on this machine and train its model."""
-    settings = settings or []
+    settings, voice = settings or [], Voice(quiet, as_json)
     prepared = prepare(recipe, settings, nodes, out, gpu_share, app)
     begun = time.time()
     if prepared.plan.folder is not None:
-        typer.echo(f"run folder: {prepared.plan.folder}")
+        voice.say(f"run folder: {prepared.plan.folder}")
     try:
-        outcome, log = run_to_end(prepared, Console(highlight=False))
+        outcome, log = run_to_end(prepared, open_console(stderr=as_json, quiet=quiet))
     except BaseException as error:
         if not isinstance(error, FlAppError):
-            _say_how_to_resume(prepared.reader.folder, recipe, nodes, settings, out, app, gpu_share)
+            _say_how_to_resume(voice, prepared, recipe, settings, app, gpu_share, isinstance(error, Interrupted))
         raise
-    report(outcome, log, time.time() - begun)
+    report(outcome, log, time.time() - begun, voice)
     raise typer.Exit(outcome.exit_status)
 
 
-def report(outcome: Outcome, log: str, seconds: float) -> None:
+def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = None) -> None:
     """Print how a run ended and, last of all, where its results lie."""
+    voice = voice or Voice()
     if outcome.state == "failed":
         typer.echo(f"{log}\n", err=True)
-        typer.secho(f"The run failed: {outcome.reason}", fg="red", err=True)
+        voice.complain(f"The run failed: {outcome.reason}")
     elif outcome.state == "degraded":
-        names = ", ".join(outcome.sites) or "not named"
-        typer.secho(f"Warning: the run is degraded, sites with trouble: {names}", fg="yellow", err=True)
+        voice.warn(f"Warning: the run is degraded, sites with trouble: {', '.join(outcome.sites) or 'not named'}")
     for site, reason in outcome.sites.items():
-        typer.echo(f"  {site}: {reason}", err=True)
-    typer.echo(f"outcome: {outcome.state}")
-    typer.echo(f"time: {format_time(seconds)}")
-    if outcome.folder is not None:
-        for line in describe_comparison(outcome.folder):
-            typer.echo(line)
-    typer.echo(f"run folder: {outcome.folder or 'none'}")
-    typer.echo(f"gallery: {outcome.gallery or 'none'}")
+        (voice.complain if outcome.state == "failed" else voice.warn)(f"  {site}: {reason}")
+    voice.say(f"outcome: {outcome.state}")
+    voice.say(f"time: {format_time(seconds)}")
+    for line in describe_comparison(outcome.folder) if outcome.folder else ():
+        voice.say(line)
+    voice.say(f"run folder: {outcome.folder or 'none'}")
+    voice.say(f"gallery: {outcome.gallery or 'none'}")
+    rows = read_comparison(outcome.folder) if outcome.folder else []
+    voice.answer(
+        {
+            "state": outcome.state,
+            "reason": outcome.reason,
+            "sites": outcome.sites,
+            "folder": outcome.folder,
+            "gallery": outcome.gallery,
+            "seconds": seconds,
+            "comparison": [{name: read_figure(value) for name, value in row.items()} for row in rows],
+        }
+    )
+
+
+def resume_command(
+    prepared: Prepared, recipe: str | None, settings: list[str], app: Path | None, gpu_share: float | None
+) -> str:
+    """Return the command that goes on with a run that has a folder, from whatever folder it is typed in."""
+    plan = prepared.plan
+    is_named = recipe is None or (prepared.app / "recipes" / f"{recipe}.toml").is_file()
+    command = ["fl-app", "run"]
+    if recipe is not None:
+        command.append(recipe if is_named else str(Path(recipe).expanduser().absolute()))
+    command += ["--nodes", str(prepared.num_nodes)]
+    kept = [setting for setting in settings if setting.partition("=")[0].strip() not in _TOLD_APART]
+    kept += [f"data.directory={plan.config.data.directory}"] if plan.config.data.directory else []
+    for setting in [*kept, f"resume={prepared.reader.folder}"]:
+        command += ["--set", setting]
+    command += ["--out", str(plan.output)]
+    command += ["--app", str(prepared.app)] if app or prepared.app != own_app().resolve() else []
+    return shlex.join([*command, *(["--gpu-share", str(gpu_share)] if gpu_share is not None else [])])
 
 
 def _say_how_to_resume(
-    folder: Path | None,
+    voice: Voice,
+    prepared: Prepared,
     recipe: str | None,
-    nodes: int,
     settings: list[str],
-    out: Path | None,
     app: Path | None,
     gpu_share: float | None,
+    is_stopped: bool,
 ) -> None:
-    if folder is None:
-        typer.echo("Stopped before the run had a folder: there is nothing to resume.", err=True)
-        return
-    kept = [one for one in settings if one.partition("=")[0].strip() not in ("run-name", "resume")]
-    command = ["fl-app", "run", *([recipe] if recipe else []), "--nodes", str(nodes)]
-    for setting in [*kept, f"resume={folder}"]:
-        command += ["--set", setting]
-    command += [*(["--out", str(out)] if out else []), *(["--app", str(app)] if app else [])]
-    command += ["--gpu-share", str(gpu_share)] if gpu_share is not None else []
-    typer.echo(f"Stopped. Go on with:\n  {shlex.join(command)}", err=True)
+    command = None
+    if prepared.reader.folder is None:
+        voice.warn("Stopped before the run had a folder: there is nothing to resume.")
+    else:
+        command = resume_command(prepared, recipe, settings, app, gpu_share)
+        voice.warn(f"Stopped. Go on, from any folder, with:\n  {command}")
+    if is_stopped:  # else stdout is closed, as under `| head`
+        voice.answer({"state": "stopped", "folder": prepared.reader.folder, "resume": command})

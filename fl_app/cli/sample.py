@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fl_app.errors import OptionError, RunFolderError
-from fl_app.options.training import SamplerName
+from fl_app.cli.words import AsJson, Quiet, Runs, Voice
+from fl_app.errors import RunFolderError
+from fl_app.plugins import check_name
 
 _GRID_COLUMNS = 10
 
@@ -32,19 +33,26 @@ def sample(
         str, typer.Option(help="exported (the better ones), or raw, ema, node-ema of the last or the best checkpoint.")
     ] = "exported",
     checkpoint: Annotated[str, typer.Option(help="last or best; with --weights raw, ema or node-ema.")] = "last",
+    runs: Runs = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw images of named classes from the model of a finished run."""
-    samplers: tuple[str, ...] = SamplerName.__args__  # type: ignore[attr-defined]
-    if sampler is not None and sampler not in samplers:
-        raise OptionError(f"--sampler must be one of {', '.join(samplers)}, got '{sampler}'.")
+    if sampler is not None:
+        check_name("samplers", sampler, "--sampler")
     from fl_app.api.drawing import choose_labels, open_model
 
-    pipeline = open_model(run, weights, checkpoint)
+    pipeline = open_model(run, weights, checkpoint, runs)
     wanted = [label for label in choose_labels(pipeline, classes or None) for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
-    paths = _write(images, [f"{label}-{pipeline.class_names[label]}" for label in wanted], number, out, grid)
+    names = [pipeline.class_names[label] for label in wanted]
+    paths = _write(images, [f"{label}-{name}" for label, name in zip(wanted, names, strict=True)], number, out, grid)
     where = paths[0].resolve() if grid else out.resolve()
-    typer.echo(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {where}")
+    voice = Voice(quiet, as_json)
+    voice.say(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {where}")
+    files = [paths[0 if grid else i].resolve() for i in range(len(names))]
+    drawn = [{"file": file, "class": name} for file, name in zip(files, names, strict=True)]
+    voice.answer({"seed": seed, "weights": weights, "images": drawn})
 
 
 def _write(images: Any, names: list[str], columns: int, out: Path, grid: bool) -> list[Path]:

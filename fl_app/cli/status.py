@@ -1,4 +1,4 @@
-"""The command `fl-app status`: nodes, rounds, who is late or failed, and the last figures of a run."""
+"""The command `fl-app status`: sites, rounds, who is late or failed, and the last figures of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from fl_app.cli.flower import ask_flower
+from fl_app.cli.words import AsJson, Runs, is_screen, open_console
 from fl_app.errors import FlAppError
-from fl_app.runs.overview import Overview, age
+from fl_app.runs.overview import ENDED, Overview, age
+from fl_app.runs.progress import Outcome
+from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.simulation.view import describe_nodes, describe_phase, format_time
 
 _SHOWN_RUNS = 3
@@ -22,30 +25,49 @@ Listing = Sequence[Mapping[str, Any]]
 
 def status(
     run: Annotated[Path | None, typer.Argument(help="A run folder, or its name; default: the newest.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where run folders are; default: ~/fl-app/runs.")] = None,
+    runs: Runs = None,
     connection: Annotated[
         str | None, typer.Option(help="Also ask this SuperLink: a name in Flower's config.toml.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh until the run has ended; Ctrl-C ends the watching alone.")
+    ] = False,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Show how a run stands: live, finished or broken.
 
-    Exit status: 0 where it could be read, whatever became of the run; else 1.
+    Exit status: 0 if it could be read, whatever became of the run; else 1. With --watch that of `fl-app run`: 0 if the
+    run was completed or degraded, 1 if it failed, or if no server works on it any more.
     """
     from fl_app.api.run import open_run
 
-    overview = open_run(run, out).status()
+    found = open_run(run, runs or out)
+    if watch:
+        from fl_app.cli.watching import watch_run
+
+        overview = watch_run(found.folder, open_console(stderr=as_json), picture)
+    else:
+        overview = found.status()
     flower = _ask(connection) if connection else {}
     if as_json:
         typer.echo(json.dumps(overview.to_json() | ({"flower": flower} if connection else {}), indent=1))
-        return
-    console = Console(highlight=False)
-    for line in describe(overview):
-        console.print(Text(line), soft_wrap=True)
-    if overview.sites:
-        console.print(make_table(overview))
-    for line in describe_flower(flower, overview.flower_runs):
-        console.print(Text(line), soft_wrap=True)
+    else:
+        console = open_console()
+        if not (watch and is_screen(console)):  # there the last picture stays
+            for part in picture(overview).renderables:
+                console.print(part, soft_wrap=isinstance(part, Text))
+        for line in describe_flower(flower, overview.flower_runs):
+            console.print(Text(line), soft_wrap=True)
+    if watch:
+        raise typer.Exit(0 if overview.state in ("completed", "degraded") else 1)
+
+
+def picture(overview: Overview) -> Group:
+    """Return all that is shown of a run."""
+    reasons = [f"  {site}: {counts['reason']}" for site, counts in overview.sites.items() if counts["reason"]]
+    lines = [Text(line) for line in describe(overview)]
+    return Group(*lines, *([make_table(overview)] if overview.sites else []), *map(Text, reasons))
 
 
 def describe(overview: Overview) -> list[str]:
@@ -59,9 +81,16 @@ def describe(overview: Overview) -> list[str]:
         seconds = None if overview.is_alive is False else progress.seconds_left
         left = "" if seconds is None else f", about {format_time(seconds)} left"
         lines.append(f"round: {progress.round} of {progress.num_rounds} of {progress.task}{failed}{left}")
+    if overview.described:
+        lines.append(f"have said what they hold: {', '.join(overview.described)}")
     if progress.state == "running":
         lines.append(f"this round: {describe_nodes(progress)}")
         lines += [f"  {site}: {reason}" for site, reason in progress.failed.items()]
+    if overview.results and progress.state in ENDED:
+        lines.append(f"results: {describe_results(overview.results)}")
+        if (overview.folder / COMPARISON).is_file():
+            lines.append(f"comparison: {overview.folder / COMPARISON}")
+        return lines
     figures = [
         f"{name} {value:{form}}"
         for name, value, form in (
@@ -75,14 +104,15 @@ def describe(overview: Overview) -> list[str]:
 
 
 def make_table(overview: Overview) -> Table:
-    """Make the table of all sites: images, how often each did what, and why it last did not contribute."""
-    outcomes = ("contributed", "refused", "failed", "late", "absent")
-    table = Table("site", *outcomes, "train/held out/test", "last reason", box=None, pad_edge=False)
+    """Make the table of all sites: how often each did what, and its images. A narrow screen folds it."""
+    outcomes: tuple[Outcome, ...] = ("contributed", "refused", "failed", "late", "absent")
+    table = Table(box=None, pad_edge=False)
+    for name in ("site", *outcomes, "train/held out/test"):
+        table.add_column(name, overflow="fold")
     for site, counts in overview.sites.items():
         known = overview.images.get(site, {})
         images = [str(sum(known[part])) if part in known else "-" for part in ("train", "validation", "test")]
-        numbers = [str(counts[name]) for name in outcomes]
-        table.add_row(Text(site), *numbers, "/".join(images), Text(counts["reason"] or ""))
+        table.add_row(Text(site), *(str(counts[name]) for name in outcomes), "/".join(images))
     return table
 
 

@@ -24,12 +24,17 @@ PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill w
 
 
 def supernode(context: typer.Context) -> None:
-    """Start this hospital's node: takes the arguments of `flower-supernode`, and ends where it fails.
+    """Start this hospital's node: takes the arguments of `flower-supernode`, and ends if it fails.
 
     Left alone, flower-supernode leaves the federation when the SuperLink answers with an error that it does not know
     (seen with error 500), but its process stays: it looks healthy and takes part in nothing. This one ends with
     status 1, so that systemd or Docker starts it again. Told to end (SIGTERM, Ctrl-C), it does so within 10 s.
     """
+    if {"-h", "--help"} & set(context.args):
+        from fl_app.cli.supernode_help import show_help
+
+        show_help()
+        raise typer.Exit
     check_arguments(context.args)
     from fl_app.flower import run_supernode
 
@@ -50,8 +55,6 @@ def check_arguments(arguments: Sequence[str]) -> None:
         OptionError: the node's options are malformed or wrong, or a file or folder that they name is not there or
             cannot be used.
     """
-    if "--help" in arguments or "-h" in arguments:
-        return
     node_config = ["", *_values("--node-config", arguments)][-1]  # as Flower takes it
     node = NodeConfig.from_flat(read_node_options(node_config))
     _check_images(node)
@@ -68,7 +71,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def _check_images(node: NodeConfig) -> None:
-    """Refuse a folder that is not there, or of no form that a run could read; no image is opened."""
+    """Refuse a folder that is not there, or of no form that a run could read, or of which no image can be read."""
     from fl_app.data.entries import list_entries
     from fl_app.data.npz import classes_and_channels, find_npz
 
@@ -79,10 +82,33 @@ def _check_images(node: NodeConfig) -> None:
         npz = find_npz(folder)
         if npz is not None:
             classes_and_channels(npz)
-        elif not list_entries(folder).entries:
-            raise DataError(f"{folder} holds no labelled image.", public="the data folder holds no labelled image")
+        else:
+            _find_readable(folder, [entry.path for entry in list_entries(folder).entries])
     except DataError as error:
         raise OptionError(f"--node-config names a folder that no run can use. {error}") from None
+
+
+def _find_readable(folder: Path, files: Sequence[Path]) -> None:
+    """Read files until one of them is an image; raises DataError if none is."""
+    from fl_app.data.decoders import read_file
+    from fl_app.data.unreadable import UnreadableImageError
+    from fl_app.data.worker import Request
+
+    if not files:
+        raise DataError(f"{folder} holds no labelled image.", public="the data folder holds no labelled image")
+    reasons = []
+    for path in files:
+        try:
+            read_file(Request(path))
+            return
+        except UnreadableImageError as error:
+            reasons.append(str(error))
+    first = reasons[0].rstrip(".")
+    raise DataError(
+        f"None of the {len(files)} labelled files in {folder} can be read; the first one: {first}. "
+        "`fl-app doctor --names` names them all.",
+        public="no file of the data folder can be read",
+    )
 
 
 def _check_state_dir(node: NodeConfig) -> None:

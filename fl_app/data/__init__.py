@@ -1,1 +1,1 @@
-"""Private images on their way to batches: sources, partition, loading, and the wall around a node."""
+"""Private images on their way to batches: sources, splits, decoding, loading."""

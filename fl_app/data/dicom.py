@@ -1,18 +1,29 @@
-"""DICOM files as bytes: rescale, window, MONOCHROME1, frames. pydicom is imported when the first file is met."""
+"""DICOM files as bytes: rescale, window, MONOCHROME1, frames. pydicom is imported with the first file."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.data.dicom_colours import GREY, PALETTE, blocks, check_kind, colours
-from fl_app.data.dicom_streams import check_streams
-from fl_app.data.dicom_values import Lookup, Window, first_number, padding, read_lookup, read_window
+from fl_app.data.dicom_streams import check_streams, count_frames
+from fl_app.data.dicom_values import (
+    GREY,
+    PALETTE,
+    Lookup,
+    Window,
+    blocks,
+    check_kind,
+    colours,
+    first_number,
+    padding,
+    read_lookup,
+    read_window,
+)
 from fl_app.data.unreadable import Fault, NoPixels, check_size
 from fl_app.errors import DataError, is_fault
 
@@ -24,30 +35,27 @@ _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
 
 @dataclass(frozen=True)
-class DicomHeader:
-    """What a file says of itself; the patient's number never leaves the node."""
+class Header:
+    """The header of an image file, DICOM or another.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        num_channels: 1 (grey) or 3 (RGB).
+        num_frames: images in the file, more than 1 in DICOM only.
+        patient: the patient's number in a DICOM file; empty elsewhere. It never leaves the node.
+        is_sixteen_bit: its grey values are scaled by `decoding.scale_sixteen_bits`; not in DICOM.
+    """
 
     width: int
     height: int
     num_channels: int
-    num_frames: int
-    patient: str
+    num_frames: int = 1
+    patient: str = ""
+    is_sixteen_bit: bool = False
 
 
-@dataclass(frozen=True)
-class Frames:
-    """The frames of a file.
-
-    Attributes:
-        pixels: [F, H, W] or [F, H, W, 3] uint8.
-        is_window_ignored: it names a window or a VOI LUT that means nothing, and is shown without it.
-    """
-
-    pixels: NDArray[np.uint8]
-    is_window_ignored: bool = False
-
-
-def read_header(path: Path) -> DicomHeader:
+def read_header(path: Path) -> Header:
     """Read a file's header, without its pixels.
 
     Raises:
@@ -57,27 +65,33 @@ def read_header(path: Path) -> DicomHeader:
     return _header(_read(path, stop_before_pixels=True))
 
 
-def read_frames(path: Path) -> Frames:
-    """Read the frames of a file as one sees them on a screen.
+def read_frames(path: Path) -> tuple[Header, NDArray[np.uint8], bool]:
+    """Read the frames of a file as a screen shows them.
 
     Grey values are rescaled (modality LUT, or slope and intercept), then mapped to 0..255 by the VOI LUT or the first
-    window that the frame's functional groups or the file name; if none is named, or none that means anything, by the
-    frame's own smallest and largest value. MONOCHROME1 is inverted. Colours become RGB. There are as many frames as the
-    pixel data hold, whatever NumberOfFrames says.
+    window of the frame's functional groups, else of the file. If there is none, or it means nothing, the frame's own
+    smallest and largest value are mapped to 0 and 255. MONOCHROME1 is inverted. Colours become RGB. The pixel data
+    decide the number of frames, whatever NumberOfFrames says.
+
+    Returns:
+        The header, with this number of frames; the frames, [F, H, W] or [F, H, W, 3]; and whether a window or a VOI LUT
+        that means nothing was ignored.
 
     Raises:
         Fault: the file is damaged, too large, or of an unknown kind.
         DataError: the extra `dicom` is not installed.
     """
+    read_header(path)  # checks the size before the pixels take memory
     file = _read(path)
     header = _header(file)
     if file.get("PixelData") is None:
         raise Fault("its pixel data are missing")
     stored = _stored(file)
+    header = dataclasses.replace(header, num_frames=len(stored))
     if header.num_channels == 3:
-        return Frames(colours(file, stored))
+        return header, colours(file, stored), False
     shown = [_grey(file, frame, number) for number, frame in enumerate(stored)]
-    return Frames(np.stack([pixels for pixels, _ in shown]), any(is_ignored for _, is_ignored in shown))
+    return header, np.stack([pixels for pixels, _ in shown]), any(is_ignored for _, is_ignored in shown)
 
 
 def _read(path: Path, **options: Any) -> "Dataset":
@@ -108,7 +122,7 @@ def _read(path: Path, **options: Any) -> "Dataset":
     return file
 
 
-def _header(file: "Dataset") -> DicomHeader:
+def _header(file: "Dataset") -> Header:
     try:
         return _checked_header(file)
     except Fault:
@@ -117,7 +131,7 @@ def _header(file: "Dataset") -> DicomHeader:
         raise Fault(f"its header is damaged ({type(error).__name__})") from error
 
 
-def _checked_header(file: "Dataset") -> DicomHeader:
+def _checked_header(file: "Dataset") -> Header:
     missing = [name for name in _NEEDED if file.get(name) in (None, "")]
     if "Rows" in missing and "Columns" in missing:
         _refuse_without_image(file)
@@ -127,7 +141,7 @@ def _checked_header(file: "Dataset") -> DicomHeader:
         raise Fault("its values are fractions; save it with 8 or 16 bits a pixel")
     file.PhotometricInterpretation = str(file.PhotometricInterpretation).upper()  # as pydicom expects it
     check_kind(file)
-    header = DicomHeader(
+    header = Header(
         width=int(file.Columns),
         height=int(file.Rows),
         num_channels=1 if file.PhotometricInterpretation in GREY else 3,
@@ -136,7 +150,7 @@ def _checked_header(file: "Dataset") -> DicomHeader:
     )
     samples = int(file.get("SamplesPerPixel") or 1)
     if samples != (3 if header.num_channels == 3 and file.PhotometricInterpretation != PALETTE else 1):
-        raise Fault(f"its header says {samples} values a pixel, which does not fit the colours that it says")
+        raise Fault(f"its header says {samples} values a pixel, which contradicts its colours")
     check_size(header.width, header.height, header.width * header.height * header.num_channels * header.num_frames)
     return header
 
@@ -148,7 +162,7 @@ def _stored(file: "Dataset") -> NDArray[Any]:
     syntax = file.file_meta.TransferSyntaxUID
     try:
         if syntax.is_encapsulated:
-            file.NumberOfFrames = max(int(file.get("NumberOfFrames") or 1), _num_encapsulated(file))
+            file.NumberOfFrames = max(int(file.get("NumberOfFrames") or 1), count_frames(file))
             _header(file)
             check_streams(file)
         stored = pixel_array(file)
@@ -167,7 +181,7 @@ def _stored(file: "Dataset") -> NDArray[Any]:
 
 
 def _reason(error: BaseException, syntax: str, is_compressed: bool) -> str:
-    """Say what kept pydicom from decoding the pixels; its own text may quote values."""
+    """Say why pydicom could not decode the pixels; its own text may quote values."""
     text = str(error)
     if "missing dependencies" in text:
         return f"its compression, {syntax}, cannot be decoded here: pip install 'fl-app[dicom]'"
@@ -177,24 +191,8 @@ def _reason(error: BaseException, syntax: str, is_compressed: bool) -> str:
     return f"its {what} are damaged, or not as its header says ({type(error).__name__})"
 
 
-def _num_encapsulated(file: "Dataset") -> int:
-    """Count the frames of compressed pixel data: by the offset table, else by fragments, each of which ends a frame."""
-    from pydicom.encaps import generate_fragments, parse_basic_offsets
-    from pydicom.uid import RLELossless
-
-    offsets = parse_basic_offsets(file.PixelData)
-    if offsets:
-        return len(offsets)
-    encoded = BytesIO(file.PixelData)
-    encoded.seek(8)  # after the empty offset table
-    ends = [b"\xff\xd9" in fragment[-10:] for fragment in generate_fragments(encoded)]
-    if file.file_meta.TransferSyntaxUID == RLELossless:  # PS3.5 A.4.2: one fragment a frame
-        return len(ends)
-    return len(ends) if all(ends) else 1
-
-
 def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[np.uint8], bool]:
-    """Map the values of one frame, [H, W], to bytes; and tell whether a window that means nothing was passed over."""
+    """Map the values of one frame, [H, W], to bytes; tell whether a window that means nothing was ignored."""
     rescale = _rescaling(file, number)
     display, is_ignored = _display(file, number)
     low, span = 0.0, 0.0
@@ -219,10 +217,14 @@ def _grey(file: "Dataset", stored: NDArray[Any], number: int) -> tuple[NDArray[n
 
 
 def _rescaling(file: "Dataset", number: int) -> Any:
-    """Return the function that turns stored values of a frame into those that a window speaks of, in float64."""
+    """Return the function that rescales the stored values of a frame, to float64."""
     transformation = _group(file, number, "PixelValueTransformationSequence")
     if transformation is None and file.get("ModalityLUTSequence"):
-        table = _lookup(file, file.ModalityLUTSequence[0], int(file.PixelRepresentation) == 1)
+        is_signed, is_little = int(file.PixelRepresentation) == 1, file.file_meta.TransferSyntaxUID.is_little_endian
+        try:
+            table = read_lookup(file.ModalityLUTSequence[0], is_signed, is_little)
+        except ValueError:
+            raise Fault("its modality lookup table is damaged") from None
         return lambda stored: table.look_up(stored).astype(np.float64)
     settings = file if transformation is None else transformation
     slope, intercept = (first_number(settings, name) for name in ("RescaleSlope", "RescaleIntercept"))
@@ -232,7 +234,7 @@ def _rescaling(file: "Dataset", number: int) -> Any:
 
 
 def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool]:
-    """Return the VOI LUT or the window of a frame, if any; and whether one that means nothing was passed over."""
+    """Return the VOI LUT or the window of a frame, if any; and whether one that means nothing was ignored."""
     is_ignored = False
     for settings in (_group(file, number, "FrameVOILUTSequence"), file):
         if settings is None:
@@ -251,13 +253,6 @@ def _display(file: "Dataset", number: int) -> tuple[Lookup | Window | None, bool
         if found is not None:
             return found, is_ignored
     return None, is_ignored
-
-
-def _lookup(file: "Dataset", item: "Dataset", is_signed: bool) -> Lookup:
-    try:
-        return read_lookup(item, is_signed, file.file_meta.TransferSyntaxUID.is_little_endian)
-    except ValueError:
-        raise Fault("its modality lookup table is damaged") from None
 
 
 def _ends(values: NDArray[np.float64]) -> Iterator[float]:
@@ -279,7 +274,7 @@ def _group(file: "Dataset", number: int, sequence: str) -> "Dataset | None":
 
 
 def _refuse_without_image(file: "Dataset") -> NoReturn:
-    """Tell a report from a damaged image, by the kind of the file in DICOM's own list."""
+    """Reject a file without rows and columns: a report or a damaged image, by the file's kind in DICOM's own list."""
     from pydicom.uid import UID
 
     named = str(file.get("SOPClassUID") or file.file_meta.get("MediaStorageSOPClassUID") or "")
@@ -293,5 +288,5 @@ def _refuse_without_image(file: "Dataset") -> NoReturn:
 
 
 def _name(uid: Any) -> str:
-    """Return the name of a UID in DICOM's own list; what is not in it may be anything."""
+    """Return the name of a UID from DICOM's own list; a UID that is not in it may hold anything."""
     return "an unknown one" if uid.name == str(uid) else str(uid.name)

@@ -1,4 +1,4 @@
-"""What a folder says of its files: which class, which part, which patient; from class folders or from a table."""
+"""The class, part and patient of each file of a folder, from class folders or from a table."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,29 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fl_app.data.label_table import Row, find_table, read_table
+from fl_app.data.label_table import find_table, read_table
 from fl_app.data.listing import (
     IMAGE_SUFFIXES,
     KINDS,
+    PART_NAMES,
+    Part,
     composed,
     files_below,
     is_image,
-    refuse_link_out,
+    resolve_inside,
     visible,
 )
-from fl_app.data.parts import PART_NAMES, Part
 from fl_app.errors import DataError
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file and what is said of it.
+    """One file.
 
     Attributes:
-        path: the file, which need not exist where a table names it.
+        path: the file; if a table names it, it need not exist.
         class_name: its label.
-        part: where it belongs; `train` where nothing is said.
-        patient: whom it shows; empty where nothing is said. It never leaves the node.
+        part: of the data set; `train` if none is stated.
+        patient: who is in the image; empty if not stated. It never leaves the node.
     """
 
     path: Path
@@ -42,8 +43,8 @@ class Listing:
     """All files of a folder.
 
     Attributes:
-        layout: how labels are given.
-        class_names: those that the folder knows, sorted; a class folder may be empty.
+        layout: the form of the labels.
+        class_names: the classes of the folder, sorted; a class folder may be empty.
         entries: one for each file, in a fixed order.
     """
 
@@ -57,15 +58,21 @@ def list_entries(directory: Path, class_names: Sequence[str] = ()) -> Listing:
 
     Args:
         directory: the hospital's folder.
-        class_names: the agreed ones, others are refused; empty: whatever is found.
+        class_names: the agreed ones, others are rejected; empty: all that are found.
 
     Raises:
-        DataError: the folder is missing, or holds what does not fit.
+        DataError: the folder is missing, or holds something that is not allowed there.
     """
     table = find_table(directory)
     if table is not None:
         rows = read_table(table)
-        _check_labels(rows, class_names, table)
+        for row in rows:
+            if class_names and row.label not in class_names:
+                raise DataError(
+                    f"{table}, line {row.line}: the label '{row.label}' is not a class of this run; "
+                    f"{_expected(row.label, class_names)}",
+                    public="the table of labels holds a label that is not a class of this run",
+                )
         entries = [Entry(row.path, row.label, row.part, row.patient) for row in rows]
         return Listing("table", tuple(sorted({row.label for row in rows})), tuple(entries))
     found = list(_class_folders(directory, class_names))
@@ -74,7 +81,7 @@ def list_entries(directory: Path, class_names: Sequence[str] = ()) -> Listing:
 
 
 def no_image(directory: Path, class_names: Iterable[str]) -> DataError:
-    """Say that a folder holds nothing to train on, and what was expected."""
+    """Return the error that a folder holds no image; it says what was expected."""
     names = ", ".join(class_names)
     return DataError(
         f"{directory} holds no image. Expected {KINDS} files in subfolders named {names or 'as the classes'}, "
@@ -84,7 +91,7 @@ def no_image(directory: Path, class_names: Iterable[str]) -> DataError:
 
 
 def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tuple[Part, Path]]:
-    """Yield the folders of classes: in `train`, `val`, `validation`, `test`, or else right in the folder."""
+    """Yield the class folders: those in `train`, `val`, `validation`, `test`, or those at the top of the folder."""
     paths = visible(directory)
     parts = {path: PART_NAMES[path.name.lower()] for path in paths if path.name.lower() in PART_NAMES and path.is_dir()}
     parts = {path: part for path, part in parts.items() if composed(path.name) not in class_names}
@@ -94,12 +101,12 @@ def _class_folders(directory: Path, class_names: Sequence[str]) -> Iterator[tupl
     else:
         yield from (("train", path) for path in _check_folders(directory, others, class_names))
     for path, part in parts.items():
-        refuse_link_out(directory, path)
+        resolve_inside(directory, path)
         yield from ((part, folder) for folder in _check_folders(directory, visible(path), class_names))
 
 
 def _refuse_loose(directory: Path, paths: Iterable[Path]) -> None:
-    """Refuse images that lie beside the folder `train`: nobody would notice that they are not used."""
+    """Reject images that lie beside the folder `train`: nobody would notice that they are not used."""
     loose = [path for path in paths if path.is_dir() and any(is_image(file) for file in files_below(path))]
     if loose:
         names = ", ".join(path.name for path in loose)
@@ -120,7 +127,7 @@ def _check_folders(directory: Path, paths: Iterable[Path], class_names: Sequence
                     f"{path} is not a class of this run; {_expected(composed(path.name), class_names)}",
                     public="the data folder holds a folder that is not a class of this run",
                 )
-            refuse_link_out(directory, path)
+            resolve_inside(directory, path)
             yield path
         else:
             _refuse_outside(path)
@@ -128,7 +135,10 @@ def _check_folders(directory: Path, paths: Iterable[Path], class_names: Sequence
 
 def _refuse_outside(path: Path) -> None:
     if is_image(path):
-        raise DataError(f"{path} lies outside the class folders.", public="an image lies outside the class folders")
+        raise DataError(
+            f"{path} lies outside the class folders. Move it into one of them.",
+            public="an image lies outside the class folders",
+        )
 
 
 def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[Entry]:
@@ -138,7 +148,7 @@ def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[En
         for path in visible(folder):
             if path.is_dir():
                 raise DataError(
-                    f"{path} is a folder. Expected images right in the class folder; to keep folders of patients, name "
+                    f"{path} is a folder. Expected only images in the class folder; to keep folders of patients, list "
                     "the images in a table labels.csv.",
                     public="a class folder holds a folder",
                 )
@@ -147,23 +157,13 @@ def _files(directory: Path, folders: Iterable[tuple[Part, Path]]) -> Iterator[En
                     f"{path} is no {KINDS} file. Expected nothing else in a class folder.",
                     public=f"a class folder holds something that is no {KINDS} file",
                 )
-            real = refuse_link_out(directory, path) if path.is_symlink() else real_folder / path.name
+            real = resolve_inside(directory, path) if path.is_symlink() else real_folder / path.name
             if seen.setdefault(real, path) != path:
                 raise DataError(
                     f"{path} is the same file as {seen[real]}, by a link. Remove one of them.",
                     public="an image is there twice, by a link",
                 )
             yield Entry(path, composed(folder.name), part)
-
-
-def _check_labels(rows: Iterable[Row], class_names: Sequence[str], table: Path) -> None:
-    for row in rows:
-        if class_names and row.label not in class_names:
-            raise DataError(
-                f"{table}, line {row.line}: the label '{row.label}' is not a class of this run; "
-                f"{_expected(row.label, class_names)}",
-                public="the table of labels holds a label that is not a class of this run",
-            )
 
 
 def _expected(name: str, class_names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where the files of public data sets lie: in a given folder, which is only read, or in a cache filled by download."""
+"""The files of public data sets: in a given folder, which is only read, or in a cache filled by download."""
 
 import hashlib
 import os
@@ -9,17 +9,17 @@ from http.client import HTTPException
 from pathlib import Path
 
 from fl_app.errors import DataError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 DIRECTORY_VARIABLE = "FL_APP_DATA"
 
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A file whose content is known in advance.
+    """A published file.
 
     Attributes:
-        places: where it may lie inside the data folder; a download goes to the first one.
+        places: its possible paths inside the data folder; a download uses the first one.
         md5: checksum of the whole file, hexadecimal.
     """
 
@@ -28,13 +28,13 @@ class KnownFile:
 
 
 def given_directory(options: DataOptions) -> Path | None:
-    """Return the folder that the option `data.directory`, or else the environment, names."""
+    """Return the folder named by the option `data.directory`, else by the environment; None if neither names one."""
     name = options.directory or os.environ.get(DIRECTORY_VARIABLE, "")
     return Path(name).expanduser() if name else None
 
 
 def cache_directory() -> Path:
-    """Return the user's cache folder, for downloads where no folder was given; it may not exist yet."""
+    """Return the user's cache folder, for downloads if no folder is given; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "fl-app"
 
@@ -42,15 +42,15 @@ def cache_directory() -> Path:
 def read_known_files(
     options: DataOptions, files: Sequence[KnownFile], download: Callable[[Path], object]
 ) -> list[bytes]:
-    """Read files and compare their checksums; without a given folder, download what the cache lacks.
+    """Read files and compare their checksums; if no folder is given, download missing ones to the cache.
 
     Args:
-        options: say which folder.
-        files: what to read.
-        download: puts all the files into an empty folder, at the first of their places.
+        options: name the folder.
+        files: to read.
+        download: puts all files into an empty folder, at the first of their places.
 
     Raises:
-        DataError: a file is missing, cannot be read or downloaded, or its content is not the expected one.
+        DataError: a file is missing, cannot be read or downloaded, or has another checksum.
     """
     folder = given_directory(options)
     if folder is None:
@@ -67,7 +67,7 @@ def _find(folder: Path, file: KnownFile) -> Path | None:
 def _read(folder: Path, file: KnownFile) -> bytes:
     path = _find(folder, file)
     if path is None:
-        state = "holds no file" if folder.is_dir() else "does not exist; expected in it the file"
+        state = "holds no file" if folder.is_dir() else "does not exist; expected there: the file"
         raise DataError(
             f"The data folder {folder} {state} {' or '.join(file.places)}. Put the file there, set the option "
             f"'data.directory' or ${DIRECTORY_VARIABLE} to another folder, or empty both to download.",
@@ -88,7 +88,7 @@ def _read(folder: Path, file: KnownFile) -> bytes:
 
 
 def _download_into(folder: Path, files: Sequence[KnownFile], download: Callable[[Path], object]) -> None:
-    """Download beside the place and move each file in whole: nodes start together and share the cache."""
+    """Download into a temporary folder, then move each whole file: nodes start together and share the cache."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as temporary:

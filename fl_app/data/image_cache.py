@@ -1,7 +1,7 @@
-"""Decoded images on a node's disk, so that a message does not read the hospital's folder anew.
+"""Decoded images on a node's disk, so that not every message reads the hospital's folder again.
 
-A cache holds pixels, labels and numbers of patients, and no name of a file or a patient. Its name is a hash of all that
-decides what is in it: names, sizes and times of the folder's files, options, and the versions of what decodes them.
+A cache file holds pixels, labels and numbers of patients, but no name of a file or a patient. Its name is a hash of all
+that decides its content: names, sizes and times of the folder's files, options, and the versions of the decoders.
 """
 
 import contextlib
@@ -24,27 +24,20 @@ from torch import Tensor
 
 from fl_app.data.folder import OwnImages, info, read_parts, stated_info
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import Part
+from fl_app.data.listing import Part
 from fl_app.errors import is_fault
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 FOLDER = "images@cache"  # beside the folders of runs, whose names have no @
-_FORMAT = 2  # to be raised whenever other pixels come out of the same files
+_FORMAT = 2  # to be raised whenever the same files give other pixels
 _DECODERS = (
-    "pillow",
-    "pydicom",
-    "pylibjpeg",
-    "pylibjpeg-libjpeg",
-    "pylibjpeg-openjpeg",
-    "pylibjpeg-rle",
-    "numpy",
-    "torch",
-)
-_DOUBT_SECONDS = 3600.0  # after which files that could not be read are tried again: a disk may have been away
+    "pillow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "numpy", "torch",
+)  # fmt: skip
+_DOUBT_SECONDS = 3600.0  # after which unreadable files are tried again: a disk may have been away
 _SUFFIX = ".safetensors"
 
 
@@ -57,16 +50,16 @@ def read_cached(
     max_unreadable_share: float,
     test_share: float,
 ) -> OwnImages:
-    """Return what `read_parts` does, from the cache if the folder is as it was; else read it and keep the result.
+    """Return the result of `read_parts`, from the cache if the folder is unchanged; else read it and keep the result.
 
-    A cache that cannot be read or written is worth a warning, never the images.
+    A cache that cannot be read or written costs a warning, never the images.
 
     Args:
-        state: the node's folder, below which the cache lies; only the node's user may read it.
-        most_bytes: of all that is kept; the results that were not used for longest go first. 0: nothing is kept.
-        directory: see `read_parts`, as the rest.
+        state: the node's folder, which holds the cache; only the node's user may read it.
+        most_bytes: of the whole cache; the results that were not used for longest are deleted first. 0: no cache.
+        directory: see `read_parts`, also for the following arguments.
         expected: agreed classes, channels and size.
-        wanted: which parts.
+        wanted: the parts to read.
         max_unreadable_share: of the files.
         test_share: of the training images.
 
@@ -83,17 +76,17 @@ def read_cached(
         if found is not None:
             return found
     read = read_parts(directory, expected, wanted, max_unreadable_share, test_share)
-    if key is not None and key == _key(directory, settings):  # nobody wrote to the folder meanwhile
+    if key is not None and key == _key(directory, settings):  # nobody changed the folder meanwhile
         _save(folder, key, read, most_bytes)
     return read
 
 
 def info_cached(state: Path, most_bytes: int, options: DataOptions) -> DatasetInfo:
-    """Return what `folder.info` does, from the cache if the folder is as it was.
+    """Return the result of `folder.info`, from the cache if the folder is unchanged.
 
     Args:
-        state: see `read_cached`, as `most_bytes`.
-        most_bytes: 0: nothing is kept.
+        state: see `read_cached`.
+        most_bytes: see `read_cached`.
         options: of the run, with the hospital's folder as `directory`.
 
     Raises:
@@ -107,10 +100,17 @@ def info_cached(state: Path, most_bytes: int, options: DataOptions) -> DatasetIn
     settings = ["info", list(options.class_names), options.num_channels, options.image_size]
     key = _key(directory, settings)
     path = state / FOLDER / f"{key}.json"
-    if key is not None:
-        known = _checked(path, lambda: _load_info(path, options.image_size))
-        if known is not None:
-            return known
+
+    def load() -> DatasetInfo:
+        checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if checksum != str(_checksum(text, {})):
+            raise ValueError("a checksum does not fit")
+        told = json.loads(text)
+        return DatasetInfo(tuple(told["class-names"]), int(told["num-channels"]), options.image_size)
+
+    known = _checked(path, load) if key is not None else None
+    if known is not None:
+        return known
     found = info(options)
     if key is not None and key == _key(directory, settings):
         text = json.dumps({"class-names": found.class_names, "num-channels": found.num_channels})
@@ -120,7 +120,7 @@ def info_cached(state: Path, most_bytes: int, options: DataOptions) -> DatasetIn
 
 
 def clear(state: Path) -> int:
-    """Delete the cache below a node's folder; return how many bytes that frees.
+    """Delete the cache in a node's folder; return the number of bytes that this frees.
 
     Raises:
         OSError: it cannot be deleted.
@@ -134,7 +134,7 @@ def clear(state: Path) -> int:
 
 
 def _key(directory: Path, settings: Sequence[object]) -> str | None:
-    """Return a hash of all that decides on the result; None if the folder cannot be listed."""
+    """Return a hash of all that decides the result; None if the folder cannot be listed."""
     versions = []
     for name in _DECODERS:
         with contextlib.suppress(PackageNotFoundError):
@@ -149,7 +149,7 @@ def _key(directory: Path, settings: Sequence[object]) -> str | None:
 
 
 def _state_of_files(directory: Path) -> Iterator[bytes]:
-    """Yield name, kind, size, times and number of each file and folder, in a fixed order; nothing is opened."""
+    """Yield name, kind, size, times and inode of each file and folder, in a fixed order; no file is opened."""
     waiting = [str(directory)]
     while waiting:
         folder = waiting.pop()
@@ -162,7 +162,7 @@ def _state_of_files(directory: Path) -> Iterator[bytes]:
             of_link = os.readlink(entry.path) if entry.is_symlink() else ""
             try:
                 state = os.stat(entry.path)
-                # the time of change cannot be set to an earlier one, as that of modification is by many copies
+                # ctime cannot be set to an earlier time; many programs that copy do that to mtime
                 numbers = (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
             except FileNotFoundError:  # a link to nowhere
                 numbers = (0, 0, 0, 0, 0)
@@ -172,7 +172,7 @@ def _state_of_files(directory: Path) -> Iterator[bytes]:
 
 
 def _checked(path: Path, load: Callable[[], T | None]) -> T | None:
-    """Load a result; None if there is none. One that is damaged, however that shows, is deleted."""
+    """Load a result; None if there is none. A damaged one is deleted."""
     try:
         return load()
     except FileNotFoundError:
@@ -180,18 +180,10 @@ def _checked(path: Path, load: Callable[[], T | None]) -> T | None:
     except BaseException as error:
         if not is_fault(error):
             raise
-        log.warning("The cache of images is damaged (%s): the folder is read anew", error)
+        log.warning("The cache of images is damaged (%s): the folder is read again", error)
         with contextlib.suppress(OSError):
             path.unlink()
         return None
-
-
-def _load_info(path: Path, image_size: int) -> DatasetInfo:
-    checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
-    if checksum != str(_checksum(text, {})):
-        raise ValueError("a checksum does not fit")
-    told = json.loads(text)
-    return DatasetInfo(tuple(told["class-names"]), int(told["num-channels"]), image_size)
 
 
 def _load_images(path: Path, expected: DatasetInfo) -> OwnImages | None:
@@ -239,13 +231,22 @@ def _save(folder: Path, key: str, read: OwnImages, most_bytes: int) -> None:
 
 
 def _write(path: Path, write: Callable[[Path], object], most_bytes: int) -> None:
-    """Write a file whole or not at all, for the node's user alone, once the others take no more than so many bytes."""
+    """Write a file whole or not at all, for the node's user alone.
+
+    First delete the results that were not used for longest, until the rest takes at most `most_bytes`.
+    """
     temporary = path.parent / f".partial-{os.getpid()}"
     try:
         path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.parent.mkdir(exist_ok=True, mode=0o700)
         path.parent.chmod(0o700)
-        _make_room(path.parent, most_bytes)
+        total = 0
+        for kept in sorted(path.parent.glob("[!.]*"), key=lambda kept: kept.stat().st_mtime_ns, reverse=True):
+            total += kept.stat().st_size
+            if total > most_bytes:
+                kept.unlink()
+        for partial in path.parent.glob(".partial-*"):  # of a process that was killed
+            partial.unlink()
         write(temporary)
         temporary.chmod(0o600)
         os.replace(temporary, path)
@@ -255,20 +256,8 @@ def _write(path: Path, write: Callable[[Path], object], most_bytes: int) -> None
             temporary.unlink(missing_ok=True)
 
 
-def _make_room(folder: Path, most_bytes: int) -> None:
-    """Delete the results that were not used for longest, until the rest takes no more than so many bytes."""
-    kept = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    total = 0
-    for path in kept:
-        total += path.stat().st_size
-        if total > most_bytes:
-            path.unlink()
-    for path in folder.glob(".partial-*"):  # of a process that was killed
-        path.unlink()
-
-
 def _checksum(text: str, arrays: dict[str, Tensor]) -> int:
-    """Return a checksum of all that a file tells: its text, and names, shapes, types and values of its arrays."""
+    """Return a checksum of all that a file holds: its text, and names, shapes, types and values of its arrays."""
     found = zlib.crc32(text.encode())
     for name in sorted(arrays):
         array = arrays[name].contiguous().numpy()

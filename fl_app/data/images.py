@@ -1,18 +1,22 @@
-"""Image sets as they lie in memory: bytes, labels and class names; and batches as losses take them.
+"""Image sets in memory: bytes, labels and class names; the sources that read them; and batches for the losses.
 
 N  images of a set            B  images of a batch
 C  channels (1 or 3)          H, W  height and width in pixels
 K  classes                    D  size of an embedding
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fl_app.data.listing import Part
 from fl_app.errors import DataError
+from fl_app.options.run import DataOptions
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class ImageSet:
         images: [N, C, H, W] uint8, C is 1 or 3.
         labels: [N] int64 in [0, K).
         class_names: K names, in the order of the labels.
-        patients: [N] int64, equal numbers for images of one patient, on the CPU; None where nothing is known of them.
+        patients: [N] int64, equal numbers for images of one patient, on the CPU; None if patients are not known.
     """
 
     images: Tensor
@@ -60,10 +64,10 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices], self.class_names, patients)
 
     def units(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return what must not be divided: patients, or images where nothing is known of patients.
+        """Return the groups a split must keep together: patients if known, else single images.
 
         Returns:
-            The label of each unit, for a patient the most frequent one (ties: the smallest), [U] int64; and the unit
+            The label of each group, for a patient the most frequent one (ties: the smallest), [U] int64; and the group
             of each image, [N] int64 in [0, U).
         """
         labels = self.labels.numpy()
@@ -81,7 +85,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before any image is read.
+    """The properties of a data set that are known before any image is read.
 
     Attributes:
         class_names: K names, in the order of the labels.
@@ -98,6 +102,29 @@ def no_images(info: DatasetInfo) -> ImageSet:
     """Return a set of zero images."""
     pixels = torch.zeros(0, info.num_channels, info.image_size, info.image_size, dtype=torch.uint8)
     return ImageSet(pixels, torch.zeros(0, dtype=torch.int64), info.class_names)
+
+
+Load = Callable[[DataOptions, Sequence[Part]], dict[Part, ImageSet]]
+
+
+class Source(NamedTuple):
+    """A data source: how to read a data set. Plug-ins of the group `fl_app.sources` are such values.
+
+    Attributes:
+        info: returns the properties that are known before any image is read, the size before resizing.
+        load: reads the wanted parts, of any size, in the order of the files and the same ones for every seed; a part
+            that the set lacks is missing or empty. Raises DataError if images are missing or broken.
+    """
+
+    info: Callable[[DataOptions], DatasetInfo]
+    load: Load
+
+
+def read_by_part(
+    info: Callable[[DataOptions], DatasetInfo], load: Callable[[DataOptions, str], ImageSet], parts: Sequence[Part]
+) -> Source:
+    """Return the source of a set with these parts; `load` reads one part."""
+    return Source(info, lambda options, wanted: {part: load(options, part) for part in wanted if part in parts})
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
 """The table of labels: a CSV file of `file,label[,patient][,split]` at the top of a folder."""
 
+import contextlib
 import csv
 import difflib
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from fl_app.data.listing import composed, refuse_link_out, visible
-from fl_app.data.parts import PART_NAMES, Part
-from fl_app.data.places import Places
+from fl_app.data.listing import PART_NAMES, Part, composed, resolve_inside, visible
 from fl_app.errors import DataError
 
 _NAME = "labels.csv"
@@ -29,9 +29,9 @@ class Row:
         line: its number in the file, for messages.
         path: the file, inside the folder; it need not exist.
         label: the class's name.
-        patient: whom the image shows; empty where the table has no such column.
-        part: where the image belongs; `train` where the table has no column `split`.
-        real: the file that links lead to.
+        patient: who is in the image; empty if the table has no such column.
+        part: of the image; `train` if the table has no column `split`.
+        real: the path with all links resolved.
     """
 
     line: int
@@ -42,25 +42,81 @@ class Row:
     real: str = field(default="", compare=False)
 
 
+class Places:
+    """Finds the files of a folder by their names in a table, whatever links and accents these contain.
+
+    Each subfolder is looked up once.
+
+    Args:
+        root: the folder that no name may leave.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._real_root = os.path.realpath(root)
+        self._folders: dict[str, tuple[str, str]] = {"": (str(root), self._real_root)}
+        self._names: dict[str, dict[str, str]] = {}
+
+    def find(self, name: str) -> tuple[Path, str]:
+        """Return the path of a file, which need not exist, as it is and with all links resolved.
+
+        Args:
+            name: relative to the folder, with slashes or backslashes. Accents may be composed or not.
+
+        Raises:
+            ValueError: it leads out of the folder, or is no valid name.
+        """
+        name = name.replace("\\", "/")
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if not parts or "\0" in name or name.startswith("/") or ".." in parts or ":" in parts[0]:
+            raise ValueError("outside")
+        try:
+            path, real = self._step("/".join(parts[:-1]), parts[-1])
+        except OSError:  # a name too long
+            raise ValueError("outside") from None
+        return Path(path), real
+
+    def _step(self, folder_name: str, name: str) -> tuple[str, str]:
+        folder, real_folder = self._folder(folder_name)
+        if not name.isascii() and not os.path.lexists(f"{folder}/{name}"):  # its accents may be written in another way
+            if folder not in self._names:
+                self._names[folder] = {}
+                with contextlib.suppress(OSError):  # a folder that is missing is empty
+                    self._names[folder] = {composed(found): found for found in os.listdir(folder)}
+            name = self._names[folder].get(composed(name), name)
+        path = f"{folder}/{name}"
+        if not os.path.islink(path):
+            return path, f"{real_folder}/{path[len(folder) + 1 :]}"
+        real = os.path.realpath(path)
+        if os.path.islink(real) or os.path.commonpath([real, self._real_root]) != self._real_root:  # a loop, or outside
+            raise ValueError("outside")
+        return path, real
+
+    def _folder(self, name: str) -> tuple[str, str]:
+        if name not in self._folders:
+            above, _, last = name.rpartition("/")
+            self._folders[name] = self._step(above, last)
+        return self._folders[name]
+
+
 def find_table(directory: Path) -> Path | None:
     """Return a folder's table: `labels.csv`, else the only CSV file at its top, else None.
 
     Raises:
-        DataError: the folder cannot be listed, or holds several CSV files and none of that name; or it is a link that
-            leaves the folder.
+        DataError: the folder cannot be listed, or holds several CSV files and none of that name; or the table is a link
+            that leaves the folder.
     """
-    files = [path for path in visible(directory) if path.is_file() or not path.exists()]  # not: a link to nowhere
+    files = [path for path in visible(directory) if path.is_file() or not path.exists()]  # or a link to nowhere
     tables = [path for path in files if path.suffix.lower() == ".csv"]
     named = [path for path in tables if path.name.lower() == _NAME]
     if len(tables) > 1 and not named:
         raise DataError(
             f"{directory} holds {len(tables)} CSV files: {', '.join(path.name for path in tables)}. "
             f"Name the table of labels {_NAME}, or move the others elsewhere.",
-            public="the data folder holds several CSV files, and which one holds the labels is not clear",
+            public="the data folder holds several CSV files, and it is not clear which one holds the labels",
         )
     found = next(iter(named or tables), None)
     if found is not None:
-        refuse_link_out(directory, found)
+        resolve_inside(directory, found)
     return found
 
 
@@ -68,21 +124,24 @@ def read_table(path: Path) -> list[Row]:
     """Read a table: UTF-8, a header, separated by comma, semicolon or tab; columns of other names are ignored.
 
     Raises:
-        DataError: naming the line, where the table is not as described in `docs/data.md`.
+        DataError: the table is not as `docs/data.md` describes it; the text names the line.
     """
     lines = _cells(path)
     header_line, header = next(lines, (1, []))
     columns = _find_columns(path, header_line, header)
     places = Places(path.parent)
     rows = [_read_row(path, line, cells, len(header), columns, places) for line, cells in lines]
-    _refuse_repetitions(path, rows)
-    if "split" in columns:
-        _refuse_shared_patients(path, rows)
+    seen: dict[str, int] = {}
+    for row in rows:
+        if row.real in seen:
+            _refuse(path, row.line, f"names the same file as line {seen[row.real]}", "names a file twice")
+        seen[row.real] = row.line
+    _refuse_shared_patients(path, rows)
     return rows
 
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and cells of each line that is not blank."""
+    """Yield the number and the cells of each line that is not blank."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -156,16 +215,8 @@ def _read_row(path: Path, line: int, cells: Sequence[str], width: int, columns: 
     return Row(line, file, composed(values["label"]), composed(values.get("patient", "")), PART_NAMES[split], real)
 
 
-def _refuse_repetitions(path: Path, rows: Sequence[Row]) -> None:
-    seen: dict[str, int] = {}
-    for row in rows:
-        if row.real in seen:
-            _refuse(path, row.line, f"names the same file as line {seen[row.real]}", "names a file twice")
-        seen[row.real] = row.line
-
-
 def _refuse_shared_patients(path: Path, rows: Sequence[Row]) -> None:
-    """Refuse a split with a patient on two sides; the message names lines, and no patient."""
+    """Reject a table with a patient in two parts; the message names lines, but no patient."""
     seen: dict[str, Row] = {}
     for row in rows:
         first = seen.setdefault(row.patient, row)

@@ -1,12 +1,18 @@
-"""Which files of a folder count: what is an image by its name, and what file managers leave there."""
+"""The files of a folder that count: images by their names, without the litter of file managers; and their parts."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from fl_app.errors import DataError
+
+Part = Literal["train", "validation", "test"]
+
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PART_NAMES: dict[str, Part] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -25,7 +31,7 @@ _HEADLESS = re.compile(
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM, by its suffix or, where that says nothing, by its first bytes."""
+    """Tell whether a file is DICOM, by its suffix or, if it has another or none, by its first bytes."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or suffix in PICTURE_SUFFIXES:
         return suffix in DICOM_SUFFIXES
@@ -40,17 +46,17 @@ def is_dicom(path: Path) -> bool:
 
 
 def composed(name: str) -> str:
-    """Return a name with its accents composed: some systems write a letter and its accent apart, others as one."""
+    """Return a name in Unicode's composed form: some systems store a letter and its accent as two characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether a path is a file of a kind that can be read; the file itself may be broken."""
+    """Tell whether a path is a file of a supported kind; the file itself may be broken."""
     return path.is_file() and (path.suffix.lower() in PICTURE_SUFFIXES or is_dicom(path))
 
 
 def visible(folder: Path) -> list[Path]:
-    """List a folder in a fixed order, without what file managers leave there.
+    """List a folder in a fixed order, without hidden files and litter.
 
     Raises:
         DataError: it is missing or cannot be listed.
@@ -64,10 +70,10 @@ def visible(folder: Path) -> list[Path]:
 
 
 def find_images(directory: Path) -> tuple[list[Path], int]:
-    """Search a folder and the folders in it for images.
+    """Search a folder and its subfolders for images.
 
     Returns:
-        The files, sorted; and how many files of other kinds were passed over, hidden ones and litter not counted.
+        The files, sorted; and the number of other files, hidden ones and litter not counted.
 
     Raises:
         DataError: a folder cannot be listed, or no image is found.
@@ -83,13 +89,13 @@ def find_images(directory: Path) -> tuple[list[Path], int]:
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """Yield the visible files of a folder and of the folders in it; a folder that is a link is not entered.
+    """Yield the visible files of a folder and of its subfolders; a folder that is a link is not entered.
 
     Raises:
         DataError: a folder cannot be listed.
     """
 
-    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
+    def refuse(error: OSError) -> None:  # os.walk skips folders that it cannot list
         raise _unlisted(error) from error
 
     for folder, folders, names in os.walk(directory, onerror=refuse):
@@ -97,11 +103,11 @@ def files_below(directory: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names if _is_visible(name))
 
 
-def refuse_link_out(directory: Path, path: Path) -> Path:
-    """Return where a path leads to, which must be inside the folder.
+def resolve_inside(directory: Path, path: Path) -> Path:
+    """Resolve the links of a path, which must stay inside the folder.
 
     Raises:
-        DataError: it is not.
+        DataError: it leaves the folder.
     """
     try:
         real = path.resolve()

@@ -1,14 +1,36 @@
-"""From bytes in memory to batches on the training device."""
+"""From images in memory to batches on the training device: size, values, order, augmentation."""
 
 import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fl_app.data.images import Batch, ImageSet
 
-_DEVICE_SHARE = 0.25  # of the free GPU memory that a set may take before it stays in host memory
+AUGMENTATIONS = ("flip", "shift")
+
+_SHIFT_SHARE = 8  # an image moves by at most one eighth of its side
+_DEVICE_SHARE = 0.25  # a set that takes more of the free GPU memory stays in host memory
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Scale images to squares, bilinear with antialiasing; other shapes are stretched, nothing is cut off.
+
+    Args:
+        images: [N, C, H, W] uint8.
+        size: new height and width in pixels.
+
+    Returns:
+        [N, C, size, size] uint8.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    if len(images) == 0:
+        return images.new_empty((0, images.shape[1], size, size))
+    # The same numbers as torchvision's resize, whose import takes longer than most sets take to load.
+    return functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -22,7 +44,7 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def place(images: ImageSet, device: torch.device) -> ImageSet:
-    """Move a set to the device as bytes where it fits; a large one stays in host memory."""
+    """Move a set to the device as bytes if it fits; a large one stays in host memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if images.images.numel() > _DEVICE_SHARE * free:
@@ -33,12 +55,12 @@ def place(images: ImageSet, device: torch.device) -> ImageSet:
 def iterate(
     images: ImageSet, batch_size: int, device: torch.device, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:
-    """Yield one epoch of batches on the device, the last one smaller where the sizes do not divide.
+    """Yield one epoch of batches on the device; the last one may be smaller.
 
     Args:
         images: the set, on the device or in host memory.
         batch_size: images a batch.
-        device: where the batches go.
+        device: of the batches.
         generator: a CPU generator that draws the order; None keeps the order of the set.
     """
     order = torch.arange(len(images)) if generator is None else torch.randperm(len(images), generator=generator)
@@ -56,17 +78,17 @@ def take(images: ImageSet, indices: Tensor, device: torch.device) -> Batch:
 def batches_of_round(
     num_images: int, batch_size: int, epochs: float, round_number: int, order: Callable[[int], torch.Generator]
 ) -> list[Tensor]:
-    """Return which images a node trains on in a round, batch by batch.
+    """Return the images that a node trains on in a round, batch by batch.
 
-    The rounds go through one endless row of epochs, each in an order of its own, `epochs` of them a round. So every
-    image is seen once an epoch also where an epoch takes several rounds. No batch reaches from one epoch into the next.
+    The rounds walk through one endless row of epochs, each shuffled, `epochs` of them a round. So every image is seen
+    once an epoch even if an epoch takes several rounds. No batch spans two epochs.
 
     Args:
-        num_images: n of the node; a round of a small node may hold no batch where `epochs` is less than 1.
+        num_images: n of the node; if `epochs` is less than 1, a round of a small node may hold no batch.
         batch_size: images a batch; the last one of an epoch or a round may be smaller.
         epochs: passes over the images in a round, such as 2 or 0.1.
         round_number: from 1.
-        order: CPU generator of an epoch, from 0, that draws its order.
+        order: returns the CPU generator that draws the order of an epoch, counted from 0.
 
     Returns:
         Positions of images, [B] int64 each.
@@ -79,3 +101,34 @@ def batches_of_round(
         part = shuffled[max(begin - first, 0) : end - first]
         batches.extend(torch.split(part, batch_size) if len(part) else [])
     return batches
+
+
+def augment(images: Tensor, names: tuple[str, ...], generator: torch.Generator) -> Tensor:
+    """Change each image at random without changing its class.
+
+    Args:
+        images: [B, C, H, W] float32; not changed in place.
+        names: out of `AUGMENTATIONS`, applied in this order: `flip` mirrors every second image on average, `shift`
+            moves each one.
+        generator: on the images' device.
+    """
+    for name in names:
+        if name == "flip":
+            is_flipped = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+            images = torch.where(is_flipped[:, None, None, None], images.flip(-1), images)
+        else:
+            images = _shift(images, generator)
+    return images
+
+
+def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Move each image by whole pixels along both axes; the pixels of its edge fill the gap."""
+    num_images, _, height, width = images.shape
+    sources = []  # of rows, then of columns: where each position of the moved image comes from, [B, side] int64
+    for side in (height, width):
+        furthest = side // _SHIFT_SHARE
+        steps = torch.randint(-furthest, furthest + 1, (num_images, 1), generator=generator, device=images.device)
+        sources.append((torch.arange(side, device=images.device) - steps).clamp(0, side - 1))
+    which = torch.arange(num_images, device=images.device)
+    moved = images[which[:, None, None], :, sources[0][:, :, None], sources[1][:, None, :]]
+    return moved.permute(0, 3, 1, 2).contiguous()

@@ -2,17 +2,28 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 
 from fl_app.data.files import KnownFile, read_known_files
-from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
+from fl_app.data.listing import PARTS
 from fl_app.errors import OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 
 _SIDE = 28
+
+
+class _Entry(TypedDict):
+    """What is used here of MedMNIST's own description of a set."""
+
+    python_class: str
+    MD5: str
+    task: str
+    label: dict[str, str]
+    n_channels: int
 
 
 def flags() -> list[str]:
@@ -21,7 +32,7 @@ def flags() -> list[str]:
 
 
 def refuse_unfit(flag: str) -> None:
-    """Raise OptionError, with the reason, where a flag exists but is no source."""
+    """Raise OptionError, with the reason, if a flag exists but is no source."""
     entry = _entries().get(flag)
     reason = _objection(flag, entry) if entry else ""
     if reason:
@@ -32,7 +43,7 @@ def info(options: DataOptions) -> DatasetInfo:
     """Return classes, channels and the size before resizing."""
     entry = _entries()[options.source]
     names = sorted(entry["label"].items(), key=lambda item: int(item[0]))
-    return DatasetInfo(tuple(name for _, name in names), num_channels=int(entry["n_channels"]), image_size=_SIDE)
+    return DatasetInfo(tuple(name for _, name in names), num_channels=entry["n_channels"], image_size=_SIDE)
 
 
 def load(options: DataOptions, split: str) -> ImageSet:
@@ -59,14 +70,17 @@ def load(options: DataOptions, split: str) -> ImageSet:
     return ImageSet(images, torch.from_numpy(labels[:, 0].astype(np.int64)), info(options).class_names)
 
 
-def _entries() -> dict[str, dict[str, Any]]:
+def _entries() -> dict[str, _Entry]:
     from medmnist.info import INFO  # slow to import, and needed for these sources only
 
-    entries: dict[str, dict[str, Any]] = INFO
+    entries: dict[str, _Entry] = INFO
     return entries
 
 
-def _objection(flag: str, entry: dict[str, Any]) -> str:
+def _objection(flag: str, entry: _Entry) -> str:
     if "multi-label" in entry["task"]:
         return "whose images have several labels each"
     return "which holds volumes" if flag.endswith("3d") else ""
+
+
+SOURCE = read_by_part(info, load, PARTS)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from fl_app.data.files import KnownFile, read_known_files
-from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.options.federation import DataOptions
+from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
+from fl_app.options.run import DataOptions
 
 _SIDE = 28
 _IMAGES_HEADER, _LABELS_HEADER = 16, 8  # bytes before the values in an idx file of 3 and of 1 dimensions
@@ -28,7 +28,9 @@ def info(options: DataOptions) -> DatasetInfo:
 
 def load(options: DataOptions, split: str) -> ImageSet:
     """Read the 60,000 training or the 10,000 test images; raises DataError as `read_known_files` does."""
-    published = _published(options.source)
+    from torchvision.datasets import MNIST, FashionMNIST  # slow to import, and needed for these sources only
+
+    published: Any = FashionMNIST if options.source == "fashion-mnist" else MNIST  # knows checksums and how to download
     prefix = "train" if split == "train" else "t10k"
     names = [f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"]
     checksums = dict(published.resources)
@@ -37,15 +39,11 @@ def load(options: DataOptions, split: str) -> ImageSet:
     def download(folder: Path) -> None:
         published(root=folder, download=True)
 
-    # The checksums have been compared: what is inside needs no further check.
+    # the checksums match, so the content needs no further check
     images, labels = (gzip.decompress(content) for content in read_known_files(options, files, download))
     pixels = np.frombuffer(images, np.uint8, offset=_IMAGES_HEADER).reshape(-1, 1, _SIDE, _SIDE)
     targets = np.frombuffer(labels, np.uint8, offset=_LABELS_HEADER).astype(np.int64)
     return ImageSet(torch.from_numpy(pixels.copy()), torch.from_numpy(targets), info(options).class_names)
 
 
-def _published(source: str) -> Any:
-    """Return torchvision's class for a source; it knows the checksums and how to download."""
-    from torchvision.datasets import MNIST, FashionMNIST  # slow to import, and needed for these sources only
-
-    return FashionMNIST if source == "fashion-mnist" else MNIST
+SOURCE = read_by_part(info, load, ("train", "test"))

@@ -1,7 +1,7 @@
-"""A folder with an npz in MedMNIST's form: train_images, train_labels, and such pairs of val_… and test_… if any.
+"""A folder with an npz in MedMNIST's form: train_images and train_labels, and such pairs of val_… and test_… if any.
 
-The file is read in a process of its own, see `fl_app.data.npz_arrays`, and images come from there piece by piece, so
-that a large file takes no more memory than the images that are kept.
+A separate process reads the file (see `fl_app.data.npz_arrays`) and sends the images piece by piece, so a large file
+takes no more memory than the images that are kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,28 +15,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fl_app.data.decoders import read_npz_part
 from fl_app.data.decoding import Pixels, to_pixels
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.listing import refuse_link_out, visible
+from fl_app.data.listing import Part, resolve_inside, visible
+from fl_app.data.loading import resize
 from fl_app.data.npz_arrays import PREFIXES
-from fl_app.data.parts import Part
-from fl_app.data.pool import read_npz_part
-from fl_app.data.resizing import resize
 from fl_app.errors import DataError
 
-_MOST_ENLARGED = 2**30  # bytes of resized images: up to here, they may be larger than the file's by any factor,
-_MOST_FACTOR = 100  # and beyond by this one
+_MOST_ENLARGED = 2**30  # bytes of resized images: up to here they may be larger than those in the file by any factor,
+_MOST_FACTOR = 100  # beyond by this factor at most
 
 
 @dataclass(frozen=True)
 class NpzPart:
-    """A part of the file; empty if the part is not there.
+    """A part of the file; empty if the file lacks it.
 
     Attributes:
         labels: [N] int64.
         num_channels: of the images in the file, 1 or 3; 1 if there is none.
         is_sixteen_bit: they have 16 bits in the file.
-        images: N images one by one as they are, [1, C, H, W] uint8, 16 bits scaled to 8; to be taken once.
+        images: yields the N images, [1, C, H, W] uint8 in the file's size and channels, 16 bits scaled to 8.
     """
 
     labels: NDArray[np.int64]
@@ -49,8 +48,8 @@ def find_npz(directory: Path) -> Path | None:
     """Return the only npz at the top of a folder, or None.
 
     Raises:
-        DataError: the folder cannot be listed, or holds several of them, or a CSV file as well; or it is a link that
-            leaves the folder.
+        DataError: the folder cannot be listed, or holds several npz, or an npz and a CSV file; or the npz is a link
+            that leaves the folder.
     """
     paths = visible(directory)
     found = [path for path in paths if path.suffix.lower() == ".npz"]
@@ -58,13 +57,13 @@ def find_npz(directory: Path) -> Path | None:
     if len(found) > 1 or (found and tables):
         names = ", ".join(path.name for path in found + tables)
         raise DataError(
-            f"{directory} holds {names}: which one holds the images is not clear. Leave one npz, or one CSV file "
+            f"{directory} holds {names}: it is not clear which one holds the images. Leave one npz, or one CSV file "
             "beside image files.",
             public="the data folder holds several npz files, or one and a CSV file",
         )
     if not found:
         return None
-    refuse_link_out(directory, found[0])
+    resolve_inside(directory, found[0])
     return found[0]
 
 
@@ -73,23 +72,22 @@ def open_part(path: Path, part: Part) -> Iterator[NpzPart]:
     """Read the labels of a part; its images are read as they are taken.
 
     Raises:
-        DataError: the file is broken, or its arrays are not of MedMNIST's form; while images are taken, too.
+        DataError: the file is broken, or its arrays are not of MedMNIST's form; also while images are taken.
     """
     with closing(read_npz_part(path, part)) as replies:
-        told, labels = next(replies)
-        num_channels = int(told["num_channels"])
-        images = (_tensor(image, num_channels) for _, piece in replies for image in piece)
-        yield NpzPart(labels.reshape(-1).view(np.int64), num_channels, bool(told["is_sixteen_bit"]), images)
+        found, labels = next(replies)
+        images = (_tensor(image, found.num_channels) for _, piece in replies for image in piece)
+        yield NpzPart(labels.reshape(-1).view(np.int64), found.num_channels, found.is_sixteen_bit, images)
 
 
 def read_npz(path: Path, expected: DatasetInfo, part: Part, see: Callable[[Tensor], object] | None = None) -> ImageSet:
-    """Read a part; one that is not there is empty. Labels are numbers, and count the expected classes from 0.
+    """Read a part, which is empty if the file lacks it. Labels are positions of the expected classes, from 0.
 
     Args:
         path: the file.
         expected: agreed classes, channels and size.
-        part: which part.
-        see: is given each image as it is in the file: see `NpzPart.images`.
+        part: the part to read.
+        see: is called with each image as it is in the file: see `NpzPart.images`.
 
     Raises:
         DataError: as `open_part` does, or the images take too much memory in the expected size.
@@ -99,16 +97,24 @@ def read_npz(path: Path, expected: DatasetInfo, part: Part, see: Callable[[Tenso
         check_labels(path, found.labels, len(expected.class_names))
         images = torch.empty(len(found.labels), expected.num_channels, size, size, dtype=torch.uint8)
         for number, own in enumerate(found.images):
-            if number == 0:
-                _check_room(path, own, images)
+            # tiny images must not fill the memory when they are enlarged
+            if number == 0 and images.numel() > max(_MOST_ENLARGED, _MOST_FACTOR * len(images) * own.numel()):
+                raise DataError(
+                    f"{path} holds {len(images):,} images of {own.shape[3]} x {own.shape[2]} pixels, which would take "
+                    f"{images.numel() / 1e9:.1f} GB when enlarged to {size} x {size}. Choose a smaller "
+                    "'data.image-size', or larger images.",
+                    public="the images in the npz are too small for the size of the run",
+                )
             if see is not None:
                 see(own)
-            images[number : number + 1] = resize(_converted(own, expected.num_channels), size)
+            is_alike = own.shape[1] == expected.num_channels
+            fitting = own if is_alike else _tensor(own[0].permute(1, 2, 0).numpy(), expected.num_channels)
+            images[number : number + 1] = resize(fitting, size)
     return ImageSet(images, torch.from_numpy(found.labels), expected.class_names)
 
 
 def classes_and_channels(path: Path) -> tuple[tuple[str, ...], int]:
-    """Return the classes, named by their numbers up to the largest one of any part, and the number of channels.
+    """Return the classes, named by their numbers up to the largest one in any part, and the number of channels.
 
     Raises:
         DataError: as `open_part` does.
@@ -124,28 +130,13 @@ def classes_and_channels(path: Path) -> tuple[tuple[str, ...], int]:
 
 
 def check_labels(path: Path, labels: NDArray[np.int64], num_classes: int) -> None:
-    """Raise DataError where a label is none of the classes' numbers."""
+    """Raise DataError if a label is not the number of a class."""
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise DataError(
             f"{path} holds labels from {labels.min()} to {labels.max()}. Expected 0 to {num_classes - 1}, the places "
             "of the classes in 'data.class-names'.",
             public="a label in the npz lies outside the classes of the run",
         )
-
-
-def _check_room(path: Path, own: Tensor, images: Tensor) -> None:
-    """Refuse tiny images that would fill the memory when they are enlarged; `own`: the first one."""
-    if images.numel() > max(_MOST_ENLARGED, _MOST_FACTOR * len(images) * own.numel()):
-        raise DataError(
-            f"{path} holds {len(images):,} images of {own.shape[3]} x {own.shape[2]} pixels, which would take "
-            f"{images.numel() / 1e9:.1f} GB when enlarged to {images.shape[3]} x {images.shape[2]}. Choose a smaller "
-            "'data.image-size', or larger images.",
-            public="the images in the npz are too small for the size of the run",
-        )
-
-
-def _converted(own: Tensor, num_channels: int) -> Tensor:
-    return own if own.shape[1] == num_channels else _tensor(own[0].permute(1, 2, 0).numpy(), num_channels)
 
 
 def _tensor(image: Pixels, num_channels: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""The arrays of an npz in MedMNIST's form, read in `fl_app.data.worker`; nothing here imports torch.
+"""Reads the arrays of an npz in MedMNIST's form, inside `fl_app.data.worker`; nothing here imports torch.
 
-Each array is judged by the file's directory and by its own header before it is unpacked, piece by piece.
+Each array is checked by the file's directory and by its own header before it is unpacked, piece by piece.
 """
 
 import math
@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from fl_app.data.decoding import Pixels, scale_sixteen_bits
-from fl_app.data.parts import Part
+from fl_app.data.listing import Part
 from fl_app.data.unreadable import MOST_VALUES, Fault, check_size
 from fl_app.errors import DataError
 
@@ -25,17 +25,17 @@ PREFIXES: dict[Part, str] = {"train": "train", "validation": "val", "test": "tes
 
 _PIECE = 2**22  # bytes that are read at once
 _MOST_IMAGES = 2_000_000
-_MOST_HEADER = 10_000  # bytes of text: numpy's own limit, which it looks at when the text has been read
-_LARGE = 2**28  # bytes of an array: a smaller one harms nobody, however well it is packed
+_MOST_HEADER = 10_000  # bytes of text: numpy's own limit, which it checks after it has read the text
+_LARGE = 2**28  # bytes of an array: a smaller one does no harm, however well it is packed
 _MOST_RATIO = 100  # of the bytes of a large array to its bytes in the file; masks reach 50, zeros 1,000
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an npz says of a part.
+    """A part of an npz.
 
     Attributes:
-        labels: [N] int64, one for each image; empty if the part is not there.
+        labels: [N] int64, one for each image; empty if the npz lacks the part.
         num_channels: 1 (grey) or 3 (RGB); 1 if there is no image.
         is_sixteen_bit: the images have 16 bits.
     """
@@ -81,7 +81,7 @@ def describe(path: Path, part: Part) -> Description:
 
 
 def read_pieces(path: Path, part: Part) -> Iterator[Pixels]:
-    """Yield the images of a part, some at a time, as they are: [n, H, W, 1 or 3] uint8, 16 bits scaled to 8.
+    """Yield the images of a part, some at a time: [n, H, W, 1 or 3] uint8, 16 bits scaled to 8.
 
     Raises:
         DataError: as `describe` does.
@@ -105,13 +105,13 @@ def read_pieces(path: Path, part: Part) -> Iterator[Pixels]:
                 else:
                     piece = _read(stream, num_images * num_values, found.dtype).reshape(num_images, *of_image)
                 yield scale_sixteen_bits(piece) if found.dtype.itemsize == 2 else np.ascontiguousarray(piece)
-            stream.read(1)  # at the end of the array its checksum is compared
+            stream.read(1)  # at the end of the array, zipfile compares its checksum
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        if not path.is_file():  # a pipe would wait for its writer forever
+        if not path.is_file():  # opening a pipe would wait for its writer forever
             raise ValueError("it is no regular file")
         with zipfile.ZipFile(path) as file:
             yield file
@@ -119,17 +119,17 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
         raise
     except MemoryError as error:
         raise broken(path, "it takes too much memory") from error
-    except Exception as error:  # zipfile, zlib and numpy have a dozen ways to choke on bytes
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
         raise broken(path, str(error)) from error
 
 
 def broken(path: Path, reason: str) -> DataError:
-    """Return the error that names a file that cannot be read."""
+    """Return the error of an npz that cannot be read."""
     return DataError(f"{path} cannot be read as npz: {reason}. Replace it.", public="the npz is broken")
 
 
 def _find(path: Path, file: zipfile.ZipFile, part: Part, what: str) -> str | None:
-    """Return the name of an array in the file; None if the part is not there."""
+    """Return the name of an array in the file; None if the file lacks the part."""
     names = [f"{PREFIXES[part]}_{one}" for one in ("images", "labels")]
     found = [Path(name).stem for name in file.namelist() if name.endswith(".npy")]
     missing = [name for name in names if name not in found]
@@ -144,7 +144,7 @@ def _find(path: Path, file: zipfile.ZipFile, part: Part, what: str) -> str | Non
 
 @contextmanager
 def _open_array(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
-    """Open an array that is packed as one would pack it."""
+    """Open an array, unless it is packed in an unusual way or suspiciously well."""
     stored = file.getinfo(name)
     if stored.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # numpy knows no others
         raise ValueError(f"{name} is packed in an unusual way")
@@ -171,15 +171,15 @@ def _header(file: zipfile.ZipFile, name: str, stream: IO[bytes]) -> _Array:
     if found.dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which may be programs")
     if any(side < 0 for side in found.shape):
-        raise ValueError(f"{name} says that it has less than nothing in it")
+        raise ValueError(f"the header of {name} has a negative size")
     room = file.getinfo(name).file_size
     if math.prod(found.shape) * found.dtype.itemsize > room or found.shape[:1] > (_MOST_IMAGES,):
-        raise ValueError(f"{name} says that it holds more than there is room for")
+        raise ValueError(f"the header of {name} says more values than the file holds")
     return found
 
 
 def _image_header(path: Path, name: str, found: _Array) -> _Array:
-    """Check that an array holds images, each of a size that this program reads."""
+    """Check that an array holds images of an allowed size."""
     shape = found.shape
     is_shape = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
     if not is_shape or 0 in shape[1:] or found.dtype.kind != "u" or found.dtype.itemsize > 2:
@@ -205,7 +205,7 @@ def _image_header(path: Path, name: str, found: _Array) -> _Array:
 
 
 def _read(stream: IO[bytes], count: int, dtype: np.dtype[np.generic]) -> NDArray[np.integer]:
-    """Read so many values; no more bytes are in memory than these and a piece."""
+    """Read `count` values; besides these, only one piece is in memory."""
     content = np.empty(count * dtype.itemsize, dtype=np.uint8)
     for first in range(0, len(content), _PIECE):
         piece = stream.read(min(_PIECE, len(content) - first))

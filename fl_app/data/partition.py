@@ -1,17 +1,19 @@
-"""How one data set is shared out among simulated nodes, and how a node holds images out."""
+"""How images are split: between simulated nodes, into training and held-out images, and into a test part."""
 
+import hashlib
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fl_app.data.images import ImageSet
-from fl_app.data.stratified import stratified_choice
 from fl_app.errors import OptionError
-from fl_app.options.federation import PartitionOptions
+from fl_app.options.run import PartitionOptions
 from fl_app.seeding import numpy_generator_for, seed_for
 
 if TYPE_CHECKING:
@@ -20,18 +22,21 @@ if TYPE_CHECKING:
 Labels = NDArray[np.int64]
 Positions = NDArray[np.int64]
 
+log = logging.getLogger(__name__)
+
 _FILLER = -1  # the position of a row that stands for no image
+_TEST_KEY = b"fl-app test part"  # no secret: without it, other programs that hash the same names draw the same images
 
 
 def partition(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
-    """Share out images among nodes with the partitioners of Flower Datasets; each image goes to exactly one node.
+    """Split images between nodes with the partitioners of Flower Datasets; each image goes to exactly one node.
 
-    Partitioners drop remainders, refuse nodes without images, or take images in the order of the file. What each
-    of them is given here makes the result complete, lets nodes be empty, and lets the seed decide on everything.
+    The partitioners drop remainders, reject nodes without images, or take images in the order of the file. They get
+    arguments that make the result complete, allow empty nodes, and let the seed decide everything.
 
     Args:
         labels: [N] int64, the label of each image.
-        num_nodes: how many nodes, at least 1; the first one gets everything where it is alone.
+        num_nodes: at least 1; a single node gets everything.
         options: the scheme and its parameters.
         seed: the run's seed; no other random state is read or changed.
 
@@ -39,7 +44,7 @@ def partition(labels: Labels, num_nodes: int, options: PartitionOptions, seed: i
         One array of ascending positions in [0, N) per node; a node may get none.
 
     Raises:
-        OptionError: the scheme cannot share so few images or classes among so many nodes.
+        OptionError: there are too few images or classes for so many nodes.
     """
     if num_nodes == 1 or len(labels) == 0:
         return [np.arange(len(labels)), *(np.empty(0, dtype=np.int64) for _ in range(num_nodes - 1))]
@@ -51,17 +56,18 @@ def partition(labels: Labels, num_nodes: int, options: PartitionOptions, seed: i
 def split_validation(images: ImageSet, share: float, seed: int, site: str) -> tuple[ImageSet, ImageSet]:
     """Hold out a share of a node's images, the same share of each class as far as numbers allow.
 
-    Where patients are known, a share of the patients, each with all images; a patient counts for the class of most of
-    them.
+    If patients are known, hold out a share of the patients, each with all images. A patient's class is that of most of
+    its images.
 
     Args:
-        images: all that the node has.
-        share: of the images or patients, in [0, 1); 0 holds out none. From 2 on, both parts get at least one.
-        seed: the run's seed; with `site` it decides which ones.
-        site: the node's name.
+        images: all images of the node.
+        share: of the images or patients, in [0, 1); 0 holds out none. If there are 2 or more, both parts get at least
+            one.
+        seed: the run's seed.
+        site: the node's name; seed and name decide which ones.
 
     Returns:
-        What is left for training, and what is held out.
+        The training images and the held-out images.
     """
     labels, unit_of = images.units()
     count = min(max(round(share * len(labels)), 1), len(labels) - 1) if share > 0 and len(labels) >= 2 else 0
@@ -70,8 +76,83 @@ def split_validation(images: ImageSet, share: float, seed: int, site: str) -> tu
     return images.select(torch.nonzero(~is_held_out)[:, 0]), images.select(torch.nonzero(is_held_out)[:, 0])
 
 
+def share_of_test(test: ImageSet, number: int, num_shares: int) -> ImageSet:
+    """Return one node's share of a common test set: every `num_shares`-th image, or patient if patients are known.
+
+    All shares together are the whole set.
+
+    Args:
+        test: the whole set.
+        number: of the share, in [0, num_shares).
+        num_shares: the number of nodes.
+    """
+    _, unit_of = test.units()
+    return test.select(torch.from_numpy(np.flatnonzero(unit_of % num_shares == number)))
+
+
+def hash_position(pixels: Tensor, patient: str = "") -> float:
+    """Return a keyed hash of a patient, or of the pixels if there is none, spread evenly over [0, 1).
+
+    So all images of a patient, and all copies of a file, get the same number.
+
+    Args:
+        pixels: [F, C, H, W] uint8 as decoded, before the run's size and channels change them.
+        patient: name or number in the folder; empty: not known.
+    """
+    if patient:
+        identity = b"patient\0" + patient.encode("utf-8", "backslashreplace")
+    else:
+        identity = b"pixels\0" + repr(tuple(pixels.shape)).encode() + b"\0" + pixels.contiguous().numpy().tobytes()
+    return int.from_bytes(hashlib.blake2b(identity, digest_size=8, key=_TEST_KEY).digest(), "big") / 2**64
+
+
+def choose_test(positions: Sequence[float], share: float) -> list[bool]:
+    """Tell for each position whether it belongs to the test part: whether it lies below the share.
+
+    The answer for one does not depend on the others, on a seed or on the order, so a folder that grows keeps its parts.
+    The exception: if all of them lie below the share, the test part is empty, because training needs images.
+
+    Args:
+        positions: from `hash_position`.
+        share: of the patients, or of the images of no known patient, in [0, 1).
+    """
+    chosen = [position < share for position in positions]
+    if chosen and all(chosen):
+        log.warning("All images would fall into the test part, so there is no test part. Add images or patients.")
+        return [False] * len(chosen)
+    if chosen and share > 0 and not any(chosen):
+        log.warning("No image falls into the test part, so there is no test part. Add images or patients.")
+    return chosen
+
+
+def stratified_choice(labels: Labels, count: int, generator: np.random.Generator) -> Positions:
+    """Draw `count` positions, the same share of each class, rounded by largest remainder.
+
+    Args:
+        labels: [N] int64.
+        count: at most N.
+        generator: draws the images, and the classes that give one more if remainders are equal.
+
+    Returns:
+        [count] int64 positions in [0, N), ascending.
+    """
+    assert 0 <= count <= len(labels)
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    classes, sizes = np.unique(labels, return_counts=True)
+    quotas, remainders = np.divmod(sizes * count, len(labels))
+    lots = generator.permutation(len(classes))  # without lots, equal remainders would always favour the first classes
+    most_left = lots[np.argsort(-remainders[lots], kind="stable")]
+    quotas[most_left[: count - quotas.sum()]] += 1
+    chosen = [
+        generator.choice(np.flatnonzero(labels == label), quota, replace=False)
+        for label, quota in zip(classes, quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
 def _run(partitioner: "Partitioner", keys: Labels, positions: Positions, num_nodes: int) -> list[Positions]:
-    """Let a partitioner share out rows (key, position); return the positions of each node."""
+    """Let a partitioner split rows (key, position); return the positions of each node."""
     from datasets import Dataset
 
     # In this format a column is an array; in the others Datasets reads it row by row, 12 times slower.
@@ -79,36 +160,27 @@ def _run(partitioner: "Partitioner", keys: Labels, positions: Positions, num_nod
     return [partitioner.load_partition(node)["position"].to_numpy() for node in range(num_nodes)]
 
 
-def _with_fillers(labels: Labels, num_nodes: int) -> tuple[Labels, Positions]:
-    """Return rows (key, position), at least one a node; fillers are a class of their own behind the others."""
+def _iid_or_dirichlet(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
+    """Add fillers, a class of their own behind the others: these partitioners need at least one row per node."""
+    from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner
+
     num_fillers = max(num_nodes - len(labels), 0)
     keys = np.pad(labels, (0, num_fillers), constant_values=labels.max() + 1)
-    return keys, np.pad(np.arange(len(labels)), (0, num_fillers), constant_values=_FILLER)
-
-
-def _iid(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
-    # The partitioner cuts the set as it lies (the images have been shuffled before), and wants a row per node.
-    from flwr_datasets.partitioner import IidPartitioner
-
-    return _run(IidPartitioner(num_nodes), *_with_fillers(labels, num_nodes), num_nodes)
-
-
-def _dirichlet(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
-    # The partitioner wants a row per node.
-    from flwr_datasets.partitioner import DirichletPartitioner
-
-    partitioner = DirichletPartitioner(
-        num_nodes, "key", alpha=options.alpha, min_partition_size=0, self_balancing=False, seed=seed
-    )
-    return _run(partitioner, *_with_fillers(labels, num_nodes), num_nodes)
+    positions = np.pad(np.arange(len(labels)), (0, num_fillers), constant_values=_FILLER)
+    partitioner: Partitioner = IidPartitioner(num_nodes)  # cuts the rows in their order, which was shuffled before
+    if options.scheme == "dirichlet":
+        partitioner = DirichletPartitioner(
+            num_nodes, "key", alpha=options.alpha, min_partition_size=0, self_balancing=False, seed=seed
+        )
+    return _run(partitioner, keys, positions, num_nodes)
 
 
 def _pathological(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
-    """Give each node `classes-per-node` classes, or more where a class would else have no node.
+    """Give each node `classes-per-node` classes, or more if a class would else have no node.
 
-    The partitioner drops every class that no node drew. So it shares out single classes, in turn, to virtual
-    nodes, and each node takes several in a row: as many as make every class have its turn. Which classes
-    come together follows from shuffled labels.
+    The partitioner drops every class that no node drew. So it deals single classes, in turn, to virtual nodes, and each
+    node takes several virtual nodes in a row: enough for every class to have its turn. Shuffled labels decide which
+    classes come together.
     """
     from flwr_datasets.partitioner import PathologicalPartitioner
 
@@ -136,8 +208,8 @@ def _pathological(labels: Labels, num_nodes: int, options: PartitionOptions, see
 def _shard(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
     """Sort by label, cut into `shards-per-node` shards a node, deal them out.
 
-    The partitioner makes all shards equal and drops the rest, up to half of a small set. So shards that come
-    out one image short get a filler. The key is the place in this order, which leaves its sorting no choice.
+    The partitioner makes all shards equal and drops the rest, up to half of a small set. So shards that are one image
+    short get a filler. The key is the place in this order, which leaves nothing to the partitioner's own sorting.
     """
     from flwr_datasets.partitioner import ShardPartitioner
 
@@ -153,7 +225,7 @@ def _shard(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int)
 
 
 def _sizes(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
-    # Complete as they are: what rounding leaves goes to the last, largest node. A node without images is refused.
+    # Complete as they are: the last, largest node gets what rounding leaves. A node without images is rejected.
     from flwr_datasets.partitioner import ExponentialPartitioner, LinearPartitioner, SquarePartitioner
 
     partitioners = {"linear": LinearPartitioner, "square": SquarePartitioner, "exponential": ExponentialPartitioner}
@@ -167,8 +239,8 @@ def _sizes(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int)
 
 
 _SCHEMES: dict[str, Callable[[Labels, int, PartitionOptions, int], list[Positions]]] = {
-    "iid": _iid,
-    "dirichlet": _dirichlet,
+    "iid": _iid_or_dirichlet,
+    "dirichlet": _iid_or_dirichlet,
     "pathological": _pathological,
     "shard": _shard,
     "linear": _sizes,

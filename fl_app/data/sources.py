@@ -1,63 +1,33 @@
 """The data sets that an option can name, and the functions that read them."""
 
 import dataclasses
-import difflib
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 
-from fl_app.data import digits, folder, medmnist, mnist
-from fl_app.data.images import DatasetInfo, ImageSet, no_images
-from fl_app.data.parts import PARTS, Part
-from fl_app.data.resizing import resize
-from fl_app.data.stratified import stratified_choice
-from fl_app.errors import OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.data import folder, medmnist
+from fl_app.data.images import DatasetInfo, ImageSet, Source, no_images
+from fl_app.data.listing import PARTS, Part
+from fl_app.data.loading import resize
+from fl_app.data.partition import share_of_test, stratified_choice
+from fl_app.errors import FlAppError
+from fl_app.options.run import DataOptions, RunConfig
+from fl_app.plugins import BUILT_IN, load
 from fl_app.seeding import numpy_generator_for
 
-Load = Callable[[DataOptions, Sequence[Part]], dict[Part, ImageSet]]
-
-
-class Source(NamedTuple):
-    """How to read a data set.
-
-    Attributes:
-        info: what is known without reading an image; the size is the one before resizing.
-        load: read the wanted parts, of any size; one that the set does not have is missing or empty.
-    """
-
-    info: Callable[[DataOptions], DatasetInfo]
-    load: Load
-
-
-def _published(load: Callable[[DataOptions, str], ImageSet], parts: Sequence[Part]) -> Load:
-    """Read single parts of a published set, which has these parts."""
-    return lambda options, wanted: {part: load(options, part) for part in wanted if part in parts}
-
-
-SOURCES = {
-    "digits": Source(digits.info, _published(digits.load, ("train", "test"))),
-    "mnist": Source(mnist.info, _published(mnist.load, ("train", "test"))),
-    "fashion-mnist": Source(mnist.info, _published(mnist.load, ("train", "test"))),
-    "folder": Source(folder.info, lambda options, wanted: folder.load(options)),
-}  # and every fit flag of MedMNIST: see `find_source`
+log = logging.getLogger(__name__)
 
 
 def find_source(name: str) -> Source:
-    """Return the source of that name; raises OptionError with the closest name where there is none."""
-    if name in SOURCES:
-        return SOURCES[name]
-    medmnist.refuse_unfit(name)
-    flags = medmnist.flags()
-    if name in flags:
-        return Source(medmnist.info, _published(medmnist.load, PARTS))
-    close = difflib.get_close_matches(name, [*SOURCES, *flags], n=1, cutoff=0.0)[0]
-    raise OptionError(
-        f"Option 'data.source' must be {', '.join(SOURCES)} or a flag of MedMNIST, got '{name}'. "
-        f"Did you mean '{close}'?"
-    )
+    """Return the source of that name; raises OptionError if there is none, or it may not be imported."""
+    if name not in BUILT_IN["sources"]:
+        medmnist.refuse_unfit(name)
+    found: Source = load("sources", name, "data.source", Source)
+    return found
 
 
 def dataset_info(options: DataOptions) -> DatasetInfo:
@@ -72,7 +42,7 @@ def dataset_info(options: DataOptions) -> DatasetInfo:
 
 
 def stated_info(options: DataOptions) -> DatasetInfo | None:
-    """Return what `dataset_info` does where no folder is needed for that; else None: the hospitals' folders are to say.
+    """Return the result of `dataset_info`; None if it needs a folder, so that the hospitals' folders decide.
 
     Raises:
         OptionError: as `dataset_info` does.
@@ -84,9 +54,9 @@ def load_parts(options: DataOptions, seed: int, wanted: Sequence[Part] = PARTS) 
     """Read parts of a data set, resized and limited; one that the set does not have is empty.
 
     Args:
-        options: which set, from where, how large, how many.
-        seed: draws which images a limit leaves; the parts do not depend on it.
-        wanted: which parts; `validation` not without `train`.
+        options: the set, its folder, the size and number of images.
+        seed: draws the images that a limit keeps; the parts do not depend on it.
+        wanted: the parts; `validation` only together with `train`.
 
     Raises:
         OptionError: as `dataset_info` does.
@@ -107,9 +77,9 @@ def load_split(options: DataOptions, split: Literal["train", "test"], seed: int)
 
 
 def limited(parts: Mapping[Part, ImageSet], options: DataOptions, seed: int) -> dict[Part, ImageSet]:
-    """Leave as many training images as the option `limit` says, and the same share of the held-out ones.
+    """Keep as many training images as the option `limit` says, and the same share of the held-out ones.
 
-    Each class keeps its share; the seed draws which images. The part `test` is left whole.
+    Each class keeps its share; the seed draws the images. The part `test` stays whole.
     """
     train = parts.get("train")
     if train is None or not 0 < options.limit < len(train):
@@ -124,3 +94,34 @@ def limited(parts: Mapping[Part, ImageSet], options: DataOptions, seed: int) -> 
 
 def _draw(images: ImageSet, count: int, generator: np.random.Generator) -> ImageSet:
     return images.select(torch.from_numpy(stratified_choice(images.labels.numpy(), count, generator)))
+
+
+class CommonTest:
+    """The test set that the nodes of a simulation share: how many images of each class each node measures."""
+
+    def __init__(self, read: Callable[[], ImageSet]) -> None:
+        """Take a function that reads the whole test set when it is first needed; it may raise FlAppError or OSError."""
+        self._read = read
+
+    @classmethod
+    def of_run(cls, config: RunConfig) -> "CommonTest":
+        """Return the test part of a run's source; zero images if the run trains no classifier."""
+        if "classification" in config.tasks:
+            return cls(lambda: load_split(config.data, "test", config.seed))
+        return cls(lambda: no_images(dataset_info(config.data)))
+
+    def counts(self, number: int, num_shares: int) -> list[int] | None:
+        """Count the images of each class in a share; None if the set cannot be read here."""
+        if self._images is None:
+            return None
+        return [int(count) for count in share_of_test(self._images, number, num_shares).class_counts()]
+
+    @cached_property
+    def _images(self) -> ImageSet | None:
+        try:
+            found = self._read()
+        except (FlAppError, OSError) as error:
+            log.info("The common test set cannot be read here, so the nodes' shares of it are not checked: %s", error)
+            return None
+        no_pixels = torch.empty((len(found), 1, 0, 0), dtype=torch.uint8)  # labels and patients are enough
+        return ImageSet(no_pixels, found.labels, found.class_names, found.patients)

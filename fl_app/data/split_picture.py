@@ -1,11 +1,11 @@
-"""Which node holds how many images of which class, as a text table and as a picture."""
+"""The number of images of each node and class, as a text table and as a picture."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from fl_app.files import replacing
 
 _MAX_NAME = 14  # characters of a class name above a column
 
@@ -38,7 +38,7 @@ def draw_split(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], 
     Args:
         counts: {site: images of each class, K numbers}.
         class_names: K names.
-        path: where to; the suffix says the format, such as .png or .svg.
+        path: of the file; its suffix decides the format, such as .png or .svg.
     """
     from matplotlib import colormaps  # slow to import, and of no use to a node
     from matplotlib.figure import Figure
@@ -59,7 +59,5 @@ def draw_split(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], 
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="class", loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", frameon=False)
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".split-") as folder:
-        temporary = Path(folder) / path.name
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-        os.replace(temporary, path)

@@ -9,7 +9,9 @@ Weights = dict[str, NDArray[np.generic]]
 
 
 def ema_decay(num_updates: float, horizon: float) -> float:
-    """Return an EMA's decay after some updates, with a warm-up so that it never lags behind its own history.
+    """Return an EMA's decay after some updates.
+
+    It starts at 0.1 and grows, so that the first weights do not dominate a young average.
 
     Args:
         num_updates: updates done before this one.

@@ -3,21 +3,24 @@
 Importing this module makes the class known to diffusers, so that `DiffusionPipeline.from_pretrained` opens it, too.
 """
 
+import importlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, UNet2DModel
 from diffusers.utils import logging
 from torch import Tensor
 
 from fl_app.diffusion.sampling import build_sampler, sample, steps_of
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export
+from fl_app.plugins import PluginError, installed, named_by_file, trusted_paths
 from fl_app.seeding import generator_for
 
 _FULL_NAME = "fl_app.diffusion.pipeline.ClassConditionalPipeline"
@@ -61,11 +64,23 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Open an exported folder, with the arguments of diffusers.
 
         Raises:
-            RunFolderError: a file is not as it was written.
+            RunFolderError: a file is not as it was written, or it names code that no such folder needs.
+            PluginError: its U-Net is a plug-in that is not installed, or a path that is not trusted.
         """
-        if pretrained_model_name_or_path is not None:
-            check_export(Path(pretrained_model_name_or_path))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        folder = None if pretrained_model_name_or_path is None else Path(pretrained_model_name_or_path)
+        if folder is not None:
+            check_export(folder)
+        if folder is not None and (foreign := _read_index(folder)):  # diffusers opens only its own classes
+            unet = _unet_class(*foreign["unet"]).from_pretrained(folder / "unet", **kwargs)
+            scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+            settings: dict[str, Any] = {
+                name: value for name, value in foreign.items() if name[0] != "_" and not isinstance(value, list)
+            }
+            opened = cls(unet, scheduler, **settings)
+        else:
+            opened = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        opened._is_from_file = True
+        return opened
 
     def __init__(
         self,
@@ -78,6 +93,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self._is_from_file = False
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
             id2label=id2label or {},
@@ -109,7 +125,8 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         elif str(name).isdecimal() and int(name) < len(names):
             index = int(name)
         else:
-            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.")
+            hint = did_you_mean(name, names)
+            raise OptionError(f"There is no class '{name}'. The model knows: {', '.join(names)}.{hint}")
         if not self.config.held.get(str(index), True):
             raise OptionError(f"No node held an image of class '{names[index]}', so the model cannot draw it.")
         return index
@@ -132,7 +149,7 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             seed: with the image's position and class it fixes the image, whatever the batch size.
             first_image: position of the first image, to go on where an earlier call ended.
             batch_size: images drawn at once.
-            sampler: `ddim`, `dpm-solver++` or `ancestral`; None takes the exported default, as below.
+            sampler: built in or a plug-in; None takes the exported default, as below.
             num_steps: denoising steps; None takes the exported default, or for another sampler its own number.
             guidance_scale: 1 turns guidance off.
 
@@ -143,9 +160,10 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
         name = sampler or self.config.sampler
         if num_steps is None:
             num_steps = self.config.num_steps if name == self.config.sampler else 0
-        steps = steps_of(name, num_steps, self.scheduler.config.num_train_timesteps)
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        chosen = build_sampler(name, self.scheduler)
+        with named_by_file() if sampler is None and self._is_from_file else nullcontext():
+            steps = steps_of(name, num_steps, self.scheduler.config.num_train_timesteps)
+            chosen = build_sampler(name, self.scheduler)
         self.unet.eval()
         parts = []
         for start in range(0, len(labels), batch_size):
@@ -158,6 +176,42 @@ class ClassConditionalPipeline(DiffusionPipeline):  # type: ignore[misc]
             parts.append(drawn.cpu())
         shape = (0, self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
         return torch.cat(parts) if parts else torch.empty(shape)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Read model_index.json if its U-Net is a class of a plug-in; empty if diffusers can open the folder by itself.
+
+    diffusers imports any module that the file names, and code that lies in the folder: so only the classes that an
+    exported folder has, or that a plug-in has, may stand there.
+    """
+    try:
+        index: dict[str, Any] = json.loads((folder / "model_index.json").read_bytes())
+    except (OSError, ValueError):  # diffusers reads it, too, and has an error of its own
+        return {}
+    kind = index.get("_class_name")
+    if kind not in (_FULL_NAME, ClassConditionalPipeline.__name__):
+        raise RunFolderError(f"{folder} holds a pipeline of another kind, {kind}. Export the model anew.")
+    if next(folder.rglob("*.py"), None) is not None:
+        raise RunFolderError(f"{folder} holds Python code, which no exported model needs. Do not use it.")
+    strange = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[:1] != ["diffusers"]}
+    known = {point.module for point in installed("unets").values()}
+    known |= {path.partition(":")[0] for path in trusted_paths()}
+    for name, entry in strange.items():
+        if name != "unet" or len(entry) != 2 or entry[0] not in known:
+            raise PluginError(
+                f"{folder}: its '{name}' is a class of the module '{next(iter(entry), '')}', which is no installed "
+                "plug-in of the group 'fl_app.unets'. Install its package; or, if you trust it, name the path of its "
+                "function in the environment variable FL_APP_PLUGINS_ALLOWED."
+            )
+    return index if strange else {}
+
+
+def _unet_class(module: str, name: str) -> Any:
+    """Return the class of a plug-in's U-Net; raises PluginError if it is none."""
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, type) or not issubclass(found, ModelMixin):
+        raise PluginError(f"'{name}' in the module '{module}' is no model of diffusers: the plug-in has changed.")
+    return found
 
 
 for _name in (_FULL_NAME, ClassConditionalPipeline.__name__):  # folders of older versions have the short one

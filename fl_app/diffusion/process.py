@@ -110,17 +110,14 @@ def denoising_losses(unet: UNet2DModel, batch: NoisyBatch, alpha_of: Tensor, wei
     v = alpha * noise.eps - sigma * batch.images
     labels = torch.where(noise.hidden, no_class(unet), batch.labels)
     v_hat = unet(x_t, noise.timesteps, class_labels=labels, return_dict=False)[0].float()
-    losses: Tensor = (_weight_of(alpha, weight) * (v_hat - v) ** 2).flatten(1).mean(1)
-    return losses
-
-
-def _weight_of(alpha: Tensor, weight: LossWeight) -> Tensor:
     if weight == "eps":
-        return alpha**2
-    if weight == "v":
-        return torch.ones_like(alpha)
-    # SNR = alpha^2 / sigma^2, and alpha^2 + sigma^2 = 1, so that min(SNR, gamma) / (SNR + 1) has no division by sigma.
-    return torch.minimum(alpha**2, MIN_SNR_GAMMA * (1.0 - alpha**2))
+        factor = alpha**2
+    elif weight == "v":
+        factor = torch.ones_like(alpha)
+    else:  # SNR = alpha^2 / sigma^2 and alpha^2 + sigma^2 = 1: min(SNR, gamma) / (SNR + 1) without a division by sigma
+        factor = torch.minimum(alpha**2, MIN_SNR_GAMMA * (1.0 - alpha**2))
+    losses: Tensor = (factor * (v_hat - v) ** 2).flatten(1).mean(1)
+    return losses
 
 
 def band_of(timesteps: Tensor, num_timesteps: int) -> Tensor:

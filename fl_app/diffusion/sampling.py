@@ -1,6 +1,7 @@
 """Drawing images from the model: samplers by name, classifier-free guidance, one generator per image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -9,39 +10,47 @@ from torch import Tensor
 
 from fl_app.diffusion.unet import no_class
 from fl_app.errors import OptionError
+from fl_app.plugins import load
 
 
 class Sampler(NamedTuple):
-    """A way to draw.
+    """A way to draw; a plug-in of the group `fl_app.samplers` is one.
 
     Attributes:
-        kind: the diffusers scheduler.
-        settings: its settings, beside the noise process.
+        kind: a diffusers scheduler, or a class with its methods: `from_config`, `set_timesteps`, `timesteps`,
+            `init_noise_sigma`, `scale_model_input`, `step`. A `generator` of `step` gets a list, one an image.
+        settings: its settings, beside the noise process: betas, and that the network predicts v.
         num_steps: denoising steps unless others are asked for.
+        must_divide: the number of steps must divide that of the noise levels, T.
     """
 
     kind: type[Any]
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     num_steps: int
+    must_divide: bool = False
 
 
 # With steps even in t the last one is a long jump to a mean over images, which loses fine texture: an exact denoiser
 # of pixels with std 0.05 gives 0.017 after 25 steps of DPM-Solver++; with steps even in log SNR (Lu et al. 2022) 0.049.
 # `ddim` and `ancestral` have even steps only, and are here for comparison with other work.
-SAMPLERS: dict[str, Sampler] = {
-    "dpm-solver++": Sampler(
-        DPMSolverMultistepScheduler,
-        {"algorithm_type": "dpmsolver++", "use_lu_lambdas": True, "final_sigmas_type": "zero"},
-        12,
-    ),
-    "ddim": Sampler(DDIMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 100),
-    "ancestral": Sampler(DDPMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 1000),
-}
+DPM_SOLVER = Sampler(
+    DPMSolverMultistepScheduler,
+    {"algorithm_type": "dpmsolver++", "use_lu_lambdas": True, "final_sigmas_type": "zero"},
+    12,
+)
+DDIM = Sampler(DDIMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 100, must_divide=True)
+ANCESTRAL = Sampler(DDPMScheduler, {"clip_sample": True, "timestep_spacing": "trailing"}, 1000)
+
+
+def sampler_by_name(name: str) -> Sampler:
+    """Return the sampler of that name, built in or a plug-in; raises OptionError if there is none that may be used."""
+    found: Sampler = load("samplers", name, "sampling.sampler", Sampler)
+    return found
 
 
 def build_sampler(name: str, schedule: DDPMScheduler) -> Any:
     """Build the diffusers scheduler of that name for the noise process the model was trained on."""
-    chosen = SAMPLERS[name]
+    chosen = sampler_by_name(name)
     return chosen.kind.from_config(schedule.config, **chosen.settings)
 
 
@@ -54,15 +63,16 @@ def steps_of(name: str, num_steps: int, num_timesteps: int) -> int:
         num_timesteps: T of training.
 
     Raises:
-        OptionError: more steps than T, or for `ddim` a number that does not divide T.
+        OptionError: more steps than T, or a number that must divide T and does not.
     """
+    chosen = sampler_by_name(name)
     if num_steps == 0:
-        own = range(min(SAMPLERS[name].num_steps, num_timesteps), 0, -1)
-        return next(steps for steps in own if name != "ddim" or num_timesteps % steps == 0)
+        own = range(min(chosen.num_steps, num_timesteps), 0, -1)
+        return next(steps for steps in own if not chosen.must_divide or num_timesteps % steps == 0)
     if not 1 <= num_steps <= num_timesteps:
         raise OptionError(f"The number of denoising steps must be between 1 and {num_timesteps}, got {num_steps}.")
-    if name == "ddim" and num_timesteps % num_steps:
-        raise OptionError(f"The number of denoising steps must divide {num_timesteps} for ddim, got {num_steps}.")
+    if chosen.must_divide and num_timesteps % num_steps:
+        raise OptionError(f"The number of denoising steps must divide {num_timesteps} for {name}, got {num_steps}.")
     return num_steps
 
 
@@ -95,7 +105,8 @@ def sample(
         sampler.set_begin_index(0)
     x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
     x = x * sampler.init_noise_sigma
-    extra = {} if isinstance(sampler, DDIMScheduler) else {"generator": list(generators)}
+    takes_generators = "generator" in signature(sampler.step).parameters
+    extra = {"generator": list(generators)} if takes_generators else {}
     for step in sampler.timesteps:
         v = guided_prediction(unet, sampler.scale_model_input(x, step), step, labels, guidance_scale)
         x = sampler.step(v, step, x, **extra, return_dict=False)[0]

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_app.accumulation import compute_in_pieces
-from fl_app.data.augmentation import augment
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
-from fl_app.data.loading import iterate
+from fl_app.data.loading import augment, iterate
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
 from fl_app.diffusion.process import (
@@ -26,11 +25,11 @@ from fl_app.diffusion.process import (
     draw_noise,
     noise_schedule,
 )
-from fl_app.diffusion.unet import build_unet
+from fl_app.diffusion.unet import unet_by_name
 from fl_app.files import write_manifest
 from fl_app.metrics.classification import MOST_NATS
 from fl_app.metrics.faults import differing_images, loss_fault
-from fl_app.options.run import RunConfig
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import DiffusionOptions, SamplingOptions, TrainingOptions
 from fl_app.sums import Statistics, mean
 
@@ -42,10 +41,7 @@ _MEASURE_BATCH = 128
 class DiffusionTask:
     """A class-conditional diffusion model of the images (Ho et al. 2020; Tun et al. 2023)."""
 
-    name: str = "diffusion"
-    keeps_weights = False
-    is_alone = False
-    is_pooled = False
+    name = "diffusion"
 
     def __init__(self, options: DiffusionOptions, sampling: SamplingOptions, info: DatasetInfo, seed: int) -> None:
         self.options: TrainingOptions = options
@@ -56,16 +52,13 @@ class DiffusionTask:
         self.schedule = noise_schedule(options.num_timesteps)
 
     @classmethod
-    def from_config(cls, _name: str, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
+    def of_run(cls, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> "DiffusionTask":
         """Build the task of a run."""
-        return cls(config.diffusion, config.sampling, info, config.seed)
+        return cls(cast(DiffusionOptions, plan.options), config.sampling, info, config.seed)
 
     def build_model(self) -> UNet2DModel:
         """Build the U-Net."""
-        options = self.diffusion
-        return build_unet(
-            self.info, options.block_channels, options.layers_per_block, options.mid_attention, options.dropout
-        )
+        return unet_by_name(self.diffusion.network, self.info, self.diffusion)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> NoisyBatch:
         """Augment the images, and draw their noise."""
@@ -138,12 +131,6 @@ class DiffusionTask:
         """Tell whether the denoising loss fell."""
         loss = (self.loss_of(before), self.loss_of(after))
         return None if loss[0] is None or loss[1] is None else loss[1] < loss[0]
-
-    def after_training(
-        self, model: nn.Module, images: ImageSet, device: torch.device, round_number: int, min_class_count: int
-    ) -> dict[str, NDArray[np.float64]]:
-        """Measure nothing."""
-        return {}
 
     def show(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Draw `images-per-class` images of every class from each model: rows are classes, models side by side."""

@@ -1,1 +1,1 @@
-"""What `fl-app doctor` looks at, one small function a check."""
+"""The checks of `fl-app doctor`, one function each."""

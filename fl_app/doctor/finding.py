@@ -1,4 +1,4 @@
-"""What a check found, and what all of them mean together."""
+"""The result of a check, and of all checks together."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _GRAVITY: dict[Verdict, int] = {"not checked": 0, "ready": 0, "warning": 1, "not
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; its text may be e-mailed: no file names, no paths, nothing of a patient.
+    """The result of one check; its text may be e-mailed: no file names, no paths, no data of patients.
 
     Attributes:
         name: of the check.
-        verdict: `warning` can be lived with, `not ready` cannot; `not checked` says nothing.
-        text: what was found and, where something is wrong, what to do.
+        verdict: a node with a `warning` can join, one that is `not ready` cannot; `not checked` says nothing.
+        text: what was found and, if something is wrong, what to do.
     """
 
     name: str
@@ -31,7 +31,7 @@ Checks = Iterator[tuple[str, Check]]  # each with its name, which is known befor
 
 
 def examine(name: str, check: Check) -> Finding:
-    """Run a check; one that fails is a finding, too, and stops none of the others."""
+    """Run a check; if it raises, return a finding, so that the other checks still run."""
     try:
         return check()
     except FlAppError as error:
@@ -43,7 +43,7 @@ def examine(name: str, check: Check) -> Finding:
 
 
 def examine_next(checks: Checks) -> Finding | None:
-    """Run the next check; None after the last. What goes wrong between two checks is a finding, and the last one."""
+    """Run the next check; None after the last one. An error between two checks is a finding, and ends the checks."""
     try:
         name, check = next(checks)
     except StopIteration:
@@ -63,12 +63,12 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def sentence(text: str) -> str:
-    """Write a text as a sentence: some errors begin in lower case and have no full stop."""
+    """Return a text as a sentence, with a capital letter and a full stop."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def plural(count: int, noun: str) -> str:
-    """Write `1 image`, `2 images`, `2 classes`."""
+    """Return a count with its noun: `1 image`, `2 images`, `2 classes`."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"

@@ -1,4 +1,4 @@
-"""What lies in the hospital's folder, from a survey of it: counts only, no names of files."""
+"""The content of the hospital's folder, from a survey: counts only, no names of files."""
 
 from functools import partial
 
@@ -11,14 +11,14 @@ _COLOURS = {1: "grey", 3: "RGB"}
 
 
 def check_folder(found: Survey) -> Finding:
-    """Tell how the images are labelled, and how many there are."""
+    """Count the images, and say how they are labelled."""
     parts = ", ".join(f"{name} {count:,}" for name, count in found.part_counts.items())
     text = f"{plural(found.num_images, 'readable image')}, labelled by {found.layout}; {parts or 'no parts'}."
     return Finding("folder", "ready" if found.num_images else "not ready", text)
 
 
 def check_sizes(found: Survey, info: DatasetInfo | None) -> Finding:
-    """List the sizes of the images, and what a run makes of them; `info`: of the run, where it is known."""
+    """List the sizes of the images, and how a run changes them; `info`: of the run, if known."""
     ordered = sorted(found.sizes.items(), key=lambda pair: (-pair[1], pair[0]))
     sizes = [f"{width} x {height} ({count:,})" for (width, height), count in ordered[:_SHOWN_SIZES]]
     sizes += [f"{len(ordered) - _SHOWN_SIZES} other sizes"] if len(ordered) > _SHOWN_SIZES else []
@@ -37,7 +37,7 @@ def check_sizes(found: Survey, info: DatasetInfo | None) -> Finding:
 
 
 def check_channels(found: Survey, info: DatasetInfo | None) -> Finding:
-    """Count grey and colour images, and compare with what the run takes."""
+    """Count grey and colour images, and compare with the channels of the run."""
     counts = ", ".join(f"{_COLOURS[channels]} {count:,}" for channels, count in sorted(found.channels.items()))
     text = f"{counts or 'No image'}."
     wanted = info.num_channels if info else 0
@@ -52,14 +52,14 @@ def check_unreadable(found: Survey, max_share: float) -> Finding:
     """Count the files that are missing or broken; `max_share`: the node option `max-unreadable-share`."""
     count = len(found.unreadable) + len(found.labels_without_file)
     passed = plural(found.num_without_image, "DICOM file")
-    passed = f" {passed} without an image, such as reports, are passed over." if found.num_without_image else ""
+    passed = f" {passed} without an image, such as reports, are ignored." if found.num_without_image else ""
     if count == 0:
         return Finding("unreadable", "ready", f"Every labelled file can be read.{passed}")
     text = f"{plural(count, 'file')} of {found.num_files:,} cannot be read or {_are(count)} missing"
     if found.unreadable_share > max_share:
         limit = f"more than the {max_share:.1%} that 'max-unreadable-share' allows: fix or remove them"
         return Finding("unreadable", "not ready", f"{text}, {limit}.{passed}")
-    return Finding("unreadable", "warning", f"{text}; a run passes over them.{passed}")
+    return Finding("unreadable", "warning", f"{text}; a run ignores them.{passed}")
 
 
 def check_labels(found: Survey) -> Finding:
@@ -75,7 +75,7 @@ def check_labels(found: Survey) -> Finding:
 
 
 def check_duplicates(found: Survey) -> Finding:
-    """Count images that are there more than once, and those of them that have different labels."""
+    """Count images that occur more than once, and those among them with different labels."""
     spare = sum(len(group) - 1 for group in found.duplicates)
     if not spare:
         return Finding("duplicates", "ready", "No image is there twice.")
@@ -87,22 +87,22 @@ def check_duplicates(found: Survey) -> Finding:
 
 
 def check_patients(found: Survey) -> Finding:
-    """Tell whether a patient's images lie on both sides of a split."""
+    """Check that no patient has images in more than one part."""
     if found.num_patients is None:
-        text = "No image says whom it shows, so that a patient's images may be trained on and held out."
+        text = "The images name no patients, so a patient's images may be both trained on and held out."
         return Finding("patients", "not checked", f"{text} A table with a column 'patient' prevents that.")
     text = f"{plural(found.num_patients, 'patient')}."
     if found.num_patients_on_two_sides:
         count = plural(found.num_patients_on_two_sides, "patient")
-        return Finding("patients", "not ready", f"{text} {count} in more than one part: mend the column 'split'.")
+        return Finding("patients", "not ready", f"{text} {count} in more than one part: fix the column 'split'.")
     return Finding("patients", "ready", f"{text} None is in more than one part.")
 
 
 def check_brightness(found: Survey) -> Finding:
-    """Count images on which there is nothing to be seen."""
+    """Count images that show nothing."""
     told = []
     if found.num_constant:
-        told.append(f"{plural(found.num_constant, 'image')} of one colour all over: leave out what shows nothing.")
+        told.append(f"{plural(found.num_constant, 'image')} of one colour: leave out images that show nothing.")
     if found.num_faint:
         told.append(
             f"{plural(found.num_faint, 'image')} {_are(found.num_faint)} nearly black: hardly a pixel is brighter than "
@@ -120,12 +120,14 @@ def check_brightness(found: Survey) -> Finding:
 
 
 def folder_checks(found: Survey, info: DatasetInfo | None, max_unreadable_share: float) -> Checks:
-    """Yield the checks of a folder; `info`: of the run, where it is known."""
+    """Yield the checks of a folder; `info`: of the run, if known."""
     yield "folder", partial(check_folder, found)
+    yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
+    if not found.num_images:
+        return
     yield "sizes", partial(check_sizes, found, info)
     yield "channels", partial(check_channels, found, info)
     yield "brightness", partial(check_brightness, found)
-    yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
     yield "labels", partial(check_labels, found)
     yield "duplicates", partial(check_duplicates, found)
     yield "patients", partial(check_patients, found)

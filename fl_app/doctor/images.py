@@ -1,4 +1,4 @@
-"""The hospital's images, as a run would read them."""
+"""The hospital's images, read as a run would read them."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
-    """Read the node's images as a run does, but for its cache; where that fails, return why, without names of files."""
+    """Read the node's images as a run does, without the cache; if that fails, return why, without names of files."""
     return _or_reason(lambda: load_local(config, node.model_copy(update={"max_cache_megabytes": 0})))
 
 
 def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
-    """Look through the node's folder; where that fails, return why, without names of files."""
+    """Survey the node's folder; if that fails, return why, without names of files."""
     info = run_info(config, "")
     names = info.class_names if info else config.data.class_names
     found = _or_reason(lambda: survey(Path(node.data_path).expanduser(), names))
@@ -36,29 +36,36 @@ def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
 
 
 def run_info(config: RunConfig, found: LocalData | str) -> DatasetInfo | None:
-    """Return classes, channels and size of the run: those of the images read, else of its options, else nothing."""
+    """Return classes, channels and size of the run, from the images, else from its options; None if neither tells."""
     if not isinstance(found, str):
         channels, height, _ = found.train.images.shape[1:]
         return DatasetInfo(found.train.class_names, channels, height)
     try:
         return dataset_info(config.data)
-    except FlAppError:  # they leave it to the folders
+    except FlAppError:  # the options leave it to the folders
         return None
 
 
 def check_allowed(node: NodeConfig, task: str) -> Finding:
-    """Tell whether the node's own options let it take part in a task; raises NotAllowedError."""
+    """Check that the node's own options allow a task; raises NotAllowedError."""
     check_task(node, task)
     return Finding(f"task {task}", "ready", "The node's options let it take part.")
 
 
 def check_reading(found: LocalData | str) -> Finding:
-    """Tell whether a run can read the images, and how it divides them into parts."""
+    """Check that a run can read the images, and count the images of each part."""
     name = "reading"
     if isinstance(found, str):
         return Finding(name, "not ready", f"A run could not read the images: {sentence(found)}")
     train, held_out = len(found.train), len(found.validation)
-    text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {_tested(found)}."
+    tested = f"the {len(found.test)} of the part 'test'"
+    if len(found.test) == 0:
+        tested = "none: there is no part 'test', and 'data.test-share' is 0 or too small"
+    elif found.test_from == "drawn":
+        tested = (
+            f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace it"
+        )
+    text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {tested}."
     if train == 0:
         return Finding(name, "not ready", f"{text} There is nothing to train on.")
     if held_out == 0:
@@ -68,18 +75,8 @@ def check_reading(found: LocalData | str) -> Finding:
     return Finding(name, "ready", text)
 
 
-def _tested(found: LocalData) -> str:
-    """Say how many test images there are, and where they come from."""
-    count = len(found.test)
-    if count == 0:
-        return "none: there is no part 'test', and 'data.test-share' is 0 or too small"
-    if found.test_from == "drawn":
-        return f"{count}, taken out of the training images by 'data.test-share'; a part 'test' would take their place"
-    return f"the {count} of the part 'test'"
-
-
 def check_classes(found: LocalData | str, min_class_count: int) -> Finding:
-    """Count the training images of each class; the names are those that the run agreed on."""
+    """Count the training images of each class of the run."""
     name = "classes"
     if isinstance(found, str):
         return Finding(name, "not checked", "The images could not be read.")
@@ -96,14 +93,14 @@ def check_classes(found: LocalData | str, min_class_count: int) -> Finding:
 
 
 def num_bytes(found: LocalData | str) -> int:
-    """Return the memory that the images take; 0 where they could not be read."""
+    """Return the bytes of memory that the images take; 0 if they could not be read."""
     if isinstance(found, str):
         return 0
     return sum(part.images.numel() for part in (found.train, found.validation, found.test))
 
 
 def num_training(found: LocalData | str) -> int:
-    """Return the number of training images; 0 where they could not be read."""
+    """Return the number of training images; 0 if they could not be read."""
     return 0 if isinstance(found, str) else len(found.train)
 
 
@@ -112,7 +109,7 @@ def _list(names: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def _log_names(found: Survey) -> None:
-    """Name the files that findings count; whether anybody sees the log is decided elsewhere."""
+    """Log the names of the files that findings count."""
     for name, why in found.unreadable:
         log.info("cannot be read: %s (%s)", name, why)
     for name in found.labels_without_file:

@@ -34,17 +34,17 @@ def check_device(wanted: Literal["auto", "cpu", "cuda"]) -> Finding:
         text = f"{name}, {free / _GIB:.1f} of {total / _GIB:.1f} GiB free; PyTorch {torch.__version__} for {driver}."
         return Finding("device", verdict, text + taken)
     if wanted == "cuda":
-        text = "The node option 'device' is 'cuda', but PyTorch finds no GPU: mend the driver, or set it to 'cpu'."
+        text = "The node option 'device' is 'cuda', but PyTorch finds no GPU: fix the driver, or set it to 'cpu'."
         return Finding("device", "not ready", text)
     text = f"PyTorch finds no GPU: training runs on {_describe_cpus()}. If there is one, look at its driver."
     return Finding("device", "warning", text)
 
 
 def check_memory(num_image_bytes: int) -> Finding:
-    """Tell whether the images fit into memory, next to what PyTorch and Flower take.
+    """Check that the images fit into memory together with PyTorch and Flower.
 
     Args:
-        num_image_bytes: of all images of the node, as they lie in memory.
+        num_image_bytes: of all images of the node in memory.
     """
     needed, free = _LEAST_MEMORY + 3 * num_image_bytes, available_memory()  # copies are made when they are read
     images = f"{num_image_bytes / _GIB:.2f} GiB of images"
@@ -55,10 +55,10 @@ def check_memory(num_image_bytes: int) -> Finding:
 
 
 def check_disk(state_dir: Path, num_bytes: int) -> Finding:
-    """Tell whether a node can keep what it keeps between rounds.
+    """Check that the node can keep its files between rounds.
 
     Args:
-        state_dir: where; it may not exist yet.
+        state_dir: the folder, which may not exist yet.
         num_bytes: the most that a run keeps there.
     """
     place = next(folder for folder in (state_dir, *state_dir.absolute().parents) if folder.exists())
@@ -79,12 +79,12 @@ def check_disk(state_dir: Path, num_bytes: int) -> Finding:
 
 
 def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device that a node option stands for, the CPU where there is no GPU."""
+    """Return the device for a node option: the CPU if there is no GPU."""
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Return the bytes of memory that are to be had, in a container those within its limit."""
+    """Return the available bytes of memory, in a container those within its limit."""
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -1,4 +1,4 @@
-"""The way to the SuperLink: its port, TLS, the certificate, the clock, and Flower's version at the other end."""
+"""The connection to the SuperLink: port, proxy, TLS, certificate, clock, and the server's version of Flower."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPSConnection
@@ -21,7 +22,7 @@ _DAYS_TO_RENEW = 30
 _LONGEST_ANSWER = 4 * 1024 * 1024
 _DAY = 86400.0
 
-# Flower refuses what a node signed more than 5 s in the future or 305 s ago, by the SuperLink's clock.
+# Flower rejects messages signed more than 5 s in the future or 305 s ago by the SuperLink's clock.
 _MOST_AHEAD, _MOST_BEHIND = 5.0, 305.0
 _WORTH_A_WARNING = 2.5
 
@@ -42,12 +43,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Visit:
-    """What one visit to the SuperLink found out; None is what it did not come to.
+    """The results of one visit to the SuperLink; None if it did not get that far.
 
     Attributes:
-        address: where it went.
-        port_problem: why the port could not be reached.
-        tls_problem: why no verified connection came about.
+        address: of the SuperLink.
+        port_problem: why the port cannot be reached.
+        tls_problem: why there is no verified connection.
         certificate: of the server, verified, in the form of `SSLSocket.getpeercert`.
         seconds_ahead: how far this machine's clock is ahead of the server's, to about a second.
         flower_version: of the server.
@@ -65,7 +66,7 @@ def parse_address(text: str) -> Address:
     """Read HOST:PORT; an IPv6 address stands in brackets.
 
     Raises:
-        OptionError: it is something else.
+        OptionError: the text is malformed.
     """
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -75,18 +76,18 @@ def parse_address(text: str) -> Address:
 
 
 def visit(address: Address, root_certificates: Path | None) -> Visit:
-    """Go to the SuperLink, verify its certificate as flower-supernode does, and ask for time and version.
+    """Connect to the SuperLink, verify its certificate as flower-supernode does, and ask for time and version.
 
     Args:
         address: of the SuperLink.
-        root_certificates: PEM file of the certificate authority; None for the system's own.
+        root_certificates: PEM file of the certificate authority; None: the system's own.
     """
     try:
         connection = socket.create_connection((address.host, address.port), _TIMEOUT_SECONDS)
-    except UnicodeError:  # what Python says of a name with two dots in a row
+    except UnicodeError:  # raised for a name with two dots in a row
         return Visit(address, port_problem="its name is malformed")
     except OSError as error:
-        return Visit(address, port_problem=_explain_unreachable(error))
+        return Visit(address, port_problem=_explain(error, address, root_certificates))
     with connection:
         try:
             context = ssl.create_default_context(cafile=root_certificates)
@@ -95,10 +96,8 @@ def visit(address: Address, root_certificates: Path | None) -> Visit:
         try:
             with context.wrap_socket(connection, server_hostname=address.host) as secured:
                 certificate = secured.getpeercert()
-        except ssl.SSLCertVerificationError as error:
-            return Visit(address, tls_problem=_explain_unverified(error, address, root_certificates))
         except ssl.SSLError as error:
-            return Visit(address, tls_problem=_explain_no_tls(error))
+            return Visit(address, tls_problem=_explain(error, address, root_certificates))
         except OSError as error:
             return Visit(address, tls_problem=f"the connection broke off in the TLS handshake ({type(error).__name__})")
     seconds_ahead, version = _ask(address, context)
@@ -106,7 +105,7 @@ def visit(address: Address, root_certificates: Path | None) -> Visit:
 
 
 def check_port(found: Visit) -> Finding:
-    """Tell whether the SuperLink's port can be reached."""
+    """Check that the SuperLink's port can be reached."""
     if found.port_problem:
         stop = "" if found.port_problem.endswith("?") else "."
         return Finding("port", "not ready", f"{found.address} cannot be reached: {found.port_problem}{stop}")
@@ -114,7 +113,7 @@ def check_port(found: Visit) -> Finding:
 
 
 def check_tls(found: Visit) -> Finding:
-    """Tell whether a verified TLS connection came about."""
+    """Check that there is a verified TLS connection."""
     if found.port_problem:
         return Finding("tls", "not checked", "The port cannot be reached.")
     if found.tls_problem:
@@ -123,7 +122,7 @@ def check_tls(found: Visit) -> Finding:
 
 
 def check_certificate(found: Visit, now: float) -> Finding:
-    """Tell for which names the server's certificate is good, and for how long; `now`: unix seconds."""
+    """Check for which names the server's certificate is valid, and how long; `now`: unix seconds."""
     if found.certificate is None:
         return Finding("certificate", "not checked", "No verified TLS connection.")
     names = ", ".join(_names(found.certificate))
@@ -150,7 +149,7 @@ def check_clock(found: Visit) -> Finding:
 
 
 def check_root_certificates(file: Path, now: float) -> Finding:
-    """Tell whether the authority's file can be used; `now`: unix seconds. Needs no network."""
+    """Check the file of the certificate authority, without the network; `now`: unix seconds."""
     name = "authority"
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -175,7 +174,7 @@ def check_root_certificates(file: Path, now: float) -> Finding:
 
 
 def check_proxy(address: Address) -> Finding:
-    """Tell whether flower-supernode would go through a proxy that the environment names, which doctor does not."""
+    """Check whether flower-supernode would use a proxy that the environment names; doctor does not."""
     proxies = getproxies()
     named = proxies.get("https") or proxies.get("all")
     if not named or proxy_bypass(str(address)):
@@ -183,13 +182,13 @@ def check_proxy(address: Address) -> Finding:
     return Finding(
         "proxy",
         "warning",
-        "HTTPS_PROXY or ALL_PROXY is set, so that flower-supernode goes through a proxy; the checks of the network "
-        "went straight. Add the SuperLink's host to NO_PROXY, unless the proxy is the only way out.",
+        "HTTPS_PROXY or ALL_PROXY is set, so flower-supernode uses a proxy; the checks of the network did not. "
+        "Add the SuperLink's host to NO_PROXY, unless the proxy is the only way out.",
     )
 
 
 def _ask(address: Address, context: ssl.SSLContext) -> tuple[float | None, str | None]:
-    """Return how far this clock is ahead, and the version of Flower: its HTTP interface names it in its own page."""
+    """Return how far this clock is ahead, and the version of Flower, which its HTTP interface tells."""
     connection = HTTPSConnection(address.host, address.port, timeout=_TIMEOUT_SECONDS, context=context)
     try:
         connection.connect()
@@ -202,60 +201,50 @@ def _ask(address: Address, context: ssl.SSLContext) -> tuple[float | None, str |
         return None, None
     finally:
         connection.close()
-    return _seconds_ahead(now, answer.getheader("Date")), _flower_version(text) if answer.status == 200 else None
-
-
-def _seconds_ahead(now: float, date: str | None) -> float | None:
-    try:
-        return now - parsedate_to_datetime(date or "").timestamp() - 0.5  # HTTP cuts fractions of a second off
-    except (TypeError, ValueError):
-        return None
-
-
-def _flower_version(text: bytes) -> str | None:
-    try:
-        version = json.loads(text)["info"]["version"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return version if isinstance(version, str) and len(version) < 30 else None
+    seconds_ahead, flower_version = None, None
+    with suppress(TypeError, ValueError):
+        date = parsedate_to_datetime(answer.getheader("Date") or "")
+        seconds_ahead = now - date.timestamp() - 0.5  # HTTP cuts fractions of a second off
+    if answer.status == 200:
+        with suppress(ValueError, LookupError, TypeError):
+            found = json.loads(text)["info"]["version"]
+            flower_version = found if isinstance(found, str) and len(found) < 30 else None
+    return seconds_ahead, flower_version
 
 
 def _names(certificate: Mapping[str, Any]) -> list[str]:
     return [str(name) for _, name in certificate.get("subjectAltName", ())] or ["no name at all"]
 
 
-def _explain_unreachable(error: OSError) -> str:
+def _explain(error: OSError, address: Address, root: Path | None) -> str:
+    """Return why no verified connection was made, and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_HOST:
+            names = ", ".join(_peer_names(address, root))
+            return f"the certificate is valid for {names}, not for {address.host}; use one of those names"
+        if error.verify_code in _UNKNOWN_ISSUERS:
+            source = "--root-certificates" if root else "this machine's own list; give --root-certificates"
+            return f"the certificate is not from an authority in {source}; ask the coordinator for the right file"
+        if error.verify_code == _EXPIRED:
+            return "the certificate has expired, or this machine's clock is ahead; the coordinator has to renew it"
+        if error.verify_code == _NOT_YET_VALID:
+            return "the certificate is not valid yet, so this machine's clock is behind; set it"
+        return f"the certificate was rejected ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        if error.reason == "WRONG_VERSION_NUMBER":
+            return "the server there answers without TLS; the SuperLink must be started with its certificate"
+        return f"the handshake failed ({error.reason or type(error).__name__})"
     if isinstance(error, socket.gaierror):
         return "its name is not known to this machine's DNS"
     if isinstance(error, TimeoutError):
         return f"no answer within {_TIMEOUT_SECONDS:g} s, as behind a firewall; one outbound port must be open"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there, or a firewall refuses; is the SuperLink running, is the port right?"
+        return "nothing listens there, or a firewall rejects; is the SuperLink running, is the port right?"
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
-def _explain_unverified(error: ssl.SSLCertVerificationError, address: Address, root: Path | None) -> str:
-    if error.verify_code in _OTHER_HOST:
-        names = ", ".join(_peer_names(address, root))
-        return f"the certificate is good for {names}, not for {address.host}; use one of those names"
-    if error.verify_code in _UNKNOWN_ISSUERS:
-        source = "--root-certificates" if root else "this machine's own list; give --root-certificates"
-        return f"the certificate is not from an authority in {source}; ask the coordinator for the right file"
-    if error.verify_code == _EXPIRED:
-        return "the certificate has expired, or this machine's clock is ahead; the coordinator has to renew it"
-    if error.verify_code == _NOT_YET_VALID:
-        return "the certificate is not valid yet, so this machine's clock is behind; set it"
-    return f"the certificate was refused ({error.verify_message})"
-
-
-def _explain_no_tls(error: ssl.SSLError) -> str:
-    if error.reason == "WRONG_VERSION_NUMBER":
-        return "the server there answers without TLS; the SuperLink must be started with its certificate"
-    return f"the handshake failed ({error.reason or type(error).__name__})"
-
-
 def _peer_names(address: Address, root: Path | None) -> list[str]:
-    """Return the names in a certificate that is the authority's but another host's."""
+    """Return the names in a certificate of the authority that is for another host."""
     context = ssl.create_default_context(cafile=root)
     context.check_hostname = False
     try:

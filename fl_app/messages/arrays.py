@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from fl_app.messages.incoming import MalformedReply, check_size
+from fl_app.messages.incoming import RejectedReply, check_size
 
 Weights = dict[str, NDArray[np.generic]]
 
@@ -47,11 +47,11 @@ def unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]]
     """Return the named arrays of a record that a node sent; None: any number of them.
 
     Raises:
-        MalformedReply: they are larger than `like`, found out before they are read.
+        RejectedReply: they are larger than `like`, found out before they are read.
     """
     record = content.array_records[name]
     if len(record) != 1:
-        raise MalformedReply(f"its {name!r} must be one packed array, got {len(record)}")
+        raise RejectedReply(f"its {name!r} must be one packed array, got {len(record)}")
     if like is not None:
         check_size(name, record[_PACKED].data, like)
     return unpack(record)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_app.data.images import DatasetInfo
-from fl_app.messages.incoming import MalformedReply, clean_text, text, whole
+from fl_app.messages.incoming import RejectedReply, clean_text, text, whole
 from fl_app.messages.records import NODE
 from fl_app.options.sections import LONGEST_NAME
 
@@ -66,13 +66,13 @@ def read_description(message: Message) -> SiteDescription:
         The description; the site's name as it was sent, but for what exceeds the longest name by more than a character.
 
     Raises:
-        MalformedReply: a key is missing, too long or of another kind.
+        RejectedReply: a key is missing, too long or of another kind.
     """
     try:
         node = message.content.config_records[NODE]
         class_names = _list_of(node["class-names"], "class names")
         if any(len(text(name)) > _LONGEST_CLASS_NAME for name in class_names):
-            raise MalformedReply(f"its class names must have at most {_LONGEST_CLASS_NAME} characters")
+            raise RejectedReply(f"its class names must have at most {_LONGEST_CLASS_NAME} characters")
         names = tuple(clean_text(text(name), _LONGEST_CLASS_NAME) for name in class_names)
         return SiteDescription(
             site=text(node["site"])[: LONGEST_NAME + 1],
@@ -83,15 +83,15 @@ def read_description(message: Message) -> SiteDescription:
             num_test_shares=whole(node["test-shares"]),
             num_unreadable=whole(node["unreadable-files"]),
         )
-    except MalformedReply:
+    except RejectedReply:
         raise
     except Exception as error:  # as above
-        raise MalformedReply(f"its description cannot be read ({type(error).__name__})") from None
+        raise RejectedReply(f"its description cannot be read ({type(error).__name__})") from None
 
 
 def _list_of(value: object, what: str) -> list[object]:
     if not isinstance(value, list):
         raise TypeError(type(value).__name__)
     if len(value) > _MOST_CLASSES:
-        raise MalformedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
+        raise RejectedReply(f"it sent {len(value)} {what}, at most {_MOST_CLASSES} are taken")
     return value

@@ -18,8 +18,8 @@ _HEADER_BYTES_EACH = 512  # of an array in the header of safetensors: its shape,
 _LENGTH_BYTES = 8  # in which the length of the header is written
 
 
-class MalformedReply(Exception):
-    """A reply does not hold what it should; the text says what."""
+class RejectedReply(Exception):
+    """A reply is left out; the text is the reason, which is logged and counted against its node."""
 
 
 def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
@@ -27,13 +27,16 @@ def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
 
     A terminal obeys control characters, and some others turn the direction of what follows them.
     """
-    safe = "".join(" " if _is_unsafe(letter) else letter for letter in text[: _CUT_BEFORE * longest])
+    safe = "".join(
+        " " if letter in _TURNS_TEXT or unicodedata.category(letter) in _UNSAFE_KINDS else letter
+        for letter in text[: _CUT_BEFORE * longest]
+    )
     line = " ".join(safe.split())
     return f"{line[:longest]}…" if len(line) > longest else line
 
 
 def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> None:
-    """Raise MalformedReply if packed arrays take more bytes than arrays like the expected ones.
+    """Raise RejectedReply if packed arrays take more bytes than arrays like the expected ones.
 
     Neither the header nor the arrays are read: both together cost no more than those of a fit reply.
 
@@ -45,13 +48,9 @@ def check_size(name: str, data: bytes, like: "Mapping[str, NDArray[Any]]") -> No
     header_limit = 4096 + sum(len(key.encode()) + _HEADER_BYTES_EACH for key in like)
     limit = _LENGTH_BYTES + header_limit + sum(value.nbytes for value in like.values())
     if len(data) > limit:
-        raise MalformedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
+        raise RejectedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
     if len(data) < _LENGTH_BYTES or struct.unpack("<Q", data[:_LENGTH_BYTES])[0] > header_limit:
-        raise MalformedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
-
-
-def _is_unsafe(letter: str) -> bool:
-    return unicodedata.category(letter) in _UNSAFE_KINDS or letter in _TURNS_TEXT
+        raise RejectedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
 
 
 def number(value: object) -> float:

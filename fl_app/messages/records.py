@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fl_app.messages.arrays import Weights, array_record, pack, to_tensors, unpack, unpack_like
-from fl_app.messages.incoming import MalformedReply, clean_text, number, text, whole
+from fl_app.messages.incoming import RejectedReply, clean_text, number, text, whole
 from fl_app.options.sections import LONGEST_NAME
 
 WEIGHTS = "weights"
@@ -175,7 +175,7 @@ def read_reply(
         sums: statistics of the expected names and shapes, for the same reason.
 
     Raises:
-        MalformedReply: a record or a key is missing, too large or of another kind.
+        RejectedReply: a record or a key is missing, too large or of another kind.
     """
     content = message.content
     try:
@@ -194,12 +194,12 @@ def read_reply(
             seconds=number(metrics["seconds"]),
             num_pieces=number(metrics["num-pieces"]),
         )
-    except MalformedReply:
+    except RejectedReply:
         raise
     except KeyError as error:
-        raise MalformedReply(f"it holds no {error}") from None
+        raise RejectedReply(f"it holds no {error}") from None
     except Exception as error:  # it comes from outside: numpy alone has half a dozen ways to choke on bytes
-        raise MalformedReply(f"it cannot be read ({type(error).__name__})") from None
+        raise RejectedReply(f"it cannot be read ({type(error).__name__})") from None
 
 
 def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -> RecordDict:
@@ -217,16 +217,16 @@ def read_statistics(
         like: sums of the expected names and shapes: those that come may not be larger. None: not limited.
 
     Raises:
-        MalformedReply: they are missing, too large, or no float64.
+        RejectedReply: they are missing, too large, or no float64.
     """
     try:
         arrays = unpack_like(_STATISTICS, content, like)
         if any(value.dtype != np.float64 for value in arrays.values()):
-            raise MalformedReply("its statistics must be float64")
+            raise RejectedReply("its statistics must be float64")
         return cast(dict[str, NDArray[np.float64]], arrays)
-    except MalformedReply:
+    except RejectedReply:
         raise
     except KeyError as error:
-        raise MalformedReply(f"it holds no {error}") from None
+        raise RejectedReply(f"it holds no {error}") from None
     except Exception as error:  # as above
-        raise MalformedReply(f"its statistics cannot be read ({type(error).__name__})") from None
+        raise RejectedReply(f"its statistics cannot be read ({type(error).__name__})") from None

@@ -1,1 +1,1 @@
-"""Figures that add up: what a node sends is a sum, the server adds the sums and then finishes."""
+"""Figures of models, computed by the server from sums that nodes send."""

@@ -1,12 +1,11 @@
-"""Chooses the head that ships, from the sums of held-out images."""
+"""The choice of the head that ships, by the sums of held-out images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
-from fl_app.metrics.voting import FEWEST_SITES
-from fl_app.sums import Statistics, without
+from fl_app.sums import FEWEST_SITES, Statistics, without
 
 
 @dataclass(frozen=True)
@@ -15,9 +14,9 @@ class Choice:
 
     Attributes:
         head: its name.
-        why: for a person, with the difference and its interval.
+        why: a sentence for people, with the difference and its interval.
         differences: of each other head from `linear`; None if the figure is not defined.
-        unvoted: the head that the images of all sites choose, if no decision is put to the vote.
+        unvoted: the head that the images of all sites choose if no decision is put to the vote.
     """
 
     head: str
@@ -32,17 +31,17 @@ def choose_head(
     confidence: float,
     sites: Mapping[str, Mapping[str, Statistics]] | None = None,
 ) -> Choice:
-    """Return the best head of those that beat `linear` beyond the paired interval; `linear` if there is none.
+    """Return the best head among those that beat `linear` beyond the paired interval; `linear` if there is none.
 
-    If `linear` is no better than always naming one class, any head that is better than it replaces it. If one site
-    alone contradicts all others together beyond the interval, it is put to the vote, one vote a site.
+    If `linear` is no better than always naming the most frequent class, any better head replaces it. If a single site
+    contradicts all others together beyond the interval, the sites vote, one vote each.
 
     Args:
-        sums: of the same images, by head, with those that `paired.difference` reads; `linear` among them. Equal figures
-            are told apart by the AUC, then by this order.
+        sums: by head, `linear` included, all of the same images and as `paired.difference` reads them. Of heads with
+            equal figures, the one with the larger AUC comes first, then the one that is first here.
         by: accuracy, balanced-accuracy or auc.
         confidence: of the interval, from 0 to below 1.
-        sites: by site, the same of each site that measured an image; None: not known.
+        sites: the same sums of each site that measured an image; None: not known.
     """
     found = {head: figures(statistics) for head, statistics in sums.items()}
     linear = found["linear"]
@@ -78,7 +77,7 @@ def choose_head(
 
 
 class _Ballot:
-    """What the sites say by themselves, and what all but one say together."""
+    """The differences of each site's own sums, and those of all other sites together."""
 
     def __init__(
         self, sums: Mapping[str, Statistics], sites: Mapping[str, Mapping[str, Statistics]], by: str, level: float
@@ -95,46 +94,36 @@ class _Ballot:
 
     def wins(self, head: str, whole: Difference) -> bool:
         """Tell whether a head beats `linear`: `whole` is its difference over all sites."""
-        if _is_better(whole):
-            hinges = any(
-                _is_better(own[head]) and _is_worse(self._others[site][head]) for site, own in self._own.items()
-            )
-        else:
-            hinges = any(
-                _is_worse(own[head]) and _is_better(self._others[site][head]) for site, own in self._own.items()
-            )
-        if not hinges:
+        alone, rest = (_is_better, _is_worse) if _is_better(whole) else (_is_worse, _is_better)
+        if not any(alone(own[head]) and rest(self._others[site][head]) for site, own in self._own.items()):
             return _is_better(whole)
         found_better, found_worse = self._votes(head)
         return found_better >= 2 and found_better > found_worse
 
     def prefer(self, ranked: Sequence[str]) -> str:
-        """Return the first head, or a later one that a single site holds for worse, and not most of the others."""
+        """Return the first head, or a later one if a single site finds it worse and most other sites do not."""
         best = ranked[0]
         for head in ranked[1:]:
-            for site in self._own:
+            for site, own in self._own.items():
+                own_best, own_head = own[best], own[head]
+                rest_best, rest_head = self._others[site][best], self._others[site][head]
+                if own_best is None or own_head is None or rest_best is None or rest_head is None:
+                    continue
+                is_site_sure = own_best.low > own_head.high and own_best.value > own_head.value
                 found_better, found_worse = self._votes(head, best, site)
-                if self._is_alone(site, best, head) and found_better >= found_worse:
+                if is_site_sure and rest_head.value > rest_best.high and found_better >= found_worse:
                     best = head
                     break
         return best
 
-    def _is_alone(self, site: str, best: str, head: str) -> bool:
-        """Tell whether a site finds `best` better, and all others together `head`, beyond the interval of `best`."""
-        own, rest = self._own[site], self._others[site]
-        one, other = rest[head], rest[best]
-        return _is_beyond(own[best], own[head]) and one is not None and other is not None and one.value > other.high
-
     def _votes(self, head: str, other: str | None = None, absent: str = "") -> tuple[int, int]:
-        """Count the sites that find a head better, and worse, than another one (None: `linear`); one has no vote."""
-        leads = [_lead(own, head, other) for site, own in self._own.items() if site != absent]
+        """Count the sites, but for `absent`, that find a head better, and worse, than another one (None: `linear`)."""
+        leads = []
+        for site, own in self._own.items():
+            one, beside = own[head], own[other] if other else Difference(0.0, 0.0, 0.0)
+            if site != absent and one is not None and beside is not None:
+                leads.append(one.value - beside.value)
         return sum(lead > 0 for lead in leads), sum(lead < 0 for lead in leads)
-
-
-def _lead(found: Mapping[str, Difference | None], head: str, other: str | None) -> float:
-    """Return by how much a head is better than another one, None: than `linear`; 0 if it is not defined."""
-    one, beside = found[head], found[other] if other else Difference(0.0, 0.0, 0.0)
-    return one.value - beside.value if one is not None and beside is not None else 0.0
 
 
 def _is_better(one: Difference | None) -> bool:
@@ -143,10 +132,6 @@ def _is_better(one: Difference | None) -> bool:
 
 def _is_worse(one: Difference | None) -> bool:
     return one is not None and max(one.high, one.value) < 0
-
-
-def _is_beyond(one: Difference | None, other: Difference | None) -> bool:
-    return one is not None and other is not None and one.low > other.high and one.value > other.value
 
 
 def guess(support: list[int], by: str) -> float:

@@ -1,4 +1,4 @@
-"""What is wrong with a site's sums: no images lead to them, or not those that the site described."""
+"""Checks of a site's sums: could images have produced them, and the images that the site described?"""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,11 +14,11 @@ _COSTS = ("nll", "nll-tempered", "nll-runner-up")
 
 
 def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "held-out") -> str | None:
-    """Say what is wrong with sums of `score_statistics`; None if images may lead to them.
+    """Say what is wrong with sums of `score_statistics`; None if images could have produced them.
 
     Args:
         sums: of one classifier on a site's images.
-        described: images of each class, as the site described them: with more it would outweigh the others. None:
+        described: images of each class, as the site described them; with more, it would outweigh other sites. None:
             unknown.
         kind: of the images, for the message.
     """
@@ -36,15 +36,23 @@ def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "
     is_falling = (np.diff(sums["auroc"][..., 1], axis=0) <= 0).all()
     if not is_whole or not is_falling:
         return "it measured its confusion matrix and its AUC on different images"
-    return _cost_fault(sums)
+    count = float(sums["nll-count"])
+    if count > found.sum():
+        return "it measured the likelihoods of more images than there are"
+    if max(float(sums[key].max()) for key in _COSTS) > count * MOST_NATS * (1.0 + ROUNDING):
+        return "its likelihoods are smaller than any that are counted"
+    plain, tempered = float(sums["nll"]), float(sums["nll-tempered"][TEMPERATURES == 1.0][0])
+    if abs(plain - tempered) > ROUNDING * max(plain, 1.0):
+        return "its likelihoods contradict one another"
+    return None
 
 
 def loss_fault(sums: Statistics, num_draws: float | None) -> str | None:
-    """Say what is wrong with sums of denoising losses; None if images may lead to them.
+    """Say what is wrong with sums of denoising losses; None if images could have produced them.
 
     Args:
-        sums: `loss-sum` and `loss-count`, equally long.
-        num_draws: how many losses the site's held-out images have at most; None: unknown.
+        sums: `loss-sum` and `loss-count`, of the same length.
+        num_draws: the largest number of losses that the site's held-out images have; None: unknown.
     """
     total, count = sums["loss-sum"], sums["loss-count"]
     if not are_counts(count):
@@ -57,7 +65,7 @@ def loss_fault(sums: Statistics, num_draws: float | None) -> str | None:
 
 
 def differing_images(images: Iterable[NDArray[np.float64]]) -> str | None:
-    """Say that several models were not measured on the same images; `images`: counts, alike in shape, of each."""
+    """Say that models were measured on different images; `images`: for each model counts of the same shape."""
     counts = list(images)
     if any((count != counts[0]).any() for count in counts[1:]):
         return "it measured its models on different images"
@@ -67,15 +75,3 @@ def differing_images(images: Iterable[NDArray[np.float64]]) -> str | None:
 def are_counts(values: NDArray[np.float64]) -> bool:
     """Tell whether all numbers are whole and at least 0."""
     return bool(((values >= 0) & (values == np.round(values))).all())
-
-
-def _cost_fault(sums: Statistics) -> str | None:
-    count = float(sums["nll-count"])
-    if count > sums["confusion"].sum():
-        return "it measured the likelihoods of more images than there are"
-    if max(float(sums[key].max()) for key in _COSTS) > count * MOST_NATS * (1.0 + ROUNDING):
-        return "its likelihoods are smaller than any that are counted"
-    plain, tempered = float(sums["nll"]), float(sums["nll-tempered"][TEMPERATURES == 1.0][0])
-    if abs(plain - tempered) > ROUNDING * max(plain, 1.0):
-        return "its likelihoods contradict one another"
-    return None

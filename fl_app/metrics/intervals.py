@@ -1,14 +1,14 @@
-"""Intervals of a classifier's figures, in closed form from sums that add up over nodes.
+"""Confidence intervals of a classifier's figures, in closed form from sums that add up over nodes.
 
-Each figure is treated as the share of right images among m independent ones. m is chosen so that this share has the
-figure's variance, and Wilson's interval of the share is the figure's. So an interval has width at 0 and at 1, and
-images of one patient count less than those of several. For shares of clustered samples Franco et al. (Journal of Survey
-Statistics and Methodology 7, 2019) compare such intervals.
+A figure is treated as the share of right images among m independent ones, where m gives this share the variance of the
+figure. The figure's interval is Wilson's interval of the share. So an interval has a width at 0 and 1, too, and several
+images of one patient count less than those of several patients. Franco et al. (Journal of Survey Statistics and
+Methodology 7, 2019) compare such intervals for shares of clustered samples.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from fl_app.metrics.classification import auc_bins, figures
 from fl_app.metrics.patients import CC, PATIENTS, degrees_factor, design_effect
@@ -17,19 +17,19 @@ from fl_app.sums import Statistics
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
-_PRIOR_WRONG = 1.0  # images in which patients are taken to be alike altogether: see `design_effect`
-_ADDED_ERRORS = 0.1  # wrong images that are added to a variance, so that it is not 0
+_PRIOR_WRONG = 1.0  # added images: see `design_effect`
+_ADDED_ERRORS = 0.1  # wrong images, added to a variance so that it is not 0
 
 
 def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval | None]:
-    """Return the intervals of figures.
+    """Return the confidence intervals of figures.
 
-    The sums do not say how the AUCs of several classes hang together: the variance of their mean is taken to be twice
+    The sums do not tell how the AUCs of several classes are correlated: the variance of their mean is taken to be twice
     that of independent ones.
 
     Args:
-        statistics: added; with `patients`, from `patients.patient_sums`, or without if every image is independent.
-        level: the share of repeated samples whose interval holds the true figure.
+        statistics: added sums; with `patients` from `patients.patient_sums`, or without if all images are independent.
+        level: of confidence.
 
     Returns:
         `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None if a figure is not defined.
@@ -38,12 +38,17 @@ def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval
     confusion = statistics["confusion"]
     if found["n"] == 0:
         return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
-    share = _independent_share(statistics, level)
+    share = 1.0  # how many independent images one image is worth
+    if "patients" in statistics:
+        sums, num_images, num_right = statistics["patients"], float(confusion.sum()), float(np.trace(confusion))
+        effect = design_effect(sums, num_images, num_right, num_right, CC, _PRIOR_WRONG)
+        share = 1.0 / (effect * degrees_factor(level, num_images, float(sums[PATIENTS])) ** 2)
+    recall_images, f1_images = _confusion_images(confusion, found["macro-f1"])
     images = {
         "accuracy": float(found["n"]),
-        "balanced-accuracy": _recall_images(confusion),
+        "balanced-accuracy": recall_images,
         "auc": _auc_images(found["auc"], auc_bins(statistics)),
-        "macro-f1": _f1_images(found["macro-f1"], confusion),
+        "macro-f1": f1_images,
     }
     return {
         name: None if found[name] is None else wilson(found[name], share * worth, level)
@@ -52,18 +57,18 @@ def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval
 
 
 def wilson(share: float, num_images: float, level: float, is_plain: bool = False) -> Interval:
-    """Return Wilson's interval of a share of independent images, a little longer next to 0 and 1.
+    """Return Wilson's interval of a share of independent images, made longer near 0 and 1.
 
-    There it misses the truth too often; the end on the side of 0 or 1 is then that of a Poisson variable (Brown, Cai
-    and DasGupta, Statistical Science 16, 2001, section 4.1.1).
+    Near 0 and 1 Wilson's interval misses the true share too often. There the end next to 0 or 1 is that of a Poisson
+    variable (Brown, Cai and DasGupta, Statistical Science 16, 2001, section 4.1.1).
 
     Args:
         share: of right images.
-        num_images: need not be whole.
-        level: of the interval.
-        is_plain: whether it is Wilson's own, without that.
+        num_images: need not be a whole number.
+        level: of confidence.
+        is_plain: return Wilson's own interval.
     """
-    z = float(stats.norm.ppf(0.5 + level / 2.0))
+    z = float(special.ndtri(0.5 + level / 2.0))
     center = (share + z**2 / (2.0 * num_images)) / (1.0 + z**2 / num_images)
     half = z * np.sqrt(share * (1.0 - share) / num_images + (z / (2.0 * num_images)) ** 2) / (1.0 + z**2 / num_images)
     low, high = float(center - half), float(center + half)
@@ -77,49 +82,33 @@ def wilson(share: float, num_images: float, level: float, is_plain: bool = False
 
 
 def _poisson_low(count: float, level: float) -> float:
-    return 0.0 if count <= 0 else float(stats.chi2.ppf(1.0 - level, 2.0 * count) / 2.0)
+    return 0.0 if count <= 0 else float(special.gammaincinv(count, 1.0 - level))
 
 
-def _independent_share(statistics: Statistics, level: float) -> float:
-    """Return how many independent images one image is worth, between 0 and 1."""
-    if "patients" not in statistics:
-        return 1.0
-    sums, confusion = statistics["patients"], statistics["confusion"]
-    num_images, num_right = float(confusion.sum()), float(np.trace(confusion))
-    effect = design_effect(sums, num_images, num_right, num_right, CC, _PRIOR_WRONG)
-    return 1.0 / (effect * degrees_factor(level, num_images, float(sums[PATIENTS])) ** 2)
+def _confusion_images(confusion: Array, f1: float) -> tuple[float, float]:
+    """Return how many images the mean recall is worth, and how many the macro F1.
 
-
-def _recall_images(confusion: Array) -> float:
-    """Return how many images the mean recall is worth.
-
-    A class of few images that are all right has no variance of its own: half an image more is right and half one wrong
-    in each class (Jeffreys' prior).
+    Recall: a class whose few images are all right has no variance of its own, so half a right and half a wrong image
+    are added to each class (Jeffreys' prior). F1: delta method (Takahashi et al., Applied Intelligence 52, 2022).
     """
-    support = confusion.sum(axis=1)
-    held = support > 0
-    recall = (np.diagonal(confusion)[held] + 0.5) / (support[held] + 1.0)
-    mean = recall.mean()
-    return float(mean * (1.0 - mean) / (recall * (1.0 - recall) / support[held]).sum() * len(recall) ** 2)
-
-
-def _f1_images(f1: float, confusion: Array) -> float:
-    """Return how many images the macro F1 is worth: delta method (Takahashi et al., Applied Intelligence 52, 2022)."""
     support, correct = confusion.sum(axis=1), np.diagonal(confusion)
     held = support > 0
+    recall = (correct[held] + 0.5) / (support[held] + 1.0)
+    mean = recall.mean()
+    worth = mean * (1.0 - mean) / (recall * (1.0 - recall) / support[held]).sum() * len(recall) ** 2
     both = np.maximum(support + confusion.sum(axis=0), 1.0)
     weight = np.where(held, 2.0 * correct / both, 0.0) / both
     gradient = np.diag(np.where(held, 2.0, 0.0) / both) - weight[:, None] - weight[None, :]
     number = np.count_nonzero(held)
     variance = float((confusion * gradient**2).sum() / number**2)
-    return _worth(f1, variance, float(number**2 / (1.0 / support[held]).sum()))
+    return float(worth), _worth(f1, variance, float(number**2 / (1.0 / support[held]).sum()))
 
 
 def _auc_images(auc: float | None, bins: list[Array]) -> float:
     """Return how many images the mean AUC is worth.
 
-    By the variance of DeLong et al. (Biometrics 44, 1988) of each class; at 1, where that is 0, as in the score
-    interval of Newcombe (Statistics in Medicine 25, 2006, method 5).
+    The variance of each class is DeLong's (Biometrics 44, 1988). It is 0 if the AUC is 1: then as in the score interval
+    of Newcombe (Statistics in Medicine 25, 2006, method 5).
     """
     variances, at_one = [], []
     for rest, members in bins:
@@ -138,7 +127,7 @@ def _auc_images(auc: float | None, bins: list[Array]) -> float:
 
 
 def _worth(figure: float, variance: float, at_one: float) -> float:
-    """Return of how many images a share with this variance is; `at_one` if it is 1 or 0 and has none."""
+    """Return how many images give a share this variance; `at_one` if the share is 0 or 1 and has no variance."""
     added = _ADDED_ERRORS / at_one
     return (figure * (1.0 - figure) + added) / (variance + added / at_one)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
-from fl_app.metrics.classification import NUM_SCORE_BINS, figures, score_bins
+from fl_app.metrics.classification import NUM_SCORE_BINS, class_bins, figures, score_bins
 from fl_app.metrics.patients import DD, PATIENTS, degrees_factor, design_effect
 from fl_app.sums import Statistics
 
@@ -26,16 +26,16 @@ class Difference:
 
 
 def paired_counts(is_right: NDArray[np.bool_], linear: NDArray[np.bool_], labels: NDArray[np.int64], k: int) -> Array:
-    """Count the images on which one head alone is right.
+    """Count the images that only one of two heads classifies correctly.
 
     Args:
-        is_right: [B], whether the head is.
-        linear: [B], whether the linear head is.
+        is_right: [B], whether the head is right.
+        linear: [B], whether the linear head is right.
         labels: [B].
         k: number of classes.
 
     Returns:
-        [K, 2]: by true class, images that the head alone has right, and that the linear head alone has right.
+        [K, 2]: by true class, images that only the head has right, and that only the linear head has right.
     """
     won = np.bincount(labels[is_right & ~linear], minlength=k)
     lost = np.bincount(labels[linear & ~is_right], minlength=k)
@@ -43,7 +43,7 @@ def paired_counts(is_right: NDArray[np.bool_], linear: NDArray[np.bool_], labels
 
 
 def joint_bins(scores: Array, linear: Array, labels: NDArray[np.int64]) -> Array:
-    """Count images by how likely both heads hold a class, for the covariance of their AUCs.
+    """Count images by the probabilities that both heads give each class, for the covariance of their AUCs.
 
     Args:
         scores: [B, K], of the head.
@@ -51,8 +51,8 @@ def joint_bins(scores: Array, linear: Array, labels: NDArray[np.int64]) -> Array
         labels: [B].
 
     Returns:
-        [K, 2, C, C]: by class, whether the image is of it, bin of the linear head and bin of the head; a bin is four of
-        those of `score_statistics`' `auroc`, C = NUM_BINS.
+        [K, 2, C, C]: by class, whether the image is of it, bin of the linear head and bin of the head. C = NUM_BINS;
+        a bin joins four bins of the `auroc` of `score_statistics`.
     """
     num_classes = scores.shape[1]
     if len(scores) == 0:
@@ -65,28 +65,25 @@ def joint_bins(scores: Array, linear: Array, labels: NDArray[np.int64]) -> Array
 
 
 def coarse_bins(auroc: Array) -> Array:
-    """Return the images in the coarse bins of one head: [K, 2, C], from the `auroc` of `score_statistics`."""
-    total = auroc[:1].sum(axis=-1)
-    reaching = np.concatenate([total, auroc[..., 1], np.zeros_like(total)])
-    fine = np.moveaxis(reaching[:-1] - reaching[1:], 0, -1)
+    """Count the images of one head by the bins of `joint_bins`: [K, 2, C], from the `auroc` of `score_statistics`."""
+    fine = class_bins(auroc)
     padded = np.zeros((*fine.shape[:-1], NUM_BINS * _FINE_BINS_EACH))
     padded[..., : fine.shape[-1]] = fine
     return np.asarray(padded.reshape(*fine.shape[:-1], NUM_BINS, _FINE_BINS_EACH).sum(axis=-1))
 
 
 def difference(head: Statistics, linear: Statistics, by: str, confidence: float) -> Difference | None:
-    """Return by how much a head's figure exceeds the linear head's, with a paired interval.
+    """Return a head's figure minus the linear head's, with a paired interval.
 
-    One image more that the head alone has right and one that the linear head alone has right are added, as Bonett and
-    Price (Psychological Methods 17, 2012) do, so that a few images never decide: for accuracy their interval is
-    this one. If patients are known, the variance is multiplied by the design effect of the difference in
-    accuracy.
+    Two images are added, one that only the head has right and one that only the linear head has right, so that a few
+    images never decide. For accuracy this is the interval of Bonett and Price (Psychological Methods 17, 2012). If
+    patients are known, the variance is multiplied by the design effect of the difference in accuracy.
 
     Args:
-        head: added `score_statistics` with `paired`, `patients` and, by `auc`, `joint`.
+        head: added `score_statistics` with `paired`, `patients` and, for `auc`, `joint`.
         linear: the linear head's, on the same images.
         by: accuracy, balanced-accuracy or auc.
-        confidence: of the interval, from 0 to below 1; 0: the difference alone, without an interval.
+        confidence: of the interval, from 0 to below 1; 0: no interval.
 
     Returns:
         None if the figure is not defined.
@@ -96,36 +93,31 @@ def difference(head: Statistics, linear: Statistics, by: str, confidence: float)
         return None
     if confidence == 0:
         return Difference(found[0] - found[1], found[0] - found[1], found[0] - found[1])
+    counts, support = head["paired"], head["confusion"].sum(axis=1)
     if by == "auc":
         center, variance = found[0] - found[1], _auc_variance(head["joint"])
-    else:
-        center, variance = _share_difference(head, by)
+    else:  # of accuracies or of mean recalls, with the added images
+        if by == "accuracy":
+            counts, support = counts.sum(axis=0, keepdims=True), support.sum(keepdims=True)
+        counts, support = counts[support > 0], support[support > 0]
+        number = len(support)
+        won, lost = ((counts + 1.0 / number) / (support + 2.0 / number)[:, None]).T
+        variances = (won + lost - (won - lost) ** 2) / (support + 2.0 / number)
+        center, variance = float((won - lost).mean()), float(variances.sum()) / number**2
     won, lost = head["paired"].sum(axis=0)
     num_images = float(head["confusion"].sum())
     sums = head["patients"]
     effect = design_effect(sums, num_images, float(won - lost), float(won + lost), DD, prior=2.0)
     factor = degrees_factor(confidence, num_images, float(sums[PATIENTS]))
-    half = float(stats.norm.ppf(0.5 + confidence / 2.0)) * factor * float(np.sqrt(variance * effect))
+    half = float(special.ndtri(0.5 + confidence / 2.0)) * factor * float(np.sqrt(variance * effect))
     return Difference(found[0] - found[1], center - half, center + half)
-
-
-def _share_difference(head: Statistics, by: str) -> tuple[float, float]:
-    """Return the shrunk difference of accuracies, or of mean recalls, and its variance."""
-    counts, support = head["paired"], head["confusion"].sum(axis=1)
-    if by == "accuracy":
-        counts, support = counts.sum(axis=0, keepdims=True), support.sum(keepdims=True)
-    counts, support = counts[support > 0], support[support > 0]
-    number = len(support)
-    won, lost = ((counts + 1.0 / number) / (support + 2.0 / number)[:, None]).T
-    variances = (won + lost - (won - lost) ** 2) / (support + 2.0 / number)
-    return float((won - lost).mean()), float(variances.sum()) / number**2
 
 
 def _auc_variance(joint: Array) -> float:
     """Return the variance of the difference of two mean AUCs (DeLong et al., Biometrics 44, 1988).
 
-    Two images are added that the heads rank at random, shared equally by the classes, of them and beside them. The
-    classes' differences are taken to hang together as in `intervals`.
+    Each class gets its part of two added images that the heads rank at random, and so does the rest beside it.
+    The differences of several classes are taken to be correlated as in `intervals`.
     """
     classes = [1] if len(joint) == 2 else range(len(joint))
     defined = [joint[label] for label in classes if joint[label].sum(axis=(1, 2)).min() > 0]
@@ -140,12 +132,12 @@ def _auc_variance(joint: Array) -> float:
 
 
 def _ranks(counts: Array) -> Array:
-    """Return which share of the images lies below each bin, ties half."""
+    """Return the share of the images below each bin; those in the bin count half."""
     return np.asarray((np.cumsum(counts) - 0.5 * counts) / counts.sum())
 
 
 def _variance(ranks: list[Array], counts: Array, added: float) -> float:
-    """Return the variance of the mean of the differences between two heads' ranks, of images counted in joint bins."""
+    """Return the variance of the mean difference of two heads' ranks; `counts`: images by bin of each head, [C, C]."""
     differences = ranks[1][None, :] - ranks[0][:, None]
     mean = (counts * differences).sum() / counts.sum()
     squares = (counts * (differences - mean) ** 2).sum() + added / 6.0  # two independent ranks have 1/12 each

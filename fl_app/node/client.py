@@ -13,7 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.classification.readings import HeadSet
+from fl_app.classification.measuring import HeadSet
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
@@ -32,17 +32,15 @@ from fl_app.messages.records import (
     write_statistics,
 )
 from fl_app.metrics.patients import FEWEST_PATIENTS
-from fl_app.node.evaluation import measure
-from fl_app.node.images import LocalData, load_local, load_pooled, state_base, state_folder
-from fl_app.node.permissions import check_task, count_round
-from fl_app.node.sites import as_site
+from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
+from fl_app.node.permissions import check_task, count_round, limited_plugins
 from fl_app.node.state import NodeState
-from fl_app.node.training import LocalResult, Progress, train_local
+from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
-from fl_app.options.sections import baseline_of, is_site_name, task_of
+from fl_app.options.sections import is_site_name
 from fl_app.seeding import generator_for
-from fl_app.tasks import Task, build_task, check_pass, initial_weights
+from fl_app.tasks import MeasuresOwn, Task, build_task, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +59,13 @@ class Node:
     @classmethod
     def from_context(cls, context: Context, task: str | None) -> "Node":
         """Check all options and read the images that this node has for a task; None: its own."""
-        config = RunConfig.from_flat(context.run_config)
+        config = RunConfig.received(context.run_config)
         options = as_site(config, NodeConfig.from_flat(context.node_config))
         if task is not None:
-            check_pass(task, config)
-            check_task(options, task_of(task))
+            check_task(options, config.pass_named(task).task)
         _use_given_cpus()
-        load = load_pooled if task is not None and baseline_of(task) == "centralised" else load_local
-        return cls(config, options, load(config, options), _device(options))
+        is_pooled = task is not None and config.pass_named(task).is_pooled
+        return cls(config, options, (load_pooled if is_pooled else load_local)(config, options), _device(options))
 
     @property
     def info(self) -> DatasetInfo:
@@ -87,9 +84,10 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
     def answer(message: Message, context: Context) -> Message:
         try:
             asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
-            node = Node.from_context(context, asked)
-            log.info("The server asks: %s", message.metadata.message_type)
-            return Message(handle(message, node), reply_to=message)
+            with limited_plugins(NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)):
+                node = Node.from_context(context, asked)
+                log.info("The server asks: %s", message.metadata.message_type)
+                return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
             log.error("%s", error)
             site = str(context.node_config.get("site", ""))
@@ -131,7 +129,9 @@ def train(message: Message, node: Node) -> RecordDict:
     instruction = read_instruction(message)
     count_round(node.options, instruction.run_folder)
     task = build_task(instruction.task, node.config, node.info)
-    where = f"Run {instruction.run_name}, {task.name}, round {instruction.round_number} of {task.options.num_rounds}"
+    where = (
+        f"Run {instruction.run_name}, {instruction.task}, round {instruction.round_number} of {task.options.num_rounds}"
+    )
     log.info("%s: %d images, %d held out", where, len(node.data.train), len(node.data.validation))
     statistics = _measure(task, node, instruction)
     model = task.build_model()
@@ -142,9 +142,10 @@ def train(message: Message, node: Node) -> RecordDict:
         result = _train(task, node, instruction, model)
         loss = result.loss_sum / max(result.num_losses, 1)
         log.info("%s: trained for %.1f s, loss %.4f; the answer goes to the server", where, result.seconds, loss)
-    statistics |= task.after_training(
-        model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
-    )
+    if isinstance(task, MeasuresOwn):
+        statistics |= task.own_sums(
+            model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
+        )
     return write_reply(
         Reply(
             site=node.data.site,
@@ -184,8 +185,8 @@ def heads(message: Message, node: Node) -> RecordDict:
     """Measure the received heads on held-out images, and on test images."""
     instruction, task = _read_classification(message, node)
     own = None
-    if task.keeps_weights:
-        own, _ = _kept(task, node, instruction).load_parts(instruction.round_number + 1)
+    if node.config.pass_named(instruction.task).keeps_weights:
+        own, _ = _kept(node, instruction).load_parts(instruction.round_number + 1)
     images = {part: place(getattr(node.data, part), node.device) for part in ("validation", "test")}
     found = HeadSet.from_arrays(instruction.heads)
     fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a part of a data set has nothing to keep private
@@ -210,11 +211,12 @@ def _measure(task: Task, node: Node, instruction: Instruction) -> dict[str, NDAr
 def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -> LocalResult:
     """Train the model in place and keep the optimiser's state for the next round."""
     device, site, round_number = node.device, node.data.site, instruction.round_number
-    options = task.options
+    plan = node.config.pass_named(instruction.task)
+    options = plan.options
     model.to(device)
-    state = _kept(task, node, instruction)
+    state = _kept(node, instruction)
     kept_weights, kept_optimizer = state.load_parts(round_number)
-    if task.is_alone:  # what the server sends is the mean of the others
+    if plan.is_alone:  # what the server sends is the mean of the others
         model.load_state_dict(kept_weights or initial_weights(task, node.config.seed))
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
@@ -225,25 +227,25 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
         options,
         Progress(round_number, options.num_rounds),
         device=device,
-        order=lambda epoch: generator_for(node.config.seed, site, epoch, f"{task_of(task.name)}-order"),
-        noise=generator_for(*seed, f"{task_of(task.name)}-noise", device),
+        order=lambda epoch: generator_for(node.config.seed, site, epoch, f"{plan.task}-order"),
+        noise=generator_for(*seed, f"{plan.task}-noise", device),
         proximal_mu=instruction.proximal_mu,
         optimizer_state=kept_optimizer if keeps else None,
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
     )
-    if keeps or task.keeps_weights:
-        weights = model.state_dict() if task.keeps_weights else {}
+    if keeps or plan.keeps_weights:
+        weights = model.state_dict() if plan.keeps_weights else {}
         state.save_parts(round_number, weights, result.optimizer_state if keeps else {})
     return result
 
 
-def _kept(task: Task, node: Node, instruction: Instruction) -> NodeState:
+def _kept(node: Node, instruction: Instruction) -> NodeState:
     """Return what the node keeps between the rounds of this run."""
     with suppress(OSError):  # NodeState warns that nothing can be kept there
         make_private(state_base(node.options, instruction.run_folder))
     return NodeState(
-        state_folder(node.options, instruction.run_folder, instruction.run_name, task.name),
+        state_folder(node.options, instruction.run_folder, instruction.run_name, instruction.task),
         keep=2 * node.config.checkpoint_every + 1,  # so that a run can go on from the older of two checkpoints
     )
 

@@ -1,6 +1,5 @@
 """What a node has on disk: the one place where a simulated node and a hospital differ."""
 
-import dataclasses
 import functools
 import logging
 import os
@@ -13,18 +12,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fl_app.data.common_set import share_of_test
-from fl_app.data.folder import OwnImages
+from fl_app.data.files import given_directory
 from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
-from fl_app.data.partition import partition, split_validation
-from fl_app.data.parts import PARTS, Part
+from fl_app.data.listing import PARTS, Part, visible
+from fl_app.data.partition import partition, share_of_test, split_validation
 from fl_app.data.sources import dataset_info, limited, load_parts
-from fl_app.errors import OptionError
-from fl_app.node.sites import as_site
-from fl_app.options.federation import DataOptions, PartitionOptions
+from fl_app.errors import DataError, OptionError
 from fl_app.options.node import NodeConfig
-from fl_app.options.run import RunConfig
+from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +68,47 @@ def site_name(node: NodeConfig) -> str:
     return f"site-{node.partition_id}"
 
 
+def as_site(config: RunConfig, node: NodeConfig) -> NodeConfig:
+    """Return a simulated node as the hospital whose folder it stands for, where the run's scheme is `sites`.
+
+    It draws the same numbers and computes the same weights as that hospital's own node would. Every other node comes
+    back as it is.
+
+    Raises:
+        OptionError: there are not as many folders as nodes.
+        DataError: the data folder is missing.
+    """
+    if config.partition.scheme != "sites" or node.partition_id is None or node.num_partitions is None:
+        return node
+    folders = site_folders(config)
+    if len(folders) != node.num_partitions:
+        names = ", ".join(folder.name for folder in folders)
+        raise OptionError(
+            f"Scheme 'sites' needs a node for each folder: there are {len(folders)} ({names}), and "
+            f"{node.num_partitions} nodes. Pass --nodes {len(folders)}.",
+            public=f"scheme 'sites' finds {len(folders)} folders for {node.num_partitions} nodes",
+        )
+    folder = folders[node.partition_id]
+    own = {"data_path": str(folder), "site": folder.name, "tell_class_names": True}
+    return node.model_copy(update=own)
+
+
+def site_folders(config: RunConfig) -> list[Path]:
+    """Return the folders of all sites, by name.
+
+    Raises:
+        OptionError: no data folder is named.
+        DataError: it is missing, or there is no folder in it.
+    """
+    directory = given_directory(config.data)
+    if directory is None:
+        raise OptionError("Scheme 'sites' needs a folder that holds one for each site: set option 'data.directory'.")
+    folders = [path for path in visible(directory) if path.is_dir()]
+    if not folders:
+        raise DataError(f"{directory} holds no folder; scheme 'sites' takes one for each site.")
+    return folders
+
+
 def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
     """Read a node's images: its own parts if it has them, else some are held out, and at a hospital some tested on.
 
@@ -82,20 +119,25 @@ def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
     site, share = site_name(node), config.data.validation_share
     if not node.data_path:
         assert node.partition_id is not None and node.num_partitions is not None
-        simulated = _simulated(config, node.num_partitions)
+        given, wanted = os.environ.get("FL_APP_DATA", ""), wanted_parts(config)
+        simulated = _simulated(config.data, config.partition, config.seed, node.num_partitions, wanted, given)
         train, validation = simulated.nodes[node.partition_id]
         if not simulated.has_validation:
             train, validation = split_validation(train, share, config.seed, site)
         test = share_of_test(simulated.test, node.partition_id, node.num_partitions)
         return LocalData(site, train, validation, test, "share")
-    found = _of_hospital(config, node)
-    train, validation = found.parts["train"], found.parts["validation"]
+    # The run's source only says which classes, channels and size are agreed.
+    directory, info = Path(node.data_path).expanduser(), hospital_info(config, node)
+    shares = (node.max_unreadable_share, config.data.test_share)
+    found = read_cached(*_cache_of(node), directory, info, PARTS, *shares)
+    parts = limited(found.parts, config.data, config.seed)
+    train, validation = parts["train"], parts["validation"]
     if len(validation) == 0:  # the hospital has not split its images itself
         train, validation = split_validation(train, share, config.seed, site)
     if len(validation) == 0 and share > 0 and train.patients is not None:
         log.warning("All images show one patient, so that none can be held out. Is the patient's number right?")
     test_from: Literal["own", "drawn"] = "drawn" if found.is_test_drawn else "own"
-    return LocalData(site, train, validation, found.parts["test"], test_from, found.num_unreadable)
+    return LocalData(site, train, validation, parts["test"], test_from, found.num_unreadable)
 
 
 def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
@@ -196,14 +238,6 @@ def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
     return node.partition_id is not None and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
 
 
-def _of_hospital(config: RunConfig, node: NodeConfig) -> OwnImages:
-    """Read the hospital's folder; the run's source only says which classes, channels and size are agreed."""
-    directory, info = Path(node.data_path).expanduser(), hospital_info(config, node)
-    shares = (node.max_unreadable_share, config.data.test_share)
-    found = read_cached(*_cache_of(node), directory, info, PARTS, *shares)
-    return dataclasses.replace(found, parts=limited(found.parts, config.data, config.seed))
-
-
 def _cache_of(node: NodeConfig) -> tuple[Path, int]:
     """Return where a node keeps decoded images, and how many bytes of them at most."""
     if node.partition_id is not None:  # a simulation's state is of one run, whose folder is not known here
@@ -226,13 +260,8 @@ class _Simulated:
     test: ImageSet
 
 
-def _simulated(config: RunConfig, num_nodes: int) -> _Simulated:
-    given = os.environ.get("FL_APP_DATA", "")
-    return _remembered(config.data, config.partition, config.seed, num_nodes, wanted_parts(config), given)
-
-
 @functools.lru_cache(maxsize=1)
-def _remembered(
+def _simulated(
     data: DataOptions, scheme: PartitionOptions, seed: int, num_nodes: int, wanted: tuple[Part, ...], given: str
 ) -> _Simulated:
     """Return the images of every simulated node.

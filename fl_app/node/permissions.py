@@ -1,12 +1,17 @@
-"""What a hospital lets a run do: which tasks, and how many rounds a day."""
+"""What a hospital lets a run do: which tasks, with whose code, and how many rounds a day."""
 
 import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from fl_app.errors import FlAppError
 from fl_app.files import make_private
 from fl_app.node.images import site_name, state_base
 from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.options.sections import Named
+from fl_app.plugins import AT_NODES, BUILT_IN, allow_only, is_path
 
 
 class NotAllowedError(FlAppError):
@@ -26,6 +31,40 @@ def check_task(node: NodeConfig, task: str) -> None:
         )
 
 
+def not_allowed(node: NodeConfig, config: RunConfig) -> list[Named]:
+    """Return the names in a run's options that this node must not import.
+
+    A simulated node may import all that its machine has. At a hospital a name must be built in or listed in the node
+    option `plugins-allowed`. Names of what only the server imports do not matter, unless they are paths.
+    """
+    if node.partition_id is not None:
+        return []
+    return [
+        one
+        for one in config.named()
+        if one.name not in (*BUILT_IN[one.kind], *node.plugins_allowed) and (one.kind in AT_NODES or is_path(one.name))
+    ]
+
+
+@contextmanager
+def limited_plugins(node: NodeConfig, config: RunConfig) -> Iterator[None]:
+    """Refuse a run that names what this node must not import, and import nothing else within this block.
+
+    Raises:
+        NotAllowedError: an option names a plug-in that is not one of the node option `plugins-allowed`.
+    """
+    for one in not_allowed(node, config):
+        raise NotAllowedError(
+            f"Option '{one.option}' is '{one.name}', which this node does not import: it is not built in, and the "
+            "node's option 'plugins-allowed' does not name it. Nothing was imported."
+        )
+    if node.partition_id is not None:
+        yield
+        return
+    with allow_only(node.plugins_allowed, "this node's option 'plugins-allowed' does not name it."):
+        yield
+
+
 def count_round(node: NodeConfig, run_folder: str) -> None:
     """Count a training message against the node option `max-rounds-per-day`, before it is obeyed.
 
@@ -42,7 +81,7 @@ def count_round(node: NodeConfig, run_folder: str) -> None:
     if node.max_rounds_per_day == 0:
         return
     path = state_base(node, run_folder) / f"rounds@{site_name(node)}"  # no run's name has an @
-    today = _today()
+    today = datetime.now(UTC).date().isoformat()
     try:
         make_private(path.parent)
         with path.open("a+", encoding="utf-8") as file:
@@ -62,7 +101,3 @@ def count_round(node: NodeConfig, run_folder: str) -> None:
             f"{path} cannot be read or written ({error}): without it 'max-rounds-per-day' cannot be kept.",
             public="this node cannot count the rounds of the day, and so takes part in none",
         ) from error
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()

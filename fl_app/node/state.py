@@ -38,10 +38,15 @@ class NodeState:
         if not earlier:
             return None
         try:
-            return _read(self._path(max(earlier)))
+            with safe_open(self._path(max(earlier)), "pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+                metadata = file.metadata()
+            if metadata is not None and metadata.get(_DIGEST) != _digest(state):  # earlier versions wrote no metadata
+                raise SafetensorError("its SHA-256 differs")
         except (OSError, SafetensorError) as error:
             log.warning("The state of round %d is damaged (%s): starting afresh", max(earlier), error)
             return None
+        return state
 
     def save(self, round_number: int, state: Mapping[str, Tensor]) -> None:
         """Write the state after a round, and drop those of later rounds and of long ago."""
@@ -77,16 +82,6 @@ class NodeState:
     def _rounds(self) -> list[int]:
         found = (_FILE.fullmatch(path.name) for path in self.folder.glob("state-*.safetensors"))
         return sorted(int(match[1]) for match in found if match)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state; raises OSError or SafetensorError if it is not as it was written."""
-    with safe_open(path, "pt") as file:
-        state: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
-        metadata = file.metadata()
-    if metadata is not None and metadata.get(_DIGEST) != _digest(state):  # earlier versions wrote no metadata
-        raise SafetensorError("its SHA-256 differs")
-    return state
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:

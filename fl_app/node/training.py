@@ -1,21 +1,25 @@
-"""The only optimiser loop: local training at a node."""
+"""A node's work on its images: the only optimiser loop, and measuring models on held-out images."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_app.accumulation import accumulate_gradients
 from fl_app.data.images import Batch, ImageSet
-from fl_app.data.loading import batches_of_round, take
+from fl_app.data.loading import batches_of_round, place, take
 from fl_app.diffusion.averages import ema_decay
 from fl_app.errors import FlAppError
 from fl_app.options.training import TrainingOptions
+from fl_app.seeding import generator_for
+from fl_app.tasks import Task
 
 
 class Objective(Protocol):
@@ -116,6 +120,9 @@ def train_local(
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
     started = time.perf_counter()
     num_pieces = 1
+    is_bfloat16 = options.precision == "bfloat16"
+    if options.precision == "auto":
+        is_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     with _seeded_dropout(noise.initial_seed(), device):
         for step, indices in enumerate(batches):
             share_done = progress.share_done(step, num_steps)
@@ -124,12 +131,14 @@ def train_local(
             batch = objective.draw(take(images, indices, device), noise)
 
             def losses_of(part: slice, batch: Batch = batch) -> Tensor:
-                with _autocast(options, device):
+                with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
                     return objective.losses(runner, batch[part])
 
             step_sum, num_pieces = accumulate_gradients(losses_of, optimizer, len(batch), num_pieces)
             if anchor:
-                (proximal_mu / 2 * _squared_distance(model, anchor)).backward()  # adds to the gradients
+                pairs = zip(model.parameters(), anchor, strict=True)
+                distance = torch.stack([(parameter - start).square().sum() for parameter, start in pairs]).sum()
+                (proximal_mu / 2 * distance).backward()  # adds to the gradients
             if options.gradient_clip > 0:
                 nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
             optimizer.step()
@@ -143,6 +152,40 @@ def train_local(
     state = _flat_optimizer_state(optimizer)
     num_losses = sum(len(indices) for indices in batches)
     return LocalResult(total, num_losses, num_steps, num_pieces, seconds, state, average)
+
+
+def measure(
+    task: Task,
+    models: Mapping[str, Mapping[str, Tensor]],
+    images: ImageSet,
+    device: torch.device,
+    seed: int,
+    site: str,
+) -> dict[str, NDArray[np.float64]]:
+    """Measure several sets of weights on the same images under the same random draws.
+
+    The draws depend on the seed and the site only, so that figures of different rounds compare.
+
+    Args:
+        task: says what is measured.
+        models: weights by name, such as `raw` and `ema`.
+        images: held-out images; an empty set gives sums of 0.
+        device: where to compute.
+        seed: of the run.
+        site: of the node.
+
+    Returns:
+        Additive statistics, their keys prefixed with the model's name and a slash.
+    """
+    model = task.build_model().to(device)
+    placed = place(images, device)
+    measured: dict[str, NDArray[np.float64]] = {}
+    for name, weights in models.items():
+        model.load_state_dict(dict(weights))
+        generator = generator_for(seed, site, 0, "validation", device)
+        for key, value in task.statistics(model, placed, device, generator).items():
+            measured[f"{name}/{key}"] = value
+    return measured
 
 
 def schedule(name: str, share_done: float) -> float:
@@ -193,18 +236,6 @@ def _seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _autocast(options: TrainingOptions, device: torch.device) -> AbstractContextManager[object]:
-    wanted = options.precision == "bfloat16"
-    if options.precision == "auto":
-        wanted = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
-
-
-def _squared_distance(model: nn.Module, anchor: list[Tensor]) -> Tensor:
-    pairs = zip(model.parameters(), anchor, strict=True)
-    return torch.stack([(parameter - start).square().sum() for parameter, start in pairs]).sum()
 
 
 @torch.no_grad()

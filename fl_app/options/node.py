@@ -6,40 +6,66 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Section, read_section
 
 
 class NodeConfig(Section):
-    """What a node decides for itself; no option of a run overrides it.
+    """The options of a node; no option of a run overrides them.
 
     In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Nobody sets
-    both; a simulated node gets all four where it stands for a site: see `fl_app.node.sites`.
+    both; a simulated node gets all four if it stands for a site: see `fl_app.node.images`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
     num_partitions: int | None = Field(default=None, ge=1)
-    data_path: str = ""
-    site: str = Field(default="", pattern=rf"^({SAFE_NAME})?$", max_length=LONGEST_NAME)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    state_dir: str = ""
-    min_class_count: int = Field(default=1, ge=1)  # of fewer images of a class no prototype leaves the node
-    max_unreadable_share: float = Field(default=0.05, ge=0, le=1)  # of the files, which may be missing or broken
-    max_cache_megabytes: int = Field(default=4096, ge=0)  # of decoded images in `state-dir`; 0: none is kept
-    max_rounds_per_day: int = Field(default=0, ge=0)  # training messages that are obeyed on one UTC date; 0: no limit
-    tasks_allowed: Names = ()  # comma-separated; empty: all
-    tell_class_names: bool = False  # the names of its classes may leave the node where a run states none
+    data_path: str = Field(default="", description="folder of the hospital's images; it is only read")
+    site: str = Field(
+        default="",
+        pattern=rf"^({SAFE_NAME})?$",
+        max_length=LONGEST_NAME,
+        description="name of the hospital in the federation",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto (a GPU if there is one), cpu or cuda"
+    )
+    state_dir: str = Field(default="", description="folder of the node's state between rounds; empty: ~/fl-app/state")
+    min_class_count: int = Field(
+        default=1, ge=1, description="fewest images of a class whose prototype leaves the node"
+    )
+    max_unreadable_share: float = Field(
+        default=0.05, ge=0, le=1, description="share of the files that may be missing or broken"
+    )
+    max_cache_megabytes: int = Field(
+        default=4096, ge=0, description="size of the cache of decoded images in state-dir; 0: no cache"
+    )
+    max_rounds_per_day: int = Field(
+        default=0, ge=0, description="training messages that the node accepts on one date, in UTC; 0: no limit"
+    )
+    tasks_allowed: Names = Field(
+        default=(), description="diffusion, classification, or both, comma-separated; empty: all"
+    )
+    plugins_allowed: Names = Field(
+        default=(), description="installed plug-ins that a run may name, comma-separated; empty: none"
+    )
+    tell_class_names: bool = Field(
+        default=False, description="the names of the node's classes may leave it if a run states none"
+    )
 
     @property
     def state_folder(self) -> Path:
-        """Return the folder that a hospital's node keeps its state in."""
+        """Return the folder of the node's state."""
         return Path(self.state_dir).expanduser() if self.state_dir else Path.home() / "fl-app" / "state"
 
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Self:
         for task in self.tasks_allowed:
-            if task not in TASKS:
-                raise ValueError(f"tasks-allowed must name {' or '.join(TASKS)}, got {task!r}")
+            known = (*TASKS, *self.plugins_allowed)
+            if task not in known:
+                raise ValueError(
+                    f"tasks-allowed must name {', '.join(TASKS)} or a task that plugins-allowed lists, got {task!r}."
+                    f"{did_you_mean(task, known)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,50 +1,153 @@
-"""Every option of a run, checked at the door; the defaults stand in pyproject.toml and nowhere else."""
+"""All options of a run, and those of its images; the defaults are in pyproject.toml and nowhere else."""
 
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fl_app.options.federation import (
-    AdmissionOptions,
-    DataOptions,
-    FederationOptions,
-    PartitionOptions,
-    StrategyName,
-    StrategyOptions,
-)
+from fl_app.errors import OptionError
 from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
     TASKS,
+    Named,
     Names,
     OptionValue,
+    Plugin,
     Section,
-    baseline_of,
     describe_section,
     flatten,
+    named_in,
     read_section,
 )
-from fl_app.options.training import ClassificationOptions, DiffusionOptions, SamplingOptions, TrainingOptions
+from fl_app.options.training import (
+    AdmissionOptions,
+    ClassificationOptions,
+    DiffusionOptions,
+    FederationOptions,
+    PluginTaskOptions,
+    SamplingOptions,
+    StrategyOptions,
+    TrainingOptions,
+)
+from fl_app.plugins import built_in, check_name, load
+
+# Options that runs of older versions lack, and the values that those versions used.
+ADDED: dict[str, OptionValue] = {
+    "diffusion.network": "unet",
+    "classification.heads": "",
+    "classification.metrics": "",
+}
+
+
+Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential", "sites"]
+
+
+class DataOptions(Section):
+    """The images: which, how large, how many."""
+
+    source: Annotated[str, Plugin("sources")] = Field(description="where images come from")
+    directory: str = Field(
+        description="folder of the files; empty: $FL_APP_DATA, else a download into the user's cache"
+    )
+    image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
+    limit: int = Field(
+        ge=0,
+        description="number of images taken from the training set, the same share of each class, and the same share of "
+        "a part val; 0: all",
+    )
+    validation_share: float = Field(
+        ge=0,
+        lt=1,
+        description="share of a node's images that is held out, if they have no part val of their own; 0 turns it off",
+    )
+    test_share: float = Field(
+        ge=0,
+        lt=1,
+        description="share of a folder's images, or patients, that is tested on, if it has no part test of its own; 0: "
+        "no test set. Public data sets have their own",
+    )
+    class_names: Names = Field(
+        description="source folder only: the agreed class names, comma-separated, in label order; empty: as the "
+        "folders have them, which must all agree"
+    )
+    num_channels: Literal[0, 1, 3] = Field(
+        description="source folder only: 1 grey, 3 RGB; 0: as the folders have them, which must all agree"
+    )
+
+    @field_validator("class_names")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Compose accents, which systems write in two ways, and reject lists in another form."""
+        for name in names:
+            if set(name) & set(';[]"'):
+                raise ValueError(f"class names are separated by commas and have no quotes, got {name!r}")
+        return tuple(unicodedata.normalize("NFC", name) for name in names)
+
+
+class PartitionOptions(Section):
+    """How a simulation splits one data set among its nodes."""
+
+    scheme: Scheme = Field(
+        description="how images are split: iid, dirichlet, pathological, shard, linear, square, exponential; or sites: "
+        "each folder below data.directory is a site of that name, and nothing is split"
+    )
+    alpha: float = Field(gt=0, description="dirichlet: small is skewed, large is even")
+    classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
+    shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One training of a run: what is learned, and how nodes take part.
+
+    Attributes:
+        task: what is learned.
+        options: how nodes train, and by which strategy the server averages.
+        baseline: what the task is compared with: `local`, `centralised` or a strategy's name in lower case; empty: the
+            task itself.
+        keeps_weights: a node keeps its own trained weights between rounds.
+    """
+
+    task: str
+    options: TrainingOptions
+    baseline: str = ""
+    keeps_weights: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name in messages and in the run folder, such as `classification-local`."""
+        name = f"{self.task}-{self.baseline}" if self.baseline else self.task
+        return name.replace(":", ".")  # it names a folder
+
+    @property
+    def is_alone(self) -> bool:
+        """Return whether each node continues from its own weights and ignores the server's."""
+        return self.baseline == "local"
+
+    @property
+    def is_pooled(self) -> bool:
+        """Return whether one node trains on the images of all nodes; in simulations only."""
+        return self.baseline == "centralised"
 
 
 class RunConfig(Section):
     """All options of a run, one section per concern."""
 
-    tasks: Names = Field(
-        min_length=1, description="what to train, comma-separated, in order: diffusion, classification"
+    tasks: Annotated[Names, Plugin("tasks")] = Field(
+        min_length=1, description="what to train, comma-separated, in this order"
     )
     recipe: str = Field(pattern=rf"^{SAFE_NAME}$", description="a name for this set of options; part of the run's name")
-    seed: int = Field(ge=0, description="every random number of the run follows from it")
+    seed: int = Field(ge=0, description="all random numbers of the run depend on it")
     output_dir: str = Field(description="where run folders are made; empty: ~/fl-app/runs")
     run_name: str = Field(
         pattern=rf"^({SAFE_NAME})?$", description="name of the run folder; empty: <time>-<recipe>-<id>"
     )
-    resume: str = Field(
-        description="a run folder to go on with, or auto: the newest unfinished one of the same options"
-    )
+    resume: str = Field(description="a run folder to resume, or auto: the newest unfinished one with the same options")
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
     data: DataOptions
@@ -55,6 +158,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    plugin_task: PluginTaskOptions
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
@@ -74,43 +178,73 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _tasks_are_known(self) -> Self:
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(f"tasks must name {' or '.join(TASKS)}, got {task!r}")
+    def _tasks_are_named_once(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must name each task once, got {', '.join(self.tasks)}")
         return self
 
-    def passes(self) -> tuple[str, ...]:
-        """Return the name of each training of the run, in order: the tasks, a task's baselines right after it."""
-        names = []
+    def passes(self) -> tuple[PassPlan, ...]:
+        """Return each training of the run in order: each task, followed by its baselines."""
+        plans = []
         for task in self.tasks:
-            names.append(task)
-            if task == "classification":
-                names += [f"{task}-{baseline.lower()}" for baseline in self.classification.baselines]
-        return tuple(names)
+            options: TrainingOptions = getattr(self, task) if task in TASKS else self.plugin_task
+            if not isinstance(options, ClassificationOptions):
+                plans.append(PassPlan(task, options))
+                continue
+            plans.append(PassPlan(task, options, keeps_weights="local" in options.readings))
+            for name in options.baselines:
+                # the server's strategy has no effect on a training of one node
+                strategy = {"strategy": "FedAvg" if name in BASELINES else name}
+                own = options.model_copy(update=strategy)
+                plans.append(PassPlan(task, own, name.lower(), keeps_weights=name == "local"))
+        return tuple(plans)
 
-    def options_of(self, name: str) -> TrainingOptions:
-        """Return the options of a pass: those of its task, with the strategy that its baseline names."""
-        if name == "diffusion":
-            return self.diffusion
-        named = {strategy.lower(): strategy for strategy in StrategyName.__args__}  # type: ignore[attr-defined]
-        plain = dict.fromkeys(BASELINES, "FedAvg")  # nothing of the server's strategy is in them
-        strategy = (named | plain).get(baseline_of(name), self.classification.strategy)
-        return self.classification.model_copy(update={"strategy": strategy})
+    def named(self) -> tuple[Named, ...]:
+        """Return every name of a built-in part or a plug-in in the options."""
+        return tuple(named_in(self))
+
+    def import_plugins(self) -> None:
+        """Import the plug-ins that the options name, so that what cannot be imported fails before anything is trained.
+
+        Raises:
+            OptionError: importing a plug-in fails.
+        """
+        for one in self.named():
+            if one.kind != "sources" and one.name not in built_in(one.kind):  # a source is the first to be imported
+                load(one.kind, one.name, one.option, object)
+
+    def pass_named(self, name: str) -> PassPlan:
+        """Return the training of that name; raises OptionError if the run has none."""
+        plans = {plan.name: plan for plan in self.passes()}
+        if name not in plans:
+            raise OptionError(f"The task must be one of this run's, {', '.join(plans)}, got {name!r}.")
+        return plans[name]
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
-        """Read options as Flower hands them over: flat, dotted, kebab-case.
+        """Read options that this machine's own people chose: flat, dotted, kebab-case, as Flower takes them.
 
         Raises:
-            OptionError: naming the first option that is unknown, missing, of another type or out of range.
+            OptionError: naming the first option that is unknown, missing, of another type or out of range, or names a
+                plug-in that is not installed.
         """
-        return read_section(cls, options)
+        config = cls.received(options)
+        for one in config.named():
+            if one.kind != "sources":  # `data.sources.find_source` has more to say of those
+                check_name(one.kind, one.name, one.option, one.beside)
+        return config
+
+    @classmethod
+    def received(cls, options: Mapping[str, object]) -> Self:
+        """Read options as `from_flat` does, but for the names of plug-ins: some are needed elsewhere only."""
+        if not any(name.startswith("plugin-task.") for name in options):  # an older run's
+            names = [str(field.alias) for field in TrainingOptions.model_fields.values()]
+            any_values = {f"plugin-task.{name}": options.get(f"classification.{name}") for name in names}
+            options = {**any_values, "plugin-task.settings": "", **options}
+        return read_section(cls, {**ADDED, **options})
 
     def to_flat(self) -> dict[str, OptionValue]:
-        """Return the options as Flower takes them; the inverse of `from_flat`."""
+        """Return the options flat, as Flower takes them; the inverse of `from_flat`."""
         return dict(flatten(self.model_dump(by_alias=True)))
 
 

@@ -1,25 +1,27 @@
-"""Options in sections: how they are read from flat, dotted names, and what is said of a wrong one."""
+"""Sections of options: read from flat, dotted names, with an error text for each wrong option."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, did_you_mean
+from fl_app.plugins import built_in, installed
 
 OptionValue = bool | int | float | str
 
 SAFE_NAME = r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"  # never `.` or `..`, since it names folders
 LONGEST_NAME = 64  # characters of a site's or class's name
 BASELINES = ("local", "centralised")
-TASKS = ("diffusion", "classification")
+TASKS = built_in("tasks")
 
 
 def split_words(value: object) -> object:
-    """Read a comma-separated option: Flower's options know no lists."""
+    """Split a comma-separated option, since Flower's options cannot be lists."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -29,8 +31,35 @@ Names = Annotated[tuple[str, ...], BeforeValidator(split_words)]
 Integers = Annotated[tuple[Annotated[int, Field(ge=1, strict=False)], ...], BeforeValidator(split_words)]
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """Marks an option that holds the name of a built-in part or a plug-in.
+
+    Attributes:
+        kind: of plug-in; see `fl_app.plugins`.
+        beside: further words that the option accepts, such as `auto`.
+    """
+
+    kind: str
+    beside: tuple[str, ...] = ()
+
+    def names(self) -> str:
+        """Return the names that the option accepts, for its description."""
+        return ", ".join((*self.beside, *built_in(self.kind), *(f"{name} (plug-in)" for name in installed(self.kind))))
+
+
+@dataclass(frozen=True)
+class Named:
+    """The name of a built-in part or a plug-in, as an option holds it."""
+
+    option: str
+    kind: str
+    name: str
+    beside: tuple[str, ...] = ()
+
+
 class Section(BaseModel):
-    """A group of options: frozen, kebab-case outside, unknown keys refused."""
+    """A group of options: frozen, with kebab-case names outside; unknown names are rejected."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -44,35 +73,53 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-def describe_section(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
+def describe_section(section: type[Section]) -> Iterator[tuple[str, str]]:
     """Yield (dotted name, description) of every option."""
+    for name, field in _fields(section):
+        lists = [marker.names() for marker in field.metadata if isinstance(marker, Plugin)]
+        yield name, ". ".join([field.description or "", *(names for names in lists if names)])
+
+
+def _fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield (dotted name, field) of every option."""
     for field in section.model_fields.values():
         name = f"{prefix}{field.alias}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from describe_section(field.annotation, f"{name}.")
+            yield from _fields(field.annotation, f"{name}.")
         else:
-            yield name, field.description or ""
+            yield name, field
+
+
+def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
+    """Yield every name of a built-in part or a plug-in that an option holds."""
+    for key, field in type(section).model_fields.items():
+        value, option = getattr(section, key), f"{prefix}{field.alias}"
+        if isinstance(value, Section):
+            yield from named_in(value, f"{option}.")
+        for marker in (marker for marker in field.metadata if isinstance(marker, Plugin)):
+            for name in value if isinstance(value, tuple) else (value,):
+                if name not in marker.beside:
+                    yield Named(option, marker.kind, name, marker.beside)
 
 
 def unknown_option(name: str, known: list[str]) -> OptionError:
-    """Say that an option does not exist and which one is closest."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # a forgotten section: batch-size instead of diffusion.batch-size
-        close = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    hint = f" Did you mean '{close[0]}'?" if close else " `fl-app options` lists them all."
+    """Return the error for an option that does not exist, with the most similar name."""
+    same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
+    hint = did_you_mean(name, known) or did_you_mean(name, same, 0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
 
 
 def read_section(section: type[S], options: Mapping[str, object]) -> S:
     """Build a section from flat, dotted options; the first problem becomes an OptionError."""
-    nested: dict[str, Any] = {}
+    nested: dict[str, object] = {}
     for name, value in options.items():
         *parents, leaf = name.split(".")
         place = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise unknown_option(name, [known for known, _ in describe_section(section)])
+            inner = place.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise unknown_option(name, [known for known, _ in _fields(section)])
+            place = inner
         place[leaf] = value
     try:
         return section.model_validate(nested)
@@ -92,7 +139,7 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
     name = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the place in a list
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return unknown_option(name, [known for known, _ in describe_section(section)])
+        return unknown_option(name, [known for known, _ in _fields(section)])
     if kind == "missing":
         return OptionError(f"Option '{name}' is missing: it needs a value in pyproject.toml or on the command line.")
     if kind == "too_short":
@@ -101,9 +148,11 @@ def _option_error(section: type[Section], problem: ErrorDetails) -> OptionError:
         words, limit = _RANGES[kind]
         return OptionError(f"Option '{name}' must be {words} {context[limit]}, got {found}.")
     if kind == "literal_error":
-        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.")
+        hint = did_you_mean(found, re.findall(r"'([^']*)'", context["expected"]))
+        return OptionError(f"Option '{name}' must be {context['expected']}, got {found!r}.{hint}")
     if kind == "value_error":
-        return OptionError(f"Option '{name}': {context['error']}." if name else f"Option {context['error']}.")
+        text = f"Option '{name}': {context['error']}" if name else f"Option {context['error']}"
+        return OptionError(text if text.endswith((".", "?")) else f"{text}.")
     if kind == "string_too_long":
         return OptionError(f"Option '{name}' must have at most {context['max_length']} characters, got {len(found)}.")
     if kind == "string_pattern_mismatch":
@@ -125,15 +174,5 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def is_site_name(name: str) -> bool:
-    """Tell whether a site may be called that: letters, digits, `_`, `-`, single dots, not too long."""
+    """Return whether a site may have this name: letters, digits, `_`, `-`, single dots, not too long."""
     return len(name) <= LONGEST_NAME and re.fullmatch(SAFE_NAME, name) is not None
-
-
-def baseline_of(name: str) -> str:
-    """Return the baseline that a pass trains, in lower case; empty for a task itself."""
-    return name.partition("-")[2]
-
-
-def task_of(name: str) -> str:
-    """Return the task that a pass trains; its baselines begin with the same weights and draw the same numbers."""
-    return name.partition("-")[0]

@@ -1,1 +1,1 @@
-"""Run folders: what lies where, how a run is opened and resumed, and what is written while it goes on."""
+"""Run folders: opened, written while a run goes on, and read."""

@@ -1,22 +1,66 @@
-"""Writes down what an exchange of prototypes came to: a file a round, a picture, and the classifier to export."""
+"""Writes the result of each exchange of prototypes: a file a round, and a picture of the confusion matrix."""
 
+import json
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fl_app.classification.selection import part_of, rows, withheld
-from fl_app.files import from_json, to_json, write_json
-from fl_app.runs.confusion import draw_confusion
-from fl_app.runs.documents import ExchangeDocument
-from fl_app.runs.folder import RunFolder, damaged, read_json
-from fl_app.runs.status import Status, moment
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
+
+from fl_app.classification.selection import HeadRow, Shipped, part_of, rows, withheld
+from fl_app.errors import RunFolderError
+from fl_app.files import KEBAB, from_json, replacing, to_json, write_json
+from fl_app.runs.folder import RunFolder
+from fl_app.runs.status import Status, time_label
+from fl_app.strategies.agreement import measures_most
+from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.prototypes import Exchange
-from fl_app.strategies.shares import measures_most
 
 log = logging.getLogger(__name__)
 
 _IMAGES = {"test": "test images", "validation": "held-out images, which chose the head (no test set)"}
+_LARGEST_WITH_NUMBERS = 12  # classes
+
+
+@dataclass(frozen=True, config=KEBAB)
+class ExchangeDocument:
+    """The content of `<pass>/prototypes/round-<number>.json`: the result of an exchange of prototypes.
+
+    Attributes:
+        contributed: sites whose moments are in the prototypes that ship.
+        left_out: outcomes of the other sites.
+        withheld: by class, how many sites sent no prototype because they hold too few images of it.
+        images: that the prototypes are made of.
+        bytes: sent and received: `moments-down`, `moments-up`, `heads-down`, `heads-up`.
+        not_defined: why a head is not defined, by `<reading>/<head>`.
+        test_set: which test images were measured, `common` or `own parts`; None: there are none.
+        results: figures of every head on both parts, over all sites.
+        sites: the same figures by site.
+        shipped: the head that ships, and why.
+        temperatures: by `<reading>/<head>`.
+        abstain_distance: an image farther than this from every prototype gets no answer; None: no limit.
+        abstain_picture_distance: the same for the distance of brightness, contrast and roughness.
+    """
+
+    task: str
+    round: int
+    contributed: list[str]
+    left_out: dict[str, NodeOutcome]
+    withheld: dict[str, int]
+    images: int
+    bytes: dict[str, int]
+    not_defined: dict[str, str]
+    test_set: str | None
+    results: list[HeadRow]
+    sites: dict[str, list[HeadRow]]
+    shipped: Shipped
+    temperatures: dict[str, float]
+    abstain_distance: float | None
+    abstain_picture_distance: float | None
 
 
 class ExchangeRecorder:
@@ -29,14 +73,14 @@ class ExchangeRecorder:
     def __init__(
         self, name: str, class_names: Sequence[str], folder: RunFolder, status: Status, first_round: int
     ) -> None:
-        """Read what earlier processes wrote; what a resumed run does again is deleted.
+        """Read the files of earlier processes; delete those of rounds that a resumed run repeats.
 
         Args:
             name: of the pass.
             class_names: of the images.
             folder: of the run.
-            status: counts whom an exchange leaves out.
-            first_round: that the run goes on with.
+            status: counts the sites that an exchange leaves out.
+            first_round: that the run continues with.
 
         Raises:
             RunFolderError: a file is damaged.
@@ -52,12 +96,12 @@ class ExchangeRecorder:
                 path.unlink()
                 continue
             found = read_exchange(path)
-            status.count(found.left_out, _moment(found, path.stat().st_mtime))
+            status.count(found.left_out, _label(found, path.stat().st_mtime))
             self._note_most(found)
             self.done.add(number)
 
     def keep(self, exchange: Exchange) -> None:
-        """Write an exchange down; after the last round draw its confusion matrix, too."""
+        """Write an exchange; after the last round also draw its confusion matrix."""
         selection, number = exchange.selection, exchange.round_number
         pooled = exchange.pooled.get(exchange.source)
         document = ExchangeDocument(
@@ -82,14 +126,17 @@ class ExchangeRecorder:
             abstain_picture_distance=selection.abstain_picture_distance,
         )
         write_json(self._folder / "prototypes" / f"round-{number:04d}.json", to_json(document))
-        self.status.count(exchange.left_out, _moment(document, time.time()))
+        self.status.count(exchange.left_out, _label(document, time.time()))
         _log_result(document)
         self._note_most(document)
         if exchange.is_last and pooled is not None:
-            self._draw(exchange)
+            part, shipped = "test" if exchange.test_set else "validation", selection.shipped
+            confusion = part_of(exchange.total, part, shipped.reading, shipped.head)["confusion"]
+            title = f"{shipped.head} ({shipped.reading}), {_IMAGES[part]}"
+            draw_confusion(confusion, self.class_names, title, self._folder / "confusion.png")
 
     def _note_most(self, found: ExchangeDocument) -> None:
-        """Say that the test figures are one site's word, if it has most of the test images."""
+        """Warn if one site has most of the test images: the test figures then rest on its word."""
         tested = {
             site: max((row.figures["n"] for row in rows if row.part == "test"), default=0)
             for site, rows in found.sites.items()
@@ -100,28 +147,58 @@ class ExchangeRecorder:
             self.status.blemish(f"{site} measured {share}, so that the test figures are its word")
             log.warning("%s measured %s: the test figures are its word. Compare the figures of each site", site, share)
 
-    def _draw(self, exchange: Exchange) -> None:
-        """Draw the confusion matrix of the head that ships, over test images, else over those that chose it."""
-        part, shipped = "test" if exchange.test_set else "validation", exchange.selection.shipped
-        confusion = part_of(exchange.total, part, shipped.reading, shipped.head)["confusion"]
-        title = f"{shipped.head} ({shipped.reading}), {_IMAGES[part]}"
-        draw_confusion(confusion, self.class_names, title, self._folder / "confusion.png")
-
 
 def read_exchange(path: Path) -> ExchangeDocument:
-    """Read what an exchange came to; raises RunFolderError if the file is damaged."""
-    found = from_json(ExchangeDocument, read_json(path))
+    """Read the result of an exchange.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    try:
+        found = from_json(ExchangeDocument, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        found = None
     if found is None:
-        raise damaged(path)
+        raise RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")
     return found
 
 
-def _moment(found: ExchangeDocument, seconds: float) -> str:
-    return moment(f"prototypes of round {found.round} of {found.task}", seconds)
+def draw_confusion(confusion: NDArray[np.float64], class_names: Sequence[str], title: str, path: Path) -> None:
+    """Draw how often the images of each class were given each class; each row adds up to 1.
+
+    Args:
+        confusion: [K, K] counts, true x predicted.
+        class_names: K names.
+        title: above the picture.
+        path: the PNG to write.
+    """
+    support = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, support, out=np.zeros_like(confusion), where=support > 0)
+    num_classes = len(class_names)
+    side = 0.45 * num_classes + 2.0
+    figure = Figure(figsize=(side, side), dpi=100, layout="compressed")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.set_title(f"{title}, n = {int(confusion.sum())}", fontsize=9)
+    axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=8)
+    axes.set_yticks(range(num_classes), class_names, fontsize=8)
+    axes.set_xlabel("predicted", fontsize=8)
+    axes.set_ylabel("true", fontsize=8)
+    if num_classes <= _LARGEST_WITH_NUMBERS:
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 0.005:
+                color = "white" if share > 0.5 else "black"
+                axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=6, color=color)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _label(found: ExchangeDocument, seconds: float) -> str:
+    return time_label(f"prototypes of round {found.round} of {found.task}", seconds)
 
 
 def _log_result(found: ExchangeDocument) -> None:
-    """Say what the heads reached, and on how many images of which part."""
+    """Log each head's accuracy, and the number and kind of images."""
     part = "test" if found.test_set else "validation"
     measured = [row for row in found.results if row.part == part and row.figures["n"] > 0]
     at_home = " (each at home)" if found.test_set == "own parts" else ""

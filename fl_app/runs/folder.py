@@ -1,36 +1,59 @@
-"""The run folder: what lies where, written whole or not at all, and read back."""
+"""The run folder: its lock, its metrics and its checkpoints; every file is written whole or not at all."""
 
 import fcntl
 import json
 import logging
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
 from fl_app.errors import RunFolderError
 from fl_app.files import (
+    MANIFEST,
     check_manifest,
-    from_json,
     recover_folder,
+    replace_folder,
     replacing,
+    write_manifest,
     write_text,
 )
-from fl_app.runs.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fl_app.runs.run_json import RunDocument
+from fl_app.runs.progress import SeenRound, SeenStatus, read_round
 
 log = logging.getLogger(__name__)
 
+Arrays = dict[str, NDArray[np.generic]]
 
-_CHECKPOINT = re.compile(r"round-(\d{4,})")
 _KEPT_CHECKPOINTS = 2
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model after a round, and what a resumed run needs beside it.
+
+    Attributes:
+        round_number: the last finished round.
+        models: weights by name: `raw`, and `ema` and `node-ema` if there are any.
+        state: the server optimiser's arrays.
+        values: everything that is not an array.
+    """
+
+    round_number: int
+    models: dict[str, Arrays]
+    state: Arrays
+    values: Mapping[str, Any]
+
+
 class RunFolder:
-    """One run's folder; every file in it is written whole or not at all."""
+    """One run's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,12 +84,12 @@ class RunFolder:
 
     @property
     def options_file(self) -> Path:
-        """Options, versions, seeds, nodes: written first of all."""
+        """run.json: options, versions, seed and nodes; written first of all."""
         return self.path / "run.json"
 
     @property
     def status_file(self) -> Path:
-        """What the run is doing, and at the end what came of it."""
+        """What the run is doing, and at the end its result."""
         return self.path / "status.json"
 
     @property
@@ -78,28 +101,34 @@ class RunFolder:
         """Return the folder of a task."""
         return self.path / name
 
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add a line to the metrics, on disk before the call returns."""
+    def append_metrics(self, line: Mapping[str, object]) -> None:
+        """Add a line to the metrics; it is on disk when the call returns."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Read the lines that are whole; a crash may have cut off the last one, somebody may have damaged others."""
+    def read_metrics(self) -> list[SeenRound]:
+        """Read the whole lines of the metrics; a crash may have cut off the last one, others may be damaged."""
         if not self.metrics_file.exists():
             return []
-        lines = self.metrics_file.read_bytes().split(b"\n")
-        found = [_read_line(line) for line in lines[:-1] if line]
-        damaged = [number for number, line in enumerate(found, start=1) if line is None]
+        whole: list[SeenRound] = []
+        damaged: list[str] = []
+        lines = [line for line in self.metrics_file.read_bytes().split(b"\n")[:-1] if line]
+        for number, text in enumerate(lines, start=1):
+            line = read_round(text)
+            if line is not None and line.get("task") is not None and line.get("round") is not None:
+                whole.append(line)
+            else:
+                damaged.append(str(number))
         if damaged:
-            log.warning("%s: damaged lines are left out: %s", self.metrics_file, ", ".join(map(str, damaged)))
-        return [line for line in found if line is not None]
+            log.warning("%s: damaged lines are left out: %s", self.metrics_file, ", ".join(damaged))
+        return whole
 
-    def cut_metrics(self, task: str, last_round: int) -> list[dict[str, Any]]:
-        """Drop the lines of a task's rounds that a resumed run will do again, and return its others.
+    def cut_metrics(self, task: str, last_round: int) -> list[SeenRound]:
+        """Drop the lines of a task's rounds that a resumed run repeats, and return the lines of its other rounds.
 
-        What was damaged stays beside them, in `metrics.jsonl.damaged`.
+        If lines are damaged, a copy of the file is kept as `metrics.jsonl.damaged`.
         """
         whole = self.read_metrics()
         kept = [line for line in whole if line["task"] != task or line["round"] <= last_round]
@@ -110,10 +139,9 @@ class RunFolder:
         return [line for line in kept if line["task"] == task]
 
     def save_checkpoint(self, task: str, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint beside the earlier ones, and then drop all but the newest two."""
-        folder = self.task(task) / "checkpoints"
-        write_checkpoint(folder / f"round-{checkpoint.round_number:04d}", checkpoint)
-        for old in list(_checkpoints(folder))[:-_KEPT_CHECKPOINTS]:
+        """Write a checkpoint, and then delete all but the newest two."""
+        write_checkpoint(self.task(task) / "checkpoints" / f"round-{checkpoint.round_number:04d}", checkpoint)
+        for old in self._checkpoints(task)[:-_KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 
     def save_best(self, task: str, checkpoint: Checkpoint) -> None:
@@ -121,29 +149,36 @@ class RunFolder:
         write_checkpoint(self.task(task) / "checkpoints" / "best", checkpoint)
 
     def last_checkpoint(self, task: str) -> Checkpoint | None:
-        """Read the newest checkpoint of a task, or None.
+        """Read the newest checkpoint of a task; None if there is none.
 
         Raises:
             RunFolderError: it is damaged; the text says how to go on with the one before.
         """
-        found = list(_checkpoints(self.task(task) / "checkpoints"))
+        found = self._checkpoints(task)
         if not found:
             return None
+        *earlier, newest = found
         try:
-            return read_checkpoint(found[-1])
+            return read_checkpoint(newest)
         except RunFolderError as error:
-            raise RunFolderError(f"{error} {_advise(found[-1], found[:-1])}") from None
+            advice = "No earlier checkpoint is whole: start a new run."
+            for path in earlier:
+                with suppress(RunFolderError):
+                    check_manifest(path)
+                    number = int(path.name.removeprefix("round-"))
+                    advice = f"To go on after round {number}, delete the folder {newest.name} and resume."
+            raise RunFolderError(f"{error} {advice}") from None
 
     def warn_of_damage(self, task: str) -> None:
-        """Log which checkpoints before the newest one are damaged: nobody can go back to them."""
-        for path in list(_checkpoints(self.task(task) / "checkpoints"))[:-1]:
+        """Log which checkpoints before the newest one are damaged: no run can go back to them."""
+        for path in self._checkpoints(task)[:-1]:
             try:
                 check_manifest(path)
             except RunFolderError as error:
                 log.warning("%s The newest checkpoint is whole", error)
 
     def best_checkpoint(self, task: str) -> Checkpoint | None:
-        """Read the best model of a task, or None.
+        """Read the best model of a task; None if there is none.
 
         Raises:
             RunFolderError: it is damaged.
@@ -157,81 +192,62 @@ class RunFolder:
         except RunFolderError as error:
             raise RunFolderError(f"{error} It is the best model so far; delete that folder to do without it.") from None
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that the run wrote.
-
-    Raises:
-        RunFolderError: it is damaged.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise damaged(path)
-    return found
+    def _checkpoints(self, task: str) -> list[Path]:
+        """Return a task's checkpoint folders, the oldest round first."""
+        paths = (self.task(task) / "checkpoints").glob("round-*")
+        numbered = [(path.name.removeprefix("round-"), path) for path in paths]
+        return [path for _, path in sorted((int(number), path) for number, path in numbered if number.isdecimal())]
 
 
-def damaged(path: Path) -> RunFolderError:
-    """Say that a file of figures, written by the run, is not as it was written."""
-    return RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")
-
-
-def read_options(folder: RunFolder) -> dict[str, Any]:
-    """Read run.json.
+def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint folder under a temporary name and then rename it.
 
     Raises:
-        RunFolderError: it is missing or not whole.
+        RunFolderError: the disk is full or cannot be written; nothing under the name of `target` has changed.
     """
+
+    def write(folder: Path) -> None:
+        for name, arrays in {**checkpoint.models, "server-optimizer": checkpoint.state}.items():
+            whole = {key: np.ascontiguousarray(value).reshape(value.shape) for key, value in arrays.items()}
+            save_file(whole, folder / f"{name}.safetensors")
+        values = {"round": checkpoint.round_number, "models": sorted(checkpoint.models), "values": checkpoint.values}
+        (folder / "state.json").write_text(json.dumps(values, indent=1, allow_nan=False), encoding="utf-8")
+        write_manifest(folder)
+
     try:
-        found: dict[str, Any] = json.loads(folder.options_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder.path} is no run folder: it holds no run.json.") from None
-    except (OSError, ValueError):
-        found = {}
-    if from_json(RunDocument, found) is None:
-        raise RunFolderError(f"{folder.options_file} is damaged: start a new run instead.")
-    return found
+        replace_folder(target, write)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error} The earlier checkpoints are whole; make room and resume.") from error
 
 
-def read_status(folder: RunFolder) -> dict[str, Any]:
-    """Read status.json; an empty dictionary if there is none, or, with a warning, if it is damaged."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Raises:
+        RunFolderError: a file is missing or has changed since it was written.
+    """
+    named = check_manifest(path)
+    try:
+        document = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        files = {name: f"{name}.safetensors" for name in [*document["models"], "server-optimizer"]}
+        if not named >= {"state.json", *files.values()}:
+            raise RunFolderError(f"{path} is damaged: {MANIFEST} does not name all files.")
+        arrays = {name: load_file(path / file) for name, file in files.items()}
+        state = arrays.pop("server-optimizer")
+        return Checkpoint(int(document["round"]), arrays, state, document["values"])
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise RunFolderError(f"{path} is damaged ({type(error).__name__}).") from None
+
+
+def read_status(folder: RunFolder) -> SeenStatus:
+    """Read status.json; empty if there is none, or, with a warning, if it is damaged."""
     try:
         found = json.loads(folder.status_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError:  # written whole or not at all: damaged by somebody else
+    except ValueError:  # we write it whole or not at all, so something else damaged it
         found = None
-    if not isinstance(found, dict):
-        log.warning(
-            "%s is damaged: what the run was doing, or whether it has finished, is not known", folder.status_file
-        )
-        return {}
-    return found
-
-
-def _advise(damaged: Path, earlier: list[Path]) -> str:
-    """Say how to go on without the newest checkpoint."""
-    for path in reversed(earlier):
-        with suppress(RunFolderError):
-            check_manifest(path)
-            number = int(path.name.removeprefix("round-"))
-            return f"To go on after round {number}, delete the folder {damaged.name} and resume."
-    return "No earlier checkpoint is whole: start a new run."
-
-
-def _read_line(text: bytes) -> dict[str, Any] | None:
-    """Read a line of metrics.jsonl; None if it is damaged."""
-    try:
-        line = json.loads(text)
-        is_whole = isinstance(line["task"], str) and isinstance(line["round"], int)
-    except (ValueError, LookupError, TypeError):
-        return None
-    return line if is_whole else None
-
-
-def _checkpoints(folder: Path) -> Iterator[Path]:
-    """Yield checkpoint folders, the oldest round first."""
-    found = [path for path in folder.glob("round-*") if _CHECKPOINT.fullmatch(path.name)]
-    yield from sorted(found, key=lambda path: int(path.name.removeprefix("round-")))
+    if isinstance(found, dict):
+        return SeenStatus(**found)  # type: ignore[typeddict-item]
+    log.warning("%s is damaged: what the run was doing, or whether it has finished, is not known", folder.status_file)
+    return {}

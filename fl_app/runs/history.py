@@ -1,12 +1,19 @@
-"""The losses of a run as a picture."""
+"""The history of a pass: a line for each round, drawn as a picture, and whether the pass has learned anything."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from pydantic.dataclasses import dataclass
 
-from fl_app.runs.documents import RoundLine
+from fl_app.files import KEBAB
+from fl_app.messages.arrays import Weights
+from fl_app.passes import Pass
+from fl_app.strategies.outcomes import NodeOutcome
+from fl_app.sums import Statistics, add, decide, only
 
 _CURVES = (
     ("train_loss", "training", "round"),
@@ -14,6 +21,45 @@ _CURVES = (
     ("validation_loss_ema", "validation, EMA", "validated_round"),
     ("validation_loss_node_ema", "validation, nodes' EMA", "validated_round"),
 )
+
+
+@dataclass(frozen=True, config=KEBAB)
+class RoundLine:
+    """A line of metrics.jsonl; None if something was not measured.
+
+    Attributes:
+        outcome: `ok`, or `failed` with a reason.
+        train_loss: mean over the images of all sites.
+        median_train_loss: median of the sites' means.
+        validated_round: the round after which the weights were measured, 0 for the initial ones.
+        validation_loss: of these weights on held-out images; the next two of their averages.
+        figures: of the task, of these weights.
+        images: that the sites trained on, each epoch counted.
+        started: unix time; `ended`, too.
+        nodes: outcome of each site.
+    """
+
+    task: str
+    round: int
+    num_rounds: int
+    outcome: Literal["ok", "failed"]
+    reason: str | None
+    train_loss: float | None
+    median_train_loss: float | None
+    validated_round: int
+    validation_loss: float | None
+    validation_loss_ema: float | None
+    validation_loss_node_ema: float | None
+    figures: dict[str, float | None]
+    images: int
+    started: float
+    ended: float
+    seconds: float
+    images_per_second: float | None
+    bytes_down: int
+    bytes_up: int
+    asked: list[str]
+    nodes: dict[str, NodeOutcome]
 
 
 def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
@@ -39,3 +85,47 @@ def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
     if axes.get_legend_handles_labels()[1]:
         axes.legend()
     figure.savefig(path, format="png")
+
+
+def objection(
+    run_pass: Pass,
+    chosen: str,
+    weights: Weights,
+    parts: Mapping[str, Statistics],
+    holds_out: bool,
+    history: Sequence[RoundLine],
+) -> str | None:
+    """Return why a model must not be exported; None if it is better than the untrained one.
+
+    Both are compared on the same held-out images of the same sites. If the result depends on one site, most sites must
+    find the model better. Without held-out images the training losses of the first and the last round are compared; if
+    there is only one round, it is enough that its loss is known.
+
+    Args:
+        run_pass: that trained it.
+        chosen: name of the weights.
+        weights: of the model.
+        parts: the final measurement of each site.
+        holds_out: most sites with images hold some out; else one site could make up the only held-out images.
+        history: the rounds.
+    """
+    name = run_pass.name
+    if not all(np.isfinite(value).all() for value in weights.values()):
+        return f"The model of {name} is not exported: a weight is not a finite number."
+
+    def improved(statistics: Statistics) -> bool | None:
+        start, end = only(statistics, "initial"), only(statistics, chosen)
+        return run_pass.improved(start, end) if start and end else None
+
+    measured = {site: part for site, part in parts.items() if improved(part) is not None}
+    if holds_out and measured:
+        learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
+    elif holds_out:
+        return f"The model of {name} is not exported: no site measured it on its held-out images."
+    else:
+        losses = [line.median_train_loss for line in history if line.outcome == "ok"]
+        curve = [loss for loss in losses if loss is not None]
+        if not curve:
+            return f"The model of {name} is not exported: nothing was measured of it."
+        learned = len(curve) == 1 or curve[-1] < curve[0]
+    return None if learned else f"Nothing was learned: {name} is no better than the untrained model."

@@ -1,20 +1,32 @@
-"""How a run stands, for its coordinator: read from the run folder, live, finished or broken."""
+"""The state of a live, finished or broken run, read from its folder, for the coordinator."""
 
 import fcntl
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from fl_app.errors import RunFolderError
-from fl_app.files import from_json
-from fl_app.runs.progress import Progress, Record, RunReader, summarise
-from fl_app.runs.run_json import RunDocument
+from fl_app.errors import RunFolderError, did_you_mean
+from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenSite, SeenStatus, summarise
+from fl_app.runs.results import results
+from fl_app.runs.run_json import RunDocument, read_document
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
-_ENDED = ("completed", "degraded", "failed")
-_COUNTS = ("contributed", "empty", "refused", "failed", "late", "absent")
+ENDED = ("completed", "degraded", "failed")
+_MARKS = ("run.json", "status.json")
+_MODEL_MARKS = ("model.json", "model_index.json")
+
+
+class SiteRecord(TypedDict):
+    """How often each outcome occurred at a site, and the last reason."""
+
+    contributed: int
+    empty: int
+    refused: int
+    failed: int
+    late: int
+    absent: int
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -23,138 +35,173 @@ class Overview:
 
     Attributes:
         folder: the run folder, absolute.
-        progress: state, round, who answered, the last figures.
-        seconds_since: since the server last wrote; None where it never did.
-        is_alive: whether a server holds the folder; None where that cannot be told.
-        sites: by name, the counts of outcomes and the last reason.
+        progress: state, round, sites that answered, the last figures.
+        seconds_since: since the server last wrote; None if it never did.
+        is_alive: whether a server holds the folder; None if this is unknown.
+        sites: by name, the counts of outcomes, and as `reason` the last reason.
         num_rounds_failed: rounds that did not count.
         problems: what is wrong with the folder itself.
-        flower_runs: Flower's ids of this run, one more each time that it was resumed.
+        flower_runs: Flower's ids of this run; each resume adds one.
         images: by site, how many images of each class it trains on, holds out and tests on.
+        described: sites that have described their images while the run waits for more sites.
+        tasks: that it trains.
+        started: when, with the time zone; None if run.json does not say.
+        results: figures by name, see `fl_app.runs.results`.
     """
 
     folder: Path
     progress: Progress
     seconds_since: float | None
     is_alive: bool | None
-    sites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sites: Mapping[str, SiteRecord] = field(default_factory=dict)
     num_rounds_failed: int = 0
     problems: Sequence[str] = ()
     flower_runs: Sequence[str] = ()
     images: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    described: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    started: str | None = None
+    results: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
         """starting, waiting, running, finishing, completed, degraded or failed."""
         return self.progress.state
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return all of it as JSON takes it, keys in kebab-case."""
         found = asdict(self) | {"folder": str(self.folder)}
         found["progress"] = {name.replace("_", "-"): value for name, value in found["progress"].items()}
         return {name.replace("_", "-"): value for name, value in found.items()}
 
 
-def find_run(named: Path | None, output: Path) -> Path:
-    """Return a run folder: the named one, one of that name below `output`, or the newest there.
+def find_run(named: Path | None, runs: Path) -> Path:
+    """Return a run folder, absolute: the named one, one of that name below `runs`, or the newest there.
 
     Raises:
         RunFolderError: there is none.
     """
     if named is not None:
-        for folder in (named.expanduser(), output / named):
-            if (folder / "run.json").is_file() or (folder / "status.json").is_file():
+        for folder in (named.expanduser(), runs / named):
+            if _holds(folder, _MARKS):
                 return folder.resolve()
-        raise RunFolderError(f"{named}: no run folder of that name, nor one in {output}; it would hold a run.json.")
-    found = find_runs(output)
+        raise RunFolderError(
+            f"{named}: no run folder of that name, nor one in {runs}; it would hold a run.json."
+            f"{similar_run(named, runs)}"
+        )
+    found = find_runs(runs)
     if not found:
-        raise RunFolderError(f"There is no run in {output}: name a run folder, or give --out.")
+        raise RunFolderError(f"There is no run in {runs}: name a run folder, or give --runs.")
     return found[0]
 
 
-def find_runs(output: Path) -> list[Path]:
-    """Return the run folders below a folder, absolute, the newest first."""
-    found = {path.parent: path.stat().st_mtime for path in output.glob("*/run.json")}
-    return [folder.resolve() for folder in sorted(found, key=lambda folder: found[folder], reverse=True)]
+def find_runs(runs: Path) -> list[Path]:
+    """Return the run folders below a folder, absolute, the newest first; those without a run.json are the last."""
+    found = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
+    broken = sorted({path.parent for path in runs.glob("*/status.json")} - found.keys())
+    return [folder.resolve() for folder in (*sorted(found, key=found.__getitem__, reverse=True), *broken)]
 
 
-def find_named(named: Path) -> Path:
-    """Return a folder, absolute: the one at that path, else the run of that name in ~/fl-app/runs, if it is there."""
-    below = DEFAULT_OUTPUT.expanduser() / named
-    return (below if below.is_dir() and not named.expanduser().exists() else named.expanduser()).resolve()
+def find_strangers(runs: Path) -> list[Path]:
+    """Return the folders below a folder that hold neither run.json nor status.json, absolute; not hidden ones."""
+    folders = [path for path in sorted(runs.glob("[!.]*")) if path.is_dir()]
+    return [folder.resolve() for folder in folders if not _holds(folder, _MARKS)]
+
+
+def find_named(named: Path, runs: Path) -> Path:
+    """Return the folder of a run or of an exported model, absolute: at that path, or of that name below `runs`.
+
+    If the path holds neither, a run of that name is preferred; if there is none, the path itself is returned.
+    """
+    places = (named.expanduser(), runs / named)
+    marked = [folder for folder in places if _holds(folder, _MARKS + _MODEL_MARKS)]
+    there = [folder for folder in places if folder.exists()]
+    return (*marked, *there, places[0])[0].resolve()
+
+
+def similar_run(named: Path, runs: Path) -> str:
+    """Return the end of the error for an unknown run: a similar name, else how to list the runs."""
+    names = [folder.name for folder in find_runs(runs)]
+    return did_you_mean(named.name, names) or " `fl-app runs` lists those that are there."
+
+
+def runs_folder(named: str | Path | None) -> Path:
+    """Return where run folders are: the named folder, else ~/fl-app/runs."""
+    return Path(named or DEFAULT_OUTPUT).expanduser()
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
 
 
 def look_at(folder: Path, now: float) -> Overview:
-    """Read a run folder, whatever of it is there; `now`: unix seconds."""
+    """Read a run folder, even if files are missing or damaged; `now`: unix seconds."""
     reader = RunReader(folder, folder.parent, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
-    is_alive, options = is_held(folder), _options(folder)
-    updated = (status or {}).get("updated")
-    return Overview(
-        folder=folder,
-        progress=progress,
-        seconds_since=max(now - updated, 0.0) if isinstance(updated, int | float) else None,
-        is_alive=is_alive,
-        sites=_sites(status or {}, rounds),
-        num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
-        problems=_problems(folder, status, progress, is_alive, reader.num_damaged),
-        flower_runs=options.flower_runs if options else (),
-        images=options.nodes if options else {},
-    )
-
-
-def _problems(
-    folder: Path, status: Record | None, progress: Progress, is_alive: bool | None, num_damaged: int
-) -> list[str]:
-    problems = []
-    if not (folder / "run.json").is_file():
-        problems.append("run.json is missing: this run cannot be resumed")
-    elif _options(folder) is None:
-        problems.append("run.json is damaged: this run cannot be resumed")
+    is_alive, problems = is_held(folder), []
+    try:
+        document: RunDocument | None = read_document(folder)
+    except RunFolderError:
+        document = None
+        damage = "damaged" if (folder / "run.json").is_file() else "missing"
+        problems.append(f"run.json is {damage}: this run cannot be resumed")
     if status is None:
         exists = (folder / "status.json").is_file()
         problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
-    if num_damaged:
-        problems.append(f"{num_damaged} lines of metrics.jsonl are damaged: the figures of these rounds are lost")
-    if is_alive is False and status is not None and progress.state not in _ENDED:
+    if reader.num_damaged:
+        damage = f"{reader.num_damaged} lines of metrics.jsonl are damaged"
+        problems.append(f"{damage}: the figures of these rounds are lost")
+    if is_alive is False and status is not None and progress.state not in ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
-    return problems
+    updated = status.get("updated") if status else None
+    described = (status or {}).get("described") or {} if progress.state == "waiting" else {}
+    tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []
+    return Overview(
+        folder=folder,
+        progress=progress,
+        seconds_since=None if updated is None else max(now - updated, 0.0),
+        is_alive=is_alive,
+        sites=_sites(status or {}, rounds, described),
+        num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
+        problems=problems,
+        flower_runs=document.flower_runs if document else (),
+        images={**described, **(document.nodes if document else {})},
+        described=sorted(described),
+        tasks=tasks,
+        started=document.started if document else None,
+        results=results(folder, tasks, rounds),
+    )
 
 
-def _options(folder: Path) -> RunDocument | None:
-    """Return run.json; None if it is missing or damaged."""
-    try:
-        found = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return from_json(RunDocument, found)
-
-
-def _sites(status: Record, rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Return the record of each site: that of status.json, which counts more than rounds, else that of the rounds."""
-    known = status.get("nodes")
+def _sites(status: SeenStatus, rounds: Sequence[SeenRound], described: Iterable[str]) -> dict[str, SiteRecord]:
+    """Return each site's record from status.json, which also counts the final measurement; else from the rounds."""
+    known: dict[str, SeenSite] = dict(status.get("nodes") or {})
     if not known:
-        known = _count(rounds)
+        for one in rounds:
+            for site, node in (one.get("nodes") or {}).items():
+                counts = known.setdefault(site, {"reasons": []})
+                outcome = node.get("outcome") or "failed"
+                counts[outcome] = counts.get(outcome, 0) + 1
+                counts["reasons"] += [node["reason"]] if node.get("reason") else []
+    for site in described:
+        known.setdefault(site, {})
     return {
-        str(site): {name: node.get(name, 0) for name in _COUNTS} | {"reason": (node.get("reasons") or [None])[-1]}
-        for site, node in sorted(known.items())
+        name: {
+            "contributed": node.get("contributed", 0),
+            "empty": node.get("empty", 0),
+            "refused": node.get("refused", 0),
+            "failed": node.get("failed", 0),
+            "late": node.get("late", 0),
+            "absent": node.get("absent", 0),
+            "reason": node["reasons"][-1] if node.get("reasons") else None,
+        }
+        for name, node in sorted(known.items())
     }
 
 
-def _count(rounds: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    counts: dict[str, dict[str, Any]] = {}
-    for one in rounds:
-        for site, node in (one.get("nodes") or {}).items():
-            site_counts = counts.setdefault(site, {"reasons": []})
-            outcome = node.get("outcome", "failed")
-            site_counts[outcome] = site_counts.get(outcome, 0) + 1
-            site_counts["reasons"] += [node["reason"]] if node.get("reason") else []
-    return counts
-
-
 def is_held(folder: Path) -> bool | None:
-    """Tell whether a server holds a run folder; None where it cannot be told, as on a disk of another machine."""
+    """Return whether a server holds a run folder; None if this is unknown, as on a disk of another machine."""
     try:
         with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -168,7 +215,7 @@ def is_held(folder: Path) -> bool | None:
 
 
 def age(seconds: float) -> str:
-    """Write how long ago something was, roughly."""
+    """Return a rough age, such as `2 hours`."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,27 +1,61 @@
-"""How a run stands, read from its folder: status.json, and metrics.jsonl line by line."""
+"""The progress of a run, read from status.json and, line by line, from metrics.jsonl."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeVar
 
-Record = Mapping[str, Any]
+from typing_extensions import TypedDict  # pydantic reads those of `typing` from Python 3.12 on
 
-_NUMBER = (int, float)
-_STATUS: Mapping[str, type | tuple[type, ...]] = {
-    "state": str, "reason": str, "task": str, "round": int, "num-rounds": int, "asked": list, "replied": list,
-    "failed": dict, "nodes": dict, "updated": _NUMBER, "gallery": str,
-}  # fmt: skip
-_ROUND: Mapping[str, type | tuple[type, ...]] = {
-    "task": str, "round": int, "outcome": str, "nodes": dict, "train-loss": _NUMBER, "validation-loss": _NUMBER,
-    "images-per-second": _NUMBER, "seconds": _NUMBER,
-}  # fmt: skip
+from fl_app.files import from_json
+
+T = TypeVar("T")
+
+Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
+
+
+class SeenSite(TypedDict, total=False):
+    """A site's entry in a round, with an outcome, or in status.json, with counts; each key may be missing."""
+
+    outcome: Outcome
+    reason: str
+    reasons: list[str]
+    images: float
+    seconds: float
+    contributed: int
+    empty: int
+    refused: int
+    failed: int
+    late: int
+    absent: int
+
+
+# A line of metrics.jsonl and status.json as a reader sees them: each key may be missing or null, and there may be more.
+SeenRound = TypedDict(
+    "SeenRound",
+    {
+        "task": str, "round": int, "num-rounds": int, "outcome": str, "reason": str, "asked": list[str],
+        "nodes": dict[str, SeenSite], "train-loss": float, "validation-loss": float, "validation-loss-ema": float,
+        "figures": dict[str, float | None], "images": int, "images-per-second": float, "seconds": float,
+        "started": float, "ended": float, "bytes-down": int, "bytes-up": int,
+    },
+    total=False,
+)  # fmt: skip
+SeenStatus = TypedDict(
+    "SeenStatus",
+    {
+        "state": str, "reason": str, "task": str, "round": int, "num-rounds": int, "asked": list[str],
+        "replied": list[str], "failed": dict[str, str | None], "nodes": dict[str, SeenSite], "updated": float,
+        "gallery": str, "described": dict[str, dict[str, list[int]]],
+    },
+    total=False,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A run at one moment; None or empty is what the run has not told.
+    """A run at one moment; what the run has not written is None or empty.
 
     Attributes:
         state: starting, waiting, running, finishing, completed, degraded or failed.
@@ -41,7 +75,7 @@ class Progress:
     round: int = 0
     num_rounds: int = 0
     replied: tuple[str, ...] = ()
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str | None] = field(default_factory=dict)
     awaited: tuple[str, ...] = ()
     loss: float | None = None
     validation_loss: float | None = None
@@ -50,10 +84,10 @@ class Progress:
 
 
 class RunReader:
-    """Reads the files of one run; those of an earlier attempt count for nothing.
+    """Reads the files of one run, and ignores those of an earlier attempt.
 
     Args:
-        folder: the run folder; None to take the folder below `output` that shows life first.
+        folder: the run folder; None: the first one below `output` whose status.json changes.
         output: where run folders are made.
         since: unix seconds at which this attempt started.
 
@@ -66,7 +100,7 @@ class RunReader:
         self._output = output
         self._since = since
         self._offset = 0
-        self._rounds: list[Record] = []
+        self._rounds: list[SeenRound] = []
         self.num_damaged = 0
 
     @property
@@ -77,25 +111,25 @@ class RunReader:
             self._folder = fresh[0] if fresh else None
         return self._folder if self._folder and self._folder.is_dir() else None
 
-    def read_status(self) -> Record | None:
+    def read_status(self) -> SeenStatus | None:
         """Read status.json; None if it is damaged, or if this attempt has not written it yet."""
         path = self.folder / "status.json" if self.folder else None
         if path is None or not self._is_fresh(path):
             return None
-        return _read_object(path.read_bytes(), _STATUS)
+        return _read(path.read_bytes(), SeenStatus)
 
-    def read_rounds(self) -> Sequence[Record]:
-        """Return all finished rounds; reads what was added to metrics.jsonl since the last call."""
+    def read_rounds(self) -> Sequence[SeenRound]:
+        """Return all finished rounds; only lines added since the last call are read."""
         path = self.folder / "metrics.jsonl" if self.folder else None
         if path is None or not path.is_file():
             return self._rounds
-        if path.stat().st_size < self._offset:  # cut back to the checkpoint from which the run goes on
+        if path.stat().st_size < self._offset:  # a resumed run has cut off the rounds that it repeats
             self._offset, self._rounds, self.num_damaged = 0, [], 0
         with path.open("rb") as file:
             file.seek(self._offset)
             complete, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(complete) + len(newline)
-        records = [_read_object(line, _ROUND) for line in complete.split(b"\n") if line]
+        records = [read_round(line) for line in complete.split(b"\n") if line]
         self._rounds = [*self._rounds, *(record for record in records if record is not None)]
         self.num_damaged += records.count(None)
         return self._rounds
@@ -105,8 +139,8 @@ class RunReader:
         return path.is_file() and path.stat().st_mtime >= self._since - 2
 
 
-def summarise(status: Record | None, rounds: Sequence[Record]) -> Progress:
-    """Bring both files into one view; every field may be missing or null."""
+def summarise(status: SeenStatus | None, rounds: Sequence[SeenRound]) -> Progress:
+    """Return the progress from both files; every field may be missing or null."""
     if status is None:
         return Progress("starting")
     task = status.get("task")
@@ -133,8 +167,8 @@ def summarise(status: Record | None, rounds: Sequence[Record]) -> Progress:
     )
 
 
-def estimate_seconds(rounds: Sequence[Record], num_rounds: int) -> float | None:
-    """Estimate the time that the remaining rounds need from the last five; None before the first."""
+def estimate_seconds(rounds: Sequence[SeenRound], num_rounds: int) -> float | None:
+    """Estimate the time of the remaining rounds from the last five; None before the first."""
     times = [float(one["seconds"]) for one in rounds if one.get("seconds") is not None][-5:]
     if not times:
         return None
@@ -142,29 +176,23 @@ def estimate_seconds(rounds: Sequence[Record], num_rounds: int) -> float | None:
     return max(num_rounds - last, 0) * sum(times) / len(times)
 
 
-def _read_object(text: bytes, types: Mapping[str, type | tuple[type, ...]]) -> Record | None:
-    """Read a JSON object; None if it is damaged. Every field may be missing or null."""
+def read_round(text: bytes) -> SeenRound | None:
+    """Read a line of metrics.jsonl; None if it is damaged."""
+    return _read(text, SeenRound)
+
+
+def _read(text: bytes, kind: type[T]) -> T | None:
+    """Read a JSON object; None if it is damaged. Every field may be missing or null, and there may be others."""
     try:
-        value = json.loads(text)
+        found: T = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(value, dict):
+    if not isinstance(found, dict) or from_json(kind, _without_null(found), strict=True) is None:
         return None
-    known = [(value[name], kind) for name, kind in types.items() if value.get(name) is not None]
-    nodes = (value.get("nodes") or {}) if isinstance(value.get("nodes"), dict | None) else {}
-    known += [(node, dict) for node in nodes.values()]
-    if not all(isinstance(field, kind) for field, kind in known):
-        return None
-    return value if all(_is_site(node) for node in nodes.values()) else None
+    return found
 
 
-def _is_site(node: Record) -> bool:
-    """Tell whether a site's entry holds counts, an outcome or a reason as this app writes them."""
-    reasons = node.get("reasons") or []
-    texts = [node[name] for name in ("outcome", "reason") if node.get(name) is not None]
-    counts = [value for name, value in node.items() if name not in ("outcome", "reason", "reasons")]
-    return (
-        isinstance(reasons, list)
-        and all(isinstance(text, str) for text in (*reasons, *texts))
-        and all(isinstance(count, int | float) for count in counts)
-    )
+def _without_null(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_null(one) for name, one in value.items() if one is not None}
+    return value

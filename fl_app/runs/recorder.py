@@ -1,8 +1,8 @@
-"""One task of a run: what is written down and saved while its rounds go on."""
+"""Records one pass of a run: figures, pictures, checkpoints and the best model, while its rounds go on."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fl_app.data.split_picture import draw_split, split_table
@@ -10,17 +10,14 @@ from fl_app.errors import RunFolderError
 from fl_app.files import from_json, replace_folder, replacing, to_json
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.passes import Pass
-from fl_app.runs.checkpoints import Checkpoint
-from fl_app.runs.documents import RoundLine
-from fl_app.runs.folder import RunFolder
-from fl_app.runs.history import draw_history
-from fl_app.runs.learning import better, only
-from fl_app.runs.opening import add_nodes
-from fl_app.runs.status import Status, moment
+from fl_app.runs.folder import Checkpoint, RunFolder
+from fl_app.runs.history import RoundLine, draw_history
+from fl_app.runs.run_json import add_nodes
+from fl_app.runs.status import Status, time_label
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.roster import Roster
-from fl_app.sums import Statistics
+from fl_app.sums import Statistics, only
 from fl_app.tasks import initial_weights
 
 log = logging.getLogger(__name__)
@@ -33,10 +30,10 @@ class Best:
     """The model with the lowest validation loss so far.
 
     Attributes:
-        loss: its loss; None before anything was measured.
-        round_number: after which round; 0 is the start.
-        models: its weights by name, while they are not on disk.
-        name: which of them had that loss.
+        loss: its loss; None before the first measurement.
+        round_number: the round after which it was measured; 0 is the start.
+        name: the weights that had this loss.
+        models: its weights by name, until they are on disk.
     """
 
     loss: float | None = None
@@ -46,7 +43,7 @@ class Best:
 
 
 class TaskRun:
-    """Watches the rounds of a task: figures, galleries, checkpoints, and the best model."""
+    """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
     def __init__(self, run_pass: Pass, folder: RunFolder, status: Status, roster: Roster) -> None:
         self.run_pass = run_pass
@@ -60,47 +57,49 @@ class TaskRun:
         self.best = Best()
         self.history: list[RoundLine] = []
         self._num_noted = 0
-        self._unsaved: Checkpoint | None = None  # of the last round, if it was not due
+        self._unsaved: Checkpoint | None = None  # of the last round, if that was no round with a checkpoint
 
     def begin(self, strategy: Resilient, checkpoint: Checkpoint | None) -> Weights:
-        """Set the strategy to where the run goes on, and return the weights to start from."""
+        """Restore the strategy from the checkpoint, if there is one, and return the weights to start from."""
         self.strategy = strategy
         weights = to_numpy(initial_weights(self.task, self.run_pass.config.seed))
         done = 0
-        if checkpoint is not None:  # safetensors sorts names; sums over arrays, and FedAvgM, go by the model's order
+        if checkpoint is not None:  # safetensors sorts names; sums and FedAvgM need the model's order
             models = {name: in_order_of(weights, saved) for name, saved in checkpoint.models.items()}
             weights, done = models["raw"], checkpoint.round_number
             strategy.restore(Snapshot(done, models, checkpoint.state, checkpoint.values["strategy"]))
-            log.info("Resumed after round %d of %s", done, self.task.name)
-            self.folder.warn_of_damage(self.task.name)
-            if self.folder.best_checkpoint(self.task.name) is not None:  # else another one is looked for
+            log.info("Resumed after round %d of %s", done, self.run_pass.name)
+            self.folder.warn_of_damage(self.run_pass.name)
+            if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else a new best model is searched
                 self.best = Best(**checkpoint.values["best"])
-        elif any(line["task"] == self.task.name for line in self.folder.read_metrics()):
-            log.warning("No checkpoint of %s was saved: it begins again at round 1", self.task.name)
+        elif any(line["task"] == self.run_pass.name for line in self.folder.read_metrics()):
+            log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
         self.models = strategy.models(weights)
         return weights
 
     def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
-        """Say how many sites are awaited, and which."""
+        """Write how many sites are connected, and which are missing."""
         named = f"; missing: {', '.join(missing)}" if missing else ""
-        self.status.set("waiting", f"{connected} of {needed} nodes are connected{named}")
+        said = f"{connected} of {needed} nodes are connected{named}"
+        described = {site: self.roster.sites[node].counts() for site, node in self.roster.names().items()}
+        self.status.set("waiting", said, described=described)
 
     def measuring(self, answered: int, asked: int) -> None:
-        """Say how many sites have answered outside a round."""
+        """Write how many sites have answered a question outside a round."""
         self.status.show_measuring(answered, asked)
 
     def rounds_over(self) -> None:
-        """Say that what remains is measured."""
+        """Write that the last round is over."""
         self.status.set("finishing")
 
     def progressed(self, record: RoundRecord) -> None:
-        """Show who takes part and who has answered."""
+        """Write which sites take part and which have answered."""
         self._note_sites()
         self.status.show_round(record, self.num_rounds)
 
     def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
-        """Write the round down; save and draw what is due."""
+        """Write the round's line; save a checkpoint and draw a gallery if the round has one."""
         losses = self.losses(record.total_statistics())
         self._remember_best(record.round_number - 1, losses)
         assert self.strategy is not None
@@ -135,47 +134,48 @@ class TaskRun:
         return name
 
     def export(self, name: str, held: list[bool]) -> None:
-        """Write the chosen weights for others to use; `held` tells of each class whether any node had an image."""
-        weights, target = self.models[name], self.folder.task(self.task.name) / "model"
+        """Export the chosen weights; `held`: for each class, whether any node held an image of it."""
+        weights, target = self.models[name], self.folder.task(self.run_pass.name) / "model"
         replace_folder(target, lambda path: self.run_pass.export(weights, path, held))
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
     def checkpoint(self, number: int) -> None:
-        """Save all that a resumed run needs, and the best model where it is a new one."""
-        self._unsaved = None  # first: an older round beside the newer best model would be no whole
+        """Save all that a resumed run needs, and the best model if it has changed."""
+        self._unsaved = None  # first: an older round must never be saved beside a newer best model
         self._save_best()
-        self.folder.save_checkpoint(self.task.name, self._current(number))
+        self.folder.save_checkpoint(self.run_pass.name, self._current(number))
 
     def save_last_round(self) -> None:
-        """Save the last round that ended, if it is not saved yet: the run stops before its next checkpoint is due."""
+        """Save the last finished round if the run stops between two checkpoints."""
         if self._unsaved is None:
             return
         try:
             self._save_best()
-            self.folder.save_checkpoint(self.task.name, self._unsaved)
+            self.folder.save_checkpoint(self.run_pass.name, self._unsaved)
         except RunFolderError as error:  # a full disk, which may be why the run stops
             log.error("The last round cannot be saved: %s", error)
         self._unsaved = None
 
-    def draw(self, name: str, losses: dict[str, float | None]) -> None:
+    def draw(self, name: str, losses: dict[str, float]) -> None:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
-        with replacing(self.folder.task(self.task.name) / "history.png") as temporary:
+        with replacing(self.folder.task(self.run_pass.name) / "history.png") as temporary:
             draw_history(self.history, temporary)
         if self.run_pass.gallery is None:
             return
         used, module = better(losses), self.run_pass.module
         shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
-        path = self.folder.task(self.task.name) / "samples" / f"{name}.png"
+        path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
         with replacing(path) as temporary:
             self.run_pass.gallery(shown, temporary)
         self.status.set_gallery(path)
 
-    def losses(self, statistics: Statistics) -> dict[str, float | None]:
-        """Finish statistics to the validation loss of each set of weights."""
-        return {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
+    def losses(self, statistics: Statistics) -> dict[str, float]:
+        """Return the validation loss of each set of weights."""
+        found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
+        return {name: loss for name, loss in found.items() if loss is not None}
 
     def _current(self, number: int) -> Checkpoint:
-        """Return all that a resumed run needs after a round."""
+        """Return all that a resumed run needs."""
         assert self.strategy is not None
         arrays, strategy_values = self.strategy.state()
         best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
@@ -186,43 +186,42 @@ class TaskRun:
         if self.best.models:
             which = {"loss": self.best.loss, "name": self.best.name}
             best = Checkpoint(self.best.round_number, self.best.models, {}, which)
-            self.folder.save_best(self.task.name, best)
+            self.folder.save_best(self.run_pass.name, best)
             self.best.models = {}
 
     def _read_history(self, done: int) -> None:
-        """Read the rounds up to `done` from metrics.jsonl, and say which are lost: the file may have been damaged."""
-        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.task.name, done)]
+        """Read the rounds up to `done` from metrics.jsonl, and warn of rounds that it lost by damage."""
+        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.run_pass.name, done)]
         self.history = [line for line in kept if line is not None]
         for line in self.history:
             self.status.num_failed_rounds += line.outcome == "failed"
             self.status.count(line.nodes, round_moment(line))
         lost = sorted(set(range(1, done + 1)) - {line.round for line in self.history})
         if lost:
-            which = f"{self.task.name} {', '.join(map(str, lost))}"
+            which = f"{self.run_pass.name} {', '.join(map(str, lost))}"
             log.warning("metrics.jsonl is damaged: it lacks the figures of these rounds: %s", which)
             self.status.blemish(f"metrics.jsonl is damaged and lacks the figures of these rounds: {which}")
 
-    def _remember_best(self, number: int, losses: dict[str, float | None]) -> None:
+    def _remember_best(self, number: int, losses: dict[str, float]) -> None:
         name = better(losses)
-        loss = losses[name] if name else None
-        if name and loss is not None and (self.best.loss is None or loss < self.best.loss):
-            self.best = Best(loss, number, name, self.models)
+        if name is not None and (self.best.loss is None or losses[name] < self.best.loss):
+            self.best = Best(losses[name], number, name, self.models)
 
     def _note_sites(self) -> None:
-        """Write down, once they are known, which sites hold which images."""
+        """Write which sites hold which images, as soon as they are known."""
         known = {site.site: site for site in self.roster.sites.values()}
         if len(known) == self._num_noted:
             return
         self._num_noted = len(known)
         sites = [known[name] for name in sorted(known)]
-        add_nodes(self.folder, {site.site: site.counts() for site in sites})
+        add_nodes(self.folder.path, {site.site: site.counts() for site in sites})
         counts = {site.site: site.train_counts for site in sites}
         names = self.roster.expected.class_names
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
 
-    def _line(self, record: RoundRecord, losses: dict[str, float | None]) -> RoundLine:
-        """Return the line of metrics.jsonl; validation figures are of the weights that the round began with."""
+    def _line(self, record: RoundRecord, losses: dict[str, float]) -> RoundLine:
+        """Return the round's line of metrics.jsonl; its validation figures are of the weights before the round."""
         loss_sum, num_losses = record.losses()
         raw = only(record.total_statistics(), "raw")
         ended = time.time()
@@ -252,15 +251,20 @@ class TaskRun:
 
 
 def round_moment(line: RoundLine) -> str:
-    """Say which round a line of metrics.jsonl is of, and when it ended."""
-    return moment(f"round {line.round} of {line.task}", line.ended)
+    """Return the round of a line and the time of its end, as text."""
+    return time_label(f"round {line.round} of {line.task}", line.ended)
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:
-    """Return saved arrays in the model's own order; raises RunFolderError where they are not this model's."""
+    """Return saved arrays in the model's own order; raises RunFolderError if they are not this model's."""
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
+
+
+def better(losses: Mapping[str, float]) -> str | None:
+    """Return the weights with the lowest loss; None if nothing was measured."""
+    return min(losses, key=losses.__getitem__) if losses else None
 
 
 def _log_round(line: RoundLine) -> None:

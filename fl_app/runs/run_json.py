@@ -1,10 +1,15 @@
-"""run.json as typed values; imports nothing heavy, as the command line reads it at once."""
+"""run.json: a run's options and nodes, written when the run begins, read and added to later; imports nothing heavy."""
 
-from dataclasses import field
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import field, replace
+from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from fl_app.files import KEBAB
+from fl_app.errors import RunFolderError
+from fl_app.files import KEBAB, from_json, to_json, write_json
 from fl_app.options.sections import OptionValue
 
 
@@ -19,13 +24,13 @@ class Agreed:
 
 @dataclass(frozen=True, config=KEBAB)
 class RunDocument:
-    """run.json.
+    """The content of run.json.
 
     Attributes:
-        flower_runs: Flower's ids of the run, one more each time that it was resumed.
+        flower_runs: Flower's ids of the run; each resume adds one.
         started: when, with the time zone.
-        options: every one, by dotted name.
-        versions: of the packages that matter.
+        options: all options, by dotted name.
+        versions: of the most important packages.
         nodes: by site, how many images of each class it trains on, holds out and tests on.
     """
 
@@ -37,3 +42,49 @@ class RunDocument:
     versions: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     agreed: Agreed | None = None
+
+
+def read_document(folder: Path) -> RunDocument:
+    """Read the run.json of a run folder.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    try:
+        found = from_json(RunDocument, json.loads((folder / "run.json").read_bytes()))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} is no run folder: it holds no run.json.") from None
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        raise RunFolderError(f"{folder / 'run.json'} is damaged: start a new run instead.")
+    return found
+
+
+def write_document(folder: Path, document: RunDocument) -> None:
+    """Write run.json."""
+    write_json(folder / "run.json", to_json(document))
+
+
+def note_run_id(folder: Path, run_id: int) -> None:
+    """Add Flower's id of a resumed run to run.json."""
+    document = read_document(folder)
+    write_document(folder, replace(document, flower_runs=(*document.flower_runs, str(run_id))))
+
+
+def add_nodes(folder: Path, nodes: Mapping[str, dict[str, list[int]]]) -> None:
+    """Add new nodes' image counts to run.json; counts that are already there stay as they are."""
+    document = read_document(folder)
+    if nodes.keys() - document.nodes.keys():
+        write_document(folder, replace(document, nodes=dict(sorted({**nodes, **document.nodes}.items()))))
+
+
+def held_classes(folder: Path) -> list[bool]:
+    """Return for each class whether any node of the run ever held a training image of it."""
+    counts = [node["train"] for node in read_document(folder).nodes.values()]
+    return [any(column) for column in zip(*counts, strict=True)]
+
+
+def new_run_name(recipe: str, unique: str) -> str:
+    """Return `<time>-<recipe>-<unique>`, so that names sort by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}-{unique}"

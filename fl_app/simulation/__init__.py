@@ -1,1 +1,1 @@
-"""A simulated federation on this machine: what it shall do, Flower and its processes, how it ended."""
+"""A simulated federation on this machine: its options, Flower and its processes, its result."""

@@ -1,17 +1,22 @@
-"""What a run shall do: the defaults, overridden by a recipe, overridden by `--set`; checked before anything starts."""
+"""The options of a run: defaults, overridden by a recipe, overridden by `--set`; and the checks before it starts."""
 
-import datetime
 import json
+import os
 import secrets
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_app.errors import OptionError
-from fl_app.options.run import RunConfig, default_options
+from fl_app.errors import OptionError, RunFolderError
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
-from fl_app.runs.overview import DEFAULT_OUTPUT
+from fl_app.runs.overview import find_named, runs_folder, similar_run
+from fl_app.runs.run_json import new_run_name
+from fl_app.simulation.app import join_values, read_defaults, read_recipe
+
+Options = Mapping[str, OptionValue]
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Plan:
         config: every option.
         overrides: the options that differ from the app's defaults, flat and dotted, for `flwr run --run-config`.
         output: where run folders are made, absolute.
-        folder: the folder of this run, absolute; None where the server looks for one to resume.
+        folder: the folder of this run, absolute; None if the server looks for one to resume.
     """
 
     config: RunConfig
@@ -44,28 +49,34 @@ def plan_run(
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
         settings: `key=value` each, as given with `--set`, or values by name.
-        output: where run folders are made; None leaves it to the option `output-dir`.
+        output: where run folders are made; None: the option `output-dir`.
         num_nodes: how many nodes will be simulated.
 
     Raises:
-        OptionError: if anything does not fit.
+        OptionError: an option is wrong, or options do not fit together.
     """
     defaults = read_defaults(app)
     overrides = _merge(app, recipe, settings, defaults)
     config = RunConfig.from_flat(defaults | overrides)
     _check_enough_nodes(config, num_nodes)
 
-    root = (output or Path(config.output_dir or DEFAULT_OUTPUT)).expanduser().absolute()
+    root = runs_folder(output or config.output_dir).absolute()
     overrides["output-dir"] = str(root)
     if config.data.directory:
         overrides["data.directory"] = str(Path(config.data.directory).expanduser().absolute())
     if config.resume == "auto":
         folder = None
     elif config.resume:
-        folder = _find_run(config.resume, root)
+        folder = find_named(Path(config.resume), root)
+        if not folder.is_dir():
+            hint = similar_run(Path(config.resume), root)
+            raise OptionError(
+                f"Option 'resume' must be a run folder, or auto: there is no '{config.resume}', nor one in '{root}'."
+                f"{hint}"
+            )
         overrides["resume"] = str(folder)
     else:
-        overrides["run-name"] = config.run_name or make_run_name(config.recipe)
+        overrides["run-name"] = config.run_name or new_run_name(config.recipe, secrets.token_hex(2))
         folder = root / str(overrides["run-name"])
         if folder.exists():
             raise OptionError(
@@ -74,73 +85,46 @@ def plan_run(
     return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
 
 
-def choose_config(app: Path, recipe: str | None, settings: Iterable[str]) -> RunConfig:
+def choose_config(
+    app: Path, recipe: str | None, settings: Iterable[str], read: Callable[[Options], RunConfig] = RunConfig.from_flat
+) -> RunConfig:
     """Merge and check the options of a run that this machine does not start.
 
     Args:
         app: folder of the Flower app; its pyproject.toml holds the defaults.
         recipe: a name in the app's `recipes/`, or a TOML file.
         settings: `key=value` each, as given with `--set`.
+        read: checks the options; `RunConfig.received` leaves out the names of plug-ins.
 
     Raises:
-        OptionError: if anything does not fit.
+        OptionError: an option is wrong, or options do not fit together.
     """
     defaults = read_defaults(app)
-    return RunConfig.from_flat(defaults | _merge(app, recipe, settings, defaults))
-
-
-def read_defaults(app: Path) -> dict[str, OptionValue]:
-    """Read the defaults of all options from the app's pyproject.toml.
-
-    Raises:
-        OptionError: if it holds none.
-    """
-    try:
-        return default_options(app / "pyproject.toml")
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise OptionError(f"'{app / 'pyproject.toml'}' has no valid [tool.flwr.app.config]: {error}.") from None
-
-
-def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
-    """Read a recipe, flat or in tables; without an option `recipe`, the file's name becomes that option.
-
-    Raises:
-        OptionError: if there is no such file, or it is no TOML.
-    """
-    named = app / "recipes" / f"{recipe}.toml"
-    path = named if named.is_file() else Path(recipe).expanduser()
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8 with three bytes
-    except OSError:
-        known = ", ".join(sorted(file.stem for file in (app / "recipes").glob("*.toml")))
-        raise OptionError(f"No recipe '{recipe}': give a TOML file or one of {known or 'none in this app'}.") from None
-    except UnicodeDecodeError:
-        raise OptionError(f"The recipe '{path}' is not UTF-8 text. Save it as UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"The recipe '{path}' is not valid TOML: {error}.") from None
-    return {"recipe": path.stem} | dict(_flatten(document))
+    return read(defaults | _merge(app, recipe, settings, defaults))
 
 
 def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
-    """Read `key=value` pairs: values as in TOML, bare words as text, and text where the option is text.
+    """Read `key=value` pairs: values as in TOML, or text if the value is no TOML or the option is text.
 
     Raises:
-        OptionError: if a pair has no `=`.
+        OptionError: a pair has no `=`.
     """
     chosen: dict[str, OptionValue] = {}
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals or not name:
             raise OptionError(f"--set takes key=value, got '{setting}'.")
-        value = _parse_value(name, text)
-        is_text = isinstance(defaults.get(name), str)
-        chosen[name] = text if is_text and not isinstance(value, str) else value
+        try:
+            value: object = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        if isinstance(value, list):
+            chosen[name] = join_values(name, value)
+        elif isinstance(value, bool | int | float) and not isinstance(defaults.get(name), str):
+            chosen[name] = value
+        else:
+            chosen[name] = value if isinstance(value, str) else text
     return chosen
-
-
-def make_run_name(recipe: str) -> str:
-    """Make a name that sorts by time and is taken by no other run: <time>-<recipe>-<4 hex digits>."""
-    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{recipe}-{secrets.token_hex(2)}"
 
 
 def to_toml(options: Mapping[str, OptionValue]) -> str:
@@ -162,39 +146,6 @@ def _merge(
     return (read_recipe(recipe, app) if recipe else {}) | chosen
 
 
-def _parse_value(name: str, text: str) -> OptionValue:
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    if isinstance(value, list):
-        return join_values(name, value)
-    return value if isinstance(value, bool | int | float | str) else text
-
-
-def join_values(name: str, values: list[object]) -> str:
-    """Write a list as comma-separated text: Flower's options know no lists."""
-    if any(isinstance(value, bool) or not isinstance(value, int | float | str) for value in values):
-        raise OptionError(f"Option '{name}' must be text or numbers, comma-separated, got a list of something else.")
-    if any("," in str(value) for value in values):
-        raise OptionError(f"Option '{name}' is comma-separated: no part of it may hold a comma, got {values}.")
-    return ",".join(map(str, values))
-
-
-def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            yield f"{prefix}{key}", value
-        elif isinstance(value, list):  # flwr run would refuse it, too
-            text = join_values(f"{prefix}{key}", value)
-            raise OptionError(f"Option '{prefix}{key}' must be comma-separated text, \"{text}\", got a list.")
-        else:
-            kind = type(value).__name__
-            raise OptionError(f"Option '{prefix}{key}' must be a number, true, false or text, got a {kind}.")
-
-
 def _check_enough_nodes(config: RunConfig, num_nodes: int) -> None:
     federation = config.federation
     wishes = {
@@ -210,8 +161,52 @@ def _check_enough_nodes(config: RunConfig, num_nodes: int) -> None:
             )
 
 
-def _find_run(resume: str, root: Path) -> Path:
-    for folder in (Path(resume).expanduser().absolute(), root / resume):
-        if folder.is_dir():
-            return folder
-    raise OptionError(f"Option 'resume' must be a run folder, or auto: there is no '{resume}', nor one in '{root}'.")
+def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed: Path | None) -> None:
+    """Read the images once, split them, build the networks: what would fail at every node fails here at once.
+
+    Args:
+        config: of the run.
+        num_nodes: simulated nodes.
+        output: where run folders are made.
+        resumed: the folder to resume, if one is named.
+
+    Raises:
+        FlAppError: with the whole text, names of files included: the images are the user's own.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(output, os.W_OK | os.X_OK) else "you may not write there"
+    except OSError as error:
+        problem = error.strerror
+    if problem is not None:
+        raise RunFolderError(f"No run folder can be made in {output}: {problem}. Choose another --out.")
+    from fl_app.data.sources import dataset_info, load_parts
+    from fl_app.node.images import share_out, wanted_parts
+    from fl_app.runs.folder import RunFolder
+    from fl_app.runs.opening import check_resumable
+    from fl_app.tasks import build_task
+
+    if resumed is not None:
+        check_resumable(RunFolder(resumed), config)
+    config.import_plugins()
+    if config.partition.scheme == "sites":
+        _check_sites(config, num_nodes)
+        return
+    info = dataset_info(config.data)
+    for task in config.tasks:
+        build_task(task, config, info).build_model()
+    parts = load_parts(config.data, config.seed, wanted_parts(config))
+    share_out(parts, num_nodes, config.partition, config.seed)
+
+
+def _check_sites(config: RunConfig, num_nodes: int) -> None:
+    """Read the images of every site, each as its own node will."""
+    from fl_app.node.images import as_site, hospital_info, load_local
+    from fl_app.tasks import build_task
+
+    for number in range(num_nodes):
+        node = as_site(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
+        info = hospital_info(config, node)
+        for task in config.tasks:
+            build_task(task, config, info).build_model()
+        load_local(config, node)

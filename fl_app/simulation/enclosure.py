@@ -1,9 +1,9 @@
-"""Runs a command in a network of its own, so that no other user of the machine reaches the ports that it opens.
+"""Runs a command in its own network, so that no other user of the machine reaches the ports that it opens.
 
 A program by itself, with the standard library only: `python -I -S enclosure.py new|PID COMMAND...`. `new` makes a Linux
 network namespace with a loopback device and nothing else; a PID joins the namespace of that process. User, groups and
-files stay as they are. A namespace without a user namespace around it is tried first: root would lose its rights on
-other users' files in one.
+files stay as they are. A namespace without a user namespace around it is tried first, because in a user
+namespace root would lose its rights on other users' files.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def make_network() -> None:
-    """Move this process into a new network with a loopback device; raises OSError where the system forbids it."""
+    """Move this process into a new network with a loopback device; raises OSError if the system forbids it."""
     user, group = os.geteuid(), os.getegid()
     try:
         _call("unshare", _NEW_NET)
@@ -44,7 +44,7 @@ def make_network() -> None:
 
 
 def join_network(pid: int) -> None:
-    """Move this process into the network of another one; raises OSError where the system forbids it."""
+    """Move this process into the network of another one; raises OSError if the system forbids it."""
     with open(f"/proc/{pid}/ns/user") as user, open(f"/proc/{pid}/ns/net") as network:
         if not os.path.sameopenfile(user.fileno(), os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)):
             _call("setns", user.fileno(), _NEW_USER)

@@ -1,4 +1,4 @@
-"""One simulated run in a private Flower: its own home, port, SuperLink and processes, all gone at the end."""
+"""One simulated run in a private Flower: its own home, port, SuperLink and processes, all removed at the end."""
 
 import json
 import os
@@ -20,8 +20,7 @@ import psutil
 from fl_app.errors import FlAppError
 from fl_app.simulation import enclosure
 from fl_app.simulation.app import PACKAGED, write_app
-from fl_app.simulation.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, start_guard
-from fl_app.simulation.signals import ignore_signals
+from fl_app.simulation.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, ignore_signals, start_guard
 
 _START_SECONDS = 120.0  # a busy machine needs most of it to import Flower
 _LONGEST_TEMP = 23  # Ray's sockets lie 84 characters deeper, and may have 107
@@ -44,7 +43,7 @@ insecure = true
 
 @dataclass(frozen=True)
 class FlowerStatus:
-    """What Flower itself says about a run: `finished:completed`, `finished:failed`, … and why."""
+    """Flower's own status of a run, such as `finished:completed` or `finished:failed`, and its reason."""
 
     status: str
     details: str
@@ -79,7 +78,7 @@ class Simulation:
         return self.home / "run.log"
 
     def is_running(self) -> bool:
-        """Whether there is something to wait for."""
+        """Return whether Flower still runs."""
         return self.flower_run.poll() is None and self.superlink.poll() is None
 
     def read_status(self) -> FlowerStatus:
@@ -104,10 +103,10 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
         app: folder of the Flower app.
         run_config: the options that override the app's defaults, as TOML.
         num_nodes: simulated nodes.
-        gpu_share: part of a GPU that each node gets; 0 for none.
+        gpu_share: part of a GPU for each node; 0: none.
 
     Raises:
-        FlAppError: if the SuperLink does not start.
+        FlAppError: the SuperLink does not start.
     """
     home = choose_home()
     token = secrets.token_hex(16)
@@ -123,7 +122,10 @@ def simulate(app: Path, run_config: str, num_nodes: int, gpu_share: float) -> It
         if app == PACKAGED:  # Flower bundles code and options from one folder
             app = home / "fl-app"
             write_app(app)
-        flower_run = _start_run(home, environment, network, app, num_nodes, gpu_share)
+        command = [*network, _program("flwr"), "run", str(app), "--stream", "--run-config", str(home / "run.toml")]
+        shares = f"client-resources-num-cpus=1 client-resources-num-gpus={float(gpu_share)}"
+        command += ["--federation-config", f"num-supernodes={num_nodes} {shares}"]
+        flower_run = _start(command, home / "run.log", environment)
         yield Simulation(home, environment, network, superlink, flower_run)
     finally:
         ignore_signals()
@@ -139,7 +141,7 @@ def choose_home() -> Path:
 
 
 def can_enclose() -> bool:
-    """Tell whether this system gives a run a network of its own: Linux does, unless it was told not to."""
+    """Return whether this system gives a run a network of its own; Linux does by default."""
     command = [*_ENCLOSE, "new", sys.executable, "-I", "-S", "-c", _USE_LOOPBACK]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
@@ -147,10 +149,10 @@ def can_enclose() -> bool:
 def make_environment(home: Path, token: str) -> dict[str, str]:
     """Make the environment of a run's processes: private folders, no telemetry, no installation, one thread each.
 
-    Ray listens on the loopback device only, since a variable that is meant for other systems tells it that it is alone,
-    and takes no task without the token in the private folder.
+    A variable that is meant for other systems tells Ray that it runs on one machine only, so it listens on the loopback
+    device alone. It accepts no task without the token in the private folder.
     """
-    # The first three would lead to another run's Flower or Ray; without bytecode every process compiles torch anew.
+    # The first three could point to another run's Flower or Ray. Without bytecode every process compiles torch again.
     foreign = ("FLWR_", "RAY_ADDRESS", "RAY_AUTH_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
@@ -181,7 +183,9 @@ def read_tail(path: Path, num_lines: int | None = 30) -> str:
 
 def _start_superlink(home: Path, environment: dict[str, str], is_enclosed: bool) -> subprocess.Popen[bytes]:
     for _ in range(3):  # somebody else may take the free port first
-        port = _find_free_port()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
         command = [*_ENCLOSE, "new"] if is_enclosed else []
         command += [_program("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
@@ -190,14 +194,6 @@ def _start_superlink(home: Path, environment: dict[str, str], is_enclosed: bool)
             (home / "config.toml").write_text(_CONNECTION.format(port=port), encoding="utf-8")
             return superlink
     raise FlAppError(f"Flower's SuperLink did not start:\n{read_tail(home / 'superlink.log')}")
-
-
-def _start_run(
-    home: Path, environment: dict[str, str], network: list[str], app: Path, num_nodes: int, gpu_share: float
-) -> subprocess.Popen[bytes]:
-    federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1 client-resources-num-gpus={float(gpu_share)}"
-    command = [*network, _program("flwr"), "run", str(app), "--stream", "--run-config", str(home / "run.toml")]
-    return _start([*command, "--federation-config", federation], home / "run.log", environment)
 
 
 def _start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -218,12 +214,11 @@ def _start(command: list[str], log: Path, environment: dict[str, str]) -> subpro
 
 
 def _wait_for_port(superlink: subprocess.Popen[bytes], port: int, is_enclosed: bool) -> bool:
-    """Wait until this very process listens on the port; an answer could come from another run's SuperLink."""
+    """Wait until this process listens on the port; an answer alone could come from another run's SuperLink."""
     deadline = time.monotonic() + _START_SECONDS
-    listens = _listens_in_its_network if is_enclosed else _listens
     while superlink.poll() is None and time.monotonic() < deadline:
         try:
-            if listens(superlink.pid, port):
+            if _listens(superlink.pid, port, is_enclosed):
                 return True
         except (OSError, psutil.NoSuchProcess):  # it has just ended
             break
@@ -233,24 +228,16 @@ def _wait_for_port(superlink: subprocess.Popen[bytes], port: int, is_enclosed: b
     return False
 
 
-def _listens(pid: int, port: int) -> bool:
-    connections = psutil.Process(pid).net_connections(kind="tcp")
-    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
-
-
-def _listens_in_its_network(pid: int, port: int) -> bool:
-    """Tell whether anybody listens in the network of a process, which psutil does not look into."""
-    network = Path(f"/proc/{pid}/ns/net")
+def _listens(pid: int, port: int, is_enclosed: bool) -> bool:
+    """Return whether a process listens on a port; or, in a network of its own, whether any does."""
+    if not is_enclosed:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
+    network = Path(f"/proc/{pid}/ns/net")  # psutil does not look into other networks
     if network.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
-        return False  # it has not entered it yet
+        return False  # it has not entered its network yet
     rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:])
     return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)  # 0A: it listens
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _program(name: str) -> str:

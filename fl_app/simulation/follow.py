@@ -1,4 +1,4 @@
-"""One run followed from its start to the verdict."""
+"""Runs a simulation: checks it, follows it to its end, and judges it."""
 
 import os
 import shutil
@@ -15,11 +15,10 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import is_held
 from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.simulation.app import find_app
-from fl_app.simulation.choices import Plan, plan_run, to_toml
+from fl_app.simulation.choices import Plan, check_before_start, plan_run, to_toml
 from fl_app.simulation.flower import Simulation, read_tail, simulate
 from fl_app.simulation.outcome import Outcome, judge
-from fl_app.simulation.preflight import check_before_start
-from fl_app.simulation.signals import Interrupted
+from fl_app.simulation.processes import Interrupted
 from fl_app.simulation.view import View, open_view
 
 GPU_SHARE = 0.2
@@ -36,7 +35,7 @@ class Prepared:
         plan: the run's options.
         num_nodes: simulated nodes.
         gpu_share: part of a GPU that each node gets; 0 for none.
-        reader: of the run's folder, which may not be there yet.
+        reader: of the run's folder, which may not exist yet.
     """
 
     app: Path
@@ -47,10 +46,10 @@ class Prepared:
 
 
 def choose_gpu_share(wanted: float | None) -> float:
-    """Choose the part of a GPU that each node gets: what is wanted, else some if there is a GPU.
+    """Return the part of a GPU for each node: the wanted one, by default some if there is a GPU.
 
     Raises:
-        OptionError: if a GPU is wanted and there is none.
+        OptionError: a GPU is wanted and there is none.
     """
     has_gpu = False
     if wanted != 0 and any(os.path.exists(device) for device in _GPU_DEVICES):
@@ -70,7 +69,7 @@ def prepare(
     gpu_share: float | None,
     app: Path | None,
 ) -> Prepared:
-    """Choose and check all that a run needs: options, images, networks, output folder, GPU.
+    """Choose and check everything that a run needs: options, images, networks, output folder, GPU.
 
     Args:
         recipe: a name in the app's `recipes/`, or a TOML file.
@@ -81,7 +80,7 @@ def prepare(
         app: folder of the Flower app; None: the current one if it is an app, else fl-app's own.
 
     Raises:
-        FlAppError: whatever would fail at every node fails here.
+        FlAppError: something would fail at every node, or the run could not start.
     """
     found = find_app(app)
     plan = plan_run(found, recipe, options, output, num_nodes)
@@ -91,9 +90,9 @@ def prepare(
 
 
 def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
-    """Simulate a run, show its progress, and judge how it ended.
+    """Simulate a run, show its progress, and judge its end.
 
-    If the server could not do so itself, status.json says afterwards why the run ended.
+    If the server could not write the reason of the end into status.json, this does.
 
     Returns:
         The verdict, and the last lines of what Flower printed.
@@ -103,7 +102,7 @@ def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
     """
     try:
         outcome, log = _follow(run, console)
-    except BaseException:  # Ctrl-C; or `| head` reads no more, which rich turns into SystemExit
+    except BaseException:  # Ctrl-C; or `| head` has closed the pipe, which rich turns into SystemExit
         write_end(run.reader.folder, "stopped; it can be resumed")
         raise
     if outcome.state == "failed":
@@ -125,10 +124,10 @@ def _follow(run: Prepared, console: Console) -> tuple[Outcome, str]:
 
 
 def _wait(simulation: Simulation, reader: RunReader, view: View, console: Console, told: Path | None) -> Outcome:
-    """Show progress until the run has ended, then judge it; prints the run folder as soon as it is known."""
+    """Show progress until the run ends, and judge it; print the run folder as soon as the server has chosen it."""
     is_running = True
     while is_running:
-        is_running = simulation.is_running()  # asked first, so that the last look sees the last files
+        is_running = simulation.is_running()  # asked before the files are read, so that the last read is complete
         rounds, status = reader.read_rounds(), reader.read_status()
         if reader.folder is not None and reader.folder != told:
             told = reader.folder
@@ -139,9 +138,9 @@ def _wait(simulation: Simulation, reader: RunReader, view: View, console: Consol
 
 
 def keep_log(log: Path, folder: Path | None) -> None:
-    """Add what Flower printed to the run folder: a resumed run has some already.
+    """Append Flower's output to `flower.log` in the run folder, beside the server's own run.log.
 
-    The server's own run.log is there beside it. A full disk costs the log, and not the verdict.
+    A full disk loses the log, not the verdict.
     """
     if folder is None:
         return
@@ -153,9 +152,9 @@ def keep_log(log: Path, folder: Path | None) -> None:
 
 
 def write_end(folder: Path | None, reason: str) -> None:
-    """Write into status.json why the run ended, if the server was not there to do it any more.
+    """Write into status.json why the run ended, if the server was killed before it could.
 
-    A folder that a server holds is another run's, which goes on.
+    A folder that is locked by a server belongs to another run, which goes on.
     """
     if folder is not None and (folder / "status.json").is_file() and not is_held(folder):
         from fl_app.files import write_json

@@ -1,12 +1,12 @@
-"""What became of a run: the verdict from Flower's word, the run folder and the curve of the loss."""
+"""The result of a run: the verdict, from what Flower says, status.json and the rounds."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fl_app.runs.progress import Record
+from fl_app.runs.progress import SeenRound, SeenStatus
+from fl_app.runs.results import COMPARISON, read_comparison
 from fl_app.simulation.flower import FlowerStatus
 
 
@@ -34,8 +34,8 @@ class Outcome:
         return 1 if self.state == "failed" else 0
 
 
-def judge(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record], folder: Path | None) -> Outcome:
-    """Judge a run: it must have ended well for Flower and for the server, which fails it where nothing was learned.
+def judge(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[SeenRound], folder: Path | None) -> Outcome:
+    """Judge a run: Flower and the server must both have ended well; the server fails a run that learned nothing.
 
     Args:
         flower: what Flower says.
@@ -53,8 +53,8 @@ def judge(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record],
     return Outcome("degraded" if is_degraded else "completed", known.get("reason"), sites, folder, gallery)
 
 
-def find_troubled_sites(status: Record) -> dict[str, str]:
-    """Name the sites that failed, were refused or came late in any round, each with its last reason."""
+def find_troubled_sites(status: SeenStatus) -> dict[str, str]:
+    """Return the sites that failed or were rejected, late or absent in any round, each with its last reason."""
     troubled = {site: str(reason or "failed") for site, reason in (status.get("failed") or {}).items()}
     for site, node in (status.get("nodes") or {}).items():
         counts = [f"{node[kind]} {kind}" for kind in ("failed", "refused", "late", "absent") if node.get(kind)]
@@ -65,12 +65,10 @@ def find_troubled_sites(status: Record) -> dict[str, str]:
 
 
 def describe_comparison(folder: Path) -> list[str]:
-    """Say in a few lines what each way of training a classifier reached, and on which images; nothing without one."""
-    path = folder / "classification" / "comparison.csv"
-    if not path.is_file():
+    """Return lines on the figures of each way of training a classifier, and on which images they were measured."""
+    rows = read_comparison(folder)
+    if not rows:
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     shown = [row for row in rows if not row["approach"].endswith("prototypes")]
     sizes = [int(row["n"]) for row in shown if row["n"].isdigit()]
     lines = []
@@ -78,19 +76,17 @@ def describe_comparison(folder: Path) -> list[str]:
         lines = [f"classifiers, on {max(sizes)} test images:"]
     elif shown:
         lines = ["classifiers, no test set; home: on the nodes' own held-out images:"]
-    lines += [f"  {row['approach']} ({row['head']}): {_figures(row, max(sizes, default=0))}" for row in shown]
-    return [*lines, f"comparison: {path}"]
-
-
-def _figures(row: dict[str, str], num_images: int) -> str:
-    """Say what a row of the table holds; `num_images`: of the test set, told again where a row stands on fewer."""
-    if row["n"].isdigit():
-        found = ", ".join(f"{name} {_short(row[name])}" for name in ("accuracy", "auc"))
-        return found if int(row["n"]) == num_images else f"{found} (on {row['n']} images)"
-    found = row["n"] or "no test set"  # not measured on the test images of all
-    if not row["home-accuracy"]:
-        return found
-    return f"{found}; home accuracy {_short(row['home-accuracy'])} on {row['home-n']} images"
+    for row in shown:
+        if row["n"].isdigit():
+            found = f"accuracy {_short(row['accuracy'])}, auc {_short(row['auc'])}"
+            if int(row["n"]) != max(sizes):
+                found += f" (on {row['n']} images)"
+        else:  # not measured on the test images of all nodes
+            found = row["n"] or "no test set"
+            if row["home-accuracy"]:
+                found += f"; home accuracy {_short(row['home-accuracy'])} on {row['home-n']} images"
+        lines.append(f"  {row['approach']} ({row['head']}): {found}")
+    return [*lines, f"comparison: {folder / COMPARISON}"]
 
 
 def _short(figure: str) -> str:
@@ -100,8 +96,8 @@ def _short(figure: str) -> str:
         return figure
 
 
-def _find_failure(flower: FlowerStatus, status: Record | None, rounds: Sequence[Record]) -> str | None:
-    """Say why the run failed; None if it did not."""
+def _find_failure(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[SeenRound]) -> str | None:
+    """Return why the run failed; None if it did not."""
     if status is not None and status.get("state") == "failed":
         return str(status.get("reason") or "the server gave no reason")
     if not flower.is_completed:

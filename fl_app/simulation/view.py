@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.runs.progress import Progress, Record
+from fl_app.runs.progress import Progress, SeenRound
 
 _PHASES = {
     "starting": "starting Flower",
@@ -22,21 +22,21 @@ _PHASES = {
 
 
 class View(Protocol):
-    """Something that shows progress."""
+    """Shows the progress of a run."""
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
-        """Show how the run stands now, with all its finished rounds."""
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+        """Show the run's present state and all its finished rounds."""
 
 
 class LineView:
-    """Prints a line when something has changed, for logs and pipes."""
+    """Prints a line at each change, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._before: Progress | None = None
         self._num_shown = 0
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
         """Print what is new since the last call."""
         lines = [] if progress.state == getattr(self._before, "state", None) else [describe_phase(progress)]
         lines = [describe_round(one) for one in rounds[self._num_shown :]] + lines
@@ -52,15 +52,15 @@ class LiveView:
         self._live = live
         self._start = time.monotonic()
 
-    def show(self, progress: Progress, rounds: tuple[Record, ...]) -> None:
-        """Draw the picture anew; the rounds are in the numbers."""
+    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+        """Draw the picture again; its numbers already come from the rounds."""
         del rounds
         self._live.update(draw(progress, time.monotonic() - self._start))
 
 
 @contextmanager
 def open_view(console: Console) -> Iterator[View]:
-    """Choose the view that fits the console."""
+    """Open a live picture on a terminal, else a view that prints lines."""
     if not console.is_terminal:
         yield LineView(console)
         return
@@ -91,14 +91,14 @@ def draw(progress: Progress, elapsed_seconds: float) -> RenderableType:
 
 
 def describe_phase(progress: Progress) -> str:
-    """Say what the run is doing: `training diffusion`."""
+    """Return the phase of the run, such as `training diffusion`."""
     phase = _PHASES.get(progress.state, progress.state)
     task = f" {progress.task}" if progress.task and progress.state == "running" else ""
     return f"{phase}{task}" + (f": {progress.reason}" if progress.reason else "")
 
 
 def describe_nodes(progress: Progress) -> str:
-    """Count the nodes of the round: `3 replied, 1 failed, awaiting site4`."""
+    """Return the nodes of the round, such as `3 replied, 1 failed, awaiting site4`."""
     parts = [f"{len(progress.replied)} replied"]
     if progress.failed:
         parts.append(f"{len(progress.failed)} failed")
@@ -107,8 +107,8 @@ def describe_nodes(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def describe_round(record: Record) -> str:
-    """Describe a finished round in one line, with the nodes that did not contribute."""
+def describe_round(record: SeenRound) -> str:
+    """Return a line on a finished round, and a line for each node that did not contribute."""
     line = f"{record.get('task') or ''} round {record.get('round') or '?'}/{record.get('num-rounds') or '?'}".lstrip()
     if record.get("outcome") != "ok":
         line += f"  failed: {record.get('reason') or 'no reason given'}"
@@ -121,12 +121,15 @@ def describe_round(record: Record) -> str:
         line += f"  {speed:.0f} images/s"
     if (seconds := record.get("seconds")) is not None:
         line += f"  {format_time(seconds)}"
-    missing = [_explain(site, node) for site, node in nodes.items() if site not in contributed]
-    return line + "".join(f"\n  {one}" for one in missing)
+    for site, node in nodes.items():
+        if site not in contributed:
+            reason = node.get("reason")
+            line += f"\n  {site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
+    return line
 
 
 def format_time(seconds: float) -> str:
-    """Write a duration as m:ss or h:mm:ss."""
+    """Return a duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -134,8 +137,3 @@ def format_time(seconds: float) -> str:
 
 def _validation(loss: float | None) -> str:
     return "" if loss is None else f" (validation {loss:.4f})"
-
-
-def _explain(site: str, node: Record) -> str:
-    reason = node.get("reason")
-    return f"{site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")

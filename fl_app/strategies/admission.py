@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.messages.arrays import Weights
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
-from fl_app.options.federation import AdmissionOptions
+from fl_app.options.training import AdmissionOptions
 from fl_app.sums import Statistics
 
 _LARGEST_SUM = 1e15
@@ -18,10 +19,6 @@ _MOST_LOSS = 1e4  # nats, or error, of one image: what diverged is of no use
 _MOST_EPOCHS = 1e6
 _MOST_SECONDS = 1e9
 _MOST_PIECES = 2**20
-
-
-class Refusal(Exception):
-    """A reply is not fit; the text is the reason that is logged and counted against its node."""
 
 
 class Admission:
@@ -73,17 +70,16 @@ class Admission:
             The length of its update; 0 of a node without images.
 
         Raises:
-            Refusal: with the reason.
+            RejectedReply: with the reason.
         """
         if (reply.task, reply.round_number) != (task, round_number):
-            raise Refusal(f"it answers {reply.task} round {reply.round_number}, not {task} round {round_number}")
+            raise RejectedReply(f"it answers {reply.task} round {reply.round_number}, not {task} round {round_number}")
         if reply.site != site:
-            raise Refusal(f"it calls itself {reply.site!r}, but was described as {site!r}")
-        self._check_weight(reply.weight, num_images)
+            raise RejectedReply(f"it calls itself {reply.site!r}, but was described as {site!r}")
+        self._check_numbers(reply, num_images)
         check_arrays(reply.weights, current)
         if reply.node_ema is not None:
             check_arrays(reply.node_ema, current)
-        self._check_figures(reply)
         check_statistics(reply.statistics, expected)
         if reply.weight == 0:
             return 0.0
@@ -104,10 +100,10 @@ class Admission:
         return self.options.max_update_norm_ratio > 0 and self.typical_norm == 0
 
     def judge_norm(self, norm: float, typical: float, of: str) -> None:
-        """Raise Refusal for an update that is too long; `of` says whose length is typical."""
+        """Raise RejectedReply for an update that is too long; `of` says whose length is typical."""
         ratio = self.options.max_update_norm_ratio
         if ratio > 0 and typical > 0 and norm > ratio * typical:
-            raise Refusal(
+            raise RejectedReply(
                 f"its update is {norm / typical:.1f} times as long as the median of {of}, "
                 f"'admission.max-update-norm-ratio' allows {ratio:g}"
             )
@@ -130,30 +126,32 @@ class Admission:
         """Compare nothing with the replies of this round: it does not count."""
         self._norms_of_round, self._images_of_round = [], {}
 
-    def _check_weight(self, weight: float, num_images: int | None) -> None:
+    def _check_numbers(self, reply: Reply, num_images: int | None) -> None:
+        """Raise RejectedReply for a weight, or for figures of the training, that cannot be."""
+        weight = reply.weight
         if not (math.isfinite(weight) and weight >= 0):
-            raise Refusal(f"its weight must be a finite number of at least 0, got {weight}")
+            raise RejectedReply(f"its weight must be a finite number of at least 0, got {weight}")
         if 0 < self.options.max_weight < weight:
-            raise Refusal(f"its weight {weight:g} is beyond 'admission.max-weight' = {self.options.max_weight:g}")
+            raise RejectedReply(f"its weight {weight:g} is beyond 'admission.max-weight' = {self.options.max_weight:g}")
         if num_images is not None and weight > num_images:
-            raise Refusal(
+            raise RejectedReply(
                 f"it trained on {weight:.0f} images, but described {num_images} when the run began; new images need a "
                 "new run"
             )
-
-    def _check_figures(self, reply: Reply) -> None:
         figures = (reply.loss_sum, reply.num_losses, reply.seconds, reply.num_pieces)
         if not all(math.isfinite(value) for value in figures):
-            raise Refusal("a figure of its training is not finite, or absurdly large")
+            raise RejectedReply("a figure of its training is not finite, or absurdly large")
         most_losses = reply.weight * min(self.epochs + 1.0, _MOST_EPOCHS)
         if not (_is_count(reply.num_losses) and reply.num_losses <= most_losses):
-            raise Refusal(f"it says that it trained {reply.num_losses:g} times on an image, {most_losses:g} can be")
+            raise RejectedReply(
+                f"it says that it trained {reply.num_losses:g} times on an image, {most_losses:g} can be"
+            )
         if not 0 <= reply.loss_sum <= _MOST_LOSS * reply.num_losses:
-            raise Refusal(f"its training losses of {reply.loss_sum:g} in all are negative, or absurdly large")
+            raise RejectedReply(f"its training losses of {reply.loss_sum:g} in all are negative, or absurdly large")
         if not 0 <= reply.seconds <= _MOST_SECONDS:
-            raise Refusal(f"it says that it trained for {reply.seconds:g} seconds, which cannot be")
+            raise RejectedReply(f"it says that it trained for {reply.seconds:g} seconds, which cannot be")
         if not (_is_count(reply.num_pieces) and 1 <= reply.num_pieces <= _MOST_PIECES):
-            raise Refusal(f"it says that it cut its batches into {reply.num_pieces:g} pieces, which cannot be")
+            raise RejectedReply(f"it says that it cut its batches into {reply.num_pieces:g} pieces, which cannot be")
 
 
 def _is_count(value: float) -> bool:
@@ -161,25 +159,25 @@ def _is_count(value: float) -> bool:
 
 
 def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str, NDArray[np.generic]]) -> None:
-    """Raise Refusal unless names, shapes and dtypes agree and every number is finite."""
+    """Raise RejectedReply unless names, shapes and dtypes agree and every number is finite."""
     if found.keys() != expected.keys():
         missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
-        raise Refusal(f"its arrays have other names: {len(missing)} missing, {len(extra)} unknown")
+        raise RejectedReply(f"its arrays have other names: {len(missing)} missing, {len(extra)} unknown")
     for key, value in found.items():
         if value.shape != expected[key].shape or value.dtype != expected[key].dtype:
             wanted = f"{expected[key].dtype} {list(expected[key].shape)}"
-            raise Refusal(f"array {key!r} must be {wanted}, got {value.dtype} {list(value.shape)}")
+            raise RejectedReply(f"array {key!r} must be {wanted}, got {value.dtype} {list(value.shape)}")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise Refusal(f"array {key!r} holds a number that is not finite")
+            raise RejectedReply(f"array {key!r} holds a number that is not finite")
 
 
 def check_statistics(found: Statistics, expected: Statistics) -> None:
-    """Raise Refusal unless names and shapes agree and every sum is a number of a sane size."""
+    """Raise RejectedReply unless names and shapes agree and every sum is a number of a sane size."""
     if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in expected.items()}:
-        raise Refusal("its statistics have other names or shapes than those asked for")
+        raise RejectedReply("its statistics have other names or shapes than those asked for")
     for value in found.values():
         if not (np.isfinite(value).all() and (np.abs(value) < _LARGEST_SUM).all()):
-            raise Refusal("its statistics are not finite, or absurdly large")
+            raise RejectedReply("its statistics are not finite, or absurdly large")
 
 
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:

@@ -8,15 +8,14 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_app.messages.arrays import Weights, array_record
-from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import EVALUATE, add_models
-from fl_app.strategies.admission import Refusal, check_statistics
+from fl_app.strategies.admission import check_statistics
 from fl_app.strategies.outcomes import NodeOutcome, failure, shorten
-from fl_app.strategies.plain import Everyone
-from fl_app.strategies.setup import Setup, Sites
+from fl_app.strategies.setup import Everyone, Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
 from fl_app.strategies.sums_admission import check_measured
-from fl_app.strategies.transport import Traffic, exchange
+from fl_app.strategies.transport import Traffic, send_and_receive
 from fl_app.sums import Statistics
 
 log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ class Asking(Streaming):
             content: the same for all.
             expected: names and shapes that an answer must have.
             traffic: is added to.
-            judge: raises Refusal if an answer is not fit for another reason.
+            judge: raises RejectedReply if an answer is not fit for another reason.
 
         Returns:
             The sums of each site that gave fit ones, in the order of the sites' names, and the outcome of each site.
@@ -92,7 +91,7 @@ class Asking(Streaming):
         parts: dict[str, Statistics] = {}
         observer = self.setup.observer
         observer.measuring(0, len(here))
-        replies = exchange(grid, messages, self.deadline_seconds, traffic, self.wire.pack)
+        replies = send_and_receive(grid, messages, self.deadline_seconds, traffic, self.wire.pack)
         for number, reply in enumerate(replies, start=1):
             observer.measuring(number, len(here))
             site = sites[reply.metadata.src_node_id]
@@ -103,7 +102,7 @@ class Asking(Streaming):
                 statistics = self.wire.read_sums(reply.content, expected)
                 check_statistics(statistics, expected)
                 judge(site, statistics)
-            except (MalformedReply, Refusal) as error:
+            except RejectedReply as error:
                 outcomes[site] = NodeOutcome("refused", shorten(str(error)))
                 continue
             except Exception as error:  # a fault of ours, but no reason to end the run of all others

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fl_app.diffusion.averages import ServerEma
 from fl_app.messages.arrays import Weights
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
-from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.setup import Setup
@@ -99,11 +99,11 @@ class DiffusionRounds(Resilient):
         self._node_mean = ExactMean(self.current) if self.node_ema is not None else None
 
     def check_reply(self, reply: Reply, mean: ExactMean) -> None:
-        """Raise Refusal for a reply without the moving average that was asked for, or with one that was not."""
+        """Raise RejectedReply for a reply without the moving average that was asked for, or with one that was not."""
         if (reply.node_ema is None) != (self.node_ema is None):
-            raise Refusal("it sent no EMA of its own, or one that was not asked for")
+            raise RejectedReply("it sent no EMA of its own, or one that was not asked for")
         if not mean.fits(reply.node_ema or {}, reply.weight):
-            raise Refusal("its EMA is too large, or its weight too small, to be averaged exactly")
+            raise RejectedReply("its EMA is too large, or its weight too small, to be averaged exactly")
 
     def add_to_averages(self, reply: Reply) -> None:
         """Fold a node's moving average into the mean."""

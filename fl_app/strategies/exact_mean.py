@@ -64,11 +64,10 @@ class ExactMean:
         total_weight = self.total_weight
         if total_weight == 0:
             raise ZeroDivisionError("a mean needs a weight above 0")
-        return {key: self._finish(key, total_weight) for key in list(self._high)}
-
-    def _finish(self, key: str, total_weight: float) -> NDArray[np.generic]:
-        total = self._high.pop(key) * _HIGH
-        total += self._low.pop(key) * _LOW
-        mean = np.asarray(total / total_weight)
-        dtype = self._dtypes[key]
-        return (mean if dtype.kind == "f" else np.rint(mean)).astype(dtype)
+        means: dict[str, NDArray[np.generic]] = {}
+        for key, dtype in self._dtypes.items():
+            total = self._high.pop(key) * _HIGH
+            total += self._low.pop(key) * _LOW
+            mean = np.asarray(total / total_weight)
+            means[key] = (mean if dtype.kind == "f" else np.rint(mean)).astype(dtype)
+        return means

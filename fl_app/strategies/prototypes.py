@@ -9,12 +9,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_app.classification.readings import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
+from fl_app.classification.judging import contradicted, out_of_scale
+from fl_app.classification.measuring import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Selection, build, part_of, rows, select
-from fl_app.classification.vouching import contradicted, out_of_scale
 from fl_app.messages.arrays import Weights
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
-from fl_app.strategies.admission import Refusal
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.resilient import Resilient, Snapshot
 from fl_app.strategies.setup import Setup
@@ -144,8 +144,13 @@ class PrototypeRounds(Resilient):
         content = self.instruction(number, weights)
         add_heads(content, built.heads.to_arrays())
         scorers = built.heads.scorers(method.measured_readings)
-        blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint)
-        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], self._judge_heads)
+        blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint, method.metrics)
+
+        def judge(site: str, sums: Statistics) -> None:
+            known = self.who.described(site)
+            check_head_sums(sums, known.validation_counts if known else None, known.test_counts if known else None)
+
+        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], judge)
         total = add([blank, *measured.values()])
         test_set = self.who.test_parts() if part_of(total, "test", *LINEAR)["confusion"].any() else None
         if method.is_alone:
@@ -220,7 +225,7 @@ class PrototypeRounds(Resilient):
                 continue
             try:
                 self._judge_moments(site, moments)
-            except Refusal as error:
+            except RejectedReply as error:
                 missing[site] = NodeOutcome("refused", str(error))
             else:
                 parts[site] = moments
@@ -230,23 +235,17 @@ class PrototypeRounds(Resilient):
         return parts, missing
 
     def _judge_moments(self, site: str, moments: Statistics) -> None:
-        described = self.who.described(site)
-        counts = described.train_counts if described else None
-        check_site_moments(moments, counts, self._most_images(site) if described else None)
+        """Raise RejectedReply for moments that cannot be, or of more images than the site trained on.
 
-    def _most_images(self, site: str) -> float | None:
-        """Return how many images a site's moments may be of: those that it trained on.
-
-        A site that was never drawn for training may have as many as the largest one that was. None: no limit.
+        A site that was never drawn for training may have as many as the largest one that was.
         """
+        described = self.who.described(site)
+        if described is None:
+            check_site_moments(moments, None, None)
+            return
         known = self.admission.trained_on.get(site, max(self.admission.trained_on.values(), default=None))
         limits = [limit for limit in (known, self.admission.options.max_weight) if limit]
-        return min(limits, default=None)
-
-    def _judge_heads(self, site: str, sums: Statistics) -> None:
-        described = self.who.described(site)
-        counts = (described.validation_counts, described.test_counts) if described else (None, None)
-        check_head_sums(sums, *counts)
+        check_site_moments(moments, described.train_counts, min(limits, default=None))
 
 
 class PrototypeFedAvg(PrototypeRounds, FedAvg):

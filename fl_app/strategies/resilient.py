@@ -20,7 +20,7 @@ from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.asking import Asking
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.transport import ChosenNodes, exchange
+from fl_app.strategies.transport import ChosenNodes, send_and_receive
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class Resilient(Asking):
 
     def _replies(self, grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
         """Yield replies as they come; who has not answered by the deadline is late."""
-        for reply in exchange(grid, messages, self.deadline_seconds, self.record.traffic, self.wire.pack):
+        for reply in send_and_receive(grid, messages, self.deadline_seconds, self.record.traffic, self.wire.pack):
             yield reply
             del reply
             self.setup.observer.progressed(self.record)
@@ -228,7 +228,7 @@ class Resilient(Asking):
         """Let nodes evaluate the weights, as Flower does after each round."""
         only_here = cast(Grid, ChosenNodes(list(self.who.here(grid).values())))
         messages = self.configure_evaluate(number, array_record(weights), config, only_here)
-        replies = exchange(grid, messages, self.deadline_seconds, None, self.wire.pack)
+        replies = send_and_receive(grid, messages, self.deadline_seconds, None, self.wire.pack)
         return self.aggregate_evaluate(number, replies)
 
     def _choose_nodes(self, grid: Grid, number: int) -> dict[str, int]:

@@ -5,17 +5,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription, read_description
-from fl_app.messages.incoming import MalformedReply, clean_text
+from fl_app.messages.incoming import RejectedReply, clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
-from fl_app.strategies.agreement import ask_descriptions, compare
+from fl_app.strategies.agreement import (
+    SharesOf,
+    agreed_shares,
+    ask_descriptions,
+    compare,
+    false_shares,
+    measures_most,
+    unknown_shares,
+)
 from fl_app.strategies.outcomes import NodeOutcome, failure
-from fl_app.strategies.shares import SharesOf, agreed_shares, false_shares, measures_most, unknown_shares
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +93,13 @@ class Roster:
         for reply in ask_descriptions(grid, new, min(limit_seconds or math.inf, self.deadline_seconds)):
             node = reply.metadata.src_node_id
             silent.discard(node)
-            found = self._read(node, reply)
-            if found is not None:
-                described[node] = found
+            if reply.has_error():
+                self.unfit[f"node-{node}"] = failure(reply.error)
+                continue
+            try:
+                described[node] = read_description(reply)
+            except RejectedReply as error:
+                self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
         for node in sorted(described):
             self._add(node, described[node], connected)
         self._judge_test_images()
@@ -121,16 +131,6 @@ class Roster:
     def description(self, site: str) -> SiteDescription | None:
         """Return what a site said of its images; None if it is not known."""
         return next((known for known in self.sites.values() if known.site == site), None)
-
-    def _read(self, node: int, reply: Message) -> SiteDescription | None:
-        if reply.has_error():
-            self.unfit[f"node-{node}"] = failure(reply.error)
-            return None
-        try:
-            return read_description(reply)
-        except MalformedReply as error:
-            self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
-            return None
 
     def _add(self, node: int, description: SiteDescription, connected: set[int]) -> None:
         site = description.site

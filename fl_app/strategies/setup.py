@@ -1,37 +1,23 @@
 """What a run tells its strategy; the defaults are those of an ordinary Flower app."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fl_app.errors import FederationError
 from fl_app.messages.arrays import Weights
 from fl_app.messages.descriptions import SiteDescription
-from fl_app.messages.records import Reply
-from fl_app.options.federation import AdmissionOptions
+from fl_app.options.training import AdmissionOptions
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord
-from fl_app.strategies.plain import Unwatched
 from fl_app.strategies.sums_admission import FaultOf, no_fault
+from fl_app.strategies.wire import Wire
 from fl_app.sums import Statistics
 
-
-class Wire(Protocol):
-    """How instructions and replies are written."""
-
-    def config(self, round_number: int) -> ConfigRecord:
-        """Return what an instruction says beside weights."""
-
-    def pack(self, content: RecordDict) -> RecordDict:
-        """Return an instruction's content as it travels."""
-
-    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
-        """Read a training reply that should hold weights as `like` and sums as `sums`; raises MalformedReply."""
-
-    def read_sums(self, content: RecordDict, like: Statistics) -> Statistics:
-        """Read an answer of additive sums; raises MalformedReply."""
+_POLL_SECONDS = 0.5
 
 
 class Sites(Protocol):
@@ -63,8 +49,70 @@ class Sites(Protocol):
         """Say which test images sites measure: `common` ones or their `own parts`."""
 
 
-def _lenient() -> Admission:
-    return Admission(AdmissionOptions.model_validate({"max-weight": 0, "max-update-norm-ratio": 0, "norm-window": 1}))
+class Everyone:
+    """All nodes that are connected take part, as `node-<id>`; nobody describes anything."""
+
+    unfit: Mapping[str, NodeOutcome] = {}
+
+    def __init__(self, min_nodes: int, wait_seconds: float = 3600.0) -> None:
+        self.min_nodes = min_nodes
+        self.wait_seconds = wait_seconds
+        self._known: set[str] = set()
+
+    def begin(self, grid: Grid) -> None:
+        """Wait for `min_nodes`."""
+        self.wait(grid)
+
+    def wait(self, grid: Grid) -> None:
+        """Wait for `min_nodes`."""
+        started = time.monotonic()
+        while len(here := self.here(grid)) < self.min_nodes:
+            if time.monotonic() - started > self.wait_seconds:
+                raise FederationError(f"{len(here)} of {self.min_nodes} nodes connected in {self.wait_seconds:g} s.")
+            time.sleep(_POLL_SECONDS)
+        self._known |= here.keys()
+
+    def here(self, grid: Grid) -> dict[str, int]:
+        """Return all nodes."""
+        return {f"node-{node}": node for node in sorted(grid.get_node_ids())}
+
+    def missing(self, grid: Grid) -> list[str]:
+        """Return the nodes that were there before."""
+        return sorted(self._known - self.here(grid).keys())
+
+    def described(self, site: str) -> SiteDescription | None:
+        """Return None."""
+        return None
+
+    def held_classes(self, num_classes: int) -> list[bool]:
+        """Return True for all classes: the moments tell which ones have images."""
+        return [True] * num_classes
+
+    def test_parts(self) -> str:
+        """Return `own parts`."""
+        return "own parts"
+
+
+class Unwatched:
+    """An observer that does nothing."""
+
+    def waiting(self, connected: int, needed: int, missing: Sequence[str]) -> None:
+        """Do nothing."""
+
+    def measuring(self, answered: int, asked: int) -> None:
+        """Do nothing."""
+
+    def progressed(self, record: RoundRecord) -> None:
+        """Do nothing."""
+
+    def round_ended(self, record: RoundRecord, before: Weights, after: Weights) -> None:
+        """Do nothing."""
+
+    def rounds_over(self) -> None:
+        """Do nothing."""
+
+
+_ANY_UPDATE = {"max-weight": 0, "max-update-norm-ratio": 0, "norm-window": 1}
 
 
 @dataclass(frozen=True)
@@ -92,7 +140,7 @@ class Setup:
     seed: int = 0
     wire: Wire | None = None
     sites: Sites | None = None
-    admission: Admission = field(default_factory=_lenient)
+    admission: Admission = field(default_factory=lambda: Admission(AdmissionOptions.model_validate(_ANY_UPDATE)))
     observer: Observer = field(default_factory=Unwatched)
     blank_sums: Statistics = field(default_factory=dict)
     fault_of: FaultOf = no_fault

@@ -9,15 +9,14 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
 from fl_app.messages.arrays import Weights, array_record, to_weights
-from fl_app.messages.incoming import MalformedReply
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import TRAIN, Reply
-from fl_app.strategies.admission import Refusal
 from fl_app.strategies.exact_mean import ExactMean
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure
-from fl_app.strategies.plain import PlainWire
-from fl_app.strategies.setup import Setup, Wire
+from fl_app.strategies.setup import Setup
 from fl_app.strategies.sums_admission import check_measured
 from fl_app.strategies.waiting import WaitingReplies
+from fl_app.strategies.wire import PlainWire, Wire
 from fl_app.sums import Statistics
 
 log = logging.getLogger(__name__)
@@ -64,9 +63,9 @@ class Streaming(FedAvg):
         """Prepare for what replies hold beside their weights; a hook."""
 
     def check_reply(self, reply: Reply, mean: ExactMean) -> None:
-        """Raise Refusal for a reply whose further contents are not fit; a hook."""
+        """Raise RejectedReply for a reply whose further contents are not fit; a hook."""
         if reply.node_ema is not None:
-            raise Refusal("it sent an EMA of its own that was not asked for")
+            raise RejectedReply("it sent an EMA of its own that was not asked for")
 
     def add_to_averages(self, reply: Reply) -> None:
         """Take in what a fit reply holds beside its weights; a hook."""
@@ -112,6 +111,7 @@ class Streaming(FedAvg):
         try:
             for message in replies:
                 admitted = self._admit(message, mean)
+                del message
                 if admitted is None:
                     continue
                 if waiting is not None:
@@ -159,7 +159,7 @@ class Streaming(FedAvg):
             return None
         try:
             reply, norm = self._judge(message, site, mean)
-        except (MalformedReply, Refusal) as error:
+        except RejectedReply as error:
             self._note(site, NodeOutcome("refused", str(error)))
             return None
         except Exception as error:  # a fault of ours, but no reason to end the run of all others
@@ -174,7 +174,7 @@ class Streaming(FedAvg):
         return reply, norm
 
     def _judge(self, message: Message, site: str, mean: ExactMean) -> tuple[Reply, float]:
-        """Return a fit reply and the length of its update; raises MalformedReply or Refusal."""
+        """Return a fit reply and the length of its update; raises RejectedReply."""
         record, expected = self.record, self.expected_sums()
         described = self.setup.sites.described(site) if self.setup.sites else None
         reply = self.wire.read_reply(message, site, record, self.current, expected)
@@ -182,7 +182,7 @@ class Streaming(FedAvg):
         norm = self.admission.check(reply, record.task, record.round_number, site, self.current, expected, num_images)
         self.check_reply(reply, mean)
         if not mean.fits(reply.weights, reply.weight):
-            raise Refusal("its weights are too large, or its weight too small, to be averaged exactly")
+            raise RejectedReply("its weights are too large, or its weight too small, to be averaged exactly")
         held_out = described.validation_counts if described is not None else None
         check_measured(reply.statistics, self.measured_names(), held_out, self.setup.fault_of)
         return reply, norm
@@ -201,7 +201,7 @@ class Streaming(FedAvg):
         for reply, norm in waiting.take():
             try:
                 self.admission.judge_norm(norm, typical, "this round")
-            except Refusal as error:
+            except RejectedReply as error:
                 self._note(reply.site, NodeOutcome("refused", str(error)))
             else:
                 fold(reply, norm)

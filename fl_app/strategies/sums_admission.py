@@ -5,13 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from fl_app.classification.handover import check_moments
-from fl_app.classification.readings import linear_of
+from fl_app.classification.judging import check_moments
+from fl_app.classification.measuring import linear_of
 from fl_app.errors import FlAppError
+from fl_app.messages.incoming import RejectedReply
 from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
+from fl_app.metrics.further import is_further
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
-from fl_app.strategies.admission import Refusal
 from fl_app.sums import Statistics
 
 FaultOf = Callable[[Mapping[str, Statistics], Sequence[int] | None], str | None]
@@ -23,7 +24,7 @@ def no_fault(models: Mapping[str, Statistics], held_out: Sequence[int] | None) -
 
 
 def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
-    """Raise Refusal for measurements of models that cannot be.
+    """Raise RejectedReply for measurements of models that cannot be.
 
     Args:
         sums: of each model, prefixed with its name and a slash.
@@ -32,7 +33,7 @@ def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[in
         fault_of: of the task.
 
     Raises:
-        Refusal: with the reason.
+        RejectedReply: with the reason.
     """
     models = {
         name: {key.removeprefix(f"{name}/"): value for key, value in sums.items() if key.startswith(f"{name}/")}
@@ -40,11 +41,11 @@ def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[in
     }
     fault = fault_of(models, held_out)
     if fault:
-        raise Refusal(fault)
+        raise RejectedReply(fault)
 
 
 def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_images: float | None) -> None:
-    """Raise Refusal for moments that contradict themselves, or what the site said of its images.
+    """Raise RejectedReply for moments that contradict themselves, or what the site said of its images.
 
     Args:
         moments: from `classification.moments.measure_moments`; sums of no image are fit.
@@ -52,91 +53,91 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
         max_images: that it may have in all; None: no limit.
 
     Raises:
-        Refusal: with the reason.
+        RejectedReply: with the reason.
     """
     if not any(value.any() for key, value in moments.items() if key != "withheld"):
-        _check_withheld(moments)
+        if not np.isin(moments["withheld"], (0.0, 1.0)).all():
+            raise RejectedReply("what it withholds must be 0 or 1 for each class")
         return
     num_classes, embedding_size = moments["sum"].shape
     try:
         check_moments(moments, num_classes, embedding_size)
     except FlAppError as error:
-        raise Refusal(str(error)) from None
+        raise RejectedReply(str(error)) from None
     count = moments["count"]
     if train_counts is not None and (count > np.array(train_counts)).any():
-        raise Refusal("its moments count more images than it said it holds")
+        raise RejectedReply("its moments count more images than it said it holds")
     if max_images is not None and count.sum() > max_images:
-        raise Refusal(
+        raise RejectedReply(
             f"its moments count {count.sum():g} images, but it trained on {max_images:g}, or may count no more"
         )
     means = moments["sum"] / np.sqrt(np.maximum(count, 1.0))[:, None]
     scatter = moments["outer"] - means.T @ means
     smallest = float(np.linalg.eigvalsh((scatter + scatter.T) / 2.0)[0])
     if smallest < -ROUNDING * float(np.trace(moments["outer"])):
-        raise Refusal("its second moment is smaller than its means allow")
+        raise RejectedReply("its second moment is smaller than its means allow")
 
 
 def check_head_sums(
     sums: Statistics, validation_counts: list[int] | None, test_counts: list[int] | None = None
 ) -> None:
-    """Raise Refusal for measurements of heads that contradict one another, or what the site said of its images.
+    """Raise RejectedReply for measurements of heads that contradict one another, or what the site said of its images.
 
     Args:
-        sums: from `classification.readings.measure_heads`.
+        sums: from `classification.measuring.measure_heads`.
         validation_counts: held-out images of each class, as the site described them: with more, one site alone would
             choose the head. None: unknown.
         test_counts: test images of each class, as the site described them: with more, one site alone would make the
             table. None: unknown.
 
     Raises:
-        Refusal: with the reason.
+        RejectedReply: with the reason.
     """
     for key, value in sums.items():
-        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")):
-            continue  # no counts, and checked below
+        if key.endswith(("/nll", "/nll-tempered", "/nll-runner-up")) or is_further(key):
+            continue  # no counts; the former are checked below, and the latter choose nothing
         is_signed = key.endswith("/patients")  # one of them may be negative, and is checked below
         if not are_counts(np.abs(value) if is_signed else value):
-            raise Refusal(f"its counts {key!r} are no whole numbers of at least 0")
+            raise RejectedReply(f"its counts {key!r} are no whole numbers of at least 0")
     heads = [key.removesuffix("confusion") for key in sums if key.endswith("/confusion")]
     for prefix in heads:
         part, reading, _, _ = prefix.split("/")
         linear = f"{part}/{linear_of(reading)[0]}/linear/"
         described = {"validation": validation_counts, "test": test_counts}[part]
-        _check_scores(sums, prefix, linear, described)
-        _check_paired(sums, prefix, linear)
+        _check_counts(sums, prefix, linear, described)
         _check_patients(sums, prefix, linear)
-        if f"{prefix}joint" in sums:
-            _check_joint(sums, prefix, linear)
     averaged = "validation/global/linear/confusion"
     if averaged in sums:
         totals = {sums[key].sum() for key in (averaged, "validation/distance", "validation/picture-distance")}
         if len(totals) > 1:
-            raise Refusal("it measured the distances of other images than its heads")
+            raise RejectedReply("it measured the distances of other images than its heads")
 
 
-def _check_scores(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+def _check_counts(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+    """Raise RejectedReply if a head's counts contradict those of `linear`, or the described images of each class."""
     scores = {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
     fault = score_fault(scores, counts, "held-out" if prefix.startswith("validation/") else "test")
     if fault:
-        raise Refusal(fault)
-    if (scores["confusion"].sum(axis=1) != sums[f"{linear}confusion"].sum(axis=1)).any():
-        raise Refusal("it measured its heads on different images")
-
-
-def _check_paired(sums: Statistics, prefix: str, linear: str) -> None:
-    won, lost = sums[f"{prefix}paired"].T
-    confusion = sums[f"{prefix}confusion"]
+        raise RejectedReply(fault)
+    confusion, linear_confusion = scores["confusion"], sums[f"{linear}confusion"]
+    if (confusion.sum(axis=1) != linear_confusion.sum(axis=1)).any():
+        raise RejectedReply("it measured its heads on different images")
+    won, lost = scores["paired"].T
     right, wrong = np.diagonal(confusion), confusion.sum(axis=1) - np.diagonal(confusion)
     if (won > right).any() or (lost > wrong).any():
-        raise Refusal("its paired counts hold more images than its confusion matrices")
-    if (right - won + lost != np.diagonal(sums[f"{linear}confusion"])).any():
-        raise Refusal("its paired counts and its confusion matrices contradict one another")
+        raise RejectedReply("its paired counts hold more images than its confusion matrices")
+    if (right - won + lost != np.diagonal(linear_confusion)).any():
+        raise RejectedReply("its paired counts and its confusion matrices contradict one another")
+    if "joint" in scores:
+        for name, axis in ((prefix, 2), (linear, 3)):
+            if (scores["joint"].sum(axis=axis) != coarse_bins(sums[f"{name}auroc"])).any():
+                raise RejectedReply("its joint counts of scores and those of each head contradict one another")
 
 
 def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
     found = sums[f"{prefix}patients"]
     if (found[[PATIENTS, NN]] != sums[f"{linear}patients"][[PATIENTS, NN]]).any():
-        raise Refusal("it measured its heads on the images of different patients")
+        raise RejectedReply("it measured its heads on the images of different patients")
     won, lost = sums[f"{prefix}paired"].sum(axis=0)
     images, right = float(sums[f"{prefix}confusion"].sum()), float(np.trace(sums[f"{prefix}confusion"]))
     # Of n_p images c_p are right, and d_p of them beyond the linear head's, all of them whole numbers.
@@ -151,16 +152,4 @@ def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
     matrices = gram_matrices(found, images, right, won - lost)
     smallest = [np.linalg.eigvalsh(matrix)[0] + ROUNDING * np.trace(matrix) for matrix in matrices]
     if not is_ordered or (found[PATIENTS] == 0) != (images == 0) or min(smallest) < 0:
-        raise Refusal("its sums over patients are those of no patients")
-
-
-def _check_joint(sums: Statistics, prefix: str, linear: str) -> None:
-    joint = sums[f"{prefix}joint"]
-    for name, axis in ((prefix, 2), (linear, 3)):
-        if (joint.sum(axis=axis) != coarse_bins(sums[f"{name}auroc"])).any():
-            raise Refusal("its joint counts of scores and those of each head contradict one another")
-
-
-def _check_withheld(moments: Statistics) -> None:
-    if not np.isin(moments["withheld"], (0.0, 1.0)).all():
-        raise Refusal("what it withholds must be 0 or 1 for each class")
+        raise RejectedReply("its sums over patients are those of no patients")

@@ -27,7 +27,7 @@ class Traffic:
     up: int = 0
 
 
-def exchange(
+def send_and_receive(
     grid: Grid,
     messages: Iterable[Message],
     deadline_seconds: float,
@@ -81,18 +81,14 @@ def _pull(grid: Grid, message_id: str, instruction: Message, traffic: Traffic) -
     try:
         for reply in grid.pull_messages([message_id]):
             if reply.has_error():
-                return _readable(reply.error, instruction)
+                reason = clean_text(reply.error.reason or "no reason was given")  # a text from outside
+                return Message(Error(reply.error.code, reason), reply_to=instruction)
             traffic.up += num_bytes(reply.content)
             return Message(reply.content, reply_to=instruction)
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, DecodeError) as error:
         reason = f"its answer cannot be read ({type(error).__name__})"
         return Message(Error(ErrorCode.UNKNOWN, reason), reply_to=instruction)
     return None
-
-
-def _readable(error: Error, instruction: Message) -> Message:
-    """Return an error reply whose text is short and safe to print: it comes from outside."""
-    return Message(Error(error.code, clean_text(error.reason or "no reason was given")), reply_to=instruction)
 
 
 class ChosenNodes:

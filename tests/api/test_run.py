@@ -102,7 +102,7 @@ def test_a_folder_without_results_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_runs_are_opened_by_folder_by_name_or_as_the_newest(run: Run) -> None:
     out = run.folder.parent
-    assert open_run(run.folder) == open_run(run.name, out) == open_run(out=out) == run
+    assert open_run(run.folder) == open_run(run.name, out) == open_run(runs=out) == run
     assert list_runs(out) == [run]
     with pytest.raises(RunFolderError, match="no run folder of that name"):
         open_run("nowhere", out)

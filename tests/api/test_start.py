@@ -12,7 +12,7 @@ from fl_app import FederationError, OptionError
 from fl_app.api import start
 from fl_app.simulation import follow
 from fl_app.simulation.outcome import Outcome
-from fl_app.simulation.signals import Interrupted
+from fl_app.simulation.processes import Interrupted
 
 ROOT = Path(__file__).parents[2]
 _HEAVY = ("torch", "numpy", "pandas", "flwr", "pydantic", "rich", "PIL", "typing")

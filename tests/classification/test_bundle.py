@@ -154,14 +154,14 @@ def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, vict
     file = tmp_path / victim
     content = {"cut": file.read_bytes()[:20], "empty": b"", "text": b"\xff no such thing"}
     file.unlink() if damage == "missing" else file.write_bytes(content[damage])
-    with pytest.raises(RunFolderError, match=rf"is damaged: .*{victim}.*Copy it anew"):
+    with pytest.raises(RunFolderError, match=rf"is damaged: .*{victim}.*Copy it again"):
         open_bundle(tmp_path)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"network": "vgg"},
+        {"network": "../cnn"},
         {"embedding-size": 7},
         {"num-channels": 3},
         {"image-size": 4},
@@ -218,7 +218,7 @@ def test_a_flipped_bit_in_any_file_is_found(bundle: Bundle, tmp_path: Path, vict
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
     file.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"is damaged: .*Copy it anew"):
+    with pytest.raises(RunFolderError, match=r"is damaged: .*Copy it again"):
         open_bundle(tmp_path)
 
 

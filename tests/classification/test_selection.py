@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from fl_app.classification.measuring import DISTANCE_EDGES, measure_heads
 from fl_app.classification.moments import measure_moments
-from fl_app.classification.readings import DISTANCE_EDGES, measure_heads
 from fl_app.classification.selection import Built, PrototypeMethod, Selection, build, rows, select
 from fl_app.data.images import ImageSet
 from fl_app.messages.arrays import to_numpy

@@ -1,15 +1,19 @@
 """The command as it is typed: help, version, exit status of wrong options."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from fl_app.cli.app import app
 from fl_app.cli.options import make_table
 from fl_app.errors import OptionError
 from fl_app.options.run import RunConfig, describe_options
-from fl_app.simulation.choices import read_defaults
+from fl_app.simulation.app import read_defaults, read_recipe
 from fl_app.simulation.follow import choose_gpu_share
 from tests.cli.fakes import make_fake_app
 
@@ -52,6 +56,32 @@ def test_every_option_is_listed_with_its_default() -> None:
     assert names == [name for name, _ in describe_options()]
     assert set(names) == set(read_defaults(ROOT))
     assert "" not in [str(cell) for cell in table.columns[1].cells]
+
+
+def test_options_as_json_hold_every_option_and_of_a_recipe_what_it_sets() -> None:
+    found = json.loads(CliRunner().invoke(app, ["options", "--app", str(ROOT), "--json"]).stdout)
+    assert {one["name"]: one["default"] for one in found["options"]} == read_defaults(ROOT)
+    found = json.loads(CliRunner().invoke(app, ["options", "demo", "--app", str(ROOT), "--json"]).stdout)
+    assert found["recipe"] == "demo"
+    assert {one["name"]: one["value"] for one in found["options"]} == read_recipe("demo", ROOT)
+
+
+def test_a_recipe_that_does_not_exist_gets_a_similar_one_as_a_hint() -> None:
+    with pytest.raises(OptionError, match=r"Did you mean 'fashion-mnist'\?$"):
+        read_recipe("fashion_mnist", ROOT)
+
+
+def test_an_option_word_means_the_same_in_every_command() -> None:
+    meanings: dict[str, set[str]] = {}
+    commands: dict[str, set[str]] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for one in command.params:
+            for word in one.opts if not getattr(one, "hidden", False) else ():
+                commands.setdefault(word, set()).add(name)
+                meanings.setdefault(word, set()).add(str(getattr(one, "help", "")))
+    assert {"run", "sample", "predict", "options", "status", "runs", "doctor"} == commands["--json"]
+    assert {"sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
+    assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 
 
 def test_the_defaults_are_valid() -> None:

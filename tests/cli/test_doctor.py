@@ -1,6 +1,7 @@
 """The whole of `fl-app doctor` on real folders, and that nothing it says names a file."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,11 @@ def test_every_flaw_of_a_folder_is_told_and_no_file_is_named(tmp_path: Path) -> 
 
 
 def test_a_folder_that_is_missing_stops_no_other_check(tmp_path: Path) -> None:
-    result = examine(tmp_path / CANARY, "--train", "1")
+    result = examine(tmp_path / CANARY, "--train", "1", "--all")
     assert result.exit_code == 2
-    assert result.stdout.splitlines()[-1] == "Not ready."
+    assert result.stdout.splitlines()[-2] == "Not ready: folder, training of diffusion, training of classification."
+    assert result.stdout.splitlines()[-1].startswith("Next: fix what is not ready and run this again; --names ")
+    assert result.stdout.count("does not exist") == 1 + 2  # once, and in each training
     assert "not ready    folder: The data folder does not exist." in result.stdout
     assert "ready        disk: " in result.stdout
     assert "not ready    training of diffusion: " in result.stdout
@@ -142,7 +145,7 @@ def test_a_malformed_host_is_a_finding_and_not_an_end(tmp_path: Path) -> None:
     result = examine(make_folder(tmp_path / "data"), "--superlink", "a..b:8443")
     assert result.exit_code == 2
     assert "not ready    port: a..b:8443 cannot be reached: its name is malformed." in result.stdout
-    assert result.stdout.splitlines()[-1] == "Not ready."
+    assert result.stdout.splitlines()[-2] == "Not ready: port."
 
 
 def test_what_breaks_between_two_checks_is_not_ready_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +156,42 @@ def test_what_breaks_between_two_checks_is_not_ready_either(tmp_path: Path, monk
     result = examine(make_folder(tmp_path / "data"))
     assert result.exit_code == 2 and CANARY not in result.output
     assert "The checks ended early with ValueError." in result.stdout
+
+
+def test_the_report_says_who_when_and_what_next_and_folds_what_is_ready(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    lines = examine(folder).stdout.splitlines()
+    assert re.fullmatch(r"fl-app \S+, site north, 20\d\d-\d\d-\d\d \d\d:\d\d UTC, study of --set", lines[0])
+    ready = [line for line in lines if line.startswith("ready ")]
+    assert ready == [lines[-3]] and "disk" in ready[0] and ready[0].endswith(". --all tells what was found.")
+    assert lines[-2] == "Ready."
+    assert lines[-1] == (
+        "Next: run this again with --superlink and --root-certificates, to check the way to the coordinator."
+    )
+    told = examine(folder, "--all").stdout
+    assert "ready        classes: Training images: benign 7, malignant 9." in told and "--all" not in told
+    assert examine(folder, "--quiet").output == ""
+
+
+def test_without_a_study_the_folder_is_judged_by_its_own_classes(tmp_path: Path) -> None:
+    node = f'data-path="{make_folder(tmp_path / "data")}" site="north" device="cpu" state-dir="{tmp_path / "state"}"'
+    small = [word for one in ("block-channels=8,8", "epochs=0.1") for word in ("--set", f"diffusion.{one}")]
+    result = CliRunner().invoke(app, ["doctor", "--node-config", node, "--json", *small])
+    assert findings(result)["classes"]["text"] == "Training images: benign 7, malignant 9."
+    found = json.loads(result.stdout)
+    assert (found["site"], found["study"], found["verdict"]) == ("north", None, "warning")  # 8 pixels are enlarged
+    assert found["next"].startswith("run this again with the study's file")
+
+
+def test_a_folder_of_broken_pictures_is_not_ready_and_quiet_says_only_that(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"broken")
+    result = examine(folder, "--quiet")
+    assert result.exit_code == 2 and result.stdout == ""
+    told = [line.partition(":")[0].split("  ")[-1] for line in result.stderr.splitlines()]
+    assert told == ["folder", "unreadable", "reading"]
+    assert "brightness" not in examine(folder).stdout
 
 
 def test_a_node_that_will_refuse_the_runs_task_is_not_ready(tmp_path: Path) -> None:
@@ -175,4 +214,4 @@ def test_with_names_the_files_concerned_are_named_on_the_error_stream_only(tmp_p
     assert f"stays here:  cannot be read: benign/{CANARY}-broken.png (" in told.stderr
     assert f"the same image with two labels: benign/{CANARY}-1.png, malignant/{CANARY}-again.png\n" in told.stderr
     (folder / "malign").mkdir()
-    assert f"{folder / 'malign'} is not a class of this run" in examine(folder, "--names").stderr
+    assert examine(folder, "--names").stderr.count(f"{folder / 'malign'} is not a class of this run") == 1

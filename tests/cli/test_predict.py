@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,27 @@ def test_each_image_is_a_line_with_class_and_probabilities(run: Path, tmp_path: 
 def test_the_folder_of_the_model_serves_as_well_as_the_run(run: Path, tmp_path: Path) -> None:
     image = save_image(make_images((1, 0, 0), 7).images[0], tmp_path / "a.png")
     assert predict(run / "classification" / "model", image) == predict(run, image)
+
+
+def test_json_holds_what_the_table_holds_by_the_name_of_a_run(run: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "new", make_images((1, 1, 0), 7))
+    (folder / "notes.txt").write_text("no image")
+    found = json.loads(predict(run.name, folder, "--runs", run.parent, "--json"))
+    rows = read_table(predict(run, folder))
+    assert (found["model"], found["head"]) == (str(run / "classification" / "model"), "lda")
+    assert [(one["file"], one["predicted"]) for one in found["images"]] == [(r["file"], r["predicted"]) for r in rows]
+    for one, row in zip(found["images"], rows, strict=True):
+        assert one["distance"] == pytest.approx(float(row["distance"]), rel=1e-5)
+        assert one["probabilities"].keys() == {"dark", "bright", "striped"}
+    assert (found["problems"], found["passed-over"]) == ([], 1)
+
+
+def test_quiet_leaves_the_table_to_out_and_wants_one(run: Path, tmp_path: Path) -> None:
+    image = save_image(make_images((1, 0, 0), 7).images[0], tmp_path / "a.png")
+    assert predict(run, image, "--out", tmp_path / "answers.csv", "--quiet") == ""
+    assert len(read_table((tmp_path / "answers.csv").read_text())) == 1
+    with pytest.raises(OptionError, match="--quiet needs --out or --json"):
+        predict(run, image, "--quiet")
 
 
 def test_out_holds_the_same_bytes_as_the_terminal(run: Path, tmp_path: Path) -> None:
@@ -270,7 +292,7 @@ def test_a_run_that_is_none_or_has_no_classifier_is_refused(tmp_path: Path) -> N
     words["diffusion-only"] = "no finished classification model"
     for name, expected in words.items():
         text = refusal(RunFolderError, tmp_path / name, image, out=tmp_path / "t.csv")
-        assert f"{tmp_path / name}: {expected}." in text
+        assert f"{tmp_path / name}: {expected}" in text
 
 
 @pytest.mark.parametrize("victim", ["model.safetensors", "heads.safetensors", "prototypes.safetensors", "classes.json"])

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from fl_app.classification.bundle import Bundle, open_bundle
-from fl_app.classification.handover import read_handover
+from fl_app.classification.joining import read_handover
 from fl_app.cli.app import app
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
 from fl_app.files import write_manifest

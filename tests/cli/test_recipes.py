@@ -9,7 +9,7 @@ import pytest
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.options.run import RunConfig, default_options
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.choices import read_recipe
+from fl_app.simulation.app import read_recipe
 from tests.federation import run_federation
 
 ROOT = Path(__file__).parents[2]

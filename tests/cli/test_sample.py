@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,18 @@ def test_it_writes_one_grey_png_of_the_images_own_size_for_each(run: Path, tmp_p
         assert (image.mode, image.size) == ("L", (8, 8))
 
 
+def test_a_runs_name_will_do_and_json_names_each_picture(run: Path, tmp_path: Path) -> None:
+    arguments = [run.name, "--runs", str(run.parent), "--class", "3", "-n", "2", "--out", str(tmp_path / "new")]
+    result = CliRunner().invoke(app, ["sample", *arguments, "--json"], catch_exceptions=False)
+    found = json.loads(result.stdout)
+    assert [(Path(one["file"]).name, one["class"]) for one in found["images"]] == [
+        ("00000-3-3.png", "3"),
+        ("00001-3-3.png", "3"),
+    ]
+    assert "2 images in 2 files" in result.stderr
+    assert sample(*arguments, "--quiet") == ""
+
+
 def test_a_grid_is_one_picture(run: Path, tmp_path: Path) -> None:
     sample(str(run), "--class", "3", "-n", "4", "--grid", "--out", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
@@ -56,7 +69,7 @@ def test_other_weights_of_the_run_can_be_drawn_from(weights: str, checkpoint: st
     ("arguments", "words"),
     [
         (["--class", "cat"], "There is no class 'cat'. The model knows: 0, 1, 2"),
-        (["--class", "1", "--sampler", "magic"], "--sampler must be one of ddim, dpm-solver"),
+        (["--class", "1", "--sampler", "magic"], "--sampler. must be dpm-solver"),
         (["--class", "1", "--steps", "2000"], "between 1 and 1000, got 2000"),
         (["--class", "1", "--weights", "node-ema"], "--weights must be one of exported, ema, raw, got 'node-ema'"),
         (["--class", "1", "--weights", "raw", "--checkpoint", "first"], "--checkpoint must be last or best"),

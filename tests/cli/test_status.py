@@ -163,7 +163,7 @@ def test_no_run_is_an_error(tmp_path: Path) -> None:
 
 def test_json_holds_the_same(tmp_path: Path) -> None:
     make_run(tmp_path / "run", RUNNING)
-    answer = CliRunner().invoke(app, ["status", "--out", str(tmp_path), "--json"])
+    answer = CliRunner().invoke(app, ["status", "--runs", str(tmp_path), "--json"])
     found = json.loads(answer.stdout)
     assert answer.exit_code == 0
     assert found["progress"]["num-rounds"] == 5
@@ -172,7 +172,7 @@ def test_json_holds_the_same(tmp_path: Path) -> None:
 
 def test_the_command_shows_a_row_for_each_site(tmp_path: Path) -> None:
     make_run(tmp_path / "run", RUNNING)
-    answer = CliRunner().invoke(app, ["status", "--out", str(tmp_path)])
+    answer = CliRunner().invoke(app, ["status", "--runs", str(tmp_path)])
     assert answer.exit_code == 0
     assert "north  1 " in answer.stdout and "32/4/7" in answer.stdout
     assert "west   0 " in answer.stdout and "-/-/-" in answer.stdout
@@ -197,7 +197,7 @@ def test_a_superlink_that_does_not_answer_leaves_the_run_folder_to_be_shown(
     make_run(tmp_path / "run", RUNNING)
     refusal = json.dumps({"success": False, "error-message": "Using SuperLink: x\nConnection is unavailable."})
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, refusal, ""))
-    answer = CliRunner().invoke(app, ["status", "--out", str(tmp_path), "--connection", "x"])
+    answer = CliRunner().invoke(app, ["status", "--runs", str(tmp_path), "--connection", "x"])
     assert answer.exit_code == 0
     assert "SuperLink: Flower's answer about 'x': Connection is unavailable." in answer.stdout
 

@@ -1,5 +1,6 @@
 """`fl-app supernode` passes everything on to Flower, and ends where Flower's own command would stay, deaf."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,15 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from fl_app.cli.app import app
 from fl_app.cli.supernode import check_arguments
+from fl_app.cli.supernode_help import show_help
 from fl_app.errors import OptionError
+from fl_app.options.node import NodeConfig
+from fl_app.options.sections import describe_section
 
 _PROGRAM = """
 import signal, sys, threading, time
@@ -33,10 +40,11 @@ def run(then: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def node(tmp_path: Path) -> list[str]:
-    """Return the arguments of a node whose folder holds an image."""
+    """Return the arguments of a node whose folder holds an image, after a broken one."""
     image = tmp_path / "data/one/a.png"
     image.parent.mkdir(parents=True)
-    image.write_bytes(b"not looked at yet")
+    image.write_bytes(b"no image")
+    Image.new("L", (8, 8)).save(image.with_name("b.png"))
     return ["--node-config", f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}"']
 
 
@@ -99,9 +107,29 @@ def test_a_file_that_is_not_there_is_refused(node: list[str], option: str, said:
 
 
 def test_a_folder_of_a_form_that_no_run_can_read_is_refused(node: list[str], tmp_path: Path) -> None:
-    (tmp_path / "data/one/a.png").rename(tmp_path / "data/a.txt")
+    shutil.rmtree(tmp_path / "data/one")
+    (tmp_path / "data/a.txt").write_text("no image")
     with pytest.raises(OptionError, match="--node-config names a folder that no run can use"):
         check_arguments(node)
+
+
+def test_a_folder_of_which_no_image_can_be_read_is_refused(node: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data/one/b.png").write_bytes(b"no image either")
+    with pytest.raises(
+        OptionError, match=r"None of the 2 labelled files in .*; the first one: .*a\.png.*doctor --names"
+    ):
+        check_arguments(node)
+
+
+def test_the_help_speaks_of_the_node_and_not_of_flower(capsys: pytest.CaptureFixture[str]) -> None:
+    assert CliRunner().invoke(app, ["supernode", "--help"]).exit_code == 0
+    show_help()
+    shown = capsys.readouterr().out
+    assert "Usage: fl-app supernode" in shown
+    for name, text in describe_section(NodeConfig):
+        assert (f"  {name}=" in shown) == bool(text)
+    assert 'device="auto"' in shown and "max-unreadable-share=0.05" in shown and "tell-class-names=false" in shown
+    assert "--superlink HOST:PORT" in shown
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fl_app.data.augmentation import AUGMENTATIONS, augment
+from fl_app.data.loading import AUGMENTATIONS, augment
 
 
 def draws(seed: int = 0) -> torch.Generator:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from fl_app.data.common_set import CommonTest
 from fl_app.data.images import ImageSet
+from fl_app.data.sources import CommonTest
 from fl_app.errors import DataError
 from fl_app.node.images import load_local
 from fl_app.options.node import NodeConfig

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fl_app.data.decoders import read_files
 from fl_app.data.decoding import Picture, decode
 from fl_app.data.folder import read_parts
 from fl_app.data.images import DatasetInfo
 from fl_app.data.label_table import read_table
-from fl_app.data.pool import Request, read_files
 from fl_app.data.unreadable import UnreadableImageError
+from fl_app.data.worker import Request
 from fl_app.errors import DataError
 from tests.data.damage import all_damages, buffer_of, damages, difference_from_pydicom, installed, write_good
 

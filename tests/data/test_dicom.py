@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 from pydicom.sequence import Sequence
 
-from fl_app.data.decoding import Header, decode, read_header
+from fl_app.data.decoding import decode, read_header
+from fl_app.data.dicom import Header
 from fl_app.data.dicom_values import window
 from fl_app.data.fitting import read_images
 from fl_app.data.images import DatasetInfo

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fl_app.data.digits import read_digits
-from fl_app.data.examples import write_examples
+from fl_app.data.digits import read_digits, write_examples
 from fl_app.data.folder import read_folder
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import DataError, OptionError
@@ -45,7 +44,7 @@ def test_a_class_that_is_there_stays_and_one_half_written_is_written_anew(tmp_pa
 
 @pytest.mark.parametrize("number", [0, 4])
 def test_a_share_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path, number: int) -> None:
-    with pytest.raises(OptionError, match=f"--site must be 1 to 3, as many as --of says, got {number}"):
+    with pytest.raises(OptionError, match=f"--share must be 1 to 3, as many as --of says, got {number}"):
         write_examples(tmp_path / "new", number, 3)
     assert not (tmp_path / "new").exists()
 

@@ -10,7 +10,7 @@ import pytest
 
 from fl_app.data.files import DIRECTORY_VARIABLE, KnownFile, cache_directory, read_known_files
 from fl_app.errors import DataError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 from tests.options import run_config
 
 _CONTENT = b"images"
@@ -69,7 +69,7 @@ def test_a_missing_file_is_named_here_and_not_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named_here_and_not_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere does not exist; expected in it the file set") as caught:
+    with pytest.raises(DataError, match=r"nowhere does not exist; expected there: the file set") as caught:
         read_known_files(_options(tmp_path / "nowhere"), [_FILE], _never)
     assert caught.value.public == "a file of the data set is missing"
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from fl_app.data import folder, listing
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.data.parts import Part
+from fl_app.data.listing import Part
 from fl_app.errors import DataError, OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.options import run_config
@@ -125,7 +125,7 @@ def test_a_file_of_another_kind_in_a_class_folder_is_refused(tmp_path: Path) -> 
 
 def test_a_folder_in_a_class_folder_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, {"benign": 1, "benign/secret": 1})
-    assert "secret is a folder. Expected images right in the class folder" in str(_refusal(tmp_path))
+    assert "secret is a folder. Expected only images in the class folder" in str(_refusal(tmp_path))
 
 
 def test_an_image_outside_the_class_folders_is_refused(tmp_path: Path) -> None:
@@ -207,7 +207,9 @@ def test_up_to_the_stated_share_broken_files_are_left_out_and_counted(tmp_path: 
     expected = DatasetInfo(("benign",), 1, 8)
     found = folder.read_parts(tmp_path, expected, ["train"], max_unreadable_share=0.25)
     assert (len(found.parts["train"]), found.num_unreadable) == (3, 1)
-    with pytest.raises(DataError, match=r"1 of 4 image files is missing or broken; allowed is .* 0\.24") as caught:
+    with pytest.raises(
+        DataError, match=r"1 of 4 image files is missing or broken; the largest allowed share is 0\.24"
+    ) as caught:
         folder.read_parts(tmp_path, expected, ["train"], max_unreadable_share=0.24)
     assert caught.value.public == "1 of 4 image files is missing or broken, more than this node allows"
 

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from fl_app.data import image_cache
+from fl_app.data.decoders import read_files
 from fl_app.data.decoding import Picture
 from fl_app.data.folder import OwnImages, read_parts
 from fl_app.data.image_cache import FOLDER, clear
-from fl_app.data.pool import Request, read_files
 from fl_app.data.unreadable import UnreadableImageError
+from fl_app.data.worker import Request
 from fl_app.errors import DataError
 from fl_app.node.images import LocalData, hospital_info, load_local
 from fl_app.options.node import NodeConfig

@@ -12,11 +12,11 @@ import pytest
 import torch
 from numpy.lib import format as npy
 
-from fl_app.data import npz_arrays, pool
+from fl_app.data import decoders, npz_arrays
 from fl_app.data.folder import info, read_parts
 from fl_app.data.images import DatasetInfo
+from fl_app.data.listing import PARTS
 from fl_app.data.npz_arrays import describe, read_pieces
-from fl_app.data.parts import PARTS
 from fl_app.errors import DataError
 from fl_app.options.sections import OptionValue
 from tests.options import run_config
@@ -119,7 +119,7 @@ def test_a_damaged_npz_is_our_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["more.npz", "labels.csv"])
 def test_a_second_source_of_labels_is_refused(tmp_path: Path, other: str) -> None:
     (write(tmp_path) / other).touch()
-    assert "which one holds the images is not clear" in refusal(tmp_path)
+    assert "it is not clear which one holds the images" in refusal(tmp_path)
 
 
 def test_classes_are_numbers_up_to_the_largest_of_any_part(tmp_path: Path) -> None:
@@ -185,14 +185,14 @@ def test_an_npz_that_unpacks_to_a_thousand_times_its_size_is_refused_before_it_i
 def test_an_array_that_says_it_is_larger_than_it_is_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "more than there is room for" in judged(write_header(tmp_path, (9, 9, 9), b""), monkeypatch)
+    assert "more values than the file holds" in judged(write_header(tmp_path, (9, 9, 9), b""), monkeypatch)
 
 
 def test_an_image_of_more_than_50_million_pixels_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_header(tmp_path, (1, 7_072, 7_072), bytes(7_072**2))
-    assert "it says that it is 7072 x 7072 pixels, more than 50 million" in judged(path, monkeypatch)
+    assert "its header says 7072 x 7072 pixels, more than 50 million" in judged(path, monkeypatch)
 
 
 def test_a_large_array_in_fortran_s_order_is_refused_before_it_is_read(
@@ -217,7 +217,7 @@ def test_a_header_of_many_megabytes_is_refused_before_it_is_read(
 
 def test_a_side_below_zero_is_refused(tmp_path: Path) -> None:
     write_header(tmp_path, (-1, 4, 4), bytes(16))
-    assert "less than nothing" in refusal(tmp_path)
+    assert "negative size" in refusal(tmp_path)
 
 
 def test_tiny_images_do_not_fill_the_memory_when_they_are_enlarged(tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ def test_an_npz_is_read_in_a_process_of_its_own_that_may_die(tmp_path: Path, mon
 
     write(tmp_path)
     assert len(read_parts(tmp_path, GREY, ["train"]).parts["train"]) == 3
-    receive = pool._Worker._receive
-    monkeypatch.setattr(pool._Worker, "_receive", die)
+    receive = decoders._Worker._receive
+    monkeypatch.setattr(decoders._Worker, "_receive", die)
     assert "its decoder crashed, or took more than 1 GiB" in refusal(tmp_path)
     monkeypatch.undo()
     assert len(read_parts(tmp_path, GREY, ["train"]).parts["train"]) == 3
@@ -243,8 +243,8 @@ def test_an_npz_whose_test_part_is_drawn_is_unpacked_once(tmp_path: Path, monkey
     taken: list[int] = []
 
     def count(path: Path, part: Any) -> Any:
-        for told, array in pool.read_npz_part(path, part):
-            taken.append(len(array) if "num_channels" not in told else 0)
+        for told, array in decoders.read_npz_part(path, part):
+            taken.append(0 if told.num_channels else len(array))
             yield told, array
 
     monkeypatch.setattr("fl_app.data.npz.read_npz_part", count)

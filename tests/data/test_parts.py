@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fl_app.data.images import ImageSet
-from fl_app.data.own_test_set import choose_test, patient_identity
-from fl_app.data.own_test_set import test_position as position
-from fl_app.node.images import LocalData, load_local, load_pooled
-from fl_app.node.sites import as_site
+from fl_app.data.partition import choose_test, hash_position
+from fl_app.node.images import LocalData, as_site, load_local, load_pooled
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -23,6 +21,7 @@ from tests.data.dicoms import write_dicom
 from tests.options import run_config
 
 PARTS = ("train", "validation", "test")
+NOTHING = torch.zeros(0, dtype=torch.uint8)
 SHARED: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.class-names": "a,b", "data.num-channels": 1,
 }  # fmt: skip
@@ -219,18 +218,18 @@ def test_something_is_always_left_to_train_on(tmp_path: Path, share: float) -> N
 
 
 def test_where_all_would_be_tested_on_none_is_and_the_node_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_test([position(b"x")], 0.999999) == [False] and "none is tested on" in caplog.text
+    assert choose_test([hash_position(NOTHING, "x")], 0.999999) == [False] and "so there is no test part" in caplog.text
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=1), st.floats(0.0, 0.9), st.floats(0.0, 0.9))
 def test_a_larger_share_only_adds_to_the_test_part(names: list[str], one: float, other: float) -> None:
-    positions = [position(patient_identity(name)) for name in names]
+    positions = [hash_position(NOTHING, name) for name in names]
     few, many = (choose_test(positions, share) for share in sorted((one, other)))
     assert all(not small or large for small, large in zip(few, many, strict=True)) or not any(many)
 
 
 def test_the_share_is_that_of_many_patients() -> None:
-    chosen = choose_test([position(patient_identity(str(number))) for number in range(20_000)], 0.2)
+    chosen = choose_test([hash_position(NOTHING, str(number)) for number in range(20_000)], 0.2)
     assert abs(sum(chosen) / 20_000 - 0.2) < 0.01
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from fl_app.data.resizing import resize
+from fl_app.data.loading import resize
 
 
 @pytest.mark.parametrize(("shape", "size"), [((1, 28, 28), 32), ((3, 28, 28), 14), ((3, 20, 31), 8), ((1, 1, 1), 4)])

@@ -8,13 +8,12 @@ import pytest
 
 from benchmarks.what_leaves import write_folders
 from fl_app.errors import DataError, FlAppError, OptionError
-from fl_app.node.images import load_local, load_pooled, state_folder
-from fl_app.node.sites import as_site, site_folders
+from fl_app.node.images import as_site, load_local, load_pooled, site_folders, state_folder
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
-from fl_app.simulation.preflight import check_before_start
+from fl_app.simulation.choices import check_before_start
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 

@@ -7,10 +7,11 @@ import torch
 
 from fl_app.data import digits
 from fl_app.data.images import DatasetInfo
-from fl_app.data.sources import SOURCES, dataset_info, load_split
+from fl_app.data.sources import dataset_info, load_split
 from fl_app.errors import OptionError
-from fl_app.options.federation import DataOptions
+from fl_app.options.run import DataOptions
 from fl_app.options.sections import OptionValue
+from fl_app.plugins import built_in
 from tests.data.conftest import write_images
 from tests.options import run_config
 
@@ -99,7 +100,7 @@ def test_an_unknown_source_is_refused_with_the_closest_name(name: str, close: st
 
 
 def test_an_empty_name_is_refused_too() -> None:
-    with pytest.raises(OptionError, match=", ".join(SOURCES)):
+    with pytest.raises(OptionError, match=", ".join(built_in("sources"))):
         dataset_info(_options(source=""))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.data.stratified import stratified_choice
+from fl_app.data.partition import stratified_choice
 
 _LABELS = st.lists(st.integers(0, 4), max_size=40).map(lambda labels: np.array(labels, dtype=np.int64))
 

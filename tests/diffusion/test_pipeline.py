@@ -21,12 +21,16 @@ print("class names", pipeline.class_names, "shape", list(images.shape))
 """
 
 
-@pytest.fixture
-def pipeline() -> ClassConditionalPipeline:
+def make_pipeline() -> ClassConditionalPipeline:
     torch.manual_seed(0)
     unet = build_unet(DatasetInfo(("cat", "dog"), 1, 8), (8, 8), 1, False)
     labels = {"0": "cat", "1": "dog", "2": "yak"}
     return ClassConditionalPipeline(unet, noise_schedule(1000), labels, {"2": False}, num_steps=3)
+
+
+@pytest.fixture
+def pipeline() -> ClassConditionalPipeline:
+    return make_pipeline()
 
 
 def test_a_new_process_opens_the_folder_with_one_call_and_draws_by_class(
@@ -98,35 +102,38 @@ def test_a_number_is_a_position_and_text_a_name_where_classes_are_called_by_numb
 OPEN_AS_ANY = """
 import sys
 from diffusers import DiffusionPipeline
-if len(sys.argv) > 2:
-    import fl_app.diffusion.pipeline
-print(type(DiffusionPipeline.from_pretrained(sys.argv[1])).__name__)
+try:
+    DiffusionPipeline.from_pretrained(sys.argv[1])
+    print("opened without the import")
+except Exception as error:
+    print(str(error).replace("\\n", " "))
+import fl_app.diffusion.pipeline
+for folder in sys.argv[1:]:
+    print(type(DiffusionPipeline.from_pretrained(folder)).__name__)
 """
 
 
-def open_as_any(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", OPEN_AS_ANY, str(folder), *more]
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+@pytest.fixture(scope="module")
+def opened_as_any(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What diffusers' own loader says in a new process: before the import, then after it of a new and an old folder."""
+    new, old = tmp_path_factory.mktemp("new"), tmp_path_factory.mktemp("old")
+    for folder in (new, old):
+        make_pipeline().save_pretrained(folder)
+    index = old / "model_index.json"
+    index.write_text(index.read_text().replace("fl_app.diffusion.pipeline.", ""))
+    command = [sys.executable, "-c", OPEN_AS_ANY, str(new), str(old)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[-3:]
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-def test_diffusers_own_loader_opens_the_folder_after_the_import(
-    pipeline: ClassConditionalPipeline, tmp_path: Path, is_old: bool
-) -> None:
-    pipeline.save_pretrained(tmp_path)
-    if is_old:
-        index = tmp_path / "model_index.json"
-        index.write_text(index.read_text().replace("fl_app.diffusion.pipeline.", ""))
-    result = open_as_any(tmp_path, "import")
-    assert result.stdout.strip() == "ClassConditionalPipeline", result.stderr
+def test_diffusers_own_loader_opens_the_folder_after_the_import(opened_as_any: list[str], is_old: bool) -> None:
+    assert opened_as_any[1 + is_old] == "ClassConditionalPipeline"
 
 
-def test_without_the_import_the_error_of_diffusers_says_what_to_import(
-    pipeline: ClassConditionalPipeline, tmp_path: Path
-) -> None:
-    pipeline.save_pretrained(tmp_path)
-    result = open_as_any(tmp_path)
-    assert "has no attribute fl_app.diffusion.pipeline.ClassConditionalPipeline" in result.stderr
+def test_without_the_import_the_error_of_diffusers_says_what_to_import(opened_as_any: list[str]) -> None:
+    assert "has no attribute fl_app.diffusion.pipeline.ClassConditionalPipeline" in opened_as_any[0]
 
 
 @pytest.mark.filterwarnings("ignore:.torch_dtype. is deprecated:FutureWarning")  # older versions know no other name

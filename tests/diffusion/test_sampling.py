@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from benchmarks.sampler_texture import sampled_std
 from fl_app.data.images import DatasetInfo
 from fl_app.diffusion.process import alphas, noise_schedule
-from fl_app.diffusion.sampling import SAMPLERS, build_sampler, sample, steps_of
+from fl_app.diffusion.sampling import build_sampler, sample, steps_of
 from fl_app.diffusion.unet import build_unet
+from fl_app.plugins import built_in
 from fl_app.seeding import generator_for
 from tests.options import run_config
 
@@ -32,7 +33,7 @@ class KnowsTheImage(nn.Module):
         return (alpha * eps - sigma * x0,)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", built_in("samplers"))
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_every_sampler_finds_the_image_that_a_perfect_model_knows(name: str, guidance: float) -> None:
     torch.manual_seed(0)
@@ -43,7 +44,7 @@ def test_every_sampler_finds_the_image_that_a_perfect_model_knows(name: str, gui
     assert (drawn - images[:2]).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", built_in("samplers"))
 def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(name: str) -> None:
     torch.manual_seed(0)
     unet = build_unet(INFO, (8, 8), 1, False).eval()
@@ -58,7 +59,7 @@ def draws(count: int) -> list[torch.Generator]:
     return [generator_for(0, "sample", k, "x") for k in range(count)]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", built_in("samplers"))
 @pytest.mark.parametrize("num_timesteps", [2, 3, 5, 8, 12, 20, 23, 50])
 def test_every_sampler_draws_at_its_own_steps_however_few_noise_levels_there_are(name: str, num_timesteps: int) -> None:
     torch.manual_seed(0)
@@ -68,7 +69,7 @@ def test_every_sampler_draws_at_its_own_steps_however_few_noise_levels_there_are
     assert drawn.isfinite().all()
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", built_in("samplers"))
 def test_images_of_two_generators_differ_and_lie_in_range(name: str) -> None:
     torch.manual_seed(0)
     unet = build_unet(INFO, (8, 8), 1, False).eval()

@@ -20,7 +20,7 @@ INFO = DatasetInfo(("a", "b"), 1, 8)
 def task(**changes: Any) -> DiffusionTask:
     changed = {f"diffusion.{name.replace('_', '-')}": value for name, value in changes.items()}
     config = run_config({"diffusion.block-channels": "8,8", "diffusion.mid-attention": False, **changed})
-    return DiffusionTask.from_config("diffusion", config, INFO)
+    return DiffusionTask.of_run(config.pass_named("diffusion"), config, INFO)
 
 
 def sorted_by_class(count: int) -> ImageSet:

@@ -6,7 +6,7 @@ import pytest
 
 from fl_app.doctor.finding import Checks, Finding, Verdict, examine, examine_next, exit_status, plural
 from fl_app.errors import DataError
-from fl_app.simulation.signals import Interrupted
+from fl_app.simulation.processes import Interrupted
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
         ({"sizes": {(16, 16): 3, (64, 32): 7}}, "sizes", "warning", "3 images will be enlarged"),
         ({"sizes": {(64, 48): 1}}, "sizes", "ready", "1 image will be stretched"),
         ({"channels": {1: 4, 3: 6}}, "channels", "warning", "grey 4, RGB 6. The run takes grey images: 6 images"),
-        ({"num_constant": 2}, "brightness", "warning", "2 images of one colour all over"),
+        ({"num_constant": 2}, "brightness", "warning", "2 images of one colour"),
         ({"num_faint": 2}, "brightness", "warning", "2 images are nearly black"),
         ({"num_faint": 2, "num_faint_deep": 1}, "brightness", "warning", "1 16-bit image with hardly a value of 4,096"),
         ({"num_windows_ignored": 3}, "brightness", "warning", "3 DICOM files with a window that means nothing"),
@@ -48,7 +48,7 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
             "warning",
             "1 picture with different labels",
         ),
-        ({"num_patients": None}, "patients", "not checked", "No image says whom it shows"),
+        ({"num_patients": None}, "patients", "not checked", "The images name no patients"),
         ({"num_patients_on_two_sides": 1}, "patients", "not ready", "1 patient in more than one part"),
     ],
 )
@@ -73,4 +73,4 @@ def test_without_a_run_the_folder_is_described_all_the_same() -> None:
 def test_reports_that_are_passed_over_are_told_and_no_flaw() -> None:
     finding = look(sound(num_without_image=2))["unreadable"]
     assert finding.verdict == "ready"
-    assert "2 DICOM files without an image, such as reports, are passed over." in finding.text
+    assert "2 DICOM files without an image, such as reports, are ignored." in finding.text

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from fl_app.doctor.key import check_key
+from fl_app.doctor.installed import check_key
 
 
 def write_key(file: Path, mode: int = 0o600) -> Path:

@@ -65,7 +65,7 @@ def test_the_certificate_of_another_authority_is_refused(authority: Authority, t
 def test_a_certificate_for_other_names_is_refused_and_its_names_are_told(authority: Authority, tmp_path: Path) -> None:
     found = visit_server(issue(authority, tmp_path / "server.pem", "superlink.example.org"), authority.file)
     assert found.tls_problem == (
-        "the certificate is good for superlink.example.org, not for 127.0.0.1; use one of those names"
+        "the certificate is valid for superlink.example.org, not for 127.0.0.1; use one of those names"
     )
 
 

@@ -4,8 +4,8 @@ from importlib.metadata import version
 
 import pytest
 
-from fl_app.doctor import versions
-from fl_app.doctor.versions import check_flower_here, check_flower_there
+from fl_app.doctor import installed
+from fl_app.doctor.installed import check_flower_here, check_flower_there
 
 
 def test_the_installed_flower_is_the_one_that_the_app_needs() -> None:
@@ -13,7 +13,7 @@ def test_the_installed_flower_is_the_one_that_the_app_needs() -> None:
 
 
 def test_another_flower_than_the_app_needs_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "version", lambda _: "1.41.0")
+    monkeypatch.setattr(installed, "version", lambda _: "1.41.0")
     finding = check_flower_here()
     assert finding.verdict == "not ready"
     assert "flwr 1.41.0 is installed, fl-app needs flwr <1.43,>=1.42" in finding.text

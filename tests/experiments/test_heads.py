@@ -18,8 +18,8 @@ from experiments.heads.report import abstain_summary, chosen_table, share_kept, 
 from experiments.heads.results import Candidate, Reached
 from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import HEADS, Head, linear_head
+from fl_app.classification.measuring import HeadSet, embeddings, measure_heads
 from fl_app.classification.moments import measure_moments, pool
-from fl_app.classification.readings import HeadSet, embeddings, measure_heads
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
 from tests.classification.bundles import CPU, make_images, make_network

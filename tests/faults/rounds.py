@@ -1,10 +1,10 @@
 """A run as a coordinator sees it: its folder, round by round."""
 
 import time
-from typing import Any
 
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder, read_status
+from fl_app.runs.progress import SeenRound, SeenStatus
 from tests.faults.deployment import Deployment, wait_until
 from tests.faults.images import CLASSES
 
@@ -47,7 +47,7 @@ class Run:
         self.id = federation.submit(options)
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> SeenStatus:
         """What status.json says now."""
         return read_status(self.folder)
 
@@ -65,7 +65,7 @@ class Run:
         wait_until(is_fresh, "a round begins", 2 * self.patience_seconds)
         return int(self.status["round"])
 
-    def end_round(self, number: int) -> dict[str, Any]:
+    def end_round(self, number: int) -> SeenRound:
         """Wait for the end of a round and return its line of metrics.jsonl."""
 
         def is_over() -> bool:
@@ -77,7 +77,7 @@ class Run:
         wait_until(is_over, f"round {number} ends", self.patience_seconds)
         return self.folder.read_metrics()[number - 1]
 
-    def wait_for_end(self) -> dict[str, Any]:
+    def wait_for_end(self) -> SeenStatus:
         """Wait until this run has ended, by its own account and by Flower's, and return status.json."""
 
         def has_ended() -> bool:
@@ -88,5 +88,5 @@ class Run:
         wait_until(lambda: self.federation.flower_status(self.id).startswith("finished"), "Flower knows it", 60)
         return self.status
 
-    def _check_going_on(self, status: dict[str, Any]) -> None:
+    def _check_going_on(self, status: SeenStatus) -> None:
         assert status.get("state") not in ENDED, f"the run has ended: {status}"

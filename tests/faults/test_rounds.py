@@ -6,13 +6,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from fl_app.runs.progress import SeenRound
 from tests.faults.deployment import SITES, Deployment, descendants, num_online, running, wait_until
 from tests.faults.images import CANARY, find_private
 from tests.faults.rounds import Run, small_classification
@@ -26,7 +26,7 @@ def run(federation: Deployment) -> Run:
     return Run(federation, small_classification(federation, "faults", _ROUNDS))
 
 
-def outcomes(line: dict[str, Any]) -> dict[str, str]:
+def outcomes(line: SeenRound) -> dict[str, str]:
     return {site: node["outcome"] for site, node in line["nodes"].items()}
 
 

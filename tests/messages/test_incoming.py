@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fl_app.data.images import DatasetInfo
 from fl_app.messages.arrays import Weights, pack
 from fl_app.messages.descriptions import SiteDescription, read_description, write_description
-from fl_app.messages.incoming import LONGEST_REASON, MalformedReply, clean_text
+from fl_app.messages.incoming import LONGEST_REASON, RejectedReply, clean_text
 from fl_app.messages.records import DESCRIBE, Reply, read_reply, read_statistics, write_reply
 from fl_app.strategies.outcomes import shorten
 
@@ -40,28 +40,28 @@ def of_bytes(data: bytes) -> RecordDict:
 
 def test_statistics_of_200_megabytes_cost_nothing() -> None:
     content = of_bytes(struct.pack("<Q", 80) + bytes(200_000_000))
-    with costing_at_most(100_000), pytest.raises(MalformedReply, match=r"takes 200\.0 MB, expected at most 0\.0 MB"):
+    with costing_at_most(100_000), pytest.raises(RejectedReply, match=r"takes 200\.0 MB, expected at most 0\.0 MB"):
         read_statistics(content, SUMS)
 
 
 def test_a_header_that_names_too_many_arrays_is_not_read() -> None:
     like = {"raw/loss-sum": np.zeros(4_000_000)}
     content = of_bytes(struct.pack("<Q", 30_000_000) + b"{" * 30_000_000)
-    with costing_at_most(100_000), pytest.raises(MalformedReply, match="names too many arrays"):
+    with costing_at_most(100_000), pytest.raises(RejectedReply, match="names too many arrays"):
         read_statistics(content, like)
 
 
 def test_300_000_arrays_in_place_of_one_are_refused_by_their_number() -> None:
     empty = Array(np.zeros(0, np.float64))
     content = RecordDict({"statistics": ArrayRecord({str(number): empty for number in range(300_000)})})
-    with costing_at_most(100_000), pytest.raises(MalformedReply, match="one packed array, got 300000"):
+    with costing_at_most(100_000), pytest.raises(RejectedReply, match="one packed array, got 300000"):
         read_statistics(content, SUMS)
 
 
 def test_weights_larger_than_those_that_were_sent_are_not_read() -> None:
     reply = Reply("a", "diffusion", 1, 5.0, {"w": np.zeros((2, 30_000), np.float32)}, statistics=SUMS)
     message = Message(write_reply(reply), dst_node_id=1, message_type="train")
-    with pytest.raises(MalformedReply, match=r"its 'weights' takes 0\.2 MB"):
+    with pytest.raises(RejectedReply, match=r"its 'weights' takes 0\.2 MB"):
         read_reply(message, WEIGHTS, SUMS)
 
 
@@ -120,14 +120,14 @@ def test_a_description_arrives_as_it_was_sent() -> None:
     ],
 )
 def test_a_description_of_another_kind_or_size_is_refused(changes: dict[str, object], words: str) -> None:
-    with pytest.raises(MalformedReply, match=words):
+    with pytest.raises(RejectedReply, match=words):
         read_description(description(**changes))
 
 
 def test_a_round_that_is_a_text_is_refused() -> None:
     content = write_reply(Reply("a", "diffusion", 1, 5.0, WEIGHTS, statistics=SUMS))
     content["node"] = ConfigRecord({"site": "a", "task": "diffusion", "server-round": "1"})
-    with pytest.raises(MalformedReply, match="cannot be read"):
+    with pytest.raises(RejectedReply, match="cannot be read"):
         read_reply(Message(content, dst_node_id=1, message_type="train"), WEIGHTS, SUMS)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fl_app.metrics.frechet import feature_moments, frechet_distance
+from benchmarks.features import feature_moments, frechet_distance
 from fl_app.sums import add
 
 NUM_FEATURES = 4

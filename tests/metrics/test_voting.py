@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.metrics.voting import decide, steady
-from fl_app.sums import Statistics, add, without
+from fl_app.sums import Statistics, add, decide, steady, without
 
 COUNTS = st.tuples(st.integers(0, 50), st.integers(1, 50))
 

@@ -24,18 +24,29 @@ def options(**changes: OptionValue) -> dict[str, OptionValue]:
     return {"diffusion.num-rounds": ROUNDS} | {key.replace("_", "-"): value for key, value in changes.items()}
 
 
-def stop_in_round(number: int, tmp_path: Path, kind: str = "train") -> Path:
-    """Train, and stop before the round of that number, or the final measurement, is over; return the run folder."""
+def stop(output: Path, kind: str) -> Path:
+    """Train, and stop in the last round, or in the final measurement; return the run folder."""
 
-    def stop(instruction: Message, reply: Message) -> Message:
+    def interrupt(instruction: Message, reply: Message) -> Message:
         config = instruction.content.config_records["config"] if instruction.has_content() else {}
-        if instruction.metadata.message_type == kind and (kind != "train" or config["server-round"] == number):
+        if instruction.metadata.message_type == kind and (kind != "train" or config["server-round"] == ROUNDS):
             raise KeyboardInterrupt
         return reply
 
     with pytest.raises(KeyboardInterrupt):
-        run_federation(tiny_run(tmp_path, options()), 2, meddle=stop)
-    return tmp_path / "run"
+        run_federation(tiny_run(output, options()), 2, meddle=interrupt)
+    return output / "run"
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped in its last round; tests damage copies of it."""
+    return stop(tmp_path_factory.mktemp("stopped"), "train")
+
+
+@pytest.fixture
+def run(stopped: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(stopped, tmp_path / "run")
 
 
 def resume(run: Path, **changes: OptionValue) -> dict[str, Any]:
@@ -65,9 +76,8 @@ def failing(kinds: tuple[str, ...]) -> Any:
 
 @pytest.mark.parametrize("file", ["raw.safetensors", "server-optimizer.safetensors", "state.json", "SHA256SUMS"])
 def test_a_flipped_bit_in_the_newest_checkpoint_is_refused_and_the_one_before_can_be_taken(
-    tmp_path: Path, file: str
+    run: Path, file: str
 ) -> None:
-    run = stop_in_round(4, tmp_path)
     newest = run / "diffusion/checkpoints/round-0003"
     flip(newest / file)
     with pytest.raises(RunFolderError, match="To go on after round 2, delete the folder round-0003 and resume"):
@@ -77,16 +87,14 @@ def test_a_flipped_bit_in_the_newest_checkpoint_is_refused_and_the_one_before_ca
     assert resume(run)["state"] == "completed"
 
 
-def test_a_flipped_bit_in_an_older_checkpoint_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = stop_in_round(4, tmp_path)
+def test_a_flipped_bit_in_an_older_checkpoint_is_told(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     flip(run / "diffusion/checkpoints/round-0002/raw.safetensors")
     with caplog.at_level(logging.WARNING):
         assert resume(run)["state"] == "completed"
     assert "round-0002 is damaged: raw.safetensors is not as it was written" in caplog.text
 
 
-def test_a_damaged_best_model_is_refused_and_can_be_done_without(tmp_path: Path) -> None:
-    run = stop_in_round(4, tmp_path)
+def test_a_damaged_best_model_is_refused_and_can_be_done_without(run: Path) -> None:
     flip(run / "diffusion/checkpoints/best/raw.safetensors")
     with pytest.raises(RunFolderError, match="It is the best model so far; delete that folder to do without it"):
         resume(run)
@@ -99,8 +107,7 @@ WRONG_SHAPE = '{"task": "diffusion", "round": 2, "outcome": "ok", "ended": {}, "
 
 
 @pytest.mark.parametrize("line", ['{"task": "diff', "null", '{"task": "diffusion", "round": 2}', WRONG_SHAPE, None])
-def test_a_round_that_metrics_lost_is_named(tmp_path: Path, line: str | None) -> None:
-    run = stop_in_round(4, tmp_path)
+def test_a_round_that_metrics_lost_is_named(run: Path, line: str | None) -> None:
     lines = (run / "metrics.jsonl").read_text().splitlines()
     lines[1:2] = [] if line is None else [line]
     (run / "metrics.jsonl").write_text("".join(f"{one}\n" for one in lines))
@@ -110,18 +117,17 @@ def test_a_round_that_metrics_lost_is_named(tmp_path: Path, line: str | None) ->
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", '{"state": '])
-def test_a_damaged_status_is_told_and_the_run_goes_on(
-    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = stop_in_round(4, tmp_path)
+def test_a_damaged_status_is_told_and_the_run_goes_on(run: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     (run / "status.json").write_text(text)
     assert resume(run)["state"] == "completed"
     assert "status.json is damaged" in caplog.text
 
 
 @pytest.mark.parametrize(("kind", "last"), [("train", 3), ("evaluate", 4)])
-def test_a_model_with_a_weight_that_is_no_number_is_not_exported(tmp_path: Path, kind: str, last: int) -> None:
-    run = stop_in_round(4, tmp_path, kind)
+def test_a_model_with_a_weight_that_is_no_number_is_not_exported(
+    run: Path, tmp_path: Path, kind: str, last: int
+) -> None:
+    run = run if kind == "train" else stop(tmp_path / "other", kind)
     newest = run / f"diffusion/checkpoints/round-{last:04d}"
     for file in newest.glob("*aw.safetensors"):
         arrays = load_file(file)

@@ -8,9 +8,8 @@ import pytest
 
 from fl_app.errors import RunFolderError
 from fl_app.files import replacing, write_json, write_manifest
-from fl_app.runs import checkpoints
-from fl_app.runs.checkpoints import Arrays, Checkpoint, read_checkpoint, write_checkpoint
-from fl_app.runs.folder import RunFolder, read_status
+from fl_app.runs import folder as folder_module
+from fl_app.runs.folder import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
 
 
 def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
@@ -44,7 +43,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path: Path, monkeypa
         written.append(path)
         path.write_bytes(b"half")
 
-    monkeypatch.setattr(checkpoints, "save_file", full_at_second_file)
+    monkeypatch.setattr(folder_module, "save_file", full_at_second_file)
     with pytest.raises(RunFolderError, match=r"round-0002 could not be written.*No space left.*make room and resume"):
         folder.save_checkpoint("diffusion", checkpoint(2))
     found = folder.last_checkpoint("diffusion")
@@ -55,7 +54,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path: Path, monkeypa
 def test_the_best_model_survives_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path)
     folder.save_best("diffusion", checkpoint(1, 1.0))
-    monkeypatch.setattr(checkpoints, "save_file", disk_full)
+    monkeypatch.setattr(folder_module, "save_file", disk_full)
     with pytest.raises(RunFolderError):
         folder.save_best("diffusion", checkpoint(2, 2.0))
     best = folder.best_checkpoint("diffusion")

@@ -5,8 +5,9 @@ import pytest
 
 from fl_app.errors import RunFolderError
 from fl_app.files import write_json
-from fl_app.runs.folder import RunFolder, read_options
+from fl_app.runs.folder import RunFolder
 from fl_app.runs.opening import open_run
+from fl_app.runs.run_json import read_document
 from tests.tiny import tiny_run
 
 
@@ -95,7 +96,7 @@ def test_a_run_and_each_resume_note_the_id_that_flower_gave_them(tmp_path: Path)
     open_run(tiny_run(tmp_path, {"resume": str(tmp_path / "run")}), 7).unlock()
     folder = open_run(tiny_run(tmp_path, {"resume": "auto"}), 8)
     folder.unlock()
-    assert read_options(folder)["flower-runs"] == [str(2**63 + 1), "7", "8"]
+    assert read_document(folder.path).flower_runs == (str(2**63 + 1), "7", "8")
 
 
 def test_of_two_starts_under_one_name_the_later_one_leaves_nothing(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from fl_app.runs.progress import Progress, RunReader, estimate_seconds, summarise
+from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenStatus, estimate_seconds, summarise
 
-STATUS: dict[str, Any] = {
+STATUS: SeenStatus = {
     "state": "running",
-    "reason": None,
     "task": "diffusion",
     "round": 3,
     "num-rounds": 10,
@@ -20,9 +19,9 @@ STATUS: dict[str, Any] = {
 }
 
 
-def make_round(number: int, **changes: Any) -> dict[str, Any]:
+def make_round(number: int, **changes: Any) -> SeenRound:
     record = {"task": "diffusion", "round": number, "outcome": "ok", "train-loss": 1 / number, "seconds": 4.0}
-    return record | {"validation-loss": 2 / number, "images-per-second": 50.0} | changes
+    return cast(SeenRound, record | {"validation-loss": 2 / number, "images-per-second": 50.0} | changes)
 
 
 def write_status(folder: Path, **changes: Any) -> None:
@@ -38,8 +37,8 @@ def test_an_empty_status_is_no_error() -> None:
 
 
 def test_null_everywhere_is_no_error() -> None:
-    nothing = dict.fromkeys(STATUS)
-    assert summarise(nothing, [dict.fromkeys(make_round(1))]).num_rounds == 0
+    status, line = cast(SeenStatus, dict.fromkeys(STATUS)), cast(SeenRound, dict.fromkeys(make_round(1)))
+    assert summarise(status, [line]).num_rounds == 0
 
 
 def test_sites_are_sorted_into_replied_failed_and_awaited() -> None:
@@ -70,7 +69,7 @@ def test_time_left_is_the_remaining_rounds_at_the_recent_pace() -> None:
 
 
 def test_a_finished_run_has_no_time_left_and_awaits_nobody() -> None:
-    progress = summarise(STATUS | {"state": "finishing"}, [make_round(1)])
+    progress = summarise({**STATUS, "state": "finishing"}, [make_round(1)])
     assert progress.seconds_left is None
     assert progress.awaited == ()
 

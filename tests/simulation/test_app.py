@@ -36,7 +36,7 @@ def test_a_folder_that_is_no_app_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_app_is_not_written_over_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="Name a folder that is not there yet"):
+    with pytest.raises(RunFolderError, match="Name a folder that does not exist yet"):
         write_app(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,9 @@ import pytest
 
 from fl_app.errors import OptionError
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.choices import make_run_name, parse_settings, plan_run, read_recipe, to_toml
+from fl_app.runs.run_json import new_run_name
+from fl_app.simulation.app import read_recipe
+from fl_app.simulation.choices import parse_settings, plan_run, to_toml
 from tests.cli.fakes import make_fake_app
 
 
@@ -160,8 +162,8 @@ def test_an_option_in_a_recipe_that_does_not_exist_is_refused(app: Path, tmp_pat
         plan_run(app, str(path), [], tmp_path, num_nodes=5)
 
 
-def test_a_run_name_holds_time_recipe_and_four_hex_digits() -> None:
-    assert re.fullmatch(r"\d{8}-\d{6}-demo-[0-9a-f]{4}", make_run_name("demo"))
+def test_a_run_name_holds_time_recipe_and_what_makes_it_unique() -> None:
+    assert re.fullmatch(r"\d{8}-\d{6}-demo-12ab", new_run_name("demo", "12ab"))
 
 
 def test_a_taken_run_name_is_refused(app: Path, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import errno
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fl_app.cli.run import report
 from fl_app.files import write_json
 from fl_app.runs.folder import RunFolder, read_status
+from fl_app.runs.progress import SeenRound, SeenSite, SeenStatus
 from fl_app.simulation.flower import FlowerStatus
 from fl_app.simulation.follow import keep_log, write_end
 from fl_app.simulation.outcome import Outcome, describe_comparison, judge
@@ -19,19 +19,19 @@ FAILED = FlowerStatus("finished:failed", "Simulation failed with exception: boom
 FOLDER = Path("/runs/one")
 
 
-def make_rounds(*losses: float | None, kind: str = "train-loss", task: str = "diffusion") -> list[dict[str, Any]]:
-    return [{"task": task, "outcome": "ok", kind: loss} for loss in losses]
+def make_rounds(*losses: float) -> list[SeenRound]:
+    return [{"task": "diffusion", "outcome": "ok", "train-loss": loss} for loss in losses]
 
 
 def test_completed_for_flower_and_the_server_is_a_success() -> None:
-    status = {"state": "completed", "gallery": "/runs/one/gallery.png"}
+    status: SeenStatus = {"state": "completed", "gallery": "/runs/one/gallery.png"}
     outcome = judge(COMPLETED, status, make_rounds(1.0, 0.5), FOLDER)
     assert outcome == Outcome("completed", None, {}, FOLDER, Path("/runs/one/gallery.png"))
     assert outcome.exit_status == 0
 
 
 def test_a_degraded_run_is_a_success_that_names_the_sites() -> None:
-    nodes = {
+    nodes: dict[str, SeenSite] = {
         "site0": {"contributed": 2, "failed": 0, "refused": 0, "late": 0, "reasons": []},
         "site1": {"contributed": 0, "failed": 1, "refused": 1, "late": 0, "reasons": ["crash", "not finite"]},
         "site2": {"contributed": 1, "late": 1},
@@ -61,7 +61,7 @@ def test_a_degraded_run_is_a_success_that_names_the_sites() -> None:
     ],
 )
 def test_anything_else_is_a_failure_with_its_reason(
-    flower: FlowerStatus, status: dict[str, Any] | None, losses: list[float], reason: str
+    flower: FlowerStatus, status: SeenStatus | None, losses: list[float], reason: str
 ) -> None:
     outcome = judge(flower, status, make_rounds(*losses), None)
     assert outcome.state == "failed"

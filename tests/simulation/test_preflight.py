@@ -8,7 +8,7 @@ from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
 from fl_app.files import write_json
 from fl_app.options.sections import OptionValue
 from fl_app.runs.opening import open_run
-from fl_app.simulation.preflight import check_before_start
+from fl_app.simulation.choices import check_before_start
 from tests.tiny import tiny_run
 
 

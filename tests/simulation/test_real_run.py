@@ -197,7 +197,7 @@ def test_a_server_that_raises_exits_with_1_and_says_why(ended: dict[str, Ended])
 def test_a_run_stopped_with_ctrl_c_exits_with_130_and_says_how_to_go_on(ended: dict[str, Ended]) -> None:
     run = ended["wait"]
     assert run.exit_status == 130
-    assert "Stopped. Go on with:\n  fl-app run --nodes 2 --set resume=" in run.errors
+    assert "Stopped. Go on, from any folder, with:\n  fl-app run --nodes 2 --set resume=" in run.errors
     assert f"resume={run.folder} " in run.errors
     assert "run-name" not in run.errors
 

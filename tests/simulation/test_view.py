@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fl_app.runs.progress import Progress
+from fl_app.runs.progress import Progress, SeenRound
 from fl_app.simulation.view import LineView, describe_round, draw, format_time, open_view
 
 RUNNING = Progress(
@@ -22,7 +22,7 @@ RUNNING = Progress(
     seconds_left=100,
 )
 
-ROUND = {
+ROUND: SeenRound = {
     "task": "diffusion",
     "round": 3,
     "num-rounds": 15,
@@ -85,12 +85,13 @@ def test_a_round_without_any_field_is_no_error() -> None:
 def test_without_a_terminal_each_change_is_printed_once() -> None:
     console = Console(file=io.StringIO(), width=40)
     view = LineView(console)
-    for progress, rounds in [
+    shown: list[tuple[Progress, tuple[SeenRound, ...]]] = [
         (Progress("starting"), ()),
         (Progress("starting"), ()),
         (RUNNING, ()),
         (RUNNING, (ROUND,)),
-    ]:
+    ]
+    for progress, rounds in shown:
         view.show(progress, rounds)
         view.show(progress, rounds)
     assert isinstance(console.file, io.StringIO)

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_app.messages.arrays import Weights
+from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
-from fl_app.options.federation import AdmissionOptions
-from fl_app.strategies.admission import Admission, Refusal, update_norm
+from fl_app.options.training import AdmissionOptions
+from fl_app.strategies.admission import Admission, update_norm
 from tests.options import run_config
 
 SUMS = {"raw/loss-sum": np.zeros(2)}
@@ -63,27 +64,27 @@ def test_a_fit_reply_is_admitted() -> None:
     ],
 )
 def test_an_unfit_reply_is_refused_with_its_reason(changes: dict[str, object], words: str) -> None:
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(RejectedReply, match=words):
         check(admission(), reply(**changes))
 
 
 def test_a_weight_beyond_the_cap_is_refused() -> None:
     check(admission(max_weight=5.0), reply(weight=5.0))
-    with pytest.raises(Refusal, match=r"beyond 'admission.max-weight' = 5"):
+    with pytest.raises(RejectedReply, match=r"beyond 'admission.max-weight' = 5"):
         check(admission(max_weight=5.0), reply(weight=5.5))
 
 
 def test_a_reply_of_more_images_than_its_site_described_is_refused() -> None:
     judge = admission()
     judge.check(reply(weight=5.0), "diffusion", 3, "a", CURRENT, SUMS, num_images=5)
-    with pytest.raises(Refusal, match="trained on 6 images, but described 5 when the run began"):
+    with pytest.raises(RejectedReply, match="trained on 6 images, but described 5 when the run began"):
         judge.check(reply(weight=6.0), "diffusion", 3, "a", CURRENT, SUMS, num_images=5)
 
 
 def test_no_more_losses_are_counted_than_the_epochs_of_a_round_have() -> None:
     judge = Admission(admission().options, epochs=2.0)
     judge.check(reply(num_losses=10.0, loss_sum=7.0), "diffusion", 3, "a", CURRENT, SUMS)
-    with pytest.raises(Refusal, match="trained 16 times on an image, 15 can be"):
+    with pytest.raises(RejectedReply, match="trained 16 times on an image, 15 can be"):
         judge.check(reply(num_losses=16.0), "diffusion", 3, "a", CURRENT, SUMS)
 
 
@@ -130,7 +131,7 @@ def test_an_update_far_longer_than_those_of_recent_rounds_is_refused() -> None:
         check(judge, updated(length))
     judge.end_round()
     check(judge, updated(8.0))
-    with pytest.raises(Refusal, match=r"its update is 4\.1 times as long as the median"):
+    with pytest.raises(RejectedReply, match=r"its update is 4\.1 times as long as the median"):
         check(judge, updated(8.2))
 
 
@@ -139,7 +140,7 @@ def test_a_refused_update_does_not_shift_the_median() -> None:
     check(judge, updated(1.0))
     judge.end_round()
     for _ in range(5):
-        with pytest.raises(Refusal):
+        with pytest.raises(RejectedReply):
             check(judge, updated(50.0))
     judge.end_round()
     assert list(judge.recent_norms) == [[1.0]]
@@ -167,7 +168,7 @@ def test_only_finite_numbers_get_in(value: float, weight: float) -> None:
     if fit:
         check(admission(), answer)
     else:
-        with pytest.raises(Refusal):
+        with pytest.raises(RejectedReply):
             check(admission(), answer)
 
 

@@ -8,9 +8,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAdam, FedAvg
 from torch import nn
 
+from fl_app.classification.measuring import HeadSet, measure_heads
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network
-from fl_app.classification.readings import HeadSet, measure_heads
 from fl_app.classification.selection import PrototypeMethod
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.errors import FederationError

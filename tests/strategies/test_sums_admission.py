@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.measuring import HeadSet, blank_head_sums, distance_quantile, measure_heads
 from fl_app.classification.moments import blank_moments, measure_moments, pool
-from fl_app.classification.readings import HeadSet, blank_head_sums, distance_quantile, measure_heads
 from fl_app.data.images import ImageSet
+from fl_app.messages.incoming import RejectedReply
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
-from fl_app.strategies.admission import Refusal, check_statistics
+from fl_app.strategies.admission import check_statistics
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.sums import add
 from tests.classification.bundles import CPU, make_images, make_network
@@ -71,9 +72,9 @@ def test_what_is_measured_of_any_images_is_admitted(
 def test_moments_of_more_images_than_a_site_described_are_refused() -> None:
     moments = measure_moments(make_network(), make_images((20, 15, 12), 0), CPU, 1)
     check_site_moments(moments, [20, 15, 12], 47.0)
-    with pytest.raises(Refusal, match="more images than it said"):
+    with pytest.raises(RejectedReply, match="more images than it said"):
         check_site_moments(moments, [20, 14, 12], None)
-    with pytest.raises(Refusal, match=r"47 images, but it trained on 46"):
+    with pytest.raises(RejectedReply, match=r"47 images, but it trained on 46"):
         check_site_moments(moments, None, 46.0)
 
 
@@ -81,7 +82,7 @@ def test_pictures_of_no_counted_image_are_refused() -> None:
     moments = blank_moments(3, 6)
     check_site_moments(moments, [0, 0, 0], None)
     moments["picture"] += np.eye(4)
-    with pytest.raises(Refusal, match="of no image"):
+    with pytest.raises(RejectedReply, match="of no image"):
         check_site_moments(moments, [0, 0, 0], None)
 
 
@@ -142,7 +143,7 @@ def test_a_measurement_that_contradicts_itself_is_refused(change: Callable[[Sums
     sums = measure(hard_images(0, 60, 20))
     check_head_sums(sums, None)
     change(sums)
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(RejectedReply, match=reason):
         check_head_sums(sums, None)
 
 
@@ -151,7 +152,7 @@ def test_patients_who_were_counted_without_their_images_are_refused() -> None:
     for key in sums:
         if key.startswith("validation") and key.endswith("/patients"):
             sums[key][PATIENTS] += 1000.0
-    with pytest.raises(Refusal, match="no patients"):
+    with pytest.raises(RejectedReply, match="no patients"):
         check_head_sums(sums, None)
 
 
@@ -166,7 +167,7 @@ def test_whatever_a_site_sends_is_admitted_or_refused_and_nothing_else(data: st.
         flat[data.draw(st.integers(0, len(flat) - 1))] = float(value)
     try:
         check_head_sums(sums, None)
-    except Refusal:
+    except RejectedReply:
         return
     add([sums])
     heads = {name: part_of(sums, f"{prefix}/") for name, prefix in HEAD_OF.items()}

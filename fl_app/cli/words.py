@@ -1,0 +1,91 @@
+"""The words that mean the same in every command: arguments and options, and what `--json` and `--quiet` do."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fl_app.errors import OptionError
+
+_WIDE = 200  # columns
+
+Recipe = Annotated[str | None, typer.Argument(help="A name in recipes/, or a TOML file of run options.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; see `fl-app options`.")
+]
+App = Annotated[
+    Path | None, typer.Option(help="Folder of the Flower app; default: this one if it is one, else fl-app's own.")
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option("--runs", metavar="FOLDER", help="Where runs are looked up by name; default: ~/fl-app/runs."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
+
+
+def is_screen(console: Console) -> bool:
+    """Tell whether a picture can be redrawn there."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Return a console that writes no control characters, and cuts nothing off, where nobody looks at a screen."""
+    stream = sys.stderr if stderr else sys.stdout
+    is_tty = stream.isatty()
+    width = None if is_tty else _WIDE
+    return Console(highlight=False, stderr=stderr, quiet=quiet, force_terminal=is_tty, width=width)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Prints what a command has to say.
+
+    Attributes:
+        quiet: errors alone, and the JSON document.
+        as_json: stdout is for one JSON document; what is said besides goes to stderr.
+    """
+
+    quiet: bool = False
+    as_json: bool = False
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        if not self.quiet:
+            typer.echo(text, err=self.as_json)
+
+    def warn(self, text: str) -> None:
+        """Print a line on stderr that is no error."""
+        if not self.quiet:
+            typer.secho(text, fg="yellow", err=True)
+
+    def complain(self, text: str) -> None:
+        """Print an error."""
+        typer.secho(text, fg="red", err=True)
+
+    def answer(self, document: Mapping[str, object]) -> None:
+        """Print the JSON document, if it is asked for; a number that is not finite becomes null."""
+        if self.as_json:
+            typer.echo(json.dumps(_plain(document), indent=1, allow_nan=False))
+
+
+def check_writable(out: Path) -> None:
+    """Refuse, before the work begins, a result file that is no file; raises OptionError."""
+    if out.exists() and not out.is_file():
+        raise OptionError(f"--out must name a file, got {out}.")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,108 @@
+"""What is installed at the hospital: Flower, the study's plug-ins, and the node's private key."""
+
+import os
+import stat
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
+from fl_app.doctor.finding import Finding
+from fl_app.node.permissions import not_allowed
+from fl_app.options.node import NodeConfig
+from fl_app.options.run import RunConfig
+from fl_app.plugins import AT_NODES, BUILT_IN, installed, is_path
+
+
+def check_flower_here() -> Finding:
+    """Compare the installed version of Flower with the one that fl-app needs."""
+    name = "flower here"
+    try:
+        installed = version("flwr")
+        wanted = next(one for one in map(Requirement, requires("fl-app") or ()) if one.name == "flwr")
+    except PackageNotFoundError as error:
+        return Finding(name, "not ready", f"The package {error.name} is not installed: install fl-app again.")
+    if not wanted.specifier.contains(installed, prereleases=True):
+        text = f"flwr {installed} is installed, fl-app needs flwr {wanted.specifier}: install fl-app again."
+        return Finding(name, "not ready", text)
+    return Finding(name, "ready", f"flwr {installed}, as fl-app needs it.")
+
+
+def check_flower_there(running: str | None) -> Finding:
+    """Compare the installed version of Flower with the SuperLink's: Flower rejects another major or minor version.
+
+    Args:
+        running: the SuperLink's version; None if it did not say.
+    """
+    name = "flower there"
+    if running is None:
+        return Finding(name, "not checked", "The SuperLink did not say which version of Flower it runs.")
+    installed = version("flwr")
+    if _release(running) != _release(installed):
+        text = f"The SuperLink runs flwr {running}, this machine has {installed}: install the same version on both."
+        return Finding(name, "not ready", text)
+    return Finding(name, "ready", f"The SuperLink runs flwr {running}, this machine has {installed}.")
+
+
+def _release(text: str) -> tuple[int, ...]:
+    try:
+        return Version(text).release[:2]
+    except InvalidVersion:
+        return ()
+
+
+def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
+    """Check that the plug-ins which a study needs at this node are installed and allowed."""
+    offered = {kind: installed(kind) for kind in AT_NODES}
+    needed = [one for one in config.named() if one.kind in AT_NODES and one.name not in BUILT_IN[one.kind]]
+    refused = not_allowed(node, config)
+    problems = []
+    for one in refused:
+        text = f"'{one.option}' is '{one.name}', which this node does not import:"
+        if is_path(one.name):
+            problems.append(
+                f"{text} it is a path, which is for simulations. Ask the coordinator for a plug-in with a name."
+            )
+            continue
+        install = "" if one.name in offered.get(one.kind, ()) else "install its package, and "
+        problems.append(f"{text} {install}name it in the node option 'plugins-allowed', if you trust it.")
+    problems += [
+        f"'{one.option}' is '{one.name}', which the node allows but does not have: install its package."
+        for one in needed
+        if one not in refused and not is_path(one.name) and one.name not in offered[one.kind]
+    ]
+    names = sorted({name for points in offered.values() for name in points})
+    here = f"Installed here: {', '.join(names) or 'none'}. Allowed: {', '.join(node.plugins_allowed) or 'none'}."
+    if problems:
+        return Finding("plug-ins", "not ready", " ".join([*problems, here]))
+    wanted = ", ".join(dict.fromkeys(one.name for one in needed))
+    return Finding("plug-ins", "ready", f"The run needs {wanted or 'none'} at this node. {here}")
+
+
+def check_key(file: Path) -> Finding:
+    """Check that only its owner can read the node's private key, and that Flower accepts it."""
+    path = file.expanduser()
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        content = path.read_bytes()
+    except OSError as error:
+        problem = os.strerror(error.errno) if error.errno else type(error).__name__
+        return Finding("key", "not ready", f"The node's private key cannot be read: {problem}.")
+    try:
+        is_usable = isinstance(load_ssh_private_key(content, None), EllipticCurvePrivateKey)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a passphrase
+        is_usable = False
+    if not is_usable:
+        return Finding(
+            "key",
+            "not ready",
+            "It is no private key that Flower takes. That would be an elliptic-curve key in OpenSSH's form, without a "
+            'passphrase, as made by: ssh-keygen -t ecdsa -b 384 -N "". The file that ends in .pub is the public one.',
+        )
+    if mode & 0o077:
+        return Finding("key", "not ready", f"Others may read the node's private key (mode {mode:04o}): chmod 600 it.")
+    return Finding("key", "ready", f"Only its owner can read the node's private key (mode {mode:04o}).")

@@ -1,0 +1,60 @@
+"""The results of a run in a few figures, read from its folder; imports nothing heavy."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from fl_app.runs.progress import SeenRound
+
+COMPARISON = Path("classification", "comparison.csv")
+
+_SHIPS = "(ships)"
+
+
+def read_comparison(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of comparison.csv; none if the run has trained no classifier, or has not finished it."""
+    try:
+        with (folder / COMPARISON).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def read_figure(text: str | None) -> float | str | None:
+    """Return a cell of the table: a number, the text in place of a missing number, or None if it is empty."""
+    with suppress(ValueError):
+        return float(text or "")
+    return text or None
+
+
+def describe_results(found: Mapping[str, float]) -> str:
+    """Return the figures of a run in a line, such as `diffusion loss 0.0312, accuracy 0.912`."""
+    return ", ".join(
+        f"{name.replace('-', ' ')} {value:.4f}" if name.endswith("loss") else f"{name.replace('-', ' ')} {value:.3f}"
+        for name, value in found.items()
+    )
+
+
+def results(folder: Path, tasks: Sequence[str], rounds: Sequence[SeenRound]) -> dict[str, float]:
+    """Return the figures that a run has reached, by name.
+
+    These are `<task>-loss`, of the last round that counts, on held-out images; and, of the classifier that ships,
+    `accuracy` on test images, or `home-accuracy` on the nodes' own held-out images if there are none.
+
+    Args:
+        folder: of the run.
+        tasks: that it trains.
+        rounds: the finished ones.
+    """
+    found: dict[str, float] = {}
+    for task in tasks:
+        losses = [one.get("validation-loss") for one in rounds if (one.get("task"), one.get("outcome")) == (task, "ok")]
+        if measured := [loss for loss in losses if loss is not None]:
+            found[f"{task}-loss"] = float(measured[-1])
+    for row in read_comparison(folder):
+        if (row.get("approach") or "").endswith(_SHIPS):
+            figures = {name: read_figure(row.get(name)) for name in ("accuracy", "home-accuracy")}
+            known = {name: value for name, value in figures.items() if isinstance(value, float)}
+            found |= dict(list(known.items())[:1])
+    return found
