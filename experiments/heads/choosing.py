@@ -1,4 +1,4 @@
-"""Which head ships: figures of heads, how sure a difference is, and the rules that choose."""
+"""Which head ships: figures of heads, and the program's own choice by the sums that nodes send of held-out images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,24 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
 from experiments.heads.plan import LEVELS, MEASURES, PRIORS, Measure, Prior
 from fl_app.classification.bundle import Bundle
-from fl_app.classification.heads import HEADS, Head, build_heads
-from fl_app.metrics.classification import stretched_logits
+from fl_app.classification.heads import Head, build_heads, predict
+from fl_app.classification.measuring import HeadSet, blank_head_sums
+from fl_app.classification.selection import PrototypeMethod, Shipped, select
+from fl_app.metrics.choosing import guess
+from fl_app.metrics.classification import figures, score_statistics, stretched_logits
+from fl_app.metrics.paired import joint_bins, paired_counts
+from fl_app.metrics.patients import patient_sums
+from fl_app.sums import Statistics, add
 
 Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Figures = dict[Measure, float]
+
+_READING = "consistent"
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,9 @@ class Rule:
     """How the head that ships is chosen.
 
     Attributes:
-        measure: the figure on held-out images that counts.
-        prior: of `lda`.
-        level: two-sided, of the paired interval of the difference to `linear` that must lie above 0; 0: the best head.
+        measure: option `classification.choose-by`.
+        prior: option `classification.prior`.
+        level: option `classification.choose-confidence`; 0: the best head.
     """
 
     measure: Measure
@@ -35,118 +45,102 @@ class Rule:
 RULES = tuple(Rule(measure, prior, level) for measure, prior, level in product(MEASURES, PRIORS, LEVELS))
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What a head reaches on N images.
-
-    Attributes:
-        labels: [N] int64.
-        is_right: [N] bool.
-        auc_parts: [N], what each image adds to the AUC; not a number if no class has images on both sides.
-        figures: by measure, shares; not a number if not defined.
-    """
-
-    labels: NDArray[np.int64]
-    is_right: NDArray[np.bool_]
-    auc_parts: Array
-    figures: dict[Measure, float]
-
-
 def heads_under(bundle: Bundle, prior: Prior) -> dict[str, Head]:
     """Return the heads of a classifier by name; the prior is that of `lda`."""
-    heads = {"linear": bundle.heads["linear"], **build_heads(bundle.pooled, bundle.shrinkage)[0]}
-    if prior == "equal" and "lda" in heads:
-        count = bundle.pooled["count"]
-        training = np.log(np.where(count > 0, count, 1.0) / count.sum())
-        heads["lda"] = Head(heads["lda"].weight, heads["lda"].bias - training)
-    return heads
+    return {"linear": bundle.heads["linear"], **build_heads(bundle.pooled, bundle.shrinkage, prior)[0]}
 
 
-def judge(scores: Array, labels: NDArray[np.int64], shares: Mapping[int, float] | None = None) -> Judged:
+def judge(scores: Array, labels: Labels, shares: Mapping[int, float] | None = None) -> Figures:
     """Measure scores.
 
     Args:
         scores: [N, K].
         labels: [N].
         shares: weigh the images so that each class has such a share in the accuracy; None: as they are.
+
+    Returns:
+        By measure, shares; an AUC is not a number if no class has images on both sides.
     """
-    is_right = np.argmax(scores, axis=1) == labels
+    is_right = predict(scores) == labels
     recall = {label: float(is_right[labels == label].mean()) for label in np.unique(labels).tolist()}
     accuracy = float(is_right.mean()) if shares is None else sum(shares[label] * recall[label] for label in recall)
-    parts = auc_parts(stretched_logits(np.asarray(log_softmax(scores, axis=1))), labels)
-    auc = float(parts.sum())
-    balanced = float(np.mean(list(recall.values())))
-    return Judged(labels, is_right, parts, {"accuracy": accuracy, "balanced-accuracy": balanced, "auc": auc})
+    auc = _auc(stretched_logits(np.asarray(log_softmax(scores, axis=1))), labels)
+    return {"accuracy": accuracy, "balanced-accuracy": float(np.mean(list(recall.values()))), "auc": auc}
 
 
-def auc_parts(values: Array, labels: NDArray[np.int64]) -> Array:
-    """Return what each image adds to the AUC, one class against the rest, averaged over the classes: [N].
+def node_sums(scores: Mapping[str, Array], labels: Labels) -> dict[str, Array]:
+    """Return what a node sends of its held-out images: additive sums, as `measuring.measure_heads` names them.
 
-    They add up to the AUC: each image gets half of what its pairs add (DeLong et al. 1988).
+    Args:
+        scores: [N, K] by head, `linear` among them.
+        labels: [N].
+    """
+    num_classes = scores["linear"].shape[1]
+    pairs = {head: ("global" if head == "linear" else _READING, head) for head in scores}
+    sums = blank_head_sums(list(pairs.values()), num_classes, with_joint=True)
+    linear = predict(scores["linear"]) == labels
+    for head, found in scores.items():
+        is_right, prefix = predict(found) == labels, f"validation/{'/'.join(pairs[head])}/"
+        sums |= {prefix + key: value for key, value in score_statistics(found, labels).items()}
+        sums[prefix + "paired"] = paired_counts(is_right, linear, labels, num_classes)
+        sums[prefix + "patients"] = patient_sums(None, is_right, linear)
+        if head != "linear":
+            sums[prefix + "joint"] = joint_bins(found, scores["linear"], labels)
+    return {key: value for key, value in sums.items() if key.startswith("validation/")}
+
+
+def split_sums(scores: Mapping[str, Array], labels: Labels, sites: Labels) -> dict[str, Statistics]:
+    """Return what each node sends, by its name.
+
+    Args:
+        scores: [N, K] by head.
+        labels: [N].
+        sites: [N], the number of the node that holds the image out.
+    """
+    return {
+        f"site-{site}": node_sums({head: found[sites == site] for head, found in scores.items()}, labels[sites == site])
+        for site in np.unique(sites).tolist()
+    }
+
+
+def choose(rule: Rule, heads: Mapping[str, Head], sites: Mapping[str, Statistics]) -> Shipped:
+    """Return what the program ships under a rule.
+
+    Args:
+        rule: the options.
+        heads: by name, under the rule's prior.
+        sites: from `split_sums`.
+    """
+    num_classes, size = heads["linear"].weight.shape
+    method = PrototypeMethod(num_classes, size, prior=rule.prior, choose_by=rule.measure, choose_confidence=rule.level)
+    others = {name: head for name, head in heads.items() if name != "linear"}
+    by_source = {"global": {"linear": heads["linear"]}, _READING: others}
+    no_prototype = np.zeros(num_classes, dtype=np.bool_)  # no limit of distances is asked for
+    head_set = HeadSet(by_source, np.zeros((num_classes, size)), no_prototype, with_joint=rule.measure == "auc")
+    return select(method, head_set, (), add(sites.values()), sites).shipped
+
+
+def is_guess(measure: Measure, sites: Mapping[str, Statistics]) -> bool:
+    """Tell whether `linear` is no better on held-out images than always naming one class."""
+    prefix = "validation/global/linear/"
+    total = add(sites.values())
+    found = figures({key.removeprefix(prefix): value for key, value in total.items() if key.startswith(prefix)})
+    return bool((found[measure] or 0.0) <= guess(found["support"], measure))
+
+
+def _auc(values: Array, labels: Labels) -> float:
+    """Return the AUC, one class against the rest, averaged over the classes with images on both sides.
 
     Args:
         values: [N, K], the larger, the likelier the class. For K = 2 only those of class 1 count.
         labels: [N].
     """
     num_classes = values.shape[1]
-    classes = [1] if num_classes == 2 else range(num_classes)
-    found = [
-        _pair_shares(values[:, label], labels == label)
-        for label in classes
-        if 0 < (labels == label).sum() < len(labels)
-    ]
-    return 0.5 * np.mean(found, axis=0) if found else np.full(len(labels), np.nan)
-
-
-def standard_error(measure: Measure, ours: Judged, theirs: Judged) -> float:
-    """Return the standard error of the difference of two heads on the same images.
-
-    Accuracy: McNemar's, sqrt(b + c - (b - c)^2 / n) / n with b and c images that only one head gets right. Balanced
-    accuracy: the same in each class. AUC: DeLong's, for several classes with the sum of what an image adds to each.
-    """
-    labels = ours.labels
-    if measure == "auc":
-        change = 2.0 * (ours.auc_parts - theirs.auc_parts)
-        return float(np.sqrt(sum(_spread(change[labels == label], 1) for label in np.unique(labels))))
-    change = ours.is_right.astype(np.float64) - theirs.is_right
-    if measure == "accuracy":
-        return float(np.sqrt(_spread(change, 0)) / len(change))
-    groups = [change[labels == label] for label in np.unique(labels)]
-    return float(np.sqrt(sum(_spread(group, 0) / len(group) ** 2 for group in groups)) / len(groups))
-
-
-def choose(rule: Rule, judged: Mapping[str, Judged]) -> str:
-    """Return the head that a rule ships, by what each reaches on held-out images; `judged` are those of its prior."""
-
-    def rank(name: str) -> tuple[float, float, int]:
-        figures = judged[name].figures
-        return -figures[rule.measure], -figures["auc"], HEADS.index(name)
-
-    linear = judged["linear"]
-    if np.isnan(linear.figures[rule.measure]):
-        return "linear"
-    if rule.level == 0.0:
-        return min(judged, key=rank)
-    width = float(norm.ppf(0.5 + rule.level / 2))
-    better = [
-        name
-        for name, other in judged.items()
-        if other.figures[rule.measure] - linear.figures[rule.measure]
-        > width * standard_error(rule.measure, other, linear)
-    ]
-    return min(better, key=rank, default="linear")
-
-
-def _pair_shares(values: Array, is_class: NDArray[np.bool_]) -> Array:
-    """Return, of each image, the share of its pairs with the other side in the right order, over its side's size."""
-    ranks, shares = rankdata(values), np.empty(len(values))
-    for side, sign in ((is_class, 1.0), (~is_class, -1.0)):
-        num_here, num_there = side.sum(), (~side).sum()
-        below = (ranks[side] - rankdata(values[side])) / num_there
-        shares[side] = (below if sign > 0 else 1.0 - below) / num_here
-    return shares
-
-
-def _spread(change: Array, lost: int) -> float:
-    """Return the sum of squares around the mean, times n / (n - lost)."""
-    return float(((change - change.mean()) ** 2).sum()) * len(change) / max(len(change) - lost, 1)
+    found = []
+    for label in [1] if num_classes == 2 else range(num_classes):
+        is_class = labels == label
+        members, rest = int(is_class.sum()), int((~is_class).sum())
+        if members and rest:
+            ranks = float(rankdata(values[:, label])[is_class].sum())
+            found.append((ranks - members * (members + 1) / 2) / (members * rest))
+    return float(np.mean(found)) if found else float("nan")

@@ -55,16 +55,16 @@ def best_gain(reached: dict[int, Reached], measure: Measure) -> tuple[Candidate,
     return best, gains[best]
 
 
-def share_kept(reached: dict[int, Reached], rule: Rule, measure: Measure) -> float | None:
-    """Return the share of the best head's gain that a rule keeps; None if the gain is not large."""
+def share_kept(reached: dict[int, Reached], way: Rule | Candidate, measure: Measure) -> float | None:
+    """Return the share of the best head's gain that a rule or a head keeps; None if the gain is not large."""
     _, gain = best_gain(reached, measure)
-    return mean_difference(reached, rule, measure) / gain if gain > LARGE_GAIN else None
+    return mean_difference(reached, way, measure) / gain if gain > LARGE_GAIN else None
 
 
-def worst(found: Found, rule: Rule, measure: Measure) -> tuple[float, float | None]:
-    """Return a rule's lowest mean difference to `linear` over the settings, and its lowest share of a large gain."""
-    lowest = min(mean_difference(reached, rule, measure) for reached in found.values())
-    shares = [share_kept(reached, rule, measure) for reached in found.values()]
+def worst(found: Found, way: Rule | Candidate, measure: Measure) -> tuple[float, float | None]:
+    """Return the lowest mean difference to `linear` over the settings, and the lowest share of a large gain."""
+    lowest = min(mean_difference(reached, way, measure) for reached in found.values())
+    shares = [share_kept(reached, way, measure) for reached in found.values()]
     return lowest, min((share for share in shares if share is not None), default=None)
 
 
@@ -106,8 +106,11 @@ def settings_table(found: Found) -> str:
         gains = [best_gain(reached, measure) for measure in MEASURES]
         linear = np.mean([[100 * seed.heads["linear", PRIORS[0]][m] for m in MEASURES] for seed in reached.values()], 0)
         cells = [f"{value:.1f}; {_name(best)} {gain:+.1f}" for value, (best, gain) in zip(linear, gains, strict=True)]
-        rows.append([setting.name, str(len(reached)), str(one.num_held_out), str(one.num_test), *cells])
-    return table(["setting", "seeds", "held out", "test", *(f"{m}: linear; best gain" for m in MEASURES)], rows)
+        counts = [len(reached), one.num_held_out, one.num_sites, one.num_test]
+        rows.append([setting.name, *map(str, counts), *cells])
+    return table(
+        ["setting", "seeds", "held out", "sites", "test", *(f"{m}: linear; best gain" for m in MEASURES)], rows
+    )
 
 
 def heads_table(found: Found) -> str:
@@ -121,19 +124,15 @@ def heads_table(found: Found) -> str:
 
 
 def rules_table(found: Found) -> str:
-    """Show every rule: its lowest mean difference to `linear`, and its lowest share of a large gain."""
+    """Show every rule, and `lda` without one: lowest mean difference to `linear`, lowest share of a large gain."""
+    ways: dict[tuple[str, str, str], Rule | Candidate] = {
+        (rule.measure, rule.prior, f"{rule.level:g}"): rule for rule in RULES
+    }
+    ways |= {("always `lda`", prior, "-"): ("lda", prior) for prior in PRIORS}
     rows = []
-    for rule in RULES:
-        results = [worst(found, rule, measure) for measure in MEASURES]
-        rows.append(
-            [
-                rule.measure,
-                rule.prior,
-                f"{rule.level:g}",
-                *(f"{low:+.2f}; {_percent(share)}" for low, share in results),
-                _verdict(results),
-            ]
-        )
+    for names, way in ways.items():
+        results = [worst(found, way, measure) for measure in MEASURES]
+        rows.append([*names, *(f"{low:+.2f}; {_percent(share)}" for low, share in results), _verdict(results)])
     heads = ["choose-by", "prior", "level", *(f"{m}: worst mean; gain kept" for m in MEASURES), "aims reached"]
     return table(heads, rows)
 
@@ -147,9 +146,11 @@ def chosen_table(found: Found) -> str:
             kept = share_kept(reached, SHIPS, measure)
             difference = signed(estimate(differences(reached, SHIPS, measure).tolist()))
             cells.append(f"{difference}; {_percent(kept)}")
-        replaced = np.mean([one.shipped[SHIPS] for one in reached.values()])
-        rows.append([setting.name, f"{100 * replaced:.0f} %", *cells])
-    return table(["setting", "`linear` replaced", *(f"{m}: minus `linear`; gain kept" for m in MEASURES)], rows)
+        seeds = reached.values()
+        says = [[one.shipped[SHIPS], one.guess, one.voted] for one in seeds]
+        rows.append([setting.name, *(f"{100 * share:.0f} %" for share in np.mean(says, axis=0)), *cells])
+    told = ["`linear` replaced", "`linear` a guess", "turned by a vote"]
+    return table(["setting", *told, *(f"{m}: minus `linear`; gain kept" for m in MEASURES)], rows)
 
 
 def _percent(share: float | None) -> str:

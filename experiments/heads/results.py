@@ -5,16 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from experiments.heads.choosing import RULES, Array, Judged, Rule, choose, heads_under, judge
+from experiments.heads.choosing import (
+    RULES,
+    Array,
+    Figures,
+    Labels,
+    Rule,
+    choose,
+    heads_under,
+    is_guess,
+    judge,
+    split_sums,
+)
+from experiments.heads.decision import SHIPS
 from experiments.heads.embedded import Embedded, is_finished, read_cell
 from experiments.heads.plan import DRAWS, FEW, MEASURES, PRIORS, SETTINGS, Cell, Measure, Prior, Setting, all_cells
-from fl_app.classification.heads import HEADS
+from fl_app.classification.heads import HEADS, Head
 from fl_app.data.partition import stratified_choice
 from fl_app.seeding import numpy_generator_for
 
-Figures = dict[Measure, float]
 Candidate = tuple[str, Prior]  # a head, and the prior of `lda`
 
 CANDIDATES: tuple[Candidate, ...] = (*((head, PRIORS[0]) for head in HEADS), ("lda", PRIORS[1]))
@@ -30,6 +40,9 @@ class Reached:
         shipped: by rule, the share of the draws in which it ships a head other than `linear`.
         num_held_out: images that chose.
         num_test: images that report.
+        num_sites: nodes that held an image out, as far as the run tells.
+        guess: the share of the draws in which `linear` is a guess by the measure of the chosen rule.
+        voted: the share of the draws in which a vote changes the head that the chosen rule ships.
     """
 
     heads: dict[Candidate, Figures]
@@ -37,14 +50,18 @@ class Reached:
     shipped: dict[Rule, float]
     num_held_out: int
     num_test: int
+    num_sites: int = 1
+    guess: float = 0.0
+    voted: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class _Draw:
-    """Places of held-out and test images among both, held-out images first."""
+    """Places of held-out and test images among both, held-out images first; the site of each held-out one."""
 
-    held_out: NDArray[np.int64]
-    test: NDArray[np.int64]
+    held_out: Labels
+    test: Labels
+    sites: Labels
 
 
 def collect(out: Path) -> dict[Setting, dict[int, Reached]]:
@@ -69,47 +86,71 @@ def reach(setting: Setting, cell: Cell, embedded: Embedded) -> Reached:
     scores = {(name, prior): heads[prior][name].scores(features) for name, prior in names}
     shares = None if setting.test_share is None else {0: 1 - setting.test_share, 1: setting.test_share}
     draws = list(_draws(setting, cell, embedded))
-    on_test: list[dict[Candidate, Figures]] = []
-    shipped: list[dict[Rule, Candidate]] = []
+    tested: list[dict[Candidate, Figures]] = []
+    chosen: list[_Chosen] = []
     for number, draw in enumerate(draws):
         if number == 0 or setting.draw == "swap":
-            tested = {name: judge(values[draw.test], labels[draw.test], shares) for name, values in scores.items()}
-        on_test.append({name: one.figures for name, one in tested.items()})
-        judged = {name: judge(values[draw.held_out], labels[draw.held_out]) for name, values in scores.items()}
-        shipped.append({rule: _ship(rule, judged) for rule in RULES})
+            figures = {name: judge(values[draw.test], labels[draw.test], shares) for name, values in scores.items()}
+        tested.append(figures)
+        held_out = {name: values[draw.held_out] for name, values in scores.items()}
+        chosen.append(_choose(heads, held_out, labels[draw.held_out], draw.sites))
+    ships = [one.candidates for one in chosen]
     return Reached(
-        heads={name: _mean([one[name] for one in on_test]) for name in scores},
-        rules={rule: _mean([one[ships[rule]] for one, ships in zip(on_test, shipped, strict=True)]) for rule in RULES},
-        shipped={rule: float(np.mean([ships[rule][0] != "linear" for ships in shipped])) for rule in RULES},
+        heads={name: _mean([one[name] for one in tested]) for name in scores},
+        rules={rule: _mean([one[ship[rule]] for one, ship in zip(tested, ships, strict=True)]) for rule in RULES},
+        shipped={rule: float(np.mean([ship[rule][0] != "linear" for ship in ships])) for rule in RULES},
         num_held_out=len(draws[0].held_out),
         num_test=len(draws[0].test),
+        num_sites=len(np.unique(draws[0].sites)),
+        guess=float(np.mean([one.is_guess for one in chosen])),
+        voted=float(np.mean([one.is_voted for one in chosen])),
     )
 
 
-def under(prior: Prior, candidates: dict[Candidate, Judged]) -> dict[str, Judged]:
-    """Return the heads by name as they are under a prior."""
-    return {name: one for (name, which), one in candidates.items() if name != "lda" or which == prior}
+@dataclass(frozen=True)
+class _Chosen:
+    """What every rule ships by one draw of held-out images; of the chosen rule, whether its exceptions had a say."""
+
+    candidates: dict[Rule, Candidate]
+    is_guess: bool
+    is_voted: bool
 
 
-def _ship(rule: Rule, judged: dict[Candidate, Judged]) -> Candidate:
-    head = choose(rule, under(rule.prior, judged))
-    return head, rule.prior if head == "lda" else PRIORS[0]
+def _choose(
+    heads: dict[Prior, dict[str, Head]], scores: dict[Candidate, Array], labels: Labels, sites: Labels
+) -> _Chosen:
+    sums = {}
+    for prior in PRIORS:
+        of_prior = {name: scores[_candidate(name, prior)] for name in heads[prior]}
+        sums[prior] = split_sums(of_prior, labels, sites)
+    shipped = {rule: choose(rule, heads[rule.prior], sums[rule.prior]) for rule in RULES}
+    return _Chosen(
+        {rule: _candidate(one.head, rule.prior) for rule, one in shipped.items()},
+        is_guess(SHIPS.measure, sums[SHIPS.prior]),
+        shipped[SHIPS].head != shipped[SHIPS].without_vote,
+    )
+
+
+def _candidate(head: str, prior: Prior) -> Candidate:
+    return head, prior if head == "lda" else PRIORS[0]
 
 
 def _draws(setting: Setting, cell: Cell, embedded: Embedded) -> Iterator[_Draw]:
     num_held_out, num_test = len(embedded.validation), len(embedded.test)
-    held_out, test = np.arange(num_held_out), num_held_out + np.arange(num_test)
+    test = num_held_out + np.arange(num_test)
     if setting.draw == "as-is":
-        yield _Draw(held_out, test)
+        yield _Draw(np.arange(num_held_out), test, embedded.sites)
         return
     labels = np.concatenate([embedded.validation_labels, embedded.test_labels])
-    for number in range(DRAWS):
+    for number in range(DRAWS[setting.draw]):
         generator = numpy_generator_for(cell.seed, setting.draw, number)
         if setting.draw == "few":
-            yield _Draw(stratified_choice(embedded.validation_labels, FEW, generator), test)
-        else:
+            chosen = stratified_choice(embedded.validation_labels, FEW, generator)
+            yield _Draw(chosen, test, embedded.sites[chosen])
+        else:  # of no site: nodes hold no test images out
             chosen = stratified_choice(labels, num_held_out, generator)
-            yield _Draw(chosen, np.setdiff1d(np.arange(len(labels)), chosen))
+            rest = np.setdiff1d(np.arange(len(labels)), chosen)
+            yield _Draw(chosen, rest, np.zeros(num_held_out, dtype=np.int64))
 
 
 def _mean(figures: list[Figures]) -> Figures:
@@ -129,7 +170,5 @@ def differences(reached: dict[int, Reached], way: Rule | Candidate, measure: Mea
 def shipped_head(rule: Rule, embedded: Embedded) -> str:
     """Return the head that a rule ships by the held-out images of a cell."""
     heads = heads_under(embedded.bundle, rule.prior)
-    return choose(
-        rule,
-        {name: judge(head.scores(embedded.validation), embedded.validation_labels) for name, head in heads.items()},
-    )
+    scores = {name: head.scores(embedded.validation) for name, head in heads.items()}
+    return choose(rule, heads, split_sums(scores, embedded.validation_labels, embedded.sites)).head

@@ -1,15 +1,13 @@
 """A set whose balance of classes differs between training and test, as that of a set of chest films does."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
 from fl_app.data.images import ImageSet
-from fl_app.data.npz import read_npz
-from fl_app.data.sources import dataset_info, load_split
-from fl_app.options.run import DataOptions, RunConfig, default_options
+from fl_app.data.sources import load_split
+from fl_app.options.run import RunConfig, default_options
 from fl_app.seeding import numpy_generator_for
 
 _TRAIN_SHARE, _TEST_SHARE = 0.74, 0.625  # of shirts; so the chest films
@@ -31,11 +29,6 @@ def write_tops(folder: Path, seed: int) -> None:
     arrays |= _draw(load_split(wanted, "train", seed), parts, seed)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "tops.npz", allow_pickle=False, **arrays)
-
-
-def read_tops(folder: Path, options: DataOptions, part: Literal["validation", "test"]) -> ImageSet:
-    """Read a part that the nodes do not train on."""
-    return read_npz(folder / "tops.npz", dataset_info(options), part)
 
 
 def _draw(images: ImageSet, parts: dict[str, tuple[int, float]], seed: int) -> dict[str, np.ndarray]:
