@@ -40,7 +40,10 @@ def open_model(
     if model is None:
         if not run.is_dir():
             raise UnknownRunError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
-        raise RunFolderError(f"{run}: no finished diffusion model. Give the folder of a run that has completed.")
+        raise RunFolderError(
+            f"{run}: no finished diffusion model. Give a run whose task diffusion has ended; until then its folder "
+            "diffusion/samples shows galleries."
+        )
     pipeline = open_pipeline(model)
     if weights == "exported":
         return pipeline

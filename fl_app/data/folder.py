@@ -272,8 +272,8 @@ def _check_problems(
     count = f"{at_least}{len(problems)} of {num_files} image files {are} missing or broken"
     if len(problems) / num_files > max_share:
         raise DataError(
-            f"{count}; the largest allowed share is {max_share:g} (node option 'max-unreadable-share'). "
-            f"The first one: {problems[0]}",
+            f"{count}; the largest allowed share is {max_share:g} (node option 'max-unreadable-share'; 0 in a "
+            f"simulation). The first one: {problems[0]}",
             public=f"{count}, more than this node allows",
         )
     log.warning("%s and left out. The first one: %s", count, problems[0])
