@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from safetensors.torch import save
 from torch import nn
@@ -23,6 +23,9 @@ from fl_app.strategies.setup import Setup
 from fl_app.sums import Statistics
 from fl_app.tasks import Task, build_task
 
+if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
+    from fl_app.diffusion.task import DiffusionTask
+
 Gallery = Callable[[Mapping[str, nn.Module], Path], None]
 
 
@@ -30,11 +33,13 @@ class Pass(ABC):
     """One training of a run: a task or one of its baselines.
 
     Attributes:
-        plan: what it learns, and how nodes take part.
+        plan: how nodes take part.
+        task: what is learned.
         config: options of the run.
         gallery: draws what models can do, side by side; None: nothing to draw.
     """
 
+    task: Task
     gallery: Gallery | None = None
 
     def __init__(self, plan: PassPlan, config: RunConfig) -> None:
@@ -45,11 +50,6 @@ class Pass(ABC):
     def name(self) -> str:
         """In messages and in the run folder, such as `classification-local`."""
         return self.plan.name
-
-    @property
-    @abstractmethod
-    def task(self) -> Task:
-        """What is learned."""
 
     @property
     def num_rounds(self) -> int:
@@ -92,17 +92,12 @@ class Pass(ABC):
 class DiffusionPass(Pass):
     """Trains a diffusion model."""
 
+    task: "DiffusionTask"
+
     def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
-        from fl_app.diffusion.task import DiffusionTask
-
         super().__init__(plan, config)
-        self._task = cast(DiffusionTask, build_task(plan.name, config, info))
-        self.gallery = self._task.show
-
-    @property
-    def task(self) -> Task:
-        """The diffusion model."""
-        return self._task
+        self.task = cast("DiffusionTask", build_task(plan.name, config, info))
+        self.gallery = self.task.show
 
     def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
         """Build the strategy; nodes measure the server's EMA in rounds that end with a checkpoint or a gallery."""
@@ -119,33 +114,30 @@ class DiffusionPass(Pass):
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
         """Write a diffusers folder."""
-        self._task.export(self.module(weights), folder, held)
+        self.task.export(self.module(weights), folder, held)
 
 
 class ClassificationPass(Pass):
     """Trains a classifier, or one of its baselines, and exchanges prototypes."""
 
+    task: ClassificationTask
+
     def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
         super().__init__(plan, config)
-        self._task = cast(ClassificationTask, build_task(plan.name, config, info))
+        self.task = cast(ClassificationTask, build_task(plan.name, config, info))
         self._strategy: PrototypeRounds | None = None
-
-    @property
-    def task(self) -> Task:
-        """The classifier."""
-        return self._task
 
     def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
         """Build the strategy, with its exchanges."""
-        kind, flower = combine(PrototypeRounds, self._task.options.strategy, self.config.strategy)
-        self._strategy = kind(setup=setup, method=self._task.method, done=done, on_exchange=on_exchange, **flower)
+        kind, flower = combine(PrototypeRounds, self.task.options.strategy, self.config.strategy)
+        self._strategy = kind(setup=setup, method=self.task.method, done=done, on_exchange=on_exchange, **flower)
         return self._strategy
 
     def improved(self, before: Statistics, after: Statistics) -> bool | None:
         """Tell whether loss or accuracy got better, with the head that ships."""
         assert self._strategy is not None
         exchange = self._strategy.exchanges[self.num_rounds]
-        return self._task.improved(before, after, exchange.selection.shipped.accuracy)
+        return self.task.improved(before, after, exchange.selection.shipped.accuracy)
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
         """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
@@ -154,12 +146,12 @@ class ClassificationPass(Pass):
 
     def _bundle(self, exchange: Exchange) -> Bundle:
         """Return the classifier that an exchange makes."""
-        options, method, selection = self._task.options, self._task.method, exchange.selection
+        options, method, selection = self.task.options, self.task.method, exchange.selection
         pooled = exchange.pooled[exchange.source]
         return Bundle(
             network=options.network,
             embedding_size=options.embedding_size,
-            info=self._task.info,
+            info=self.task.info,
             weights=to_tensors(exchange.weights),
             pooled=pooled,
             heads=exchange.heads.heads["global"] | exchange.heads.heads.get(exchange.source, {}),
@@ -178,7 +170,7 @@ class ClassificationPass(Pass):
             record={
                 "round": exchange.round_number,
                 "contributed": exchange.contributed,
-                "withheld": withheld(self._task.info.class_names, pooled),
+                "withheld": withheld(self.task.info.class_names, pooled),
                 "shipped": to_json(selection.shipped),
                 "results": to_json(exchange.results, list[HeadRow]),
                 "left-out": {site: node.outcome for site, node in sorted(exchange.left_out.items())},
@@ -191,16 +183,11 @@ class PlainPass(Pass):
 
     def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
         super().__init__(plan, config)
-        self._task = build_task(plan.name, config, info)
-
-    @property
-    def task(self) -> Task:
-        """What is learned."""
-        return self._task
+        self.task = build_task(plan.name, config, info)
 
     def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
         """Build the strategy: weights are averaged, and nothing else is exchanged."""
-        kind, flower = combine(Resilient, self._task.options.strategy, self.config.strategy)
+        kind, flower = combine(Resilient, self.task.options.strategy, self.config.strategy)
         return kind(setup=setup, **flower)
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:

@@ -19,6 +19,7 @@ from fl_app.flower import (
     NodeInfo,
     Run,
     TaskIdentity,
+    find_unknown_options,
     identify,
     name_message,
     parse_node_config,
@@ -92,6 +93,12 @@ def test_options_of_a_node_are_read_as_flower_reads_them() -> None:
         "fast": True,
     }
     assert parse_node_config("") == {}
+
+
+def test_the_options_of_the_supernode_are_known() -> None:
+    unknown, known = find_unknown_options(["--superlink", "localhost:1", "--superlnk=x", "--insecure"])
+    assert unknown == ["--superlnk=x"]
+    assert {"--superlink", "--root-certificates", "--node-config", "--insecure"} <= set(known)
 
 
 def test_the_supernode_is_a_function_without_arguments_that_reads_the_command_line() -> None:
