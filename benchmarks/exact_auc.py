@@ -20,7 +20,7 @@ from fl_app.classification.measuring import embeddings
 from fl_app.data.images import ImageSet
 from fl_app.data.sources import load_split
 from fl_app.errors import RunFolderError
-from fl_app.metrics.classification import figures, score_statistics
+from fl_app.metrics.classification import figures, score_sums
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
@@ -45,7 +45,7 @@ def _measure_model(name: str, model: Path, test: ImageSet) -> list[Row]:
     rows: list[Row] = []
     for head in bundle.heads:
         scores = bundle.head(head).scores(features)
-        binned = figures(score_statistics(scores, labels))["auc"]
+        binned = figures(score_sums(scores, labels))["auc"]
         is_shipped = " (ships)" if head == bundle.shipped else ""
         row = {"run": name, "trained": model.parent.name, "head": f"{head}{is_shipped}", "n": len(labels)}
         rows.append({**row, "exact": exact_auc(scores, labels), "binned": binned})

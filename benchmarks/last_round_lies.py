@@ -28,7 +28,7 @@ from fl_app.classification.prediction import classify
 from fl_app.data.sources import load_parts
 from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.records import DESCRIBE, HEADS, MOMENTS
-from fl_app.metrics.classification import score_statistics
+from fl_app.metrics.classification import score_sums
 from fl_app.metrics.paired import joint_bins, paired_counts
 from fl_app.metrics.patients import patient_sums
 from fl_app.options.run import RunConfig
@@ -125,7 +125,7 @@ def marks(right: Callable[[str], bool], repeat: int = 1, distance: int | None = 
         linear = scores["validation/global/linear/"]
         for prefix, found in scores.items():
             hits = [values.argmax(axis=1) == labels for values in (found, linear)]
-            made = score_statistics(found, labels)
+            made = score_sums(found, labels)
             made["paired"] = paired_counts(hits[0], hits[1], labels, len(per_class))
             made["patients"] = patient_sums(None, *hits)
             if f"{prefix}joint" in sums:

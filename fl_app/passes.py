@@ -20,7 +20,7 @@ from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.registry import combine
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 from fl_app.tasks import Task, build_task
 
 if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
@@ -66,7 +66,7 @@ class Pass(ABC):
             on_exchange: is told of each exchange.
         """
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+    def improved(self, before: Sums, after: Sums) -> bool | None:
         """Tell whether a model got better, by the sums of both; None if nothing was measured."""
         return self.task.improved(before, after)
 
@@ -133,7 +133,7 @@ class ClassificationPass(Pass):
         self._strategy = kind(setup=setup, method=self.task.method, done=done, on_exchange=on_exchange, **flower)
         return self._strategy
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+    def improved(self, before: Sums, after: Sums) -> bool | None:
         """Tell whether loss or accuracy got better, with the head that ships."""
         assert self._strategy is not None
         exchange = self._strategy.exchanges[self.num_rounds]

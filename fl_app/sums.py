@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-Statistics = Mapping[str, NDArray[np.float64]]
+Sums = Mapping[str, NDArray[np.float64]]
 
 FEWEST_SITES = 3  # of two sites nobody can tell which one is wrong
 
 
-def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
+def add(parts: Iterable[Sums]) -> dict[str, NDArray[np.float64]]:
     """Add sums key by key, in the order given.
 
     Raises:
@@ -29,20 +29,20 @@ def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
             total = {key: np.array(value, dtype=np.float64) for key, value in part.items()}
             continue
         if {key: value.shape for key, value in total.items()} != {key: value.shape for key, value in part.items()}:
-            raise ValueError("statistics with other keys or shapes cannot be added")
+            raise ValueError("sums with other keys or shapes cannot be added")
         for key, value in part.items():
             total[key] += value
     return total
 
 
-def without(total: Statistics, part: Statistics) -> dict[str, NDArray[np.float64]]:
+def without(total: Sums, part: Sums) -> dict[str, NDArray[np.float64]]:
     """Subtract a part from added sums; exact if they are whole numbers."""
     return {key: np.asarray(value - part[key]) for key, value in total.items()}
 
 
-def only(statistics: Statistics, name: str) -> Statistics:
+def only(sums: Sums, name: str) -> Sums:
     """Return the sums of one set of weights: those whose keys begin with its name, without this prefix."""
-    return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
+    return {key.split("/", 1)[1]: value for key, value in sums.items() if key.startswith(f"{name}/")}
 
 
 def mean(total: float, count: float) -> float | None:
@@ -51,10 +51,10 @@ def mean(total: float, count: float) -> float | None:
 
 
 def decide(
-    total: Statistics,
-    parts: Mapping[str, Statistics],
-    judge: Callable[[Statistics], bool],
-    vote: Callable[[Statistics], bool | None],
+    total: Sums,
+    parts: Mapping[str, Sums],
+    judge: Callable[[Sums], bool],
+    vote: Callable[[Sums], bool | None],
 ) -> bool:
     """Decide by the sums of all sites or, if that decision hinges on a single site, by a vote.
 
@@ -70,16 +70,16 @@ def decide(
     return majority(parts, vote)
 
 
-def majority(parts: Mapping[str, Statistics], vote: Callable[[Statistics], bool | None]) -> bool:
+def majority(parts: Mapping[str, Sums], vote: Callable[[Sums], bool | None]) -> bool:
     """Tell whether more sites vote yes than no."""
     votes = [vote(part) for part in parts.values()]
     return votes.count(True) > votes.count(False)
 
 
 def steady(
-    total: Statistics,
-    parts: Mapping[str, Statistics],
-    measure: Callable[[Statistics], float | None],
+    total: Sums,
+    parts: Mapping[str, Sums],
+    measure: Callable[[Sums], float | None],
     factor: float,
 ) -> float | None:
     """Return a figure that no single site can move far.

@@ -261,7 +261,7 @@ def raising(reply: Message) -> Message:
     return Message(Error(2, "ValueError at the node"), reply_to=reply)
 
 
-def with_statistics(name: str, value: np.ndarray[Any, Any]) -> Callable[[Message], Message]:
+def with_sums(name: str, value: np.ndarray[Any, Any]) -> Callable[[Message], Message]:
     def changed(reply: Message) -> Message:
         reply.content["statistics"] = pack({**unpack(reply.content.array_records["statistics"]), name: value})
         return reply
@@ -283,9 +283,9 @@ def with_infinite_round(reply: Message) -> Message:
 
 
 BAD = {
-    "huge statistics": (with_statistics("raw/loss-sum", np.full(4, 1e308)), "refused", "absurdly large"),
-    "other statistics": (with_statistics("raw/loss-sum", np.zeros(7)), "refused", "other names or shapes"),
-    "unknown statistics": (with_statistics("raw/secret", np.zeros(4)), "refused", "other names or shapes"),
+    "huge sums": (with_sums("raw/loss-sum", np.full(4, 1e308)), "refused", "absurdly large"),
+    "other sums": (with_sums("raw/loss-sum", np.zeros(7)), "refused", "other names or shapes"),
+    "unknown sums": (with_sums("raw/secret", np.zeros(4)), "refused", "other names or shapes"),
     "broken bytes": (with_broken_bytes, "refused", "cannot be read"),
     "infinite round": (with_infinite_round, "refused", "cannot be read"),
     "nan": (with_weights(lambda w: w * np.nan), "refused", "not finite"),
@@ -306,16 +306,16 @@ BAD = {
     "huge pieces": (with_metric("num-pieces", 1e14), "refused", "pieces, which is impossible"),
     "half a piece": (with_metric("num-pieces", 0.5), "refused", "pieces, which is impossible"),
     "negative seconds": (with_metric("seconds", -1e9), "refused", "seconds, which is impossible"),
-    "false count of held-out images": (with_statistics("raw/loss-count", np.full(4, 1e9)), "refused", "more held-out"),
-    "half a held-out image": (with_statistics("raw/loss-count", np.full(4, 0.5)), "refused", "not whole numbers"),
-    "negative held-out losses": (with_statistics("raw/loss-sum", np.full(4, -1.0)), "refused", "losses are negative"),
-    "huge held-out losses": (with_statistics("raw/loss-sum", np.full(4, 1e12)), "refused", "larger than any"),
-    "statistics of another type": (with_statistics("raw/loss-sum", np.zeros(4, np.float32)), "refused", "be float64"),
+    "false count of held-out images": (with_sums("raw/loss-count", np.full(4, 1e9)), "refused", "more held-out"),
+    "half a held-out image": (with_sums("raw/loss-count", np.full(4, 0.5)), "refused", "not whole numbers"),
+    "negative held-out losses": (with_sums("raw/loss-sum", np.full(4, -1.0)), "refused", "losses are negative"),
+    "huge held-out losses": (with_sums("raw/loss-sum", np.full(4, 1e12)), "refused", "larger than any"),
+    "sums of another type": (with_sums("raw/loss-sum", np.zeros(4, np.float32)), "refused", "be float64"),
     "nan loss": (with_metric("loss-sum", math.nan), "refused", "not finite"),
     "nan pieces": (with_metric("num-pieces", math.nan), "refused", "not finite"),
     "no weights": (without("weights"), "refused", "holds no 'weights'"),
     "no metrics": (without("metrics"), "refused", "holds no 'metrics'"),
-    "no statistics": (without("statistics"), "refused", "holds no 'statistics'"),
+    "no sums": (without("statistics"), "refused", "holds no 'statistics'"),
     "an error": (lambda reply: Message(Error(2, "it broke"), reply_to=reply), "failed", "it broke"),
     "silence": (lambda reply: None, "late", "no reply within"),
 }

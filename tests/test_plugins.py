@@ -41,7 +41,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.plugins import BUILT_IN, PluginError, allow_only, check_name, installed, load, named_by_file
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.registry import Strategy, combine
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
 from tests.federation import run_federation
@@ -444,11 +444,11 @@ def test_a_strategy_that_compares_replies_gets_all_of_them_and_bears_no_mean_bes
         kind(with_node_ema=True, **flower)
 
 
-def failing_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
+def failing_head(pooled: Sums, shrinkage: float, prior: str) -> Head:
     raise ZeroDivisionError
 
 
-def flat_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
+def flat_head(pooled: Sums, shrinkage: float, prior: str) -> Head:
     return Head(np.zeros((1, 1)), np.zeros(1))
 
 

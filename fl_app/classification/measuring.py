@@ -23,7 +23,7 @@ from fl_app.classification.network import Classifier, embed
 from fl_app.classification.pictures import picture_distances
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
-from fl_app.metrics.classification import blank_scores, score_statistics
+from fl_app.metrics.classification import blank_scores, score_sums
 from fl_app.metrics.further import blank_further, further_sums
 from fl_app.metrics.paired import NUM_BINS, joint_bins, paired_counts
 from fl_app.metrics.patients import FEWEST_PATIENTS, NUM_SUMS, patient_sums
@@ -145,7 +145,7 @@ def measure_heads(
         metrics: names of further metrics: see `metrics.further`.
 
     Returns:
-        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics` and further metrics; `paired` and, if
+        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_sums` and further metrics; `paired` and, if
         the heads ask for it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
         (`metrics.patients`). Also counts of held-out images between DISTANCE_EDGES: `validation/distance`, by distance
         from the nearest prototype in the averaged network's features, and `validation/picture-distance`, by
@@ -212,7 +212,7 @@ def _batch_sums(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the sums of one head on one batch, without those over patients."""
     found, linear = scores[pair], scores[linear_of(pair[0])]
-    sums = score_statistics(found, labels)
+    sums = score_sums(found, labels)
     sums["paired"] = paired_counts(predict(found) == labels, predict(linear) == labels, labels, len(heads.known))
     if _has_joint(heads.with_joint, part, *pair):
         sums["joint"] = joint_bins(found, linear, labels)

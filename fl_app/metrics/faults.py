@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.metrics.classification import MOST_NATS, TEMPERATURES
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 ROUNDING = 1e-6
 
 _COSTS = ("nll", "nll-tempered", "nll-runner-up")
 
 
-def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "held-out") -> str | None:
-    """Return what is wrong with sums of `score_statistics`; None if images could have produced them.
+def score_fault(sums: Sums, described: Sequence[int] | None, kind: str = "held-out") -> str | None:
+    """Return what is wrong with sums of `score_sums`; None if images could have produced them.
 
     Args:
         sums: of one classifier on a site's images.
@@ -47,7 +47,7 @@ def score_fault(sums: Statistics, described: Sequence[int] | None, kind: str = "
     return None
 
 
-def loss_fault(sums: Statistics, num_draws: float | None) -> str | None:
+def loss_fault(sums: Sums, num_draws: float | None) -> str | None:
     """Return what is wrong with sums of denoising losses; None if images could have produced them.
 
     Args:

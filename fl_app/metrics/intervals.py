@@ -12,7 +12,7 @@ from scipy import special
 
 from fl_app.metrics.classification import auc_bins, figures
 from fl_app.metrics.patients import CC, PATIENTS, degrees_factor, design_effect
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -21,33 +21,33 @@ _PRIOR_WRONG = 1.0  # added images: see `design_effect`
 _ADDED_ERRORS = 0.1  # wrong images, added to a variance so that it is not 0
 
 
-def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval | None]:
+def intervals(sums: Sums, level: float = 0.95) -> dict[str, Interval | None]:
     """Return the confidence intervals of figures.
 
     The sums do not show how the AUCs of several classes are correlated. The variance of their mean is assumed to be
     twice that of independent ones.
 
     Args:
-        statistics: added sums; with `patients` from `patients.patient_sums`, or without if all images are independent.
+        sums: added sums; with `patients` from `patients.patient_sums`, or without if all images are independent.
         level: of confidence.
 
     Returns:
         `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None if a figure is not defined.
     """
-    found = figures(statistics)
-    confusion = statistics["confusion"]
+    found = figures(sums)
+    confusion = sums["confusion"]
     if found["n"] == 0:
         return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
     share = 1.0  # how many independent images one image is worth
-    if "patients" in statistics:
-        sums, num_images, num_right = statistics["patients"], float(confusion.sum()), float(np.trace(confusion))
-        effect = design_effect(sums, num_images, num_right, num_right, CC, _PRIOR_WRONG)
-        share = 1.0 / (effect * degrees_factor(level, num_images, float(sums[PATIENTS])) ** 2)
+    if "patients" in sums:
+        patients, num_images, num_right = sums["patients"], float(confusion.sum()), float(np.trace(confusion))
+        effect = design_effect(patients, num_images, num_right, num_right, CC, _PRIOR_WRONG)
+        share = 1.0 / (effect * degrees_factor(level, num_images, float(patients[PATIENTS])) ** 2)
     recall_images, f1_images = _confusion_images(confusion, found["macro-f1"])
     images = {
         "accuracy": float(found["n"]),
         "balanced-accuracy": recall_images,
-        "auc": _auc_images(found["auc"], auc_bins(statistics)),
+        "auc": _auc_images(found["auc"], auc_bins(sums)),
         "macro-f1": f1_images,
     }
     return {

@@ -13,7 +13,7 @@ from fl_app.files import KEBAB
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
 from fl_app.strategies.outcomes import NodeOutcome
-from fl_app.sums import Statistics, add, decide, only
+from fl_app.sums import Sums, add, decide, only
 
 _CURVES = (
     ("train_loss", "training", "round"),
@@ -91,7 +91,7 @@ def objection(
     run_pass: Pass,
     chosen: str,
     weights: Weights,
-    parts: Mapping[str, Statistics],
+    parts: Mapping[str, Sums],
     holds_out: bool,
     history: Sequence[RoundLine],
 ) -> str | None:
@@ -113,8 +113,8 @@ def objection(
     if not all(np.isfinite(value).all() for value in weights.values()):
         return f"The model of {name} is not exported: a weight is not a finite number."
 
-    def improved(statistics: Statistics) -> bool | None:
-        start, end = only(statistics, "initial"), only(statistics, chosen)
+    def improved(sums: Sums) -> bool | None:
+        start, end = only(sums, "initial"), only(sums, chosen)
         return run_pass.improved(start, end) if start and end else None
 
     measured = {site: part for site, part in parts.items() if improved(part) is not None}

@@ -16,7 +16,7 @@ from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status, time_label
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
 from fl_app.strategies.roster import Roster
-from fl_app.sums import Statistics, only
+from fl_app.sums import Sums, only
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class TaskRun:
 
     def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         """Write the round's line; save a checkpoint and draw a gallery if the round has one."""
-        losses = self.losses(record.total_statistics())
+        losses = self.losses(record.total_sums())
         self._remember_best(record.round_number - 1, losses)
         self.last = after
         line = self._line(record, losses)
@@ -117,13 +117,13 @@ class TaskRun:
         else:
             self._unsaved = self._current()
 
-    def finish(self, statistics: Statistics) -> str:
+    def finish(self, sums: Sums) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
 
         Returns:
             The name of the chosen weights.
         """
-        losses = self.losses(statistics)
+        losses = self.losses(sums)
         self._remember_best(self.num_rounds, losses)
         name = better(losses) or "raw"
         self.draw("final", losses)
@@ -167,9 +167,9 @@ class TaskRun:
             self.run_pass.gallery(shown, temporary)
         self.status.set_gallery(path)
 
-    def losses(self, statistics: Statistics) -> dict[str, float]:
+    def losses(self, sums: Sums) -> dict[str, float]:
         """Return the validation loss of each set of weights."""
-        found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
+        found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(sums, name))}
         return {name: loss for name, loss in found.items() if loss is not None}
 
     def _current(self) -> Checkpoint:
@@ -220,7 +220,7 @@ class TaskRun:
     def _line(self, record: RoundRecord, losses: dict[str, float]) -> RoundLine:
         """Return the round's line of metrics.jsonl; its validation figures are of the weights before the round."""
         loss_sum, num_losses = record.losses()
-        raw = only(record.total_statistics(), "raw")
+        raw = only(record.total_sums(), "raw")
         ended = time.time()
         return RoundLine(
             task=record.task,

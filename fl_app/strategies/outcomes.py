@@ -13,7 +13,7 @@ from fl_app.flower import ErrorCode
 from fl_app.messages.arrays import Weights
 from fl_app.messages.incoming import clean_text
 from fl_app.strategies.transport import Traffic
-from fl_app.sums import Statistics, add
+from fl_app.sums import Sums, add
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
 
@@ -68,25 +68,25 @@ class RoundRecord:
     reason: str | None = None
     seconds: float = 0.0
     traffic: Traffic = field(default_factory=Traffic)
-    _statistics: dict[str, Statistics] = field(default_factory=dict)
+    _sums: dict[str, Sums] = field(default_factory=dict)
     _losses: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def note(self, site: str, outcome: NodeOutcome) -> None:
         """Record a site's outcome; a long reason is cut."""
         self.nodes[site] = replace(outcome, reason=shorten(outcome.reason) if outcome.reason else None)
 
-    def keep(self, site: str, statistics: Statistics, loss_sum: float, num_losses: float) -> None:
+    def keep(self, site: str, sums: Sums, loss_sum: float, num_losses: float) -> None:
         """Keep the sums of an admitted reply."""
-        self._statistics[site] = statistics
+        self._sums[site] = sums
         self._losses[site] = (loss_sum, num_losses)
 
-    def statistics(self) -> dict[str, Statistics]:
+    def sums(self) -> dict[str, Sums]:
         """Return each site's sums, by site."""
-        return dict(sorted(self._statistics.items()))
+        return dict(sorted(self._sums.items()))
 
-    def total_statistics(self) -> Statistics:
+    def total_sums(self) -> Sums:
         """Add the sums of all sites, in the order of their names, so the order of arrival cannot matter."""
-        return add(self.statistics().values())
+        return add(self.sums().values())
 
     def losses(self) -> tuple[float, float]:
         """Return the sum of the training losses and their number."""

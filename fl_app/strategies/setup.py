@@ -14,7 +14,7 @@ from fl_app.strategies.admission import Admission
 from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord, Snapshot
 from fl_app.strategies.sums_admission import FaultOf, no_fault
 from fl_app.strategies.wire import Wire
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 _POLL_SECONDS = 0.5
 
@@ -141,7 +141,7 @@ class Setup:
     sites: Sites | None = None
     admission: Admission = field(default_factory=lambda: Admission(AdmissionOptions.model_validate(_ANY_UPDATE)))
     observer: Observer = field(default_factory=Unwatched)
-    blank_sums: Statistics = field(default_factory=dict)
+    blank_sums: Sums = field(default_factory=dict)
     fault_of: FaultOf = no_fault
     min_replies: int = 1
     nodes_per_round: int = 0

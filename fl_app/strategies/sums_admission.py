@@ -13,17 +13,17 @@ from fl_app.metrics.faults import ROUNDING, are_counts, score_fault
 from fl_app.metrics.further import is_further
 from fl_app.metrics.paired import coarse_bins
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS, gram_matrices
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
-FaultOf = Callable[[Mapping[str, Statistics], Sequence[int] | None], str | None]
+FaultOf = Callable[[Mapping[str, Sums], Sequence[int] | None], str | None]
 
 
-def no_fault(models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
+def no_fault(models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
     """Return None: accept all measurements."""
     return None
 
 
-def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
+def check_measured(sums: Sums, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
     """Raise RejectedReply if measurements of models are impossible.
 
     Args:
@@ -44,7 +44,7 @@ def check_measured(sums: Statistics, names: Sequence[str], held_out: Sequence[in
         raise RejectedReply(fault)
 
 
-def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_images: float | None) -> None:
+def check_site_moments(moments: Sums, train_counts: list[int] | None, max_images: float | None) -> None:
     """Raise RejectedReply if moments contradict each other, or the site's description.
 
     Args:
@@ -79,9 +79,7 @@ def check_site_moments(moments: Statistics, train_counts: list[int] | None, max_
         raise RejectedReply("its second moment is smaller than its means allow")
 
 
-def check_head_sums(
-    sums: Statistics, validation_counts: list[int] | None, test_counts: list[int] | None = None
-) -> None:
+def check_head_sums(sums: Sums, validation_counts: list[int] | None, test_counts: list[int] | None = None) -> None:
     """Raise RejectedReply if measurements of heads contradict one another, or the site's description.
 
     Args:
@@ -114,7 +112,7 @@ def check_head_sums(
             raise RejectedReply("it measured distances and heads on different images")
 
 
-def _check_counts(sums: Statistics, prefix: str, linear: str, counts: list[int] | None) -> None:
+def _check_counts(sums: Sums, prefix: str, linear: str, counts: list[int] | None) -> None:
     """Raise RejectedReply if a head's counts contradict those of `linear`, or the described images of each class."""
     scores = {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
     fault = score_fault(scores, counts, "held-out" if prefix.startswith("validation/") else "test")
@@ -135,7 +133,7 @@ def _check_counts(sums: Statistics, prefix: str, linear: str, counts: list[int] 
                 raise RejectedReply("its joint counts of scores and those of each head contradict one another")
 
 
-def _check_patients(sums: Statistics, prefix: str, linear: str) -> None:
+def _check_patients(sums: Sums, prefix: str, linear: str) -> None:
     found = sums[f"{prefix}patients"]
     if (found[[PATIENTS, NN]] != sums[f"{linear}patients"][[PATIENTS, NN]]).any():
         raise RejectedReply("it measured its heads on the images of different patients")

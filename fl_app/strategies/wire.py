@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from fl_app.messages.arrays import Weights, packed, to_weights
 from fl_app.messages.incoming import RejectedReply
-from fl_app.messages.records import Reply, instruction_config, read_reply, read_statistics
+from fl_app.messages.records import Reply, instruction_config, read_reply, read_sums
 from fl_app.strategies.outcomes import RoundRecord
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 SUMS = "sums"  # the record of additive sums in a plain reply
 NODE_EMA = "node-ema"  # the record of a node's own average
@@ -25,10 +25,10 @@ class Wire(Protocol):
     def pack(self, content: RecordDict) -> RecordDict:
         """Return an instruction's content as it is sent."""
 
-    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
+    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Sums) -> Reply:
         """Read a training reply that should hold weights as `like` and sums as `sums`; raises RejectedReply."""
 
-    def read_sums(self, content: RecordDict, like: Statistics) -> Statistics:
+    def read_sums(self, content: RecordDict, like: Sums) -> Sums:
         """Read an answer of additive sums; raises RejectedReply."""
 
 
@@ -48,13 +48,13 @@ class PackedWire:
         """Pack all arrays."""
         return packed(content)
 
-    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
+    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Sums) -> Reply:
         """Read a reply, which names its own site, task and round."""
         return read_reply(message, like, sums)
 
-    def read_sums(self, content: RecordDict, like: Statistics) -> Statistics:
+    def read_sums(self, content: RecordDict, like: Sums) -> Sums:
         """Read additive sums."""
-        return read_statistics(content, like)
+        return read_sums(content, like)
 
 
 class PlainWire:
@@ -72,7 +72,7 @@ class PlainWire:
         """Return the content unchanged."""
         return content
 
-    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Statistics) -> Reply:
+    def read_reply(self, message: Message, site: str, record: RoundRecord, like: Weights, sums: Sums) -> Reply:
         """Read weights, the number of examples, sums and an EMA; the reply's other metrics are kept for averaging."""
         content = message.content
         metrics = next(iter(content.metric_records.values()), None)
@@ -88,11 +88,11 @@ class PlainWire:
             weight=float(cast(float, metrics[self.weighted_by_key])),
             weights=to_weights(content.array_records[self.arrayrecord_key]),
             node_ema=to_weights(node_ema) if node_ema is not None else None,
-            statistics=self.read_sums(content, sums) if sums else {},
+            sums=self.read_sums(content, sums) if sums else {},
             metrics=metrics,
         )
 
-    def read_sums(self, content: RecordDict, like: Statistics) -> dict[str, NDArray[np.float64]]:
+    def read_sums(self, content: RecordDict, like: Sums) -> dict[str, NDArray[np.float64]]:
         """Read the record `sums`."""
         if SUMS not in content.array_records:
             raise RejectedReply(f"it holds no arrays {SUMS!r}")

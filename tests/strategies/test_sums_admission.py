@@ -18,7 +18,7 @@ from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import best_temperature
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
-from fl_app.strategies.admission import check_statistics
+from fl_app.strategies.admission import check_sums
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.sums import add
 from tests.classification.bundles import CPU, make_images, make_network
@@ -64,7 +64,7 @@ def test_what_is_measured_of_any_images_is_admitted(
     heads = head_set(with_joint)
     images = hard_images(seed, count, num_patients)
     sums = measure(images, heads)
-    check_statistics(sums, blank_head_sums(heads.scorers(READINGS), 3, with_joint))
+    check_sums(sums, blank_head_sums(heads.scorers(READINGS), 3, with_joint))
     check_head_sums(sums, images.class_counts().tolist())
     check_head_sums(sums, None)
 
