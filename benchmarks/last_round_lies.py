@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
-from fl_app.classification.bundle import open_bundle
+from fl_app.classification.model import read_classifier
 from fl_app.classification.prediction import classify
 from fl_app.data.sources import load_parts
 from fl_app.messages.arrays import pack, unpack
@@ -225,19 +225,19 @@ def _of_split(folder: Path, split: str, seed: int, arguments: argparse.Namespace
         _redescribe(output / "run" / "run.json", LIES[name])
         again = _config(output, split, seed, arguments.rounds, resume=str(output / "run"))
         run_federation(again, _SITES, meddle=_lying(LIES[name]))
-        bundle = open_bundle(output / "run" / "classification" / "model")
-        found = classify(bundle, images.images, None, torch.device("cpu"))
+        classifier = read_classifier(output / "run" / "classification" / "model")
+        found = classify(classifier, images.images, None, torch.device("cpu"))
         result = _result(output, arguments.rounds)
         yield {
             "split": split,
             "seed": seed,
             "lie": name,
             "refused": ", ".join(sorted(result["left-out"])) or "none",
-            "ships": bundle.shipped,
+            "ships": classifier.shipped,
             "accuracy": float((found.labels == images.labels.numpy()).mean()),
             "without a vote": _accuracy(result, result["shipped"]["without-vote"]),
             "abstains": float(found.abstain.mean()),
-            "temperature": bundle.temperatures.get(bundle.shipped),
+            "temperature": classifier.temperatures.get(classifier.shipped),
         }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from safetensors.torch import save
 from torch import nn
 
-from fl_app.classification.bundle import Bundle, save_bundle
+from fl_app.classification.model import ClassifierModel, write_classifier
 from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
@@ -140,15 +140,15 @@ class ClassificationPass(Pass):
         return self.task.improved(before, after, exchange.selection.shipped.accuracy)
 
     def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
-        """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
+        """Write weights, prototypes and heads, as `classification.model.read_classifier` opens them."""
         assert self._strategy is not None
-        save_bundle(self._bundle(self._strategy.exchanges[self.num_rounds]), folder)
+        write_classifier(self._classifier(self._strategy.exchanges[self.num_rounds]), folder)
 
-    def _bundle(self, exchange: Exchange) -> Bundle:
+    def _classifier(self, exchange: Exchange) -> ClassifierModel:
         """Return the classifier that an exchange makes."""
         options, method, selection = self.task.options, self.task.method, exchange.selection
         pooled = exchange.pooled[exchange.source]
-        return Bundle(
+        return ClassifierModel(
             network=options.network,
             embedding_size=options.embedding_size,
             info=self.task.info,

@@ -10,9 +10,9 @@ from scipy.special import log_softmax
 from scipy.stats import rankdata
 
 from experiments.heads.plan import LEVELS, MEASURES, PRIORS, Measure, Prior
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, predict
 from fl_app.classification.measuring import HeadSet, blank_head_sums
+from fl_app.classification.model import ClassifierModel
 from fl_app.classification.selection import PrototypeMethod, Shipped, select
 from fl_app.metrics.choosing import guess
 from fl_app.metrics.classification import figures, score_sums, stretched_logits
@@ -45,9 +45,9 @@ class Rule:
 RULES = tuple(Rule(measure, prior, level) for measure, prior, level in product(MEASURES, PRIORS, LEVELS))
 
 
-def heads_under(bundle: Bundle, prior: Prior) -> dict[str, Head]:
+def heads_under(classifier: ClassifierModel, prior: Prior) -> dict[str, Head]:
     """Return the heads of a classifier by name; the prior is that of `lda`."""
-    return {"linear": bundle.heads["linear"], **build_heads(bundle.pooled, bundle.shrinkage, prior)[0]}
+    return {"linear": classifier.heads["linear"], **build_heads(classifier.pooled, classifier.shrinkage, prior)[0]}
 
 
 def judge(scores: Array, labels: Labels, shares: Mapping[int, float] | None = None) -> Figures:

@@ -15,7 +15,7 @@ from fl_app.classification.pictures import (
     picture_numbers,
     picture_sums,
 )
-from tests.classification.bundles import make_images
+from tests.classification.models import make_images
 
 STEP = (1 / 255) ** 2
 laws = settings(max_examples=25, deadline=None)

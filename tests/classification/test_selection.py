@@ -12,7 +12,7 @@ from fl_app.classification.selection import Built, PrototypeMethod, Selection, b
 from fl_app.data.images import ImageSet
 from fl_app.messages.arrays import to_numpy
 from fl_app.sums import Sums, add
-from tests.classification.bundles import CPU, make_images, make_network
+from tests.classification.models import CPU, make_images, make_network
 from tests.options import run_config
 
 K, D = 3, 6

@@ -21,7 +21,7 @@ from fl_app.metrics.patients import CC, DD, NC, ND, NN, PATIENTS
 from fl_app.strategies.admission import check_sums
 from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
 from fl_app.sums import add
-from tests.classification.bundles import CPU, make_images, make_network
+from tests.classification.models import CPU, make_images, make_network
 
 Array = NDArray[np.float64]
 Sums = dict[str, Array]
