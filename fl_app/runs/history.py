@@ -1,6 +1,6 @@
 """The history of a pass: a line for each round, drawn as a picture, and whether the pass has learned anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 
 from fl_app.files import KEBAB
 from fl_app.messages.arrays import Weights
-from fl_app.passes import Pass
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.sums import Sums, add, decide, only
 
@@ -88,7 +87,8 @@ def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
 
 
 def objection(
-    run_pass: Pass,
+    name: str,
+    improved: Callable[[Sums, Sums], bool | None],
     chosen: str,
     weights: Weights,
     parts: Mapping[str, Sums],
@@ -102,24 +102,24 @@ def objection(
     there is only one round, it is enough that its loss is known.
 
     Args:
-        run_pass: that trained it.
+        name: of the pass.
+        improved: tells by the sums of the untrained and the trained model whether it got better; None: not measured.
         chosen: name of the weights.
         weights: of the model.
         parts: the final measurement of each site.
         holds_out: most sites with images hold some out; else one site could make up the only held-out images.
         history: the rounds.
     """
-    name = run_pass.name
     if not all(np.isfinite(value).all() for value in weights.values()):
         return f"The model of {name} is not exported: a weight is not a finite number."
 
-    def improved(sums: Sums) -> bool | None:
+    def vote(sums: Sums) -> bool | None:
         start, end = only(sums, "initial"), only(sums, chosen)
-        return run_pass.improved(start, end) if start and end else None
+        return improved(start, end) if start and end else None
 
-    measured = {site: part for site, part in parts.items() if improved(part) is not None}
+    measured = {site: part for site, part in parts.items() if vote(part) is not None}
     if holds_out and measured:
-        learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
+        learned = decide(add(measured.values()), measured, lambda total: vote(total) is True, vote)
     elif holds_out:
         return f"The model of {name} is not exported: no site measured it on its held-out images."
     else:

@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
@@ -43,7 +45,7 @@ class Best:
 class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
-    def __init__(self, run_pass: Pass, folder: RunFolder, status: Status, roster: Roster) -> None:
+    def __init__(self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task
         self.folder = folder
@@ -131,10 +133,9 @@ class TaskRun:
             self.checkpoint()
         return name
 
-    def export(self, name: str, held: list[bool]) -> None:
-        """Export the chosen weights; `held`: for each class, whether any node held an image of it."""
-        weights, target = self.models[name], self.folder.task(self.run_pass.name) / "model"
-        replace_folder(target, lambda path: self.run_pass.export(weights, path, held))
+    def export(self, name: str, write: Callable[[Path], None]) -> None:
+        """Export the chosen weights; `write` writes them into a folder."""
+        replace_folder(self.folder.task(self.run_pass.name) / "model", write)
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
     def checkpoint(self) -> None:

@@ -1,6 +1,6 @@
 """Federated averaging of a classifier, and class prototypes exchanged in the last round (Qiao et al. 2023)."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,28 +81,16 @@ class PrototypeRounds(Resilient):
         own_sums: what nodes measured with their own networks in the last round that asks for it, by site.
     """
 
-    def __init__(
-        self,
-        *,
-        method: PrototypeMethod,
-        setup: Setup | None = None,
-        done: Container[int] = (),
-        on_exchange: Callable[[Exchange], None] = lambda exchange: None,
-        **flower: Any,
-    ) -> None:
+    def __init__(self, *, method: PrototypeMethod, setup: Setup | None = None, **flower: Any) -> None:
         """Take Flower's own arguments, and these.
 
         Args:
             method: as above.
             setup: what the run says; None: an ordinary Flower app.
-            done: rounds whose exchange an earlier process has made.
-            on_exchange: is told of each exchange.
             flower: of the strategy behind this one.
         """
         super().__init__(setup=setup, **flower)
         self.method = method
-        self.done = done
-        self.on_exchange = on_exchange
         self.exchanges: dict[int, Exchange] = {}
         self.own_sums: dict[str, Sums] = {}
 
@@ -113,7 +101,7 @@ class PrototypeRounds(Resilient):
     def before_round(self, grid: Grid, number: int, weights: Weights) -> None:
         """Exchange prototypes after the round before, if that is due and not done yet."""
         before = number - 1
-        if before in self.method.rounds and before not in self.done:
+        if before in self.method.rounds and before not in self.setup.exchanged:
             self.exchange(grid, before, weights)
         if self.sends_own_sums(number):
             self.own_sums = {}
@@ -175,7 +163,7 @@ class PrototypeRounds(Resilient):
             results=rows(scorers, total, len(measured)),
         )
         self.exchanges[number] = found
-        self.on_exchange(found)
+        self.setup.on_exchange(found)
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return the state, with the sums of the nodes' own networks."""

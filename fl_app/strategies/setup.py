@@ -1,9 +1,9 @@
 """What a run tells its strategy; the defaults are those of an ordinary Flower app."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flwr.serverapp import Grid
 
@@ -15,6 +15,9 @@ from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord, Snaps
 from fl_app.strategies.sums_admission import FaultOf, no_fault
 from fl_app.strategies.wire import Wire
 from fl_app.sums import Sums
+
+if TYPE_CHECKING:  # it imports this module
+    from fl_app.strategies.prototypes import Exchange
 
 _POLL_SECONDS = 0.5
 
@@ -133,6 +136,8 @@ class Setup:
         run_folder: where a run can be resumed, and where replies wait in the first round. If empty, the run cannot be
             resumed, and replies wait in the system's folder for temporary files.
         begins: nothing was trained before, so all sites that a new run needs must be connected.
+        exchanged: rounds whose exchange of prototypes an earlier process has made.
+        on_exchange: receives each exchange of prototypes.
     """
 
     task: str = "model"
@@ -148,3 +153,5 @@ class Setup:
     max_failed_rounds: int = 3
     run_folder: str = ""
     begins: bool = True
+    exchanged: Container[int] = ()
+    on_exchange: "Callable[[Exchange], None]" = lambda exchange: None
