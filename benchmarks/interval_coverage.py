@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.metrics.classification import figures, score_sums
-from fl_app.metrics.intervals import intervals, wilson
-from fl_app.metrics.patients import FEWEST_PATIENTS, patient_sums
+from fl_app.metrics.intervals import FEWEST_PATIENTS, intervals, patient_sums, wilson
 from fl_app.sums import Sums, add
 
 Array = NDArray[np.float64]

@@ -29,8 +29,8 @@ from fl_app.data.sources import load_parts
 from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.records import DESCRIBE, HEADS, MOMENTS
 from fl_app.metrics.classification import score_sums
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import joint_bins, paired_counts
-from fl_app.metrics.patients import patient_sums
 from fl_app.options.run import RunConfig
 
 Sums = dict[str, NDArray[Any]]

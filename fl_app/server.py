@@ -33,7 +33,7 @@ from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.wire import PackedWire
+from fl_app.strategies.transport import PackedWire
 from fl_app.sums import add
 from fl_app.tasks import build_task, initial_weights
 

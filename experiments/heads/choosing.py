@@ -16,8 +16,8 @@ from fl_app.classification.model import ClassifierModel
 from fl_app.classification.selection import PrototypeMethod, Shipped, select
 from fl_app.metrics.choosing import guess
 from fl_app.metrics.classification import figures, score_sums, stretched_logits
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import joint_bins, paired_counts
-from fl_app.metrics.patients import patient_sums
 from fl_app.sums import Sums, add
 
 Array = NDArray[np.float64]

@@ -19,9 +19,8 @@ from safetensors.torch import save as weights_to_bytes
 from torch import Tensor
 
 from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
-from fl_app.classification.moments import blank_moments, pool
+from fl_app.classification.moments import SUMS_SHAPE, blank_moments, picture_distances, picture_map, pool
 from fl_app.classification.network import Classifier, build_network
-from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export, write_manifest

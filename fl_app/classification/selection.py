@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.measuring import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
-from fl_app.classification.moments import blank_moments, pool
-from fl_app.classification.pictures import picture_map
+from fl_app.classification.moments import blank_moments, picture_map, pool
 from fl_app.files import KEBAB
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import Figures, best_temperature, figures

@@ -16,12 +16,11 @@ from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.selection import PrototypeMethod
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import augment
-from fl_app.metrics.classification import blank_scores, figures, score_sums
-from fl_app.metrics.faults import differing_images, score_fault
+from fl_app.metrics.classification import blank_scores, figures, score_fault, score_sums
 from fl_app.metrics.further import blank_further, further_figures, further_sums
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import ClassificationOptions
-from fl_app.sums import Sums, mean
+from fl_app.sums import Sums, differing_images, mean
 
 
 class ClassificationTask:

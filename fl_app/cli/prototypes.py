@@ -9,7 +9,7 @@ import typer
 
 from fl_app.cli.words import Quiet, Runs, Voice, check_file
 from fl_app.errors import OptionError
-from fl_app.messages.incoming import clean_text
+from fl_app.logs import clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 if TYPE_CHECKING:

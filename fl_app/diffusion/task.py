@@ -28,10 +28,9 @@ from fl_app.diffusion.process import (
 from fl_app.diffusion.unet import unet_by_name
 from fl_app.files import write_manifest
 from fl_app.metrics.classification import MOST_NATS
-from fl_app.metrics.faults import differing_images, loss_fault
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import DiffusionOptions, SamplingOptions, TrainingOptions
-from fl_app.sums import Sums, mean
+from fl_app.sums import ROUNDING, Sums, are_counts, differing_images, mean
 
 _MEASURED_AT_LEAST = 32  # draws of noise in a node's measurement, if it has any image
 _MEASURED_AT_MOST = 1024
@@ -166,3 +165,20 @@ def _num_draws(num_images: int) -> int:
     """Return how many losses `DiffusionTask.measure` takes of this many images."""
     chosen = min(num_images, _MEASURED_AT_MOST)
     return chosen * math.ceil(_MEASURED_AT_LEAST / chosen) if chosen else 0
+
+
+def loss_fault(sums: Sums, num_draws: float | None) -> str | None:
+    """Return what is wrong with sums of denoising losses; None if images could have produced them.
+
+    Args:
+        sums: `loss-sum` and `loss-count`, of the same length.
+        num_draws: the largest number of losses that the site's held-out images have; None: unknown.
+    """
+    total, count = sums["loss-sum"], sums["loss-count"]
+    if not are_counts(count):
+        return "its counts 'loss-count' are not whole numbers of at least 0"
+    if num_draws is not None and count.sum() > num_draws:
+        return "it measured more held-out images than it said it holds"
+    if (total < 0).any() or (total > count * MOST_NATS * (1.0 + ROUNDING)).any():
+        return "its losses are negative, or larger than any that are counted"
+    return None

@@ -9,8 +9,9 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fl_app.errors import RejectedReply
+from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights, array_record, pack, to_tensors, unpack, unpack_like
-from fl_app.messages.incoming import RejectedReply, clean_text, number, text, whole
 from fl_app.options.sections import LONGEST_NAME
 
 WEIGHTS = "weights"
@@ -230,3 +231,24 @@ def read_sums(
         raise RejectedReply(f"it holds no {error}") from None
     except Exception as error:  # as in read_reply
         raise RejectedReply(f"its sums cannot be read ({type(error).__name__})") from None
+
+
+def number(value: object) -> float:
+    """Return a value that must be a number; raises TypeError."""
+    if isinstance(value, int | float):
+        return float(value)
+    raise TypeError(type(value).__name__)
+
+
+def whole(value: object) -> int:
+    """Return a value that must be a whole number; raises TypeError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def text(value: object) -> str:
+    """Return a value that must be a text; raises TypeError."""
+    if isinstance(value, str):
+        return value
+    raise TypeError(type(value).__name__)

@@ -1,5 +1,6 @@
-"""Figures of a classifier from sums that add up over nodes."""
+"""Figures of a classifier from sums that add up over nodes, and what is wrong with sums that no images produce."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fl_app.errors import FlAppError
-from fl_app.sums import Sums, mean
+from fl_app.sums import ROUNDING, Sums, are_counts, mean
 
 Array = NDArray[np.float64]
 
@@ -23,6 +24,7 @@ _LARGEST_LOGIT = 1000.0
 # Scores are divided by these before the softmax, to calibrate a head (Guo et al. 2017).
 TEMPERATURES = np.concatenate([np.geomspace(0.1, 1.0, 11)[:-1], np.geomspace(1.0, 1000.0, 31)])
 MOST_NATS = 1e4  # the largest loss of one image
+_COSTS = ("nll", "nll-tempered", "nll-runner-up")
 
 
 def blank_scores(num_classes: int) -> dict[str, Array]:
@@ -97,6 +99,40 @@ def _add_likelihoods(sums: dict[str, Array], log_probabilities: Array, labels: N
 
 
 Figures = dict[str, Any]  # see `figures`; metrics of plug-ins add more
+
+
+def score_fault(sums: Sums, described: Sequence[int] | None, kind: str = "held-out") -> str | None:
+    """Return what is wrong with sums of `score_sums`; None if images could have produced them.
+
+    Args:
+        sums: of one classifier on a site's images.
+        described: images of each class, as the site described them; with more, it would outweigh other sites. None:
+            unknown.
+        kind: of the images, for the message.
+    """
+    for key in ("confusion", "auroc", "nll-count"):
+        if not are_counts(sums[key]):
+            return f"its counts {key!r} are not whole numbers of at least 0"
+    for key in _COSTS:
+        if (sums[key] < 0).any():
+            return f"its likelihoods {key!r} are not at least 0"
+    found = sums["confusion"].sum(axis=1)
+    if described is not None and (found > np.array(described)).any():
+        return f"it measured more {kind} images than it said it holds"
+    state = sums["auroc"].sum(axis=-1)  # [T, K, 2]: at each threshold all images
+    is_whole = (state == np.stack([found.sum() - found, found], axis=-1)).all()
+    is_falling = (np.diff(sums["auroc"][..., 1], axis=0) <= 0).all()
+    if not is_whole or not is_falling:
+        return "it measured its confusion matrix and its AUC on different images"
+    count = float(sums["nll-count"])
+    if count > found.sum():
+        return "it measured the likelihoods of more images than there are"
+    if max(float(sums[key].max()) for key in _COSTS) > count * MOST_NATS * (1.0 + ROUNDING):
+        return "its likelihoods are smaller than any that are counted"
+    plain, tempered = float(sums["nll"]), float(sums["nll-tempered"][TEMPERATURES == 1.0][0])
+    if abs(plain - tempered) > ROUNDING * max(plain, 1.0):
+        return "its likelihoods contradict one another"
+    return None
 
 
 def figures(sums: Sums) -> Figures:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fl_app.metrics.classification import NUM_SCORE_BINS, class_bins, figures, score_bins
-from fl_app.metrics.patients import DD, PATIENTS, degrees_factor, design_effect
+from fl_app.metrics.intervals import DD, PATIENTS, degrees_factor, design_effect
 from fl_app.sums import Sums
 
 Array = NDArray[np.float64]

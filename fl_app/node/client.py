@@ -31,7 +31,7 @@ from fl_app.messages.records import (
     write_reply,
     write_sums,
 )
-from fl_app.metrics.patients import FEWEST_PATIENTS
+from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
 from fl_app.node.permissions import check_task, count_round, limited_plugins
 from fl_app.node.state import NodeState

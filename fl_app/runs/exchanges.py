@@ -16,9 +16,9 @@ from fl_app.errors import RunFolderError
 from fl_app.files import KEBAB, from_json, replacing, to_json, write_json
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.status import Status, time_label
-from fl_app.strategies.agreement import measures_most
 from fl_app.strategies.outcomes import NodeOutcome
 from fl_app.strategies.prototypes import Exchange
+from fl_app.sums import measures_most
 
 log = logging.getLogger(__name__)
 

@@ -3,16 +3,18 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
 from fl_app.options.training import AdmissionOptions
 from fl_app.sums import Sums
+
+FaultOf = Callable[[Mapping[str, Sums], Sequence[int] | None], str | None]
 
 _LARGEST_SUM = 1e15
 _MOST_LOSS = 1e4  # nats, or error, of one image: a model that diverged is of no use
@@ -180,6 +182,32 @@ def check_sums(found: Sums, expected: Sums) -> None:
     for value in found.values():
         if not (np.isfinite(value).all() and (np.abs(value) < _LARGEST_SUM).all()):
             raise RejectedReply("its sums are not finite, or absurdly large")
+
+
+def check_measured(sums: Sums, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
+    """Raise RejectedReply if measurements of models are impossible.
+
+    Args:
+        sums: of each model, prefixed with its name and a slash.
+        names: of the models.
+        held_out: images of each class, as the site described them; None: unknown.
+        fault_of: of the task.
+
+    Raises:
+        RejectedReply: with the reason.
+    """
+    models = {
+        name: {key.removeprefix(f"{name}/"): value for key, value in sums.items() if key.startswith(f"{name}/")}
+        for name in names
+    }
+    fault = fault_of(models, held_out)
+    if fault:
+        raise RejectedReply(fault)
+
+
+def no_fault(models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
+    """Return None: accept all measurements."""
+    return None
 
 
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:

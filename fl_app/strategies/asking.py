@@ -7,15 +7,14 @@ from typing import Any
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights, array_record
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import EVALUATE, add_models
-from fl_app.strategies.admission import check_sums
-from fl_app.strategies.outcomes import NodeOutcome, failure, shorten
+from fl_app.strategies.admission import check_measured, check_sums
+from fl_app.strategies.outcomes import NodeOutcome, Traffic, absent, failure, shorten
 from fl_app.strategies.setup import Everyone, Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
-from fl_app.strategies.sums_admission import check_measured
-from fl_app.strategies.transport import Traffic, send_and_receive
+from fl_app.strategies.transport import send_and_receive
 from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ class Asking(Streaming):
         sites = {node: site for site, node in here.items()}
         messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sites]
         silent = NodeOutcome("late", f"it did not answer {message_type!r}")
-        outcomes = {**self.absent(grid), **dict.fromkeys(here, silent)}
+        outcomes = {**absent(self.who.missing(grid)), **dict.fromkeys(here, silent)}
         parts: dict[str, Sums] = {}
         observer = self.setup.observer
         observer.measuring(0, len(here))
@@ -112,7 +111,3 @@ class Asking(Streaming):
             parts[site], outcomes[site] = sums, NodeOutcome("contributed")
         log.info("%d of %d sites sent valid sums for %r", len(parts), len(outcomes), message_type)
         return dict(sorted(parts.items())), outcomes
-
-    def absent(self, grid: Grid) -> dict[str, NodeOutcome]:
-        """Return the outcome of the sites that took part before and are not connected now."""
-        return dict.fromkeys(self.who.missing(grid), NodeOutcome("absent", "it was not connected"))

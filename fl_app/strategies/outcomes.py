@@ -1,7 +1,7 @@
 """Records a round: which sites were asked, which answered or failed, and why."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -10,9 +10,8 @@ from flwr.app import Error
 from numpy.typing import NDArray
 
 from fl_app.flower import ErrorCode
+from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import clean_text
-from fl_app.strategies.transport import Traffic
 from fl_app.sums import Sums, add
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
@@ -45,6 +44,19 @@ class NodeOutcome:
     images: float = 0.0
     seconds: float = 0.0
     pieces: float = 1
+
+
+@dataclass
+class Traffic:
+    """Bytes of the arrays sent and received.
+
+    Attributes:
+        down: to the nodes.
+        up: from the nodes.
+    """
+
+    down: int = 0
+    up: int = 0
 
 
 @dataclass
@@ -118,6 +130,11 @@ class Snapshot:
     models: dict[str, Weights]
     arrays: dict[str, NDArray[np.generic]]
     values: dict[str, Any]
+
+
+def absent(sites: Iterable[str]) -> dict[str, NodeOutcome]:
+    """Return the outcome of sites that took part before and are not connected now."""
+    return dict.fromkeys(sites, NodeOutcome("absent", "it was not connected"))
 
 
 def failure(error: Error) -> NodeOutcome:

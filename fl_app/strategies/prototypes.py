@@ -9,17 +9,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_app.classification.judging import contradicted, out_of_scale
+from fl_app.classification.judging import check_head_sums, check_site_moments, contradicted, out_of_scale
 from fl_app.classification.measuring import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Selection, build, part_of, rows, select
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
-from fl_app.strategies.outcomes import NodeOutcome, Snapshot
+from fl_app.strategies.outcomes import NodeOutcome, Snapshot, Traffic
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
-from fl_app.strategies.transport import Traffic
 from fl_app.sums import Sums, add
 
 _OWN = "own/"  # prefix of the sums that a node measures with its own network

@@ -9,15 +9,14 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights, array_record, to_weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import TRAIN, Reply
-from fl_app.strategies.exact_mean import ExactMean
+from fl_app.strategies.admission import check_measured
+from fl_app.strategies.folding import ExactMean, WaitingReplies
 from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.sums_admission import check_measured
-from fl_app.strategies.waiting import WaitingReplies
-from fl_app.strategies.wire import PlainWire, Wire
+from fl_app.strategies.transport import PlainWire, Wire
 from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_app.classification.pictures import (
+from fl_app.classification.moments import (
     are_sums_of_pictures,
     picture_distances,
     picture_map,

@@ -8,7 +8,7 @@ import torch
 
 from fl_app.classification.heads import HEADS, distance_map
 from fl_app.classification.model import ClassifierModel
-from fl_app.classification.pictures import picture_distances, picture_map
+from fl_app.classification.moments import picture_distances, picture_map
 from fl_app.classification.prediction import classify
 from fl_app.errors import DataError, FlAppError, OptionError
 from tests.classification.models import CPU, make_classifier, make_images

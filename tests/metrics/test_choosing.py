@@ -5,8 +5,8 @@ import pytest
 
 from fl_app.metrics.choosing import Choice, choose_head
 from fl_app.metrics.classification import score_sums
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import paired_counts
-from fl_app.metrics.patients import patient_sums
 from fl_app.sums import Sums, add
 
 K = 4

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fl_app.metrics.classification import blank_scores, figures, score_sums
-from fl_app.metrics.intervals import intervals, wilson
-from fl_app.metrics.patients import patient_sums
+from fl_app.metrics.intervals import intervals, patient_sums, wilson
 from fl_app.sums import add
 from tests.metrics.scores import Array, scored
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import figures, score_sums
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import coarse_bins, difference, joint_bins, paired_counts
-from fl_app.metrics.patients import patient_sums
 from fl_app.sums import add
 from tests.metrics.scores import Array, Labels, scored
 

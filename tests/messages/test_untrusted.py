@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
+from fl_app.errors import RejectedReply
+from fl_app.logs import LONGEST_REASON, clean_text
 from fl_app.messages.arrays import Weights, pack
 from fl_app.messages.descriptions import SiteDescription, read_description, write_description
-from fl_app.messages.incoming import LONGEST_REASON, RejectedReply, clean_text
 from fl_app.messages.records import DESCRIBE, Reply, read_reply, read_sums, write_reply
 from fl_app.strategies.outcomes import shorten
 
