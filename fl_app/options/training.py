@@ -197,7 +197,7 @@ class ClassificationOptions(TrainingOptions):
     abstain_quantile: float = Field(
         gt=0,
         le=1,
-        description="share of held-out images that get an answer; each of two tests may reject half of the rest",
+        description="share of held-out images with `abstain` false; each of two tests may reject half of the rest",
     )
     baselines: Annotated[Names, Plugin("strategies", beside=BASELINES)] = Field(
         description="trainings to compare with, comma-separated: local (each node alone), centralised (all images "
