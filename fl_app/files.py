@@ -116,10 +116,10 @@ def to_json(document: object, kind: Hashable = None) -> Any:
     return _adapter(kind or cast(Hashable, type(document))).dump_python(document, mode="json", by_alias=True)
 
 
-def from_json(kind: type[T], value: object, *, strict: bool = False) -> T | None:
-    """Return a document from JSON values; None if they are damaged. `strict`: a number as text is damage, too."""
+def from_json(kind: type[T], text: bytes) -> T | None:
+    """Return a document from its JSON; None if it is damaged. Missing fields get defaults, unknown ones are ignored."""
     try:
-        found: T = _adapter(cast(Hashable, kind)).validate_python(value, strict=strict)
+        found: T = _adapter(cast(Hashable, kind)).validate_json(text)
     except ValidationError:
         return None
     return found

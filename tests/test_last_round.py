@@ -98,8 +98,8 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     bundle = open_bundle(run / "classification/model")
     assert bundle.shipped == found["shipped"]["head"] and bundle.record["contributed"] == ["site-0", "site-1"]
     lines = RunFolder(run).read_metrics()
-    assert [line["round"] for line in lines] == [1, 2] and lines[1]["figures"]["accuracy"] is not None
-    assert lines[0]["bytes-down"] > 0 and lines[0]["bytes-up"] > 0
+    assert [line.round for line in lines] == [1, 2] and lines[1].figures["accuracy"] is not None
+    assert lines[0].bytes_down > 0 and lines[0].bytes_up > 0
 
 
 def test_scores_of_different_networks_make_no_auc(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from fl_app.cli.flower import ask_flower
 from fl_app.cli.words import AsJson, Runs, is_screen, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.overview import ENDED, Overview, age, runs_folder
-from fl_app.runs.progress import Outcome
 from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.simulation.view import describe_nodes, describe_phase, format_time
 
@@ -68,7 +67,7 @@ def status(
 
 def picture(overview: Overview) -> Group:
     """Return all that is shown of a run."""
-    reasons = [f"  {site}: {counts['reason']}" for site, counts in overview.sites.items() if counts["reason"]]
+    reasons = [f"  {site}: {counts.reason}" for site, counts in overview.sites.items() if counts.reason]
     lines = [Text(line) for line in describe(overview)]
     return Group(*lines, *([make_table(overview)] if overview.sites else []), *map(Text, reasons))
 
@@ -108,14 +107,14 @@ def describe(overview: Overview) -> list[str]:
 
 def make_table(overview: Overview) -> Table:
     """Make the table of all sites: how often each did what, and its images. A narrow screen folds it."""
-    outcomes: tuple[Outcome, ...] = ("contributed", "refused", "failed", "late", "absent")
+    outcomes = ("contributed", "refused", "failed", "late", "absent")
     table = Table(box=None, pad_edge=False)
     for name in ("site", *outcomes, "train/held out/test"):
         table.add_column(name, overflow="fold")
     for site, counts in overview.sites.items():
         known = overview.images.get(site, {})
         images = [str(sum(known[part])) if part in known else "-" for part in ("train", "validation", "test")]
-        table.add_row(Text(site), *(str(counts[name]) for name in outcomes), "/".join(images))
+        table.add_row(Text(site), *(str(getattr(counts, name)) for name in outcomes), "/".join(images))
     return table
 
 

@@ -21,7 +21,8 @@ from fl_app.strategies.agreement import (
     measures_most,
     unknown_shares,
 )
-from fl_app.strategies.outcomes import NodeOutcome, failure
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import failure
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import pytest
 from fl_app.errors import RunFolderError
 from fl_app.files import replacing, write_json, write_manifest
 from fl_app.runs import folder as folder_module
+from fl_app.runs.documents import RoundLine, RunStatus
 from fl_app.runs.folder import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
 
 
@@ -18,6 +19,10 @@ def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
         "ema": {"w": np.zeros((2, 2), np.float32)},
     }
     return Checkpoint(number, models, {"m_t/w": np.ones(3), "momentum_vector/0": np.array(2.0)}, {"best": None})
+
+
+def line(number: int) -> RoundLine:
+    return RoundLine(task="diffusion", round=number, outcome="ok")
 
 
 def disk_full(*args: object, **kwargs: object) -> None:
@@ -145,11 +150,11 @@ def test_damaged_lines_of_metrics_are_left_out_with_a_warning_and_kept_beside(
 ) -> None:
     folder = RunFolder(tmp_path)
     for number in (1, 2, 3):
-        folder.append_metrics({"task": "diffusion", "round": number})
+        folder.append_metrics(line(number))
     text = folder.metrics_file.read_text()
     folder.metrics_file.write_bytes(text.replace('"round": 2', '"round": \xff').encode("latin-1"))
     before = folder.metrics_file.read_bytes()
-    assert [line["round"] for line in folder.cut_metrics("diffusion", 3)] == [1, 3]
+    assert [one.round for one in folder.cut_metrics("diffusion", 3)] == [1, 3]
     assert "damaged lines are left out: 2" in caplog.text
     assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == before
 
@@ -159,24 +164,24 @@ def test_a_damaged_status_is_told_and_counts_as_none(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "status.json").write_text(text)
-    assert read_status(RunFolder(tmp_path)) == {}
+    assert read_status(RunFolder(tmp_path)) == RunStatus()
     assert "status.json is damaged" in caplog.text
 
 
 def test_a_line_of_metrics_that_a_crash_cut_off_does_not_count(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.append_metrics({"task": "diffusion", "round": 1})
+    folder.append_metrics(line(1))
     with folder.metrics_file.open("a") as file:
         file.write('{"task": "diff')
-    assert [line["round"] for line in folder.read_metrics()] == [1]
+    assert [one.round for one in folder.read_metrics()] == [1]
 
 
 def test_rounds_that_will_be_done_again_lose_their_lines(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for number in (1, 2, 3):
-        folder.append_metrics({"task": "diffusion", "round": number})
-    assert [line["round"] for line in folder.cut_metrics("diffusion", 2)] == [1, 2]
-    assert [line["round"] for line in folder.read_metrics()] == [1, 2]
+        folder.append_metrics(line(number))
+    assert [one.round for one in folder.cut_metrics("diffusion", 2)] == [1, 2]
+    assert [one.round for one in folder.read_metrics()] == [1, 2]
 
 
 def test_a_number_that_is_not_finite_never_reaches_a_file(tmp_path: Path) -> None:
