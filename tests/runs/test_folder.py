@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from fl_app.errors import RunFolderError
 from fl_app.files import replacing, write_json, write_manifest
@@ -203,3 +204,24 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="could not be written"):
         write_half()
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [SafetensorError("disk full"), ValueError("not finite"), KeyboardInterrupt()])
+def test_whatever_ends_a_writer_no_half_file_stays(error: BaseException, tmp_path: Path) -> None:
+    def write_half() -> None:
+        with replacing(tmp_path / "state.safetensors") as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(RunFolderError if isinstance(error, SafetensorError) else type(error)):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_for_its_user_alone_never_stands_there_open_to_others(tmp_path: Path) -> None:
+    target = tmp_path / "images"
+    target.write_text("old")
+    target.chmod(0o644)
+    with replacing(target, 0o600) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new" and target.stat().st_mode & 0o777 == 0o600
