@@ -1,6 +1,9 @@
 """The command `fl-app status`: sites, rounds, who is late or failed, and the last figures of a run."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +13,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.flower import ask_flower
-from fl_app.cli.words import AsJson, Runs, is_screen, open_console
+from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.overview import ENDED, Overview, age, runs_folder
 from fl_app.runs.results import COMPARISON, describe_results
-from fl_app.simulation.view import describe_nodes, describe_phase, format_time
+from fl_app.runs.view import describe_nodes, describe_phase, format_time, is_screen
 
 _SHOWN_RUNS = 3
+_TIMEOUT_SECONDS = 60.0
 
 Listing = Sequence[Mapping[str, Any]]
 
@@ -45,7 +48,7 @@ def status(
     from fl_app.api.run import open_run
 
     if watch:
-        from fl_app.cli.watching import wait_for_run, watch_run
+        from fl_app.runs.watching import wait_for_run, watch_run
 
         console = open_console(stderr=as_json)
         overview = watch_run(wait_for_run(run, runs_folder(runs or out), console), console, picture)
@@ -152,3 +155,34 @@ def _ask(connection: str) -> dict[str, Any]:
     except FlAppError as error:
         return {"problem": str(error)}
     return {"runs": runs, "nodes": nodes}
+
+
+def ask_flower(connection: str, *command: str) -> list[dict[str, Any]]:
+    """Return what `flwr <command> <connection> --format json` lists.
+
+    Args:
+        connection: a name in Flower's config.toml.
+        command: `ls` for runs, `supernode list` for nodes.
+
+    Raises:
+        FlAppError: the connection does not exist, or the SuperLink does not answer.
+    """
+    program = str(Path(sys.executable).parent / "flwr")
+    environment = os.environ | {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+    try:
+        answer = subprocess.run(
+            [program, *command, connection, "--format", "json"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        found = json.loads(answer.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise FlAppError(f"`flwr {' '.join(command)} {connection}` gave no answer ({type(error).__name__}).") from None
+    if not found.get("success"):
+        lines = str(found.get("error-message", "no reason given")).strip().splitlines()
+        raise FlAppError(f"Flower's answer about '{connection}': {lines[-1]}")
+    return list(found.get("runs") or found.get("nodes") or [])

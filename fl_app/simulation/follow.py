@@ -14,12 +14,12 @@ from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import ENDED, is_held
 from fl_app.runs.progress import Progress, RunReader, summarise
+from fl_app.runs.view import View, open_view
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import Plan, check_before_start, plan_run, to_toml
 from fl_app.simulation.flower import Simulation, read_tail, simulate
 from fl_app.simulation.outcome import Outcome, judge
 from fl_app.simulation.processes import Interrupted
-from fl_app.simulation.view import View, open_view
 
 GPU_SHARE = 0.2
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

@@ -10,8 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fl_app.cli.app import app
-from fl_app.cli.flower import ask_flower
-from fl_app.cli.status import describe, describe_flower, make_table
+from fl_app.cli.status import ask_flower, describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
 from fl_app.runs.documents import SiteCounts
 from fl_app.runs.folder import RunFolder

@@ -59,6 +59,11 @@ class LiveView:
         self._live.update(draw(progress, time.monotonic() - self._start))
 
 
+def is_screen(console: Console) -> bool:
+    """Tell whether a console can redraw a picture."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 @contextmanager
 def open_view(console: Console) -> Iterator[View]:
     """Open a live picture on a terminal, else a view that prints lines."""

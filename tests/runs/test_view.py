@@ -7,7 +7,7 @@ from rich.console import Console
 
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.progress import Progress
-from fl_app.simulation.view import LineView, describe_round, draw, format_time, open_view
+from fl_app.runs.view import LineView, describe_round, draw, format_time, open_view
 from fl_app.strategies.node_outcome import NodeOutcome
 
 RUNNING = Progress(

@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from fl_app.cli.words import is_screen
 from fl_app.errors import UnknownRunError
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.overview import ENDED, Overview, find_run, look_at
 from fl_app.runs.progress import RunReader
-from fl_app.simulation.view import LineView
+from fl_app.runs.view import LineView, is_screen
 
 SECONDS = 1.0  # between two looks
 
