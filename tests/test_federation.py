@@ -36,6 +36,8 @@ from fl_app.tasks import build_task, initial_weights
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Clock:
     """Stands still while nodes work, and goes on while the server waits."""
@@ -172,6 +174,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
     run_federation(tiny_run(tmp_path, {"gallery-every": 1, "diffusion.node-ema": True}), 2)
     run = tmp_path / "run"

@@ -31,6 +31,8 @@ from fl_app.tasks import build_task, initial_weights
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ALL = "consistent,piggyback,local"
 Row = dict[str, Any]
 
@@ -83,6 +85,7 @@ def data_of(config: RunConfig, number: int, num_nodes: int) -> Any:
     return load_local(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
     run_federation(classification(tmp_path, {"classification.readings": ALL}), 2)
     run = tmp_path / "run"

@@ -21,6 +21,8 @@ from tests.federation import run_federation
 from tests.options import run_config
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SITES = ["site-0", "site-1", "site-2"]
 THREE: dict[str, OptionValue] = {
     "federation.min-nodes": 3,

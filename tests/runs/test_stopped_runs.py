@@ -15,6 +15,8 @@ from fl_app.runs.folder import RunFolder
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPTIONS: dict[str, OptionValue] = {"diffusion.num-rounds": 5, "checkpoint-every": 100, "diffusion.strategy": "FedAdam"}
 
 
