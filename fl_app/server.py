@@ -20,13 +20,14 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
+from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import objection
 from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
 from fl_app.runs.run_json import held_classes, read_document
-from fl_app.runs.status import Status, time_label
+from fl_app.runs.status import Status
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes

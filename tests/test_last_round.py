@@ -31,6 +31,8 @@ from fl_app.tasks import build_task, initial_weights
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ALL = "consistent,piggyback,local"
 Row = dict[str, Any]
 
@@ -83,6 +85,7 @@ def data_of(config: RunConfig, number: int, num_nodes: int) -> Any:
     return load_local(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
     run_federation(classification(tmp_path, {"classification.readings": ALL}), 2)
     run = tmp_path / "run"
@@ -98,8 +101,8 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     classifier = read_classifier(run / "classification/model")
     assert classifier.shipped == found["shipped"]["head"] and classifier.record["contributed"] == ["site-0", "site-1"]
     lines = RunFolder(run).read_metrics()
-    assert [line["round"] for line in lines] == [1, 2] and lines[1]["figures"]["accuracy"] is not None
-    assert lines[0]["bytes-down"] > 0 and lines[0]["bytes-up"] > 0
+    assert [line.round for line in lines] == [1, 2] and lines[1].figures["accuracy"] is not None
+    assert lines[0].bytes_down > 0 and lines[0].bytes_up > 0
 
 
 def test_scores_of_different_networks_make_no_auc(tmp_path: Path) -> None:

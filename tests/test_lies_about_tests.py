@@ -16,6 +16,8 @@ from tests.test_hospitals import STATED, federate, hospitals, read, write_learna
 from tests.test_lies import CLASSES, LIAR, Change, Sums, with_description, with_sums
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 DIGITS: dict[str, OptionValue] = {
     "tasks": "classification", "data.limit": 120, "classification.num-rounds": 1,
     "federation.min-nodes": 2, "federation.min-replies": 2,

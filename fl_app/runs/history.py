@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from pydantic.dataclasses import dataclass
 
-from fl_app.files import KEBAB
 from fl_app.messages.arrays import Weights
-from fl_app.strategies.outcomes import NodeOutcome
+from fl_app.runs.documents import RoundLine
 from fl_app.sums import Sums, add, decide, only
 
 _CURVES = (
@@ -20,45 +17,6 @@ _CURVES = (
     ("validation_loss_ema", "validation, EMA", "validated_round"),
     ("validation_loss_node_ema", "validation, nodes' EMA", "validated_round"),
 )
-
-
-@dataclass(frozen=True, config=KEBAB)
-class RoundLine:
-    """A line of metrics.jsonl; None if something was not measured.
-
-    Attributes:
-        outcome: `ok`, or `failed` with a reason.
-        train_loss: mean over the images of all sites.
-        median_train_loss: median of the sites' means.
-        validated_round: the round after which the weights were measured, 0 for the initial ones.
-        validation_loss: of these weights on held-out images; the next two of their averages.
-        figures: of the task, of these weights.
-        images: that the sites trained on, each epoch counted.
-        started: unix time; `ended`, too.
-        nodes: outcome of each site.
-    """
-
-    task: str
-    round: int
-    num_rounds: int
-    outcome: Literal["ok", "failed"]
-    reason: str | None
-    train_loss: float | None
-    median_train_loss: float | None
-    validated_round: int
-    validation_loss: float | None
-    validation_loss_ema: float | None
-    validation_loss_node_ema: float | None
-    figures: dict[str, float | None]
-    images: int
-    started: float
-    ended: float
-    seconds: float
-    images_per_second: float | None
-    bytes_down: int
-    bytes_up: int
-    asked: list[str]
-    nodes: dict[str, NodeOutcome]
 
 
 def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
@@ -71,7 +29,8 @@ def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
     for key, label, number in _CURVES:
-        points = [(getattr(line, number), loss) for line in lines if (loss := getattr(line, key)) is not None]
+        points = [(getattr(line, number), getattr(line, key)) for line in lines]
+        points = [(at, loss) for at, loss in points if at is not None and loss is not None]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
     for line in lines:

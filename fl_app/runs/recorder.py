@@ -9,13 +9,14 @@ from typing import Any
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import from_json, replace_folder, replacing, to_json
+from fl_app.files import replace_folder, replacing
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
+from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
-from fl_app.runs.history import RoundLine, draw_history
+from fl_app.runs.history import draw_history
 from fl_app.runs.run_json import add_nodes
-from fl_app.runs.status import Status, time_label
+from fl_app.runs.status import Status
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Sums, only
@@ -69,7 +70,7 @@ class TaskRun:
             self.folder.warn_of_damage(self.run_pass.name)
             if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else a new best model is searched
                 self.best = Best(**checkpoint.values["best"])
-        elif any(line["task"] == self.run_pass.name for line in self.folder.read_metrics()):
+        elif any(line.task == self.run_pass.name for line in self.folder.read_metrics()):
             log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
         return self.last
@@ -106,7 +107,7 @@ class TaskRun:
         self.last = after
         line = self._line(record, losses)
         self.history.append(line)
-        self.folder.append_metrics(to_json(line))
+        self.folder.append_metrics(line)
         self.status.count(record.nodes, round_moment(line))
         self.status.num_failed_rounds += line.outcome == "failed"
         self.status.show_round(record, self.num_rounds)
@@ -189,8 +190,7 @@ class TaskRun:
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and warn of rounds that it lost by damage."""
-        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.run_pass.name, done)]
-        self.history = [line for line in kept if line is not None]
+        self.history = self.folder.cut_metrics(self.run_pass.name, done)
         for line in self.history:
             self.status.num_failed_rounds += line.outcome == "failed"
             self.status.count(line.nodes, round_moment(line))
@@ -246,11 +246,6 @@ class TaskRun:
             asked=record.asked,
             nodes=dict(sorted(record.nodes.items())),
         )
-
-
-def round_moment(line: RoundLine) -> str:
-    """Return the round of a line and the time of its end, as text."""
-    return time_label(f"round {line.round} of {line.task}", line.ended)
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:

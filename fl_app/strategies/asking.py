@@ -11,7 +11,8 @@ from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights, array_record
 from fl_app.messages.records import EVALUATE, add_models
 from fl_app.strategies.admission import check_measured, check_sums
-from fl_app.strategies.outcomes import NodeOutcome, Traffic, absent, failure, shorten
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Traffic, absent, failure, shorten
 from fl_app.strategies.setup import Everyone, Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
 from fl_app.strategies.transport import send_and_receive

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from flwr.app import Error
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from fl_app.flower import ErrorCode
 from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights
+from fl_app.strategies.node_outcome import NodeOutcome, Outcome
 from fl_app.sums import Sums, add
-
-Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
 
 # Flower's own texts for these errors only make sense to readers of its code.
 _IN_OUR_WORDS = {
@@ -24,26 +23,6 @@ _IN_OUR_WORDS = {
     ErrorCode.INVALID_FAB: "it does not trust this run's code: no known signature",
     ErrorCode.CLIENT_APP_CRASHED: "its process died: out of memory, or a crash in a library",
 }
-
-
-@dataclass(frozen=True)
-class NodeOutcome:
-    """One node's outcome in a round.
-
-    Attributes:
-        outcome: `contributed`; `empty`: valid, but without images; `refused`: rejected; `failed`: an error; `late`:
-            no answer before the deadline; `absent`: not connected, so not asked.
-        reason: why it did not contribute; None if it did.
-        images: number of its training images.
-        seconds: time of its local training.
-        pieces: pieces per batch; more than 1 if GPU memory was short.
-    """
-
-    outcome: Outcome
-    reason: str | None = None
-    images: float = 0.0
-    seconds: float = 0.0
-    pieces: float = 1
 
 
 @dataclass

@@ -15,7 +15,8 @@ from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Se
 from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
-from fl_app.strategies.outcomes import NodeOutcome, Snapshot, Traffic
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Snapshot, Traffic
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
 from fl_app.sums import Sums, add

@@ -17,7 +17,8 @@ from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.records import add_models
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.asking import Asking
-from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, Snapshot, absent
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import RoundRecord, Snapshot, absent
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.transport import ChosenNodes, send_and_receive
 

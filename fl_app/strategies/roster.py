@@ -13,7 +13,8 @@ from fl_app.logs import clean_text
 from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.strategies.agreement import SharesOf, agreed_shares, ask_descriptions, compare, false_shares, unknown_shares
-from fl_app.strategies.outcomes import NodeOutcome, failure
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import failure
 from fl_app.sums import measures_most
 
 log = logging.getLogger(__name__)

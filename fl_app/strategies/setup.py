@@ -11,7 +11,8 @@ from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription
 from fl_app.options.training import AdmissionOptions
 from fl_app.strategies.admission import Admission, FaultOf, no_fault
-from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord, Snapshot
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Observer, RoundRecord, Snapshot
 from fl_app.strategies.transport import Wire
 from fl_app.sums import Sums
 

@@ -14,7 +14,8 @@ from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.records import TRAIN, Reply
 from fl_app.strategies.admission import check_measured
 from fl_app.strategies.folding import ExactMean, WaitingReplies
-from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import RoundRecord, failure
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.transport import PlainWire, Wire
 from fl_app.sums import Sums
