@@ -48,6 +48,9 @@ _SCORED: list[tuple[tuple[float, ...], int, float]] = [
     ((0.1,) * 10, 600, 3.0),
     ((0.4, 0.2, 0.1, 0.1, 0.08, 0.06, 0.04, 0.02), 300, 3.0),
 ]
+# Patients of one class each, two classes as often; most images of one, how alike their scores are, and by how much the
+# right class's score is raised.
+_SCORED_PATIENTS = [(40, 10, 0.5, 0.8), (60, 8, 0.7, 0.8), (100, 5, 0.5, 1.2), (200, 8, 0.5, 1.0)]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def rows(trials: int) -> Iterator[Row]:
         yield _row(what, share, trials, of_patients, float(effective))
     for shares, number, skill in _SCORED:
         yield from _scored_rows(shares, number, skill, trials)
+    for case in _SCORED_PATIENTS:
+        yield from _scored_patients(*case, trials)
 
 
 def table(found: list[Row]) -> str:
@@ -127,11 +132,33 @@ def _scored_rows(shares: tuple[float, ...], number: int, skill: float, trials: i
     generator = np.random.default_rng(0)
     truth = figures(score_sums(*_scores(generator, shares, _MANY, skill)))
     found = [intervals(score_sums(*_scores(generator, shares, number, skill)), _LEVEL) for _ in range(trials)]
+    what = f"{number} images, {len(shares)} classes of {100 * min(shares):g} to {100 * max(shares):g} %"
+    yield from _held(what, truth, found)
+
+
+def _scored_patients(number: int, largest: int, alike: float, skill: float, trials: int) -> Iterator[Row]:
+    """Measure the intervals where all images of a patient have one class, and similar scores."""
+
+    def draw(generator: np.random.Generator, number: int) -> Sums:
+        patients = np.repeat(np.arange(number), generator.integers(1, largest + 1, number))
+        labels = generator.integers(0, 2, number)[patients]
+        own, noise = generator.standard_normal(number)[patients], generator.standard_normal(len(patients))
+        raised = skill * (2 * labels - 1) + np.sqrt(alike) * own + np.sqrt(1.0 - alike) * noise
+        scores = np.stack([np.zeros(len(raised)), 2.0 * raised], axis=1)
+        is_right = scores.argmax(axis=1) == labels
+        return score_sums(scores, labels) | {"patients": patient_sums(patients, is_right, is_right)}
+
+    generator = np.random.default_rng(0)
+    truth = figures(draw(generator, _MANY // 4))
+    found = [intervals(draw(generator, number), _LEVEL) for _ in range(trials)]
+    yield from _held(f"{number} patients of one class each, 1 to {largest} images, alike {alike}", truth, found)
+
+
+def _held(what: str, truth: dict[str, float], found: list[dict[str, tuple[float, float] | None]]) -> Iterator[Row]:
     for name in ("balanced-accuracy", "auc", "macro-f1"):
         ends = [one[name] or (0.0, 1.0) for one in found]
         covered = np.mean([low <= truth[name] <= high for low, high in ends])
         width = float(np.mean([high - low for low, high in ends]))
-        what = f"{number} images, {len(shares)} classes of {100 * min(shares):g} to {100 * max(shares):g} %"
         yield Row(what, name, truth[name], float(covered), width, None)
 
 
