@@ -163,11 +163,19 @@ def test_a_hospital_keeps_to_its_own_limits(tmp_path: Path) -> None:
     for name in ("north", "south"):
         write_learnable(tmp_path / name)
     nodes = hospitals(tmp_path, "north", "south")
+    nodes[0]["max-queries-per-day"] = 2
     nodes[1]["max-rounds-per-day"] = 1
     federate(tmp_path, {**STATED, "classification.num-rounds": 3}, nodes)
     south = read(tmp_path, "status.json")["nodes"]["south"]
     assert (south["contributed"], south["failed"]) == (1, 2)
-    assert "has trained 1 times today, as often as its option 'max-rounds-per-day' allows" in south["reasons"][0]
+    assert "has trained 1 times today, and its option 'max-rounds-per-day' allows 1" in south["reasons"][0]
+    north = read(tmp_path, "status.json")["nodes"]["north"]
+    assert (north["contributed"], north["failed"]) == (
+        3,
+        2,
+    )  # it sent its description and moments, and measured nothing
+    assert "answered 2 messages that read its images today" in north["reasons"][0]
+    assert read(tmp_path, "status.json")["state"] == "degraded"
 
 
 def test_a_task_that_a_hospital_does_not_allow_is_refused_there_and_goes_on_elsewhere(tmp_path: Path) -> None:

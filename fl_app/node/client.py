@@ -32,8 +32,9 @@ from fl_app.messages.records import (
     write_statistics,
 )
 from fl_app.metrics.patients import FEWEST_PATIENTS
+from fl_app.node.counting import count_message
 from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
-from fl_app.node.permissions import check_task, count_round, limited_plugins
+from fl_app.node.permissions import check_task, limited_plugins
 from fl_app.node.state import NodeState
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
@@ -57,12 +58,13 @@ class Node:
     device: torch.device
 
     @classmethod
-    def from_context(cls, context: Context, task: str | None) -> "Node":
-        """Check all options and read the node's images for a task; None: its own images."""
+    def from_context(cls, context: Context, task: str | None, message_type: str) -> "Node":
+        """Check all options, count the message, and read the node's images for a task; None: its own images."""
         config = RunConfig.received(context.run_config)
         options = as_site(config, NodeConfig.from_flat(context.node_config))
         if task is not None:
             check_task(options, config.pass_named(task).task)
+        count_message(options, message_type)
         _use_given_cpus()
         is_pooled = task is not None and config.pass_named(task).is_pooled
         return cls(config, options, (load_pooled if is_pooled else load_local)(config, options), _device(options))
@@ -85,7 +87,7 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
         try:
             asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
             with limited_plugins(NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)):
-                node = Node.from_context(context, asked)
+                node = Node.from_context(context, asked, message.metadata.message_type)
                 log.info("The server asks: %s", message.metadata.message_type)
                 return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
@@ -127,7 +129,6 @@ def describe(message: Message, node: Node) -> RecordDict:
 def train(message: Message, node: Node) -> RecordDict:
     """Measure the received weights on held-out images, train them, and answer: one message a round."""
     instruction = read_instruction(message)
-    count_round(node.options, instruction.run_folder)
     task = build_task(instruction.task, node.config, node.info)
     where = (
         f"Run {instruction.run_name}, {instruction.task}, round {instruction.round_number} of {task.options.num_rounds}"

@@ -42,6 +42,11 @@ class NodeConfig(Section):
     max_rounds_per_day: int = Field(
         default=0, ge=0, description="training messages that the node accepts on one date, in UTC; 0: no limit"
     )
+    max_queries_per_day: int = Field(
+        default=1000,
+        ge=0,
+        description="all other messages that read its images and are accepted on one date, in UTC; 0: no limit",
+    )
     tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
         default=(), description="tasks that a run may train here, comma-separated; empty: all"
     )
