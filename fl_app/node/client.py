@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from fl_app.errors import FlAppError, OptionError, is_fault
 from fl_app.files import make_private
 from fl_app.logs import hide_log, show_log
 from fl_app.messages.arrays import to_numpy
+from fl_app.messages.contents import contents_of, what_is_asked
 from fl_app.messages.descriptions import SiteDescription, write_description
+from fl_app.messages.incoming import clean_text
 from fl_app.messages.records import (
     DESCRIBE,
     Instruction,
@@ -35,11 +38,12 @@ from fl_app.metrics.patients import FEWEST_PATIENTS
 from fl_app.node.counting import count_message
 from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
 from fl_app.node.permissions import check_task, limited_plugins
+from fl_app.node.sent import LOG, Sent, append, log_folder
 from fl_app.node.state import NodeState
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
-from fl_app.options.sections import is_site_name
+from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.seeding import generator_for
 from fl_app.tasks import MeasuresOwn, Task, build_task, initial_weights
 
@@ -84,6 +88,9 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
 
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
+        return _noted(attempt(message, context), message, context)
+
+    def attempt(message: Message, context: Context) -> Message:
         try:
             asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
             with limited_plugins(NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)):
@@ -103,6 +110,38 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
             return Message(Error(_APP_ERROR, reason), reply_to=message)
 
     return answer
+
+
+def _noted(reply: Message, message: Message, context: Context) -> Message:
+    """Note a hospital's reply in its log of what left; if that fails, return an error, so that nothing leaves unnoted.
+
+    Simulated nodes have no such log.
+    """
+    try:
+        folder = log_folder(context.node_config)
+        if folder is None:
+            return reply
+        asked, found = what_is_asked(message), contents_of(reply)
+        sent = Sent(
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            site=clean_text(str(context.node_config.get("site", "")), LONGEST_NAME),
+            run=clean_text(asked.run or str(context.run_config.get("run-name", "")), LONGEST_NAME),
+            flower_run=str(context.run_id),
+            task=clean_text(asked.task, LONGEST_NAME),
+            message=clean_text(message.metadata.message_type, LONGEST_NAME),
+            round=asked.round_number,
+            is_error=reply.has_error(),
+            records=found.records,
+            bytes=found.num_bytes,
+            sha256=found.sha256,
+        )
+        number, line_hash = append(folder, sent)
+    except Exception as error:
+        log.error("The log of what left, %s in 'state-dir', cannot be written, so nothing leaves: %s", LOG, error)
+        reason = "this node cannot write its log of what left, so nothing leaves it: its 'state-dir' must be writable"
+        return Message(Error(_APP_ERROR, reason), reply_to=message)
+    log.info("Line %d of the log of what left has the SHA-256 %s", number, line_hash)
+    return reply
 
 
 def print_log(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
