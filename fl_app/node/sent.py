@@ -186,7 +186,8 @@ def _find_end(descriptor: int, size: int) -> tuple[int, str, bytes, bool]:
     """Return number and hash of the last whole line, all that follows it, and whether the file's last line is open."""
     if size == 0:
         return 0, FIRST, b"", False
-    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as content:
+    # not shared: Linux forbids that for a file to which `chattr +a` only lets append
+    with mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) as content:
         is_open, end = content[size - 1 :] != b"\n", size
         while end > 0:
             stop = end - (content[end - 1 : end] == b"\n")

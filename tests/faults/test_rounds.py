@@ -96,7 +96,7 @@ def full_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_hospital_whose_disk_has_no_room_for_its_state_contributes_and_leaves_no_half_file(
+def test_a_hospital_without_room_for_its_state_contributes_and_leaves_no_half_file(
     federation: Deployment, run: Run
 ) -> None:
     state = federation.hospital("north") / "state"

@@ -176,6 +176,16 @@ def test_many_writers_at_once_make_one_chain(tmp_path: Path) -> None:
     assert verify(tmp_path).problems == [] and len(verify(tmp_path).lines) == 40
 
 
+def test_a_file_to_which_the_system_only_lets_append_is_enough(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    if subprocess.run(["chattr", "+a", str(tmp_path / LOG)], capture_output=True, check=False).returncode:
+        pytest.skip("chattr +a takes root, and a file system that knows it")
+    try:
+        assert append(tmp_path, ONE)[0] == 2 and verify(tmp_path).problems == []
+    finally:
+        subprocess.run(["chattr", "-a", str(tmp_path / LOG)], check=True)
+
+
 def test_a_disk_that_is_full_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = b"".join(write(tmp_path))
     real = os.write
