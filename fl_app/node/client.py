@@ -140,7 +140,7 @@ def _noted(reply: Message, message: Message, context: Context) -> Message:
         log.error("The log of what left, %s in 'state-dir', cannot be written, so nothing leaves: %s", LOG, error)
         reason = "this node cannot write its log of what left, so nothing leaves it: its 'state-dir' must be writable"
         return Message(Error(_APP_ERROR, reason), reply_to=message)
-    log.info("Line %d of the log of what left has the SHA-256 %s", number, line_hash)
+    log.info("The answer is line %d of %s, with the SHA-256 %s", number, LOG, line_hash)
     return reply
 
 
