@@ -48,7 +48,7 @@ class NodeConfig(Section):
     max_queries_per_day: int = Field(
         default=1000,
         ge=0,
-        description="all other messages that read its images and are accepted on one date, in UTC; 0: no limit",
+        description="messages beside training that may read the images on one day (UTC), over all runs; 0: no limit",
     )
     tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
         default=(), description="tasks that a run may train here, comma-separated; empty: all"
