@@ -26,6 +26,8 @@ from tests.federation import LocalGrid, run_federation
 from tests.node.test_counting import most_queries
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPEN: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.image-size": 8, "data.limit": 0,
     "classification.num-rounds": 1, "classification.head": "linear",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fl_app.cli.words import AsJson, NodeOptions, StateDir, Voice, open_console
 from fl_app.errors import OptionError
-from fl_app.messages.incoming import clean_text
+from fl_app.logs import clean_text
 
 if TYPE_CHECKING:
     from fl_app.node.sent import Line, Verified
