@@ -57,6 +57,17 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class _Place:
+    """What a line says of its place in the chain."""
+
+    __pydantic_config__ = KEBAB
+
+    number: int
+    before: str
+    cut_off: str = ""
+
+
+@dataclass(frozen=True)
 class Line:
     """A line of the log that is as it was written.
 
@@ -204,16 +215,11 @@ def _read(text: bytes) -> tuple[Line, bool] | None:
     end = _END.fullmatch(text[-_END_BYTES:])
     if end is None:
         return None
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    sent = from_json(Sent, document)
-    number, before, cut_off = document.get("number"), document.get("before"), document.get("cut-off", "")
-    if sent is None or type(number) is not int or not isinstance(before, str) or not isinstance(cut_off, str):
+    sent, place = from_json(Sent, text), from_json(_Place, text)
+    if sent is None or place is None:
         return None
     found = end[1].decode()
-    return Line(number, found, before, cut_off, sent), _hash(text[:-_END_BYTES] + b"}") == found
+    return Line(place.number, found, place.before, place.cut_off, sent), _hash(text[:-_END_BYTES] + b"}") == found
 
 
 def _write(descriptor: int, text: bytes) -> None:
