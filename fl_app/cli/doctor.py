@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice
+from fl_app.cli.words import App, AsJson, NodeOptions, Quiet, Recipe, Settings, Voice
 from fl_app.errors import FlAppError, OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
@@ -35,9 +35,7 @@ _SUMMARY = {"ready": "Ready", "warning": "Ready, with warnings", "not ready": "N
 
 def doctor(
     recipe: Recipe = None,
-    node_config: Annotated[
-        str, typer.Option(help='The node\'s options, exactly as for fl-app supernode: \'data-path="/data" site="x"\'.')
-    ] = "",
+    node_config: NodeOptions = "",
     settings: Settings = None,
     superlink: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The SuperLink to be joined.")] = None,
     root_certificates: Annotated[

@@ -78,6 +78,7 @@ def _image_checks(config: RunConfig, node: NodeConfig, found: LocalData | str, i
         yield from folder_checks(surveyed, info, node.max_unreadable_share)
     for task in config.tasks:
         yield f"task {task}", partial(images.check_allowed, node, task)
+    yield "limits", lambda: images.check_limits(node)
     reading = images.check_reading(found)
     if isinstance(found, str) and found == surveyed:
         reading = Finding("reading", "not checked", "The folder is not ready, see above.")

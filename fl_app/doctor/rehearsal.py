@@ -42,8 +42,8 @@ def rehearse(
     task = build_task(task_name, config, info)
     identify(1, _NODE)
     with tempfile.TemporaryDirectory() as state:
-        options = {name: value for name, value in node.items() if name != "max-rounds-per-day"}  # this is no real round
-        ask = _Node(task_name, config, {**options, "state-dir": state}).ask
+        unlimited = dict.fromkeys(("max-rounds-per-day", "max-queries-per-day"), 0)  # these are no real messages
+        ask = _Node(task_name, config, {**node, **unlimited, "state-dir": state}).ask
         weights = to_numpy(initial_weights(task, config.seed))
         rounds: list[LocalRound] = []
         before: Sums = {}

@@ -45,6 +45,11 @@ class NodeConfig(Section):
     max_rounds_per_day: int = Field(
         default=0, ge=0, description="rounds that the node trains on one day (UTC), over all runs; 0: no limit"
     )
+    max_queries_per_day: int = Field(
+        default=1000,
+        ge=0,
+        description="messages beside training that may read the images on one day (UTC), over all runs; 0: no limit",
+    )
     tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
         default=(), description="tasks that a run may train here, comma-separated; empty: all"
     )

@@ -143,7 +143,7 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
             for word in one.opts if not getattr(one, "hidden", False) else ():
                 commands.setdefault(word, set()).add(name)
                 meanings.setdefault(word, set()).add(str(getattr(one, "help", "")))
-    assert {"run", "sample", "predict", "options", "status", "runs", "doctor"} == commands["--json"]
+    assert {"run", "sample", "predict", "options", "status", "runs", "doctor", "sent"} == commands["--json"]
     assert {"sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
     assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 

@@ -71,6 +71,10 @@ def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
         "A run trains on 16 images, holds 2 out, and tests on 2, taken out of the training images by 'data.test-share'"
     )
     assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
+    assert found["limits"]["text"] == (
+        "In a day (UTC) the node accepts any number of training messages ('max-rounds-per-day') and 1000 others that "
+        "read its images ('max-queries-per-day')."
+    )
     assert not (tmp_path / "state").exists()
     assert CANARY not in result.output and str(tmp_path) not in result.output
 
