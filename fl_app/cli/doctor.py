@@ -186,7 +186,7 @@ def _machine_checks(
 ) -> "Checks":
     from fl_app.doctor import images, machine
     from fl_app.doctor.training import check_step, kept_bytes
-    from fl_app.node.images import state_base
+    from fl_app.node.state import state_base
     from fl_app.tasks import build_task
 
     yield "memory", lambda: machine.check_memory(images.num_bytes(found))

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
     """Read the node's images as a run does, without the cache; if that fails, return why, without names of files."""
-    return _or_reason(lambda: load_local(config, node.model_copy(update={"max_cache_megabytes": 0})))
+    return _or_reason(lambda: load_local(config, node.model_copy(update={"max_cache_megabytes": 0}), is_trial=True))
 
 
 def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:

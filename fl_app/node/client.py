@@ -32,9 +32,9 @@ from fl_app.messages.records import (
     write_statistics,
 )
 from fl_app.metrics.patients import FEWEST_PATIENTS
-from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
+from fl_app.node.images import LocalData, as_simulated, load_local, load_pooled
 from fl_app.node.permissions import check_task, count_round, limited_plugins
-from fl_app.node.state import NodeState
+from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
@@ -60,7 +60,7 @@ class Node:
     def from_context(cls, context: Context, task: str | None) -> "Node":
         """Check all options and read the node's images for a task; None: its own images."""
         config = RunConfig.received(context.run_config)
-        options = as_site(config, NodeConfig.from_flat(context.node_config))
+        options = as_simulated(config, NodeConfig.from_flat(context.node_config))
         if task is not None:
             check_task(options, config.pass_named(task).task)
         _use_given_cpus()

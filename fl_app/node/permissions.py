@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from fl_app.errors import FlAppError
 from fl_app.files import make_private
-from fl_app.node.images import site_name, state_base
+from fl_app.node.state import site_name, state_base
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import Named

@@ -30,8 +30,23 @@ class NodeConfig(Section):
         default="auto", description="auto (a GPU if there is one), cpu or cuda"
     )
     state_dir: str = Field(default="", description="folder of the node's state between rounds; empty: ~/fl-app/state")
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the images that is held out, if they have no part val"
+    )
+    test_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the images, or patients, to test on, if there is no part test",
+    )
+    min_images: int = Field(
+        default=20, ge=1, description="fewest training images with which the node trains and sends sums of them"
+    )
+    min_held_out: int = Field(
+        default=5, ge=1, description="fewest held-out images, and fewest test images, whose sums leave the node"
+    )
     min_class_count: int = Field(
-        default=1, ge=1, description="fewest images of a class whose prototype leaves the node"
+        default=5, ge=1, description="fewest images of a class whose prototype leaves the node"
     )
     max_unreadable_share: float = Field(
         default=0.05, ge=0, le=1, description="share of the files that may be missing or broken"

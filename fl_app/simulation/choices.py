@@ -203,11 +203,11 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 
 def _check_sites(config: RunConfig, num_nodes: int) -> None:
     """Read the images of every site, each as its own node will."""
-    from fl_app.node.images import as_site, hospital_info, load_local
+    from fl_app.node.images import as_simulated, hospital_info, load_local
     from fl_app.tasks import build_task
 
     for number in range(num_nodes):
-        node = as_site(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
+        node = as_simulated(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
         info = hospital_info(config, node)
         for task in config.tasks:
             build_task(task, config, info).build_model()

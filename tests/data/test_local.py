@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fl_app.data.sources import load_split
 from fl_app.errors import DataError, OptionError
-from fl_app.node.images import load_local, site_name, state_folder
+from fl_app.node.images import load_local
+from fl_app.node.state import site_name, state_folder
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fl_app.data.images import ImageSet
-from fl_app.data.partition import choose_test, hash_position
-from fl_app.node.images import LocalData, as_site, load_local, load_pooled
+from fl_app.data.partition import choose_part, hash_position
+from fl_app.node.images import LocalData, as_simulated, load_local, load_pooled
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -218,18 +218,21 @@ def test_something_is_always_left_to_train_on(tmp_path: Path, share: float) -> N
 
 
 def test_where_all_would_be_tested_on_none_is_and_the_node_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_test([hash_position(NOTHING, "x")], 0.999999) == [False] and "so there is no test part" in caplog.text
+    assert (
+        choose_part([hash_position(NOTHING, "x")], 0.999999, "test") == [False]
+        and "so there is no test part" in caplog.text
+    )
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=1), st.floats(0.0, 0.9), st.floats(0.0, 0.9))
 def test_a_larger_share_only_adds_to_the_test_part(names: list[str], one: float, other: float) -> None:
     positions = [hash_position(NOTHING, name) for name in names]
-    few, many = (choose_test(positions, share) for share in sorted((one, other)))
+    few, many = (choose_part(positions, share, "test") for share in sorted((one, other)))
     assert all(not small or large for small, large in zip(few, many, strict=True)) or not any(many)
 
 
 def test_the_share_is_that_of_many_patients() -> None:
-    chosen = choose_test([hash_position(NOTHING, str(number)) for number in range(20_000)], 0.2)
+    chosen = choose_part([hash_position(NOTHING, str(number)) for number in range(20_000)], 0.2, "test")
     assert abs(sum(chosen) / 20_000 - 0.2) < 0.01
 
 
@@ -252,7 +255,7 @@ def test_each_simulated_site_has_the_test_part_of_its_hospital(tmp_path: Path) -
     expected: list[bytes] = []
     for number, name in enumerate(("north", "south")):
         node = NodeConfig.from_flat({"partition-id": number, "num-partitions": 2})
-        here = load_local(config, as_site(config, node))
+        here = load_local(config, as_simulated(config, node))
         there = load_local(of_folder(), NodeConfig.from_flat({"data-path": str(tmp_path / name), "site": name}))
         assert here.test_from == there.test_from == "drawn" and rows(here.test) == rows(there.test) != []
         expected += rows(here.test)

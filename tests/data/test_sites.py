@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.what_leaves import write_folders
 from fl_app.errors import DataError, FlAppError, OptionError
-from fl_app.node.images import as_site, load_local, load_pooled, site_folders, state_folder
+from fl_app.node.images import as_simulated, load_local, load_pooled, site_folders
+from fl_app.node.state import state_folder
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -45,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 def test_each_node_is_the_hospital_of_its_folder_image_by_image(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "runs")
     for number, site in enumerate(("north", "south")):
-        here = load_local(config, as_site(config, simulated(number)))
+        here = load_local(config, as_simulated(config, simulated(number)))
         there = load_local(config, NodeConfig.from_flat({"data-path": str(root / site), "site": site}))
         assert here.site == there.site == site
         for part in ("train", "validation", "test"):
@@ -79,14 +80,14 @@ def test_what_a_node_keeps_lies_in_the_run_folder_as_in_every_simulation(root: P
     config = options(root, tmp_path / "runs")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    found = state_folder(as_site(config, simulated(1)), str(tmp_path / "run"), "run", "diffusion")
+    found = state_folder(as_simulated(config, simulated(1)), str(tmp_path / "run"), "run", "diffusion")
     assert found == tmp_path / "run" / "nodes" / "south" / "diffusion"
 
 
 def test_all_images_together_are_those_of_the_sites(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "runs")
-    parts = [load_local(config, as_site(config, simulated(number))) for number in range(2)]
-    pooled = load_pooled(config, as_site(config, simulated(0)))
+    parts = [load_local(config, as_simulated(config, simulated(number))) for number in range(2)]
+    pooled = load_pooled(config, as_simulated(config, simulated(0)))
     assert len(pooled.train) == sum(len(part.train) for part in parts)
     assert len(pooled.validation) == sum(len(part.validation) for part in parts)
     assert len(pooled.test) == sum(len(part.test) for part in parts)
