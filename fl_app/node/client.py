@@ -119,7 +119,9 @@ def describe(message: Message, node: Node) -> RecordDict:
     train, validation, test = (part.class_counts().tolist() for part in (data.train, data.validation, data.test))
     num_test_shares = node.options.num_partitions or 0 if data.test_from == "share" else 0
     return write_description(
-        SiteDescription(data.site, node.info, train, validation, test, num_test_shares, data.num_unreadable)
+        SiteDescription(
+            data.site, node.info, train, validation, test, num_test_shares, data.num_unreadable, data.too_few
+        )
     )
 
 

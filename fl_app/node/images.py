@@ -109,13 +109,14 @@ def load_local(config: RunConfig, node: NodeConfig, *, is_trial: bool = False) -
 
     Args:
         config: options of the run; no split of a hospital's images depends on them.
-        node: options of the node, from `as_simulated`.
+        node: options of the node.
         is_trial: nothing is written, neither a key nor which images were used.
 
     Raises:
         OptionError: options of the node or the run do not fit.
         DataError: images are missing or broken.
     """
+    node = as_simulated(config, node)
     return _above_minimums(_load_site(config, node, is_trial) if node.data_path else _load_share(config, node), node)
 
 
@@ -141,7 +142,7 @@ def _load_site(config: RunConfig, node: NodeConfig, is_trial: bool) -> LocalData
     )
     parts = dict(found.parts)
     if len(parts["validation"]) == 0:  # the hospital has not split its images itself
-        tested = node.test_share if found.is_test_drawn else 0.0
+        tested = node.test_share if found.is_test_drawn or len(parts["test"]) == 0 else 0.0
         parts["train"], parts["validation"] = hold_out(parts["train"], node.validation_share, tested)
     if is_simulated:
         parts["train"] = first_images(parts["train"], config.data.limit)
@@ -180,7 +181,7 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
     if node.partition_id is None or node.num_partitions is None:
         raise OptionError("The baseline 'centralised' pools the images of all nodes: only a simulation can do that.")
     others = [node.model_copy(update={"partition_id": number}) for number in range(node.num_partitions)]
-    parts = [load_local(config, as_simulated(config, other)) for other in others]
+    parts = [load_local(config, other) for other in others]
     joined = (_join([getattr(part, name) for part in parts]) for name in ("train", "validation", "test"))
     train, validation, test = joined
     return LocalData(site_name(node), train, validation, test, parts[0].test_from)

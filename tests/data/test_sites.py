@@ -16,6 +16,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
 from fl_app.simulation.choices import check_before_start
 from tests.federation import run_federation
+from tests.options import NO_MINIMUMS, write_simulated_key
 from tests.tiny import tiny_run
 
 CLASSES = ",".join(map(str, range(10)))
@@ -37,6 +38,18 @@ def simulated(number: int, num_nodes: int = 2) -> NodeConfig:
     return NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes})
 
 
+def hospital(root: Path, site: str, state: Path, config: RunConfig) -> dict[str, OptionValue]:
+    """Return the options of the hospital for which a simulated node stands."""
+    return {
+        **NO_MINIMUMS,
+        "data-path": str(root / site),
+        "site": site,
+        "state-dir": str(state),
+        "validation-share": config.data.validation_share,
+        "test-share": config.data.test_share,
+    }
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     write_folders(tmp_path / "sites")
@@ -47,7 +60,8 @@ def test_each_node_is_the_hospital_of_its_folder_image_by_image(root: Path, tmp_
     config = options(root, tmp_path / "runs")
     for number, site in enumerate(("north", "south")):
         here = load_local(config, as_simulated(config, simulated(number)))
-        there = load_local(config, NodeConfig.from_flat({"data-path": str(root / site), "site": site}))
+        state = write_simulated_key(tmp_path / "state", site, config.seed)
+        there = load_local(config, NodeConfig.from_flat(hospital(root, site, state, config)))
         assert here.site == there.site == site
         for part in ("train", "validation", "test"):
             ours, theirs = getattr(here, part), getattr(there, part)
@@ -57,10 +71,10 @@ def test_each_node_is_the_hospital_of_its_folder_image_by_image(root: Path, tmp_
 def test_the_simulation_and_the_hospitals_end_with_the_same_bits(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "simulated", tasks="diffusion,classification")
     run_federation(config, 2)
-    nodes = {
-        number: {"data-path": str(root / site), "site": site, "state-dir": str(tmp_path / "state")}
-        for number, site in enumerate(("north", "south"))
-    }
+    nodes = {}
+    for number, site in enumerate(("north", "south")):
+        state = write_simulated_key(tmp_path / "state", site, config.seed)
+        nodes[number] = hospital(root, site, state, config)
     elsewhere = options(tmp_path, tmp_path / "deployed", tasks="diffusion,classification")
     run_federation(elsewhere, 2, node_options=nodes)
     for task in ("diffusion", "classification"):
