@@ -101,7 +101,7 @@ def sizes_of_replies(config: RunConfig, folders: dict[str, Path]) -> dict[str, d
             sizes[name] = max(_size(value), sizes.get(name, 0))
         return reply
 
-    nodes = {number: {"data-path": str(path), "site": site} for number, (site, path) in enumerate(folders.items())}
+    nodes = {number: {**_ALL_IMAGES, "data-path": str(path), "site": site} for number, (site, path) in enumerate(folders.items())}
     run_federation(config, len(folders), meddle=note, node_options=nodes)
     return sent
 

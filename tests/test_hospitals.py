@@ -22,6 +22,7 @@ from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
+from tests.options import NO_MINIMUMS
 
 OPEN: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.image-size": 8, "data.limit": 0,
@@ -34,7 +35,13 @@ def hospitals(tmp_path: Path, *names: str, **options: Any) -> dict[int, dict[str
     """Return node options of hospitals whose folders bear their names."""
     named = {name.replace("_", "-"): value for name, value in options.items()}
     return {
-        number: {"data-path": str(tmp_path / name), "site": name, "state-dir": str(tmp_path / "state"), **named}
+        number: {
+            **NO_MINIMUMS,
+            "data-path": str(tmp_path / name),
+            "site": name,
+            "state-dir": str(tmp_path / "state"),
+            **named,
+        }
         for number, name in enumerate(names)
     }
 

@@ -29,6 +29,7 @@ def options(directory: Path, output: Path, **more: Any) -> RunConfig:
         "data.class-names": CLASSES,
         "data.num-channels": 1,
         "data.image-size": 8,
+        "data.limit": 0,
         "partition.scheme": "sites",
     }
     return tiny_run(output, given | {key.replace("_", "-"): value for key, value in more.items()})
