@@ -17,8 +17,8 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.opening import open_run
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
-from tests.tiny import tiny_run
 from tests.options import NO_MINIMUMS
+from tests.tiny import tiny_run
 
 
 def mode(folder: Path) -> int:

@@ -21,8 +21,8 @@ from fl_app.runs.opening import agreed_info, note_agreement
 from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
 from tests.federation import LocalGrid, run_federation
-from tests.tiny import tiny_run
 from tests.options import NO_MINIMUMS
+from tests.tiny import tiny_run
 
 OPEN: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.image-size": 8, "data.limit": 0,

@@ -174,7 +174,7 @@ def _image_checks(
         yield from folder_checks(surveyed, info, node.max_unreadable_share)
     for task in config.tasks:
         yield f"task {task}", partial(images.check_allowed, node, task)
-    reading = images.check_reading(found)
+    reading = images.check_reading(found, node)
     if isinstance(found, str) and found == surveyed:
         reading = Finding("reading", "not checked", "The folder is not ready, see above.")
     yield "reading", lambda: reading
