@@ -13,6 +13,7 @@ from fl_app.flower import TaskIdentity
 from fl_app.messages.arrays import pack, to_numpy
 from fl_app.messages.records import CONFIG, TRAIN, WEIGHTS, instruction_config
 from fl_app.node import client
+from fl_app.node.sent import LOG
 from fl_app.options.sections import OptionValue
 from fl_app.runs.opening import open_run
 from fl_app.tasks import build_task, initial_weights
@@ -85,14 +86,14 @@ def test_what_a_node_keeps_is_closed_to_other_users(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["classification-/../../../../escaped", "classification-x", "painting", "..", ""])
-def test_a_task_that_the_run_does_not_have_is_refused_and_writes_nothing(tmp_path: Path, task: str) -> None:
+def test_a_task_that_the_run_does_not_have_is_refused_and_only_noted(tmp_path: Path, task: str) -> None:
     stranger = tmp_path / "escaped" / "state-0001.safetensors"
     stranger.parent.mkdir()
     stranger.write_text("of somebody else")
     reply = train_as_hospital(tmp_path, task)
     assert "The task must be one of this run's, classification, got " in str(reply.error.reason)
     assert stranger.read_text() == "of somebody else" and list(stranger.parent.iterdir()) == [stranger]
-    assert not (tmp_path / "state").exists()
+    assert [path.name for path in (tmp_path / "state").iterdir()] == [LOG]
 
 
 @pytest.mark.parametrize("run_name", ["..", "../../escaped", "/escaped"])

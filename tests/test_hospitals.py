@@ -12,7 +12,9 @@ from PIL import Image
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError
+from fl_app.messages.contents import contents_of
 from fl_app.node.images import LocalData, load_local
+from fl_app.node.sent import verify
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -21,8 +23,11 @@ from fl_app.runs.opening import agreed_info, note_agreement
 from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
 from tests.federation import LocalGrid, run_federation
+from tests.node.test_counting import most_queries
 from tests.options import NO_MINIMUMS
 from tests.tiny import tiny_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 OPEN: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.image-size": 8, "data.limit": 0,
@@ -170,11 +175,57 @@ def test_a_hospital_keeps_to_its_own_limits(tmp_path: Path) -> None:
     for name in ("north", "south"):
         write_learnable(tmp_path / name)
     nodes = hospitals(tmp_path, "north", "south")
+    nodes[0]["max-queries-per-day"] = 2
     nodes[1]["max-rounds-per-day"] = 1
     federate(tmp_path, {**STATED, "classification.num-rounds": 3}, nodes)
     south = read(tmp_path, "status.json")["nodes"]["south"]
     assert (south["contributed"], south["failed"]) == (1, 2)
-    assert "has trained 1 times today, as often as its option 'max-rounds-per-day' allows" in south["reasons"][0]
+    assert "has trained 1 times today, and its option 'max-rounds-per-day' allows 1" in south["reasons"][0]
+    north = read(tmp_path, "status.json")["nodes"]["north"]
+    assert (north["contributed"], north["failed"]) == (
+        3,
+        2,
+    )  # it sent its description and moments, and measured nothing
+    assert "answered 2 messages that read its images today" in north["reasons"][0]
+    assert read(tmp_path, "status.json")["state"] == "degraded"
+
+
+def test_the_log_of_a_hospital_holds_every_reply_that_the_server_got_and_every_message_is_counted(
+    tmp_path: Path,
+) -> None:
+    nodes = hospitals(tmp_path, "north", "south")
+    for number, name in enumerate(("north", "south")):
+        write_learnable(tmp_path / name)
+        nodes[number]["state-dir"] = str(tmp_path / "state" / name)
+    nodes[1]["max-rounds-per-day"] = 3  # so that south also sends an error
+    got: dict[int, list[tuple[str, str, bool]]] = {}
+
+    def keep(instruction: Message, reply: Message) -> Message:
+        kind = instruction.metadata.message_type
+        got.setdefault(reply.metadata.src_node_id - 1000, []).append(
+            (kind, contents_of(reply).sha256, reply.has_error())
+        )
+        return reply
+
+    more: dict[str, OptionValue] = {"classification.num-rounds": 2, "classification.prototype-rounds": "1"}
+    config = tiny_run(tmp_path / "runs", {**STATED, **more, "classification.baselines": "local,FedMedian"})
+    run_federation(config, 2, node_options=nodes, meddle=keep)
+    for number, name in enumerate(("north", "south")):
+        found = verify(tmp_path / "state" / name)
+        assert (found.problems, found.notes) == ([], [])
+        assert [(line.sent.message, line.sent.sha256, line.sent.is_error) for line in found.lines] == got[number]
+        num_queries = sum(kind != "train" for kind, _, _ in got[number])
+        # nobody is asked to agree on classes that the run states; networks that stay at their nodes have no moments
+        assert num_queries == most_queries(config) - 1 - 2
+        counted = {
+            path.suffix: path.stat().st_size for path in (tmp_path / "state" / name / f"counts@{name}").iterdir()
+        }
+        assert counted == {".queries": num_queries} | ({".rounds": 3} if name == "south" else {})
+    assert [error for _, _, error in got[1]].count(True) == 3 and not any(error for _, _, error in got[0])
+    (first, *_) = [line.sent for line in found.lines if line.sent.message == "train"]
+    assert (first.run, first.task, first.round) == ("run", "classification", 1)
+    assert first.records["metrics"]["num-examples"] == "float" and first.bytes > 10_000
+    assert not list((tmp_path / "runs").rglob("sent@*"))
 
 
 def test_a_task_that_a_hospital_does_not_allow_is_refused_there_and_goes_on_elsewhere(tmp_path: Path) -> None:

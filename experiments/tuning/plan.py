@@ -83,6 +83,7 @@ def _fashion_options() -> list[Setting]:
         "v": {"diffusion.loss-weight": "v"},
         "min-snr": {"diffusion.loss-weight": "min-snr"},
         "flip": {"diffusion.augment": "flip"},
+        "ema": {"diffusion.ema-horizon": 0.1, "diffusion.node-ema": True, "diffusion.node-ema-horizon": 0.05},
     }
     common = {**_FASHION, **_FEDERATED, **_rounds(5, 0.1)}
     return [Setting(f"fashion-options-{name}", 10, {**common, **changed}) for name, changed in changes.items()]

@@ -19,6 +19,7 @@ from fl_app.cli.prototypes import prototypes
 from fl_app.cli.run import run
 from fl_app.cli.runs import list_runs
 from fl_app.cli.sample import sample
+from fl_app.cli.sent import sent
 from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
 from fl_app.cli.write_app import write
@@ -46,6 +47,7 @@ app.command(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(supernode)
+app.command("sent")(sent)
 app.command("status")(status)
 app.command("runs")(list_runs)
 app.command("bundle-logs")(bundle_logs)

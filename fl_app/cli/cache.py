@@ -1,11 +1,8 @@
 """The command `fl-app cache clear`: delete the decoded images that a node keeps."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from fl_app.cli.words import Quiet, Voice
+from fl_app.cli.words import Quiet, StateDir, Voice
 from fl_app.errors import DataError
 
 cache = typer.Typer(no_args_is_help=True, help="The decoded images that a node keeps in its state-dir.")
@@ -18,9 +15,7 @@ def _several() -> None:
 
 @cache.command("clear")
 def clear_cache(
-    state_dir: Annotated[
-        Path | None, typer.Option(help="The node option 'state-dir'; default: the one that a node has.")
-    ] = None,
+    state_dir: StateDir = None,
     quiet: Quiet = False,
 ) -> None:
     """Delete the decoded images that a node keeps; the next message reads the folder anew."""

@@ -27,13 +27,18 @@ Runs = Annotated[
     Path | None,
     typer.Option("--runs", metavar="FOLDER", help="Where runs are looked up by name; default: ~/fl-app/runs."),
 ]
+NodeOptions = Annotated[
+    str,
+    typer.Option(
+        "--node-config", help='The node\'s options, exactly as for fl-app supernode: \'data-path="/data" site="x"\'.'
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option("--state-dir", help="The node option 'state-dir'; default: the one that a node has."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
-
-
-def is_screen(console: Console) -> bool:
-    """Tell whether a console can redraw a picture."""
-    return console.is_terminal and not console.is_dumb_terminal
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:

@@ -56,6 +56,16 @@ def check_allowed(node: NodeConfig, task: str) -> Finding:
     return Finding(f"task {task}", "ready", "The node's options allow it.")
 
 
+def check_limits(node: NodeConfig) -> Finding:
+    """Say how many messages of a day the node accepts."""
+    rounds, queries = (str(limit or "any number of") for limit in (node.max_rounds_per_day, node.max_queries_per_day))
+    text = (
+        f"In a day (UTC) the node accepts {rounds} training messages ('max-rounds-per-day') and {queries} others that "
+        "read its images ('max-queries-per-day')."
+    )
+    return Finding("limits", "ready", text)
+
+
 def check_reading(found: LocalData | str, node: NodeConfig) -> Finding:
     """Check that a run can read the images, and count the images of each part."""
     name = "reading"

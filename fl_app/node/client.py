@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from fl_app.data.images import DatasetInfo
 from fl_app.data.loading import place
 from fl_app.errors import FlAppError, OptionError, is_fault
 from fl_app.files import make_private
-from fl_app.logs import hide_log, show_log
+from fl_app.logs import clean_text, hide_log, show_log
 from fl_app.messages.arrays import to_numpy
+from fl_app.messages.contents import contents_of, what_is_asked
 from fl_app.messages.descriptions import SiteDescription, write_description
 from fl_app.messages.records import (
     DESCRIBE,
@@ -29,16 +31,18 @@ from fl_app.messages.records import (
     read_instruction,
     task_name,
     write_reply,
-    write_statistics,
+    write_sums,
 )
-from fl_app.metrics.patients import FEWEST_PATIENTS
+from fl_app.metrics.intervals import FEWEST_PATIENTS
+from fl_app.node.counting import count_message
 from fl_app.node.images import LocalData, as_simulated, load_local, load_pooled
-from fl_app.node.permissions import check_task, count_round, limited_plugins
+from fl_app.node.permissions import check_task, limited_plugins
+from fl_app.node.sent import LOG, Sent, append, log_folder
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
-from fl_app.options.sections import is_site_name
+from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.seeding import generator_for
 from fl_app.tasks import MeasuresOwn, Task, build_task, initial_weights
 
@@ -57,12 +61,13 @@ class Node:
     device: torch.device
 
     @classmethod
-    def from_context(cls, context: Context, task: str | None) -> "Node":
-        """Check all options and read the node's images for a task; None: its own images."""
+    def from_context(cls, context: Context, task: str | None, message_type: str) -> "Node":
+        """Check all options, count the message, and read the node's images for a task; None: its own images."""
         config = RunConfig.received(context.run_config)
         options = as_simulated(config, NodeConfig.from_flat(context.node_config))
         if task is not None:
             check_task(options, config.pass_named(task).task)
+        count_message(options, message_type)
         _use_given_cpus()
         is_pooled = task is not None and config.pass_named(task).is_pooled
         return cls(config, options, (load_pooled if is_pooled else load_local)(config, options), _device(options))
@@ -82,10 +87,13 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
 
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
+        return _noted(attempt(message, context), message, context)
+
+    def attempt(message: Message, context: Context) -> Message:
         try:
             asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
             with limited_plugins(NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)):
-                node = Node.from_context(context, asked)
+                node = Node.from_context(context, asked, message.metadata.message_type)
                 log.info("The server asks: %s", message.metadata.message_type)
                 return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
@@ -101,6 +109,38 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
             return Message(Error(_APP_ERROR, reason), reply_to=message)
 
     return answer
+
+
+def _noted(reply: Message, message: Message, context: Context) -> Message:
+    """Note a hospital's reply in its log of what left; if that fails, return an error, so that nothing leaves unnoted.
+
+    Simulated nodes have no such log.
+    """
+    try:
+        folder = log_folder(context.node_config)
+        if folder is None:
+            return reply
+        asked, found = what_is_asked(message), contents_of(reply)
+        sent = Sent(
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            site=clean_text(str(context.node_config.get("site", "")), LONGEST_NAME),
+            run=clean_text(asked.run or str(context.run_config.get("run-name", "")), LONGEST_NAME),
+            flower_run=str(context.run_id),
+            task=clean_text(asked.task, LONGEST_NAME),
+            message=clean_text(message.metadata.message_type, LONGEST_NAME),
+            round=asked.round_number,
+            is_error=reply.has_error(),
+            records=found.records,
+            bytes=found.num_bytes,
+            sha256=found.sha256,
+        )
+        number, line_hash = append(folder, sent)
+    except Exception as error:
+        log.error("The log of what left, %s in 'state-dir', cannot be written, so nothing leaves: %s", LOG, error)
+        reason = "this node cannot write its log of what left, so nothing leaves it: its 'state-dir' must be writable"
+        return Message(Error(_APP_ERROR, reason), reply_to=message)
+    log.info("The answer is line %d of %s, with the SHA-256 %s", number, LOG, line_hash)
+    return reply
 
 
 def print_log(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
@@ -129,13 +169,12 @@ def describe(message: Message, node: Node) -> RecordDict:
 def train(message: Message, node: Node) -> RecordDict:
     """Measure the received weights on held-out images, train them, and answer: one message a round."""
     instruction = read_instruction(message)
-    count_round(node.options, instruction.run_folder)
     task = build_task(instruction.task, node.config, node.info)
     where = (
         f"Run {instruction.run_name}, {instruction.task}, round {instruction.round_number} of {task.options.num_rounds}"
     )
     log.info("%s: %d images, %d held out", where, len(node.data.train), len(node.data.validation))
-    statistics = _measure(task, node, instruction)
+    sums = _measure(task, node, instruction)
     model = task.build_model()
     model.load_state_dict(instruction.weights)
     if len(node.data.train) == 0:
@@ -145,7 +184,7 @@ def train(message: Message, node: Node) -> RecordDict:
         loss = result.loss_sum / max(result.num_losses, 1)
         log.info("%s: trained for %.1f s, loss %.4f; sending the reply", where, result.seconds, loss)
     if isinstance(task, MeasuresOwn):
-        statistics |= task.own_sums(
+        sums |= task.own_sums(
             model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
         )
     return write_reply(
@@ -156,7 +195,7 @@ def train(message: Message, node: Node) -> RecordDict:
             weight=float(len(node.data.train)),
             weights=to_numpy(model.state_dict()),
             node_ema=to_numpy(result.ema) if result.ema is not None else None,
-            statistics=statistics,
+            sums=sums,
             loss_sum=result.loss_sum,
             num_losses=result.num_losses,
             seconds=result.seconds,
@@ -170,7 +209,7 @@ def evaluate(message: Message, node: Node) -> RecordDict:
     """Measure the received models on held-out images."""
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
-    return write_statistics(node.data.site, _measure(task, node, instruction))
+    return write_sums(node.data.site, _measure(task, node, instruction))
 
 
 @_answering
@@ -179,7 +218,7 @@ def moments(message: Message, node: Node) -> RecordDict:
     instruction, task = _read_classification(message, node)
     images = place(node.data.train, node.device)
     found = task.moments(instruction.weights, images, node.device, node.options.min_class_count)
-    return write_statistics(node.data.site, found)
+    return write_sums(node.data.site, found)
 
 
 @_answering
@@ -193,7 +232,7 @@ def heads(message: Message, node: Node) -> RecordDict:
     found = HeadSet.from_arrays(instruction.heads)
     fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a simulated node's images are public
     sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
-    return write_statistics(node.data.site, sums)
+    return write_sums(node.data.site, sums)
 
 
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:

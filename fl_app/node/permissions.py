@@ -1,13 +1,9 @@
-"""Checks a hospital's permissions: tasks, plug-ins and rounds a day."""
+"""Checks a hospital's permissions: tasks and plug-ins."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from fl_app.errors import FlAppError
-from fl_app.files import make_private
-from fl_app.node.state import site_name, state_base
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import Named
@@ -63,42 +59,3 @@ def limited_plugins(node: NodeConfig, config: RunConfig) -> Iterator[None]:
         return
     with allow_only(node.plugins_allowed, "this node's option 'plugins-allowed' does not name it."):
         yield
-
-
-def count_round(node: NodeConfig, run_folder: str) -> None:
-    """Count a training message against the node option `max-rounds-per-day`, before the training.
-
-    The count is kept in a file, a line for each message of the day (UTC), so that it outlives a process that dies in
-    its round. If the count cannot be kept, no message is allowed.
-
-    Args:
-        node: the node's options; without a limit nothing is read or written.
-        run_folder: the server's; used in a simulation only.
-
-    Raises:
-        NotAllowedError: the limit of the day is reached, or the count cannot be kept.
-    """
-    if node.max_rounds_per_day == 0:
-        return
-    path = state_base(node, run_folder) / f"rounds@{site_name(node)}"  # no run's name has an @
-    today = datetime.now(UTC).date().isoformat()
-    try:
-        make_private(path.parent)
-        with path.open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            days = file.read().split()
-            if days.count(today) >= node.max_rounds_per_day:
-                raise NotAllowedError(
-                    f"This node has trained {node.max_rounds_per_day} times today, as often as its option "
-                    "'max-rounds-per-day' allows. It goes on after midnight UTC."
-                )
-            if today not in days:
-                file.truncate(0)
-            file.write(f"{today}\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotAllowedError(
-            f"{path} cannot be read or written ({error}), so 'max-rounds-per-day' cannot be checked. Make the file "
-            "readable and writable.",
-            public="this node cannot count the rounds of the day, and so takes part in none",
-        ) from error

@@ -14,7 +14,7 @@ class NodeConfig(Section):
     """The options of a node; no option of a run overrides them.
 
     In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Only a
-    simulated node that stands for a site has all four: see `fl_app.node.images.as_site`.
+    simulated node that stands for a site has all four: see `fl_app.node.images.as_simulated`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
@@ -59,6 +59,11 @@ class NodeConfig(Section):
     )
     max_rounds_per_day: int = Field(
         default=0, ge=0, description="rounds that the node trains on one day (UTC), over all runs; 0: no limit"
+    )
+    max_queries_per_day: int = Field(
+        default=1000,
+        ge=0,
+        description="messages beside training that may read the images on one day (UTC), over all runs; 0: no limit",
     )
     tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
         default=(), description="tasks that a run may train here, comma-separated; empty: all"

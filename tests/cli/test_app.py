@@ -40,7 +40,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_a_wrong_option_of_a_run_exits_with_2_and_starts_nothing(tmp_path: Path) -> None:
-    app = make_fake_app(tmp_path / "app", "complete")
+    app = make_fake_app(tmp_path / "app", "raise")
     answer = run_fl_app("run", "--app", str(app), "--out", str(tmp_path / "runs"), "--set", "sede=1")
     assert answer.returncode == 2
     assert answer.stderr == "Error: Option 'sede' does not exist. Did you mean 'seed'?\n"
@@ -143,7 +143,7 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
             for word in one.opts if not getattr(one, "hidden", False) else ():
                 commands.setdefault(word, set()).add(name)
                 meanings.setdefault(word, set()).add(str(getattr(one, "help", "")))
-    assert {"run", "sample", "predict", "options", "status", "runs", "doctor"} == commands["--json"]
+    assert {"run", "sample", "predict", "options", "status", "runs", "doctor", "sent"} == commands["--json"]
     assert {"sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
     assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 

@@ -71,10 +71,14 @@ def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["verdict"] == "ready"
     assert re.fullmatch(CLASSES, found["classes"]["text"])
     assert re.match(
-        r"A run trains on \d+ images, holds \d+ out, and tests on \d+, taken out of the training images by 'test-share'",
+        r"A run trains on \d+ images, holds \d+ out, and tests on \d+, taken out of the training images by 'test-",
         found["reading"]["text"],
     )
     assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
+    assert found["limits"]["text"] == (
+        "In a day (UTC) the node accepts any number of training messages ('max-rounds-per-day') and 1000 others that "
+        "read its images ('max-queries-per-day')."
+    )
     assert not (tmp_path / "state").exists()
     assert CANARY not in result.output and str(tmp_path) not in result.output
 
@@ -181,7 +185,8 @@ def test_the_report_says_who_when_and_what_next_and_folds_what_is_ready(tmp_path
 
 
 def test_without_a_study_the_folder_is_judged_by_its_own_classes(tmp_path: Path) -> None:
-    node = f'data-path="{make_folder(tmp_path / "data")}" site="north" device="cpu" validation-share=0.3 state-dir="{tmp_path / "state"}"'
+    folder, state = make_folder(tmp_path / "data"), tmp_path / "state"
+    node = f'data-path="{folder}" site="north" device="cpu" validation-share=0.3 state-dir="{state}"'
     small = [word for one in ("block-channels=8,8", "epochs=0.1") for word in ("--set", f"diffusion.{one}")]
     result = CliRunner().invoke(app, ["doctor", "--node-config", node, "--json", *small])
     assert re.fullmatch(CLASSES, findings(result)["classes"]["text"])
