@@ -20,7 +20,9 @@ _OPTIONS = (
     ("--superlink HOST:PORT", "address of the coordinator's SuperLink"),
     ("--root-certificates FILE", "the coordinator's ca.crt"),
     ("--auth-supernode-private-key FILE", "this node's private key, which `fl-app keys` makes"),
-    ("--node-config TEXT", "the node's own options, see below"),
+    ("--approved-code SHA256", "execute this code only, which `fl-app code-hash` prints; may be repeated"),
+    ("--study FILE", "take part only in runs with the options of this file, as the coordinator sends it"),
+    ("--node-config TEXT", "the node's own options, see below; or a .toml file of them"),
 )
 
 _NODE = """
