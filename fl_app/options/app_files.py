@@ -50,9 +50,11 @@ def read_options(path: Path, kind: str) -> dict[str, OptionValue]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8 with three bytes
     except UnicodeDecodeError:
-        raise OptionError(f"The {kind} '{path}' is not UTF-8 text. Save it as UTF-8.") from None
+        text = "is not UTF-8 text. Save it as UTF-8."
+        raise OptionError(f"The {kind} '{path}' {text}", public=f"the {kind}'s file {text}") from None
     except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"The {kind} '{path}' is not valid TOML: {error}.") from None
+        text = f"is not valid TOML: {error}."
+        raise OptionError(f"The {kind} '{path}' {text}", public=f"the {kind}'s file {text}") from None
     return dict(_flatten(document))
 
 

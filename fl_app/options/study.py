@@ -56,7 +56,8 @@ def read_study(path: Path) -> RunConfig:
         stated = read_options(path.expanduser(), "study")
     except OSError as error:
         raise OptionError(
-            f"The study '{path}' cannot be read: {error.strerror}. Option 'study' must name a TOML file of run options."
+            f"The study '{path}' cannot be read: {error.strerror}. Node option 'study' must name a TOML file.",
+            public="the study's file cannot be read",
         ) from None
     return RunConfig.received(read_defaults(own_app()) | stated)
 

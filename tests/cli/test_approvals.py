@@ -13,6 +13,7 @@ from fl_app.cli.app import app
 from fl_app.cli.supernode import add_to_arguments, check_arguments
 from fl_app.errors import OptionError
 from fl_app.flower import parse_node_config, write_node_config
+from fl_app.options.sections import OptionValue
 from fl_app.simulation.app import write_app
 from tests.cli.fakes import make_fake_app
 
@@ -90,7 +91,12 @@ def test_a_study_with_a_mistake_is_refused_before_the_node_starts(
 
 @pytest.mark.parametrize("path", ["/a b/c.toml", "/it's/c.toml", '/say "x"/c.toml', "/back\\slash", "/ü=1"])
 def test_options_of_a_node_are_written_as_flower_reads_them(path: str) -> None:
-    options = {"data-path": path, "min-class-count": 5, "max-unreadable-share": 0.5, "tell-class-names": True}
+    options: dict[str, OptionValue] = {
+        "data-path": path,
+        "min-class-count": 5,
+        "max-unreadable-share": 0.5,
+        "tell-class-names": True,
+    }
     assert parse_node_config(write_node_config(options)) == options
 
 
