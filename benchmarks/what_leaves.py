@@ -1,7 +1,7 @@
-"""What leaves the building: every kind of value that a hospital's node sends, with its size, as a page.
+"""Writes the page on what leaves the building: every kind of value that a hospital's node sends, with its size.
 
-Two hospitals with folders of images go through a whole run of both tasks, every option on that makes them send more.
-Each value in their replies must have an explanation here, else nothing is written: so the page cannot forget one.
+Two hospitals with folders of images take part in a whole run of both tasks, with every option on that makes nodes send
+more. Each value in their replies must have an explanation here; otherwise no page is written, so none is forgotten.
 
     python -m benchmarks.what_leaves docs/what-leaves-the-building.md
 """
@@ -24,11 +24,11 @@ from fl_app.messages.arrays import unpack
 from fl_app.options.run import RunConfig
 
 SITES = ("north", "south")
-FILE_NAME = "patient-mueller"  # is never sent: a test looks for it
+FILE_NAME = "patient-mueller"  # a test looks for it in all that nodes send
 
 _QUESTIONS = {
     "query.describe": "Who are you? Asked once, before the first round",
-    "train": "Train this model. Asked once a round",
+    "train": "Train this model. Asked in every round",
     "query.moments": "Sum up your embeddings. Asked after the last round of `classification`",
     "evaluate.heads": "How good are these heads? Asked after `query.moments`",
     "evaluate": "How good are these models? Asked once at the end of each task",
@@ -36,47 +36,47 @@ _QUESTIONS = {
 _EXPLAINED = {
     r"node/site": "the name that the hospital gave itself",
     r"node/class-names": "the names of the classes",
-    r"node/(num-channels|image-size)": "channels and side of the images, as the run's options have them",
-    r"node/(train|validation|test)-counts": "how many images of each class there are to train on, held out, and tested "
-    "on",
+    r"node/(num-channels|image-size)": "channels and size of the images, as the run's options state them",
+    r"node/(train|validation|test)-counts": "number of images of each class to train on, held out, and to test on",
     r"node/test-shares": "into how many shares the nodes of a simulation split a common test set; at a "
     "hospital always 0",
-    r"node/unreadable-files": "how many files were left out because they are missing or broken",
-    r"node/(task|server-round)": "which task and round this answers",
+    r"node/unreadable-files": "number of files that were left out because they are missing or broken",
+    r"node/(task|server-round)": "the task and the round that this reply belongs to",
     r"weights/.*": "the network's weights after local training",
-    r"node-ema/.*": "the average of those weights over the steps of training, with `diffusion.node-ema`",
+    r"node-ema/.*": "the average of these weights over the steps of training, with `diffusion.node-ema`",
     r"metrics/num-examples": "number of training images",
-    r"metrics/loss-(sum|count)": "sum of the training losses, and how many they are",
-    r"metrics/seconds": "how long the training took",
-    r"metrics/num-pieces": "into how many pieces batches were cut for want of GPU memory",
-    r"statistics/(raw|ema|node-ema|initial)/loss-(sum|count)": "sum and number of the denoising losses of held-out "
-    "images in four bands of noise, for each received set of weights",
-    r"statistics/.*/confusion": "held-out or test images counted by true and predicted class, for each received "
+    r"metrics/loss-(sum|count)": "sum and number of the training losses",
+    r"metrics/seconds": "duration of the training",
+    r"metrics/num-pieces": "into how many pieces batches were cut because GPU memory was short",
+    r"statistics/(raw|ema|node-ema|initial)/loss-(sum|count)": "sum and number of the held-out images' denoising "
+    "losses in four bands of noise, for each received set of weights",
+    r"statistics/.*/confusion": "number of held-out or test images by true and predicted class, for each received "
     "network or head",
-    r"statistics/.*/auroc": "held-out or test images counted by score, in 128 bins a class, for the AUC",
+    r"statistics/.*/auroc": "number of held-out or test images by score, in 128 bins for each class, for the AUC",
     r"statistics/.*/nll(-count|-tempered|-runner-up)?": "sum of the held-out or test images' negative "
     "log-likelihoods, of the right and of the second best class, at 41 temperatures",
-    r"statistics/.*/paired": "held-out or test images of each class that a head alone has right, and that the "
-    "network's own last layer alone has right",
-    r"statistics/.*/patients": "number of patients of the held-out or test images (of images if patients are not "
-    "known), and sums over them of squares and products of each one's number of images and of right ones; a site with "
-    "fewer than 5 sends these sums as if all its images were one patient's",
-    r"statistics/.*/joint": "held-out or test images counted by the scores of a head and of the network's own "
-    'last layer together, in 33 x 33 bins a class, with `classification.choose-by = "auc"` alone',
-    r"statistics/validation/distance": "held-out images counted by distance from the nearest prototype",
-    r"statistics/validation/picture-distance": "held-out images counted by how far brightness, contrast and roughness "
-    "lie from those of the training images",
-    r"statistics/(own/)?picture": "count of these training images, and sums of squares, products and values of their "
-    "brightness, contrast and roughness",
-    r"statistics/(own/)?count": "training images of each class whose embeddings were summed",
-    r"statistics/(own/)?sum": "for each class the sum of the embeddings of its training images",
-    r"statistics/(own/)?outer": "the sum of f f' over all those embeddings f, for the covariance",
-    r"statistics/(own/)?withheld": "1 for each class with fewer images than `min-class-count`: nothing of it is summed",
+    r"statistics/.*/paired": "number of held-out or test images of each class that only a head classifies correctly, "
+    "and that only the network's own last layer does",
+    r"statistics/.*/patients": "number of patients among the held-out or test images (of images if patients are not "
+    "known), and sums over the patients of squares and products of their numbers of images and of right answers; a "
+    "site with fewer than 5 patients sends these sums as if all its images were one patient's",
+    r"statistics/.*/joint": "number of held-out or test images by the scores of a head and of the network's own last "
+    'layer together, in 33 x 33 bins for each class; only with `classification.choose-by = "auc"`',
+    r"statistics/validation/distance": "number of held-out images by distance from the nearest prototype",
+    r"statistics/validation/picture-distance": "number of held-out images by how far their brightness, contrast and "
+    "roughness lie from those of the training images",
+    r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "
+    "their brightness, contrast and roughness",
+    r"statistics/(own/)?count": "number of training images of each class whose embeddings were summed",
+    r"statistics/(own/)?sum": "for each class, the sum of the embeddings of its training images",
+    r"statistics/(own/)?outer": "the sum of f f' over all these embeddings f, for the covariance",
+    r"statistics/(own/)?withheld": "1 for each class that is left out of these sums because it has fewer images than "
+    "`min-class-count`",
 }
 
 
 def page() -> str:
-    """Run the two hospitals and return the page; raises SystemExit where a value has no explanation."""
+    """Run the two hospitals and return the page; raises SystemExit if a value has no explanation."""
     with tempfile.TemporaryDirectory() as temporary:
         config = hospital_run(Path(temporary))
         sent = sizes_of_replies(config, write_folders(Path(temporary) / "images"))
@@ -92,7 +92,7 @@ def page() -> str:
 
 
 def sizes_of_replies(config: RunConfig, folders: dict[str, Path]) -> dict[str, dict[str, int]]:
-    """Run the hospitals and return the largest size of each value they sent: {kind of message: {record/key: bytes}}."""
+    """Run the hospitals; return the largest size of each value they sent: {kind of message: {record/key: bytes}}."""
     sent: dict[str, dict[str, int]] = {}
 
     def note(instruction: Message, reply: Message) -> Message:
@@ -107,14 +107,14 @@ def sizes_of_replies(config: RunConfig, folders: dict[str, Path]) -> dict[str, d
 
 
 def values_of(reply: Message) -> Iterator[tuple[str, Any]]:
-    """Yield `<record>/<key>` and value of everything in a reply."""
+    """Yield each value in a reply, with its name `<record>/<key>`."""
     for name, record in reply.content.items():
         values = unpack(record) if isinstance(record, ArrayRecord) else record
         yield from ((f"{name}/{key}", value) for key, value in sorted(values.items()))
 
 
 def explanation(name: str) -> str:
-    """Return what a value is, by `<record>/<key>`; raises SystemExit where nobody has said it."""
+    """Return the explanation of the value `<record>/<key>`; raises SystemExit if there is none."""
     for pattern, text in _EXPLAINED.items():
         if re.fullmatch(pattern, name):
             return text
@@ -122,7 +122,7 @@ def explanation(name: str) -> str:
 
 
 def _rows(sizes: dict[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Yield (explanation, names of the values, bytes), values of one explanation together."""
+    """Yield (explanation, names of the values, bytes) for each explanation."""
     together: dict[str, list[str]] = {}
     for name in sizes:
         together.setdefault(explanation(name), []).append(name)
@@ -132,7 +132,7 @@ def _rows(sizes: dict[str, int]) -> Iterator[tuple[str, str, int]]:
 
 
 def _short(name: str) -> str:
-    """Return `<record>` of a network's weights, `<record>/…/<last part>` of what has a longer name."""
+    """Shorten a name to `<record>` for a network's weights, else to `<record>/<key>` or `<record>/…/<last part>`."""
     record, *parts = name.split("/")
     if record in ("weights", "node-ema"):
         return record
@@ -149,7 +149,7 @@ def _size(value: Any) -> int:
 
 
 def hospital_run(temporary: Path) -> RunConfig:
-    """Return a short run of both tasks, with every option on that makes nodes send more."""
+    """Return the options of a short run of both tasks, with every option on that makes nodes send more."""
     names = ",".join(str(digit) for digit in range(10))
     return default_config(
         {
@@ -172,7 +172,7 @@ def hospital_run(temporary: Path) -> RunConfig:
 
 
 def write_folders(root: Path) -> dict[str, Path]:
-    """Write a few digits into a folder for each class, for each hospital; return the hospitals' folders."""
+    """Write some digits into class folders for each hospital; return the hospitals' folders by name."""
     digits = load_split(default_config({"data.limit": 200}).data, "train", seed=0)
     for number in range(len(digits)):
         folder = root / SITES[number % len(SITES)] / digits.class_names[int(digits.labels[number])]
@@ -183,29 +183,34 @@ def write_folders(root: Path) -> dict[str, Path]:
 
 _HEAD = """# What leaves the building
 
-This page is made by the program itself (`python -m benchmarks.what_leaves`): two hospitals go through a whole run of
-both tasks, and everything that their nodes send is written down. A value without an explanation stops it. The sizes
-are those of ten classes, grey images of 8 x 8 pixels and the default networks, both tasks together; they grow with the
-networks and the number of classes, and not with the number of images.
+The program itself wrote this page (`python -m benchmarks.what_leaves docs/what-leaves-the-building.md`). Two hospitals
+took part in a whole run of both tasks, and everything that their nodes sent was recorded. The program writes no page
+if a value lacks an explanation. The sizes are for ten classes, grey images of 8 x 8 pixels and the default networks.
+They grow with the networks and the number of classes, but not with the number of images.
 
-**No image, no pixel, no file name, no path, no patient's value is sent.** What is sent about images is sums and counts
-over many of them, and weights that were trained on them. Nodes open connections to the server only, and take none.
+**No image, no pixel, no file name, no path and no patient's data leave a hospital.** About its images, a node sends
+only sums and counts over many of them, and weights that were trained on them. Nodes open connections to the server,
+and accept none.
 """
 
 _TAIL = """## When something goes wrong
 
-Instead of an answer the node sends a sentence such as *an image is broken*, without the name of the file; where it is
-asked who it is, the hospital's own name stands before it. Of an error that it does not know it sends the name of the
-Python class alone (`MemoryError at the node; its log says more`). Everything else stays in
-the log on the hospital's machine.
+Instead of an answer the node sends one sentence without file names, such as *1 of 12 image files is missing or broken,
+more than this node allows*. If the question was who it is, the hospital's name stands before the sentence. If the node
+does not know the error, it sends only the name of the Python class (`MemoryError at the node; its log says more`).
+Everything else stays in the log on the hospital's machine.
 
-## What this does not mean
+## What remains possible
 
-Weights and sums are not images, but they are computed from images. A model can remember what it was trained on; the sum
-over a class of which a site holds one image is that image's embedding, and the sums over brightness, contrast and
-roughness of a site with one image are that image's. `min-class-count` in the node's own options keeps such classes out
-of every sum. Counts per class do leave. No differential privacy and no secure aggregation
-is applied: whoever runs the server can look at each site's weights and sums.
+Weights and sums are not images, but they are computed from images:
+
+- A model can remember images that it was trained on.
+- If a site has one image of a class, the sum over the class is that image's embedding. If a site has one image in all,
+  the sums over brightness, contrast and roughness are that image's. The node option `min-class-count` keeps small
+  classes out of these sums.
+- The number of images of each class always leaves.
+- There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
+  sums.
 """
 
 

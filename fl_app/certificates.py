@@ -1,4 +1,4 @@
-"""The keys and certificates of a federation: its certificate authority, the server's certificate, a node's key pair."""
+"""Makes the keys and certificates of a federation: certificate authority, server certificate, node key pairs."""
 
 import datetime as dt
 import ipaddress
@@ -17,7 +17,7 @@ from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 _AUTHORITY_DAYS = 3650
-_CLOCKS_APART = dt.timedelta(hours=1)  # a hospital's clock may be late
+_CLOCKS_APART = dt.timedelta(hours=1)  # a hospital's clock may be slow
 _HOST_NAME = r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PRIVATE, _PUBLIC = 0o600, 0o644
 _KEY_USAGES = (
@@ -28,14 +28,19 @@ _KEY_USAGES = (
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority: its private key, and the certificate that every hospital gets."""
+    """A certificate authority.
+
+    Attributes:
+        key: its private key, which signs server certificates.
+        certificate: its own certificate, which every hospital gets.
+    """
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
     @classmethod
     def create(cls) -> "Authority":
-        """Return a new authority."""
+        """Return a new authority, whose certificate is valid for ten years."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fl-app certificate authority")])
         builder = (
@@ -51,39 +56,43 @@ class Authority:
         """Read `ca.key` and `ca.crt`.
 
         Raises:
-            RunFolderError: they cannot be read, or do not belong together.
+            RunFolderError: a file cannot be read, or the key is not the certificate's.
         """
         try:
             key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
             certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
         except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(f"The authority in {folder} cannot be read: {type(error).__name__}.") from error
+            raise RunFolderError(
+                f"The authority in {folder} cannot be read: {type(error).__name__}. Restore its ca.key and ca.crt."
+            ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise RunFolderError(
-                f"{folder / 'ca.key'} is not the key of {folder / 'ca.crt'}: they were not made together."
+                f"{folder / 'ca.key'} is not the key of {folder / 'ca.crt'}. Restore the file that was replaced."
             )
         return cls(key, certificate)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the certificate as pairs of hexadecimal digits: what people compare by telephone."""
+        """SHA-256 of the certificate, as pairs of hexadecimal digits that people compare by telephone."""
         return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def make_certificates(folder: Path, hosts: Sequence[str], num_days: int) -> tuple[Authority, x509.Certificate]:
-    """Write `server.key` and `server.pem`, signed by `ca.key` and `ca.crt`, which are made if both are missing.
+    """Write `server.key` and `server.pem`, signed by the authority in `ca.key` and `ca.crt`.
+
+    Without these two files, make a new authority and write them, too.
 
     Args:
-        folder: of the files; created if it is missing.
-        hosts: all names and IP addresses of the server, the first one in the certificate's subject.
-        num_days: for which the server's certificate is valid; the authority's own is valid for ten years.
+        folder: the folder for the files; created if it is missing.
+        hosts: all names and IP addresses of the server; the first one becomes the certificate's subject.
+        num_days: days for which the server's certificate is valid.
 
     Returns:
         The authority and the server's certificate.
 
     Raises:
-        OptionError: a host is neither a name nor an address, or the authority expires before the certificate.
-        RunFolderError: a file exists already, or cannot be read or written; nothing was written then.
+        OptionError: a host is neither a name nor an address, or the authority expires before the certificate would.
+        RunFolderError: a file exists already, or cannot be read or written. Then no file is left behind.
     """
     names: list[x509.GeneralName] = []
     for host in hosts:
@@ -109,14 +118,18 @@ def make_certificates(folder: Path, hosts: Sequence[str], num_days: int) -> tupl
 
 
 def make_node_key(folder: Path, site: str) -> Path:
-    """Write `<site>.key` and `<site>.pub`, an ECDSA key pair on P-384 in OpenSSH's formats, which Flower's nodes need.
+    """Write a key pair for a node, `<site>.key` and `<site>.pub`: ECDSA on P-384 in OpenSSH's formats, as Flower needs.
+
+    Args:
+        folder: the folder for the files; created if it is missing.
+        site: the hospital's name in the federation.
 
     Returns:
-        The public key's file.
+        The path of the public key.
 
     Raises:
-        OptionError: a site cannot have this name.
-        RunFolderError: a file exists already or cannot be written; nothing was written then.
+        OptionError: the name is not allowed for a site.
+        RunFolderError: a file exists already or cannot be written. Then no file is left behind.
     """
     if not is_site_name(site):
         raise OptionError(
@@ -134,18 +147,18 @@ def make_node_key(folder: Path, site: str) -> Path:
 
 
 def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Write all files or none, each with its permissions from the start; no file is replaced.
+    """Write all files or none, each with its permissions from the start, and never replace a file.
 
     Args:
-        folder: created if it is missing.
-        files: content and permissions by name.
+        folder: the folder for the files; created if it is missing.
+        files: content and permissions, by name.
 
     Raises:
         RunFolderError: a file exists already, or cannot be written.
     """
     for name in files:
         if (folder / name).exists():
-            raise RunFolderError(f"{folder / name} exists already and is not replaced. Move it away first.")
+            raise RunFolderError(f"{folder / name} exists already and is never overwritten. Move it away first.")
     made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,12 +171,14 @@ def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> Non
                 file.flush()
                 os.fsync(file.fileno())
         for name in files:
-            os.link(folder / f".{name}.partial", folder / name)  # unlike a rename, fails if the file exists by now
+            os.link(folder / f".{name}.partial", folder / name)  # a rename would replace a file that was made meanwhile
             made.append(folder / name)
     except OSError as error:
         for path in made:
             path.unlink(missing_ok=True)
-        raise RunFolderError(f"Nothing was written to {folder}: {error}.") from error
+        raise RunFolderError(
+            f"Nothing was written to {folder}: {error}. Fix that, or choose another folder with --out."
+        ) from error
     for name in files:
         (folder / f".{name}.partial").unlink()
 
@@ -171,7 +186,7 @@ def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> Non
 def _server_certificate(
     authority: Authority, key: ec.EllipticCurvePrivateKey, host: str, names: list[x509.GeneralName], num_days: int
 ) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])  # names longer than 64 are in the SANs
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])  # the SANs hold the whole name
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = (
         _builder(subject, key, num_days)
@@ -185,7 +200,9 @@ def _server_certificate(
     certificate = builder.sign(authority.key, hashes.SHA256())
     ends = authority.certificate.not_valid_after_utc
     if certificate.not_valid_after_utc > ends:
-        raise OptionError(f"--days must end before the authority's own certificate, {ends:%Y-%m-%d}, got {num_days}.")
+        raise OptionError(
+            f"--days must end before the authority's own certificate does, on {ends:%Y-%m-%d}, got {num_days}."
+        )
     return certificate
 
 

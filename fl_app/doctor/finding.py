@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
         name: of the check.
-        verdict: a node with a `warning` can join, one that is `not ready` cannot; `not checked` says nothing.
+        verdict: a node with a `warning` can join; one that is `not ready` cannot. `not checked` decides nothing.
         text: what was found and, if something is wrong, what to do.
     """
 
@@ -43,7 +43,7 @@ def examine(name: str, check: Check) -> Finding:
 
 
 def examine_next(checks: Checks) -> Finding | None:
-    """Run the next check; None after the last one. An error between two checks is a finding, and ends the checks."""
+    """Run the next check; return None after the last one. An error between two checks is a finding, and ends them."""
     try:
         name, check = next(checks)
     except StopIteration:

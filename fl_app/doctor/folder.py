@@ -1,4 +1,4 @@
-"""The content of the hospital's folder, from a survey: counts only, no names of files."""
+"""Checks the content of the hospital's folder, from a survey: counts only, no names of files."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ _COLOURS = {1: "grey", 3: "RGB"}
 
 
 def check_folder(found: Survey) -> Finding:
-    """Count the images, and say how they are labelled."""
+    """Count the images, and name the form of their labels."""
     parts = ", ".join(f"{name} {count:,}" for name, count in found.part_counts.items())
     text = f"{plural(found.num_images, 'readable image')}, labelled by {found.layout}; {parts or 'no parts'}."
     return Finding("folder", "ready" if found.num_images else "not ready", text)
@@ -49,71 +49,87 @@ def check_channels(found: Survey, info: DatasetInfo | None) -> Finding:
 
 
 def check_unreadable(found: Survey, max_share: float) -> Finding:
-    """Count the files that are missing or broken; `max_share`: the node option `max-unreadable-share`."""
+    """Count the missing or broken files; `max_share`: the node option `max-unreadable-share`."""
     count = len(found.unreadable) + len(found.labels_without_file)
-    passed = plural(found.num_without_image, "DICOM file")
-    passed = f" {passed} without an image, such as reports, are ignored." if found.num_without_image else ""
+    without = plural(found.num_without_image, "DICOM file")
+    passed = (
+        f" {without} without an image, such as reports, {_are(found.num_without_image)} ignored."
+        if found.num_without_image
+        else ""
+    )
     if count == 0:
         return Finding("unreadable", "ready", f"Every labelled file can be read.{passed}")
     text = f"{plural(count, 'file')} of {found.num_files:,} cannot be read or {_are(count)} missing"
     if found.unreadable_share > max_share:
-        limit = f"more than the {max_share:.1%} that 'max-unreadable-share' allows: fix or remove them"
+        limit = f"more than the {max_share:.1%} that 'max-unreadable-share' allows: fix these files or remove them"
         return Finding("unreadable", "not ready", f"{text}, {limit}.{passed}")
     return Finding("unreadable", "warning", f"{text}; a run ignores them.{passed}")
 
 
 def check_labels(found: Survey) -> Finding:
-    """Count labels without a file, and files without a label."""
+    """Count labels without a file, and images without a label."""
     gaps = {
         "label without a file": len(found.labels_without_file),
         "image without a label": len(found.files_without_label),
     }
     told = [f"{count:,} x {what}" for what, count in gaps.items() if count]
     if told:
-        return Finding("labels", "warning", f"Gaps: {', '.join(told)}. Such images are not used.")
+        return Finding("labels", "warning", f"Found {', '.join(told)}. These are not used.")
     return Finding("labels", "ready", "Every image has a label, and every label an image.")
 
 
 def check_duplicates(found: Survey) -> Finding:
-    """Count images that occur more than once, and those among them with different labels."""
+    """Count images that occur more than once, and those of them that have different labels."""
     spare = sum(len(group) - 1 for group in found.duplicates)
     if not spare:
-        return Finding("duplicates", "ready", "No image is there twice.")
-    text = f"{plural(spare, 'image')} {_are(spare)} there more than once: held-out images may be training images, too."
+        return Finding("duplicates", "ready", "No image occurs twice.")
+    text = (
+        f"{plural(spare, 'image')} {_are(spare)} there more than once, so held-out images may be training images, too."
+    )
     if found.contradictions:
-        groups = plural(len(found.contradictions), "picture")
-        return Finding("duplicates", "warning", f"{text} {groups} with different labels among them: look at those.")
+        count = plural(len(found.contradictions), "picture")
+        are = _are(len(found.contradictions))
+        return Finding("duplicates", "warning", f"{text} {count} with different labels {are} among them: correct them.")
     return Finding("duplicates", "warning", text)
 
 
 def check_patients(found: Survey) -> Finding:
     """Check that no patient has images in more than one part."""
     if found.num_patients is None:
-        text = "The images name no patients, so a patient's images may be both trained on and held out."
-        return Finding("patients", "not checked", f"{text} A table with a column 'patient' prevents that.")
+        text = "The images name no patients, so images of one patient may be both trained on and held out."
+        return Finding("patients", "not checked", f"{text} A table with a column 'patient' prevents this.")
     text = f"{plural(found.num_patients, 'patient')}."
     if found.num_patients_on_two_sides:
         count = plural(found.num_patients_on_two_sides, "patient")
-        return Finding("patients", "not ready", f"{text} {count} in more than one part: fix the column 'split'.")
+        what = "images in more than one part: move all images of a patient to one part"
+        return Finding("patients", "not ready", f"{text} {count} {_have(found.num_patients_on_two_sides)} {what}.")
     return Finding("patients", "ready", f"{text} None is in more than one part.")
 
 
 def check_brightness(found: Survey) -> Finding:
-    """Count images that show nothing."""
+    """Count images that show nothing or almost nothing."""
     told = []
     if found.num_constant:
-        told.append(f"{plural(found.num_constant, 'image')} of one colour: leave out images that show nothing.")
+        told.append(
+            f"{plural(found.num_constant, 'image')} of one colour {_are(found.num_constant)} there: leave out images "
+            "that show nothing."
+        )
     if found.num_faint:
         told.append(
-            f"{plural(found.num_faint, 'image')} {_are(found.num_faint)} nearly black: hardly a pixel is brighter than "
-            "16 of 255."
+            f"{plural(found.num_faint, 'image')} {_are(found.num_faint)} nearly black: almost no pixel is brighter "
+            "than 16 of 255."
         )
     if found.num_faint_deep:
         count = plural(found.num_faint_deep, "16-bit image")
-        told.append(f"{count} with hardly a value of 4,096 or more among them: scale their values to 0..65,535.")
+        told.append(
+            f"{count} of these {_have(found.num_faint_deep)} almost no value of 4,096 or more: scale to 0..65,535."
+        )
     if found.num_windows_ignored:
         count = plural(found.num_windows_ignored, "DICOM file")
-        told.append(f"{count} with a window that means nothing: shown from the smallest to the largest value.")
+        told.append(
+            f"{count} {_have(found.num_windows_ignored)} a meaningless window, which is ignored: the smallest value is "
+            "shown black and the largest white."
+        )
     if told:
         return Finding("brightness", "warning", " ".join(told))
     return Finding("brightness", "ready", "No image is of one colour or nearly black.")
@@ -135,3 +151,7 @@ def folder_checks(found: Survey, info: DatasetInfo | None, max_unreadable_share:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"

@@ -1,4 +1,4 @@
-"""The hospital's images, read as a run would read them."""
+"""Reads the hospital's images as a run does, and checks the result."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
-    """Read the node's images as a run does, without the cache; if that fails, return why, without names of files."""
+    """Read the node's images as a run does, without the cache; if that fails, return the reason, without file names."""
     return _or_reason(lambda: load_local(config, node.model_copy(update={"max_cache_megabytes": 0})))
 
 
 def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
-    """Survey the node's folder; if that fails, return why, without names of files."""
+    """Survey the node's folder; if that fails, return the reason, without file names."""
     info = run_info(config, "")
     names = info.class_names if info else config.data.class_names
     found = _or_reason(lambda: survey(Path(node.data_path).expanduser(), names))
@@ -36,7 +36,7 @@ def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
 
 
 def run_info(config: RunConfig, found: LocalData | str) -> DatasetInfo | None:
-    """Return classes, channels and size of the run, from the images, else from its options; None if neither tells."""
+    """Return the run's classes, channels and size, from the images or else from its options; None if both lack them."""
     if not isinstance(found, str):
         channels, height, _ = found.train.images.shape[1:]
         return DatasetInfo(found.train.class_names, channels, height)
@@ -49,7 +49,7 @@ def run_info(config: RunConfig, found: LocalData | str) -> DatasetInfo | None:
 def check_allowed(node: NodeConfig, task: str) -> Finding:
     """Check that the node's own options allow a task; raises NotAllowedError."""
     check_task(node, task)
-    return Finding(f"task {task}", "ready", "The node's options let it take part.")
+    return Finding(f"task {task}", "ready", "The node's options allow it.")
 
 
 def check_reading(found: LocalData | str) -> Finding:
@@ -60,17 +60,18 @@ def check_reading(found: LocalData | str) -> Finding:
     train, held_out = len(found.train), len(found.validation)
     tested = f"the {len(found.test)} of the part 'test'"
     if len(found.test) == 0:
-        tested = "none: there is no part 'test', and 'data.test-share' is 0 or too small"
+        tested = "none, because there is no part 'test' and 'data.test-share' is 0 or too small"
     elif found.test_from == "drawn":
         tested = (
-            f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace it"
+            f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace "
+            "them"
         )
     text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {tested}."
     if train == 0:
         return Finding(name, "not ready", f"{text} There is nothing to train on.")
     if held_out == 0:
         return Finding(
-            name, "warning", f"{text} So nothing is measured here: 'data.validation-share' is 0 or too small."
+            name, "warning", f"{text} Nothing is measured here, because 'data.validation-share' is 0 or too small."
         )
     return Finding(name, "ready", text)
 
@@ -86,9 +87,9 @@ def check_classes(found: LocalData | str, min_class_count: int) -> Finding:
     missing = [one for one, count in pairs if count == 0]
     withheld = [one for one, count in pairs if 0 < count < min_class_count]
     if missing:
-        text += f" None of {', '.join(missing)}: is that so, or does a folder have another name?"
+        text += f" None of {', '.join(missing)}: if you have such images, check the names of your folders or labels."
     if withheld:
-        text += f" By 'min-class-count' no prototype of {', '.join(withheld)} leaves this node."
+        text += f" Because of 'min-class-count', no prototype of {', '.join(withheld)} leaves this node."
     return Finding(name, "warning" if missing else "ready", text)
 
 
@@ -109,15 +110,15 @@ def _list(names: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def _log_names(found: Survey) -> None:
-    """Log the names of the files that findings count."""
+    """Log the names of the files that the findings count."""
     for name, why in found.unreadable:
         log.info("cannot be read: %s (%s)", name, why)
     for name in found.labels_without_file:
-        log.info("has a label, but is not there: %s", name)
+        log.info("has a label, but does not exist: %s", name)
     for name in found.files_without_label:
         log.info("has no label: %s", name)
     for group in found.duplicates:
-        kind = "the same image with two labels" if group in found.contradictions else "the same image"
+        kind = "the same image with different labels" if group in found.contradictions else "the same image"
         log.info("%s: %s", kind, ", ".join(group))
 
 

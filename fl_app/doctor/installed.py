@@ -1,4 +1,4 @@
-"""What is installed at the hospital: Flower, the study's plug-ins, and the node's private key."""
+"""Checks what is installed at the hospital: Flower, the study's plug-ins, and the node's private key."""
 
 import os
 import stat
@@ -31,11 +31,11 @@ def check_flower_here() -> Finding:
     if not wanted.specifier.contains(installed, prereleases=True):
         text = f"flwr {installed} is installed, fl-app needs flwr {wanted.specifier}: install fl-app again."
         return Finding(name, "not ready", text)
-    return Finding(name, "ready", f"flwr {installed}, as fl-app needs it.")
+    return Finding(name, "ready", f"flwr {installed} is installed, which fits.")
 
 
 def check_flower_there(running: str | None) -> Finding:
-    """Compare the installed version of Flower with the SuperLink's: Flower rejects another major or minor version.
+    """Compare the installed version of Flower with the SuperLink's, which rejects other major and minor versions.
 
     Args:
         running: the SuperLink's version; None if it did not say.
@@ -58,7 +58,7 @@ def _release(text: str) -> tuple[int, ...]:
 
 
 def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
-    """Check that the plug-ins which a study needs at this node are installed and allowed, and what else is allowed."""
+    """Check that the plug-ins which a study needs at this node are installed and allowed, and no dangerous ones are."""
     offered = {kind: installed(kind) for kind in AT_NODES}
     needed = [one for one in config.named() if one.kind in AT_NODES and one.name not in BUILT_IN[one.kind]]
     refused = not_allowed(node, config)
@@ -67,13 +67,13 @@ def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
         text = f"'{one.option}' is '{one.name}', which this node does not import:"
         if is_path(one.name):
             problems.append(
-                f"{text} it is a path, which is for simulations. Ask the coordinator for a plug-in with a name."
+                f"{text} it is a path, which only simulations accept. Ask the coordinator for a plug-in with a name."
             )
             continue
         install = "" if one.name in offered.get(one.kind, ()) else "install its package, and "
         problems.append(f"{text} {install}name it in the node option 'plugins-allowed', if you trust it.")
     problems += [
-        f"'{one.option}' is '{one.name}', which the node allows but does not have: install its package."
+        f"'{one.option}' is '{one.name}', which the node allows but which is not installed: install its package."
         for one in needed
         if one not in refused and not is_path(one.name) and one.name not in offered[one.kind]
     ]
@@ -88,7 +88,7 @@ def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
     warnings = [_unclear(name, packages) for name, packages in unclear.items() if name not in needed_names]
     for name in node.plugins_allowed:
         if is_path(name):
-            warnings.append(f"'plugins-allowed' names the path '{name}', with which a run could name any program.")
+            warnings.append(f"'plugins-allowed' names the path '{name}', which a run could use to import any program.")
         elif name not in needed_names and not any(name in (*BUILT_IN[kind], *offered[kind]) for kind in AT_NODES):
             known = [one for points in offered.values() for one in points]
             warnings.append(f"'plugins-allowed' names '{name}', which is not installed.{did_you_mean(name, known)}")
@@ -123,9 +123,11 @@ def check_key(file: Path) -> Finding:
         return Finding(
             "key",
             "not ready",
-            "It is no private key that Flower takes. That would be an elliptic-curve key in OpenSSH's form, without a "
-            'passphrase, as made by: ssh-keygen -t ecdsa -b 384 -N "". The file that ends in .pub is the public one.',
+            "This is no private key that Flower takes. Expected an elliptic-curve key in OpenSSH's form, without a "
+            "passphrase, as `fl-app keys` makes it. The file that ends in .pub is the public key.",
         )
     if mode & 0o077:
-        return Finding("key", "not ready", f"Others may read the node's private key (mode {mode:04o}): chmod 600 it.")
+        return Finding(
+            "key", "not ready", f"Other users can read the node's private key (mode {mode:04o}): run chmod 600 on it."
+        )
     return Finding("key", "ready", f"Only its owner can read the node's private key (mode {mode:04o}).")

@@ -1,4 +1,4 @@
-"""The machine: its GPU, its memory, its disk."""
+"""Checks the machine: GPU, memory, disk."""
 
 import os
 import tempfile
@@ -11,10 +11,10 @@ import torch
 from fl_app.doctor.finding import Finding, Verdict
 
 _GIB = 2**30
-_LEAST_MEMORY = 2 * _GIB  # PyTorch and Flower themselves take most of it
+_LEAST_MEMORY = 2 * _GIB  # mostly for PyTorch and Flower themselves
 _LEAST_DISK = 2 * _GIB
 
-# The limit of a container, and what it uses; psutil sees the whole machine.
+# A container's limit and use of memory; psutil sees the whole machine.
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -25,32 +25,36 @@ def check_device(wanted: Literal["auto", "cpu", "cuda"]) -> Finding:
         wanted: the node option `device`.
     """
     if wanted == "cpu":
-        return Finding("device", "ready", f"CPU, as the node option 'device' says; {_describe_cpus()}.")
+        return Finding("device", "ready", f"{_describe_cpus()}; the node option 'device' is 'cpu'.")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         name, driver = torch.cuda.get_device_name(), torch.version.cuda or torch.version.hip
         verdict: Verdict = "warning" if free < total / 2 else "ready"
-        taken = " Something else uses the rest." if verdict == "warning" else ""
+        taken = " Another program uses the rest." if verdict == "warning" else ""
         text = f"{name}, {free / _GIB:.1f} of {total / _GIB:.1f} GiB free; PyTorch {torch.__version__} for {driver}."
         return Finding("device", verdict, text + taken)
     if wanted == "cuda":
-        text = "The node option 'device' is 'cuda', but PyTorch finds no GPU: fix the driver, or set it to 'cpu'."
+        text = (
+            "The node option 'device' is 'cuda', but PyTorch finds no GPU: fix the driver, or set the option to 'cpu'."
+        )
         return Finding("device", "not ready", text)
-    text = f"PyTorch finds no GPU: training runs on {_describe_cpus()}. If there is one, look at its driver."
+    text = f"PyTorch finds no GPU: training runs on {_describe_cpus()}. If the machine has one, check its driver."
     return Finding("device", "warning", text)
 
 
 def check_memory(num_image_bytes: int) -> Finding:
-    """Check that the images fit into memory together with PyTorch and Flower.
+    """Check that the images fit into memory beside PyTorch and Flower.
 
     Args:
-        num_image_bytes: of all images of the node in memory.
+        num_image_bytes: bytes that all images of the node take in memory.
     """
-    needed, free = _LEAST_MEMORY + 3 * num_image_bytes, available_memory()  # copies are made when they are read
+    needed, free = _LEAST_MEMORY + 3 * num_image_bytes, available_memory()  # reading makes copies
     images = f"{num_image_bytes / _GIB:.2f} GiB of images"
     text = f"{free / _GIB:.1f} GiB of memory are available; a node with {images} takes about {needed / _GIB:.1f} GiB."
     if free < needed:
-        return Finding("memory", "not ready" if free < needed / 2 else "warning", f"{text} Make room, or add memory.")
+        return Finding(
+            "memory", "not ready" if free < needed / 2 else "warning", f"{text} End other programs, or add memory."
+        )
     return Finding("memory", "ready", text)
 
 
@@ -67,14 +71,16 @@ def check_disk(state_dir: Path, num_bytes: int) -> Finding:
             pass
     except OSError as error:
         problem = os.strerror(error.errno) if error.errno else type(error).__name__
-        text = f"The node cannot write to its folder 'state-dir': {problem}. Set the node option to one that it can."
+        text = (
+            f"The node cannot write to 'state-dir': {problem}. Set this node option to a folder that it can write to."
+        )
         return Finding("disk", "not ready", text)
     free = psutil.disk_usage(str(place)).free
     text = f"{free / _GIB:.1f} GiB are free in 'state-dir'; a run keeps up to {num_bytes / _GIB:.2f} GiB there."
     if free < num_bytes:
-        return Finding("disk", "not ready", f"{text} Make room, or set it to another disk.")
+        return Finding("disk", "not ready", f"{text} Free space, or set it to a folder on another disk.")
     if free < num_bytes + _LEAST_DISK:
-        return Finding("disk", "warning", f"{text} That is little.")
+        return Finding("disk", "warning", f"{text} Little will be left.")
     return Finding("disk", "ready", text)
 
 
@@ -84,7 +90,7 @@ def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Return the available bytes of memory, in a container those within its limit."""
+    """Return the available bytes of memory; in a container, those within its limit."""
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -1,4 +1,4 @@
-"""The connection to the SuperLink: port, proxy, TLS, certificate, clock, and the server's version of Flower."""
+"""Checks the connection to the SuperLink: port, proxy, TLS, certificate, clock, and the server's version of Flower."""
 
 import json
 import os
@@ -26,13 +26,13 @@ _DAY = 86400.0
 _MOST_AHEAD, _MOST_BEHIND = 5.0, 305.0
 _WORTH_A_WARNING = 2.5
 
-# OpenSSL's X509_V_ERR_…: what a user can do about each is different.
+# OpenSSL's X509_V_ERR_…: each needs another advice.
 _NOT_YET_VALID, _EXPIRED, _UNKNOWN_ISSUERS, _OTHER_HOST = 9, 10, (2, 18, 19, 20, 21), (62, 64)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the SuperLink listens."""
+    """The address at which the SuperLink listens."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Visit:
-    """The results of one visit to the SuperLink; None if it did not get that far.
+    """The results of one connection to the SuperLink; None for a step that was not reached.
 
     Attributes:
         address: of the SuperLink.
@@ -107,8 +107,7 @@ def visit(address: Address, root_certificates: Path | None) -> Visit:
 def check_port(found: Visit) -> Finding:
     """Check that the SuperLink's port can be reached."""
     if found.port_problem:
-        stop = "" if found.port_problem.endswith("?") else "."
-        return Finding("port", "not ready", f"{found.address} cannot be reached: {found.port_problem}{stop}")
+        return Finding("port", "not ready", f"{found.address} cannot be reached: {found.port_problem}.")
     return Finding("port", "ready", f"{found.address} can be reached.")
 
 
@@ -118,18 +117,20 @@ def check_tls(found: Visit) -> Finding:
         return Finding("tls", "not checked", "The port cannot be reached.")
     if found.tls_problem:
         return Finding("tls", "not ready", f"No verified TLS connection: {found.tls_problem}.")
-    return Finding("tls", "ready", "The connection is encrypted, and the server's certificate is the authority's.")
+    return Finding(
+        "tls", "ready", "The connection is encrypted, and the authority has signed the server's certificate."
+    )
 
 
 def check_certificate(found: Visit, now: float) -> Finding:
-    """Check for which names the server's certificate is valid, and how long; `now`: unix seconds."""
+    """Check the names and the dates of the server's certificate; `now`: unix seconds."""
     if found.certificate is None:
         return Finding("certificate", "not checked", "No verified TLS connection.")
     names = ", ".join(_names(found.certificate))
     days = (ssl.cert_time_to_seconds(found.certificate["notAfter"]) - now) / _DAY
-    text = f"Good for {names}, for {days:.0f} more days."
+    text = f"Valid for {names}, for {days:.0f} more days."
     if days < _DAYS_TO_RENEW:
-        return Finding("certificate", "warning", f"{text} The coordinator has to renew it before.")
+        return Finding("certificate", "warning", f"{text} The coordinator must renew it before then.")
     return Finding("certificate", "ready", text)
 
 
@@ -137,19 +138,19 @@ def check_clock(found: Visit) -> Finding:
     """Compare this machine's clock with the SuperLink's."""
     ahead = found.seconds_ahead
     if ahead is None:
-        return Finding("clock", "not checked", "The SuperLink did not say what time it is.")
+        return Finding("clock", "not checked", "The SuperLink did not tell the time.")
     way = "ahead of" if ahead > 0 else "behind"
     text = f"This clock is {abs(ahead):.0f} s {way} the SuperLink's"
     if ahead > _MOST_AHEAD or -ahead > _MOST_BEHIND:
         limits = f"Flower refuses nodes more than {_MOST_AHEAD:g} s ahead or {_MOST_BEHIND:g} s behind"
-        return Finding("clock", "not ready", f"{text}. {limits}: set the clock, best by NTP.")
+        return Finding("clock", "not ready", f"{text}. {limits}: set the clock, preferably by NTP.")
     if abs(ahead) > _WORTH_A_WARNING:
-        return Finding("clock", "warning", f"{text}: set it, best by NTP.")
+        return Finding("clock", "warning", f"{text}: set it, preferably by NTP.")
     return Finding("clock", "ready", "This clock agrees with the SuperLink's.")
 
 
 def check_root_certificates(file: Path, now: float) -> Finding:
-    """Check the file of the certificate authority, without the network; `now`: unix seconds."""
+    """Check the file of the certificate authority, without a connection; `now`: unix seconds."""
     name = "authority"
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -165,30 +166,30 @@ def check_root_certificates(file: Path, now: float) -> Finding:
     ends = min(ssl.cert_time_to_seconds(str(one["notAfter"])) for one in authorities)
     if now < begins:
         days = f"{(begins - now) / _DAY:.1f} days"
-        return Finding(name, "not ready", f"It is valid in {days} only, so this machine's clock is behind: set it.")
+        return Finding(name, "not ready", f"It becomes valid in {days}, so this machine's clock is behind: set it.")
     if now > ends:
-        return Finding(name, "not ready", f"It has been invalid for {(now - ends) / _DAY:.0f} days: ask for a new one.")
+        return Finding(name, "not ready", f"It expired {(now - ends) / _DAY:.0f} days ago: ask for a new one.")
     days_left = (ends - now) / _DAY
     verdict: Verdict = "warning" if days_left < _DAYS_TO_RENEW else "ready"
     return Finding(name, verdict, f"The certificate authority is valid for {days_left:.0f} more days.")
 
 
 def check_proxy(address: Address) -> Finding:
-    """Check whether flower-supernode would use a proxy that the environment names; doctor does not."""
+    """Check whether the environment names a proxy, which flower-supernode would use and doctor does not."""
     proxies = getproxies()
     named = proxies.get("https") or proxies.get("all")
     if not named or proxy_bypass(str(address)):
-        return Finding("proxy", "ready", "None stands between this machine and the SuperLink.")
+        return Finding("proxy", "ready", "The environment names no proxy for the SuperLink.")
     return Finding(
         "proxy",
         "warning",
-        "HTTPS_PROXY or ALL_PROXY is set, so flower-supernode uses a proxy; the checks of the network did not. "
-        "Add the SuperLink's host to NO_PROXY, unless the proxy is the only way out.",
+        "HTTPS_PROXY or ALL_PROXY is set, so flower-supernode uses a proxy; these checks did not. "
+        "Add the SuperLink's host to NO_PROXY, unless only the proxy can reach it.",
     )
 
 
 def _ask(address: Address, context: ssl.SSLContext) -> tuple[float | None, str | None]:
-    """Return how far this clock is ahead, and the version of Flower, which its HTTP interface tells."""
+    """Ask the SuperLink's HTTP interface; return how far this clock is ahead, and the version of Flower."""
     connection = HTTPSConnection(address.host, address.port, timeout=_TIMEOUT_SECONDS, context=context)
     try:
         connection.connect()
@@ -221,30 +222,30 @@ def _explain(error: OSError, address: Address, root: Path | None) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_HOST:
             names = ", ".join(_peer_names(address, root))
-            return f"the certificate is valid for {names}, not for {address.host}; use one of those names"
+            return f"the certificate is valid for {names}, not for {address.host}; use one of these names"
         if error.verify_code in _UNKNOWN_ISSUERS:
             source = "--root-certificates" if root else "this machine's own list; give --root-certificates"
             return f"the certificate is not from an authority in {source}; ask the coordinator for the right file"
         if error.verify_code == _EXPIRED:
-            return "the certificate has expired, or this machine's clock is ahead; the coordinator has to renew it"
+            return "the certificate has expired; ask the coordinator to renew it, or set this clock if it is ahead"
         if error.verify_code == _NOT_YET_VALID:
             return "the certificate is not valid yet, so this machine's clock is behind; set it"
         return f"the certificate was rejected ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
         if error.reason == "WRONG_VERSION_NUMBER":
-            return "the server there answers without TLS; the SuperLink must be started with its certificate"
+            return "the server there answers without TLS; start the SuperLink with its certificate"
         return f"the handshake failed ({error.reason or type(error).__name__})"
     if isinstance(error, socket.gaierror):
-        return "its name is not known to this machine's DNS"
+        return "this machine's DNS does not know its name; check the name"
     if isinstance(error, TimeoutError):
-        return f"no answer within {_TIMEOUT_SECONDS:g} s, as behind a firewall; one outbound port must be open"
+        return f"no answer within {_TIMEOUT_SECONDS:g} s, as behind a firewall; open this outbound port"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there, or a firewall rejects; is the SuperLink running, is the port right?"
+        return "nothing listens there, or a firewall rejects this; check the port, and whether the SuperLink runs"
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def _peer_names(address: Address, root: Path | None) -> list[str]:
-    """Return the names in a certificate of the authority that is for another host."""
+    """Return the names in the server's certificate, which is for another host than `address`."""
     context = ssl.create_default_context(cafile=root)
     context.check_hostname = False
     try:

@@ -1,4 +1,4 @@
-"""How the node trains: timed steps of the run's network, the largest batch, and rounds on the node's own images."""
+"""Times training steps of the run's network, finds the largest batch, and judges rounds on the node's own images."""
 
 import functools
 import gc
@@ -20,15 +20,15 @@ from fl_app.seeding import generator_for
 from fl_app.tasks import Task
 
 _TIMED_STEPS = 3
-_LARGEST_FACTOR = 16  # times the run's batch: the largest that is tried on a GPU
+_LARGEST_FACTOR = 16  # largest batch tried on a GPU, as a multiple of the run's
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of training.
+    """The result of timed training steps.
 
     Attributes:
-        seconds: wall time.
+        seconds: wall time of a step.
         num_pieces: number of pieces into which the batch was cut to fit into the GPU's memory.
     """
 
@@ -54,32 +54,34 @@ def check_step(
     options, batch_size = task.options, task.options.batch_size
     step = time_step(task, info, batch_size, device)
     if num_images == 0:
-        return Finding(f"step of {task.name}", "not checked", "The node has no training image that could be read.")
+        return Finding(f"step of {task.name}", "not checked", "The node has no readable training image.")
     round_seconds, start_seconds = num_images * options.epochs * step.seconds / batch_size, time_start(task.name)
     num_weights = sum(parameter.numel() for parameter in task.build_model().parameters())
     text = (
         f"{num_weights / 1e6:.2f} M weights; a step of {plural(batch_size, 'image')} takes {step.seconds:.3f} s "
-        f"({batch_size / step.seconds:.0f} images/s); a round of {options.epochs:g} epochs of this node's "
-        f"{plural(num_images, 'training image')} about {round_seconds:.0f} s, after {start_seconds:.0f} s in which a "
-        "process starts."
+        f"({batch_size / step.seconds:.0f} images/s). A round of {options.epochs:g} epochs of this node's "
+        f"{plural(num_images, 'training image')} takes about {round_seconds:.0f} s, plus {start_seconds:.0f} s to "
+        "start a process."
     )
     verdict: Verdict = "ready"
     if step.num_pieces > 1:
-        text += f" A batch does not fit into memory and is cut into {step.num_pieces} pieces: same result, but slower."
+        text += (
+            f" A batch does not fit into memory and is cut into {step.num_pieces} pieces: slower, with the same result."
+        )
         verdict = "warning"
     elif device.type == "cuda":  # not on a CPU: if memory runs out there, the system kills the program
         text += f" Batches of up to {largest_batch(task, info, device)} fit."
     deadline = federation.round_deadline_seconds
     round_seconds += start_seconds
     if round_seconds > deadline / 2:
-        text += f" The run gives a round {deadline:g} s: ask the coordinator for more."
+        text += f" The run's deadline for a round is {deadline:g} s: ask the coordinator for a later one."
         verdict = "not ready" if round_seconds > deadline else "warning"
     return Finding(f"step of {task.name}", verdict, text)
 
 
 @functools.cache
 def time_start(task: str) -> float:
-    """Return the seconds that the start of a node's process takes: each message to a hospital starts one."""
+    """Return the seconds that a node's process takes to start: each message to a hospital starts one."""
     modules = ["fl_app.node.client", *(["fl_app.diffusion.task"] if task == "diffusion" else [])]
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], check=False, capture_output=True)
@@ -87,7 +89,7 @@ def time_start(task: str) -> float:
 
 
 def largest_batch(task: Task, info: DatasetInfo, device: torch.device) -> int:
-    """Double the run's batch, which fits, as long as it fits into memory; return the largest that did."""
+    """Double the run's batch, which fits into memory, as long as it fits; return the largest batch that did."""
     fits = task.options.batch_size
     for _ in range(_LARGEST_FACTOR.bit_length() - 1):
         if time_step(task, info, 2 * fits, device).num_pieces > 1:
@@ -157,7 +159,7 @@ def judge_training(task: str, rounds: Sequence[LocalRound], before: float | None
     name = f"training of {task}"
     num_images, seconds = sum(one.num_images for one in rounds), sum(one.seconds for one in rounds)
     if num_images == 0:
-        return Finding(name, "not ready", "No image was trained on: the folder holds too few for a round.")
+        return Finding(name, "not ready", "No image was trained on: the folder holds too few images for a round.")
     losses = ", ".join(f"{one.loss:.4f}" for one in rounds)
     speed = f"{num_images / seconds:.0f} images/s" if seconds > 0 else "too fast to be timed"
     text = f"{plural(len(rounds), 'round')}, nothing sent: training loss {losses}; {speed}"
@@ -171,5 +173,5 @@ def _verdict(name: str, text: str, has_improved: bool) -> Finding:
     if has_improved:
         return Finding(name, "ready", text)
     return Finding(
-        name, "warning", f"{text} That is no better: one or two rounds may be too few, or the labels may be wrong."
+        name, "warning", f"{text} The loss did not fall: one or two rounds may be too few, or the labels may be wrong."
     )

@@ -1,1 +1,1 @@
-"""Options: of a run, and of a node, read and checked at the door."""
+"""Options of a run and of a node, checked where they enter the program."""

@@ -14,8 +14,8 @@ from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Plugi
 class NodeConfig(Section):
     """The options of a node; no option of a run overrides them.
 
-    In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Nobody sets
-    both; a simulated node gets all four if it stands for a site: see `fl_app.node.images`.
+    In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Only a
+    simulated node that stands for a site has all four: see `fl_app.node.images.as_site`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
@@ -35,19 +35,22 @@ class NodeConfig(Section):
         default=1, ge=1, description="fewest images of a class whose prototype leaves the node"
     )
     max_unreadable_share: float = Field(
-        default=0.05, ge=0, le=1, description="share of the files that may be missing or broken"
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of the files that may be missing or broken; if more are, the node takes no part",
     )
     max_cache_megabytes: int = Field(
         default=4096, ge=0, description="size of the cache of decoded images in state-dir; 0: no cache"
     )
     max_rounds_per_day: int = Field(
-        default=0, ge=0, description="training messages that the node accepts on one date, in UTC; 0: no limit"
+        default=0, ge=0, description="rounds that the node trains on one day (UTC), over all runs; 0: no limit"
     )
     tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
         default=(), description="tasks that a run may train here, comma-separated; empty: all"
     )
     plugins_allowed: Names = Field(
-        default=(), description="installed plug-ins that a run may name, comma-separated; empty: none"
+        default=(), description="installed plug-ins that a run may name, comma-separated; empty: only what is built in"
     )
     approved_code: Names = Field(
         default=(),
@@ -88,7 +91,7 @@ class NodeConfig(Section):
     @model_validator(mode="after")
     def _is_one_or_the_other(self) -> Self:
         if self.data_path and self.partition_id is not None:
-            raise ValueError("partition-id is for simulations: a hospital, which has a data-path, must not set it")
+            raise ValueError("partition-id is for simulations: a hospital sets data-path instead, not both")
         return self
 
     @classmethod

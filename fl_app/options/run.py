@@ -1,4 +1,4 @@
-"""All options of a run, and those of its images; the defaults are in pyproject.toml and nowhere else."""
+"""All options of a run, and those of its images; their defaults are in pyproject.toml and nowhere else."""
 
 import tomllib
 import unicodedata
@@ -57,35 +57,37 @@ class DataOptions(Section):
     image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
     limit: int = Field(
         ge=0,
-        description="number of images taken from the training set, the same share of each class, and the same share of "
-        "a part val; 0: all",
+        description="most training images to use, the same share of each class; a part val is reduced by the same "
+        "factor; 0: all",
     )
     validation_share: float = Field(
         ge=0,
         lt=1,
-        description="share of a node's images that is held out, if they have no part val of their own; 0 turns it off",
+        description="share of a node's training images that is held out, if the data have no part val; 0: none",
     )
     test_share: float = Field(
         ge=0,
         lt=1,
-        description="share of a folder's images, or patients, that is tested on, if it has no part test of its own; 0: "
-        "no test set. Public data sets have their own",
+        description="share of a folder's images (or patients) that becomes its part test, if it has none; 0: no test "
+        "set. Public data sets have a test set of their own",
     )
     class_names: Names = Field(
-        description="source folder only: the agreed class names, comma-separated, in label order; empty: as the "
-        "folders have them, which must all agree"
+        description="source folder only: the agreed class names, comma-separated, in label order; empty: those of the "
+        "folders, which must all agree"
     )
     num_channels: Literal[0, 1, 3] = Field(
-        description="source folder only: 1 grey, 3 RGB; 0: as the folders have them, which must all agree"
+        description="source folder only: 1 grey, 3 RGB; 0: those of the folders, which must all agree"
     )
 
     @field_validator("class_names")
     @classmethod
     def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Compose accents, which systems write in two ways, and reject lists in another form."""
+        """Compose accents, which systems write in two ways, and reject lists that are not comma-separated."""
         for name in names:
             if set(name) & set(';[]"'):
-                raise ValueError(f"class names are separated by commas and have no quotes, got {name!r}")
+                raise ValueError(
+                    f"separate class names by commas, without quotes, brackets and semicolons, got {name!r}"
+                )
         return tuple(unicodedata.normalize("NFC", name) for name in names)
 
 
@@ -96,7 +98,9 @@ class PartitionOptions(Section):
         description="how images are split: iid, dirichlet, pathological, shard, linear, square, exponential; or sites: "
         "each folder below data.directory is a site of that name, and nothing is split"
     )
-    alpha: float = Field(gt=0, description="dirichlet: small is skewed, large is even")
+    alpha: float = Field(
+        gt=0, description="dirichlet: concentration; small values give a skewed split, large ones an even split"
+    )
     classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
     shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
 
@@ -143,7 +147,7 @@ class RunConfig(Section):
     )
     recipe: str = Field(pattern=rf"^{SAFE_NAME}$", description="a name for this set of options; part of the run's name")
     seed: int = Field(ge=0, description="all random numbers of the run depend on it")
-    output_dir: str = Field(description="where run folders are made; empty: ~/fl-app/runs")
+    output_dir: str = Field(description="folder in which run folders are made; empty: ~/fl-app/runs")
     run_name: str = Field(
         pattern=rf"^({SAFE_NAME})?$", description="name of the run folder; empty: <time>-<recipe>-<id>"
     )
@@ -204,7 +208,7 @@ class RunConfig(Section):
         return tuple(named_in(self))
 
     def import_plugins(self) -> None:
-        """Import the plug-ins that the options name, so that what cannot be imported fails before anything is trained.
+        """Import the plug-ins that the options name, so that a broken one stops the run before any training.
 
         Raises:
             OptionError: importing a plug-in fails.
@@ -222,22 +226,22 @@ class RunConfig(Section):
 
     @classmethod
     def from_flat(cls, options: Mapping[str, object]) -> Self:
-        """Read options that this machine's own people chose: flat, dotted, kebab-case, as Flower takes them.
+        """Read options that a user of this machine chose: flat, dotted, kebab-case, as Flower takes them.
 
         Raises:
-            OptionError: naming the first option that is unknown, missing, of another type or out of range, or names a
-                plug-in that is not installed.
+            OptionError: an option is unknown, missing, of another type or out of range, or names a plug-in that is not
+                installed; the error is about the first such option.
         """
         config = cls.received(options)
         for one in config.named():
-            if one.kind != "sources":  # `data.sources.find_source` has more to say of those
+            if one.kind != "sources":  # `data.sources.find_source` has a better error for those
                 check_name(one.kind, one.name, one.option, one.beside)
         return config
 
     @classmethod
     def received(cls, options: Mapping[str, object]) -> Self:
-        """Read options as `from_flat` does, but for the names of plug-ins: some are needed elsewhere only."""
-        if not any(name.startswith("plugin-task.") for name in options):  # an older run's
+        """Read options as `from_flat` does, but accept plug-ins that this machine lacks: others may have them."""
+        if not any(name.startswith("plugin-task.") for name in options):  # a run of an older version
             names = [str(field.alias) for field in TrainingOptions.model_fields.values()]
             any_values = {f"plugin-task.{name}": options.get(f"classification.{name}") for name in names}
             options = {**any_values, "plugin-task.settings": "", **options}

@@ -104,7 +104,9 @@ def named_in(section: Section, prefix: str = "") -> Iterator[Named]:
 
 def unknown_option(name: str, known: list[str]) -> OptionError:
     """Return the error for an option that does not exist, with the most similar name."""
-    same = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]  # without its section
+    same = [
+        option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
+    ]  # same name, another section
     hint = did_you_mean(name, known) or did_you_mean(name, same, least=0.0) or " `fl-app options` lists them all."
     return OptionError(f"Option '{name}' does not exist.{hint}")
 
@@ -147,10 +149,10 @@ _TYPES = {
 
 
 def _option_error(section: type[Section], problem: ErrorDetails, options: Mapping[str, object]) -> OptionError:
-    name = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the place in a list
+    name = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without positions in a list
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     known = [option for option, _ in _fields(section)]
-    if kind == "extra_forbidden":  # with a wrong section, the first option in it
+    if kind == "extra_forbidden":  # if a whole section is unknown, name its first option
         return unknown_option(next((one for one in options if one.startswith(f"{name}.")), name), known)
     if kind == "model_type":
         example = next(option for option in known if option.startswith(f"{name}."))

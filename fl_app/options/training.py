@@ -18,16 +18,18 @@ class FederationOptions(Section):
     """Which nodes to wait for, how long, and when to stop."""
 
     min_nodes: int = Field(
-        ge=1, description="nodes that must be connected before the first round; later rounds need min-replies of them"
+        ge=1, description="sites, fit to take part, that the first round waits for; later rounds need min-replies"
     )
-    wait_seconds: float = Field(gt=0, description="time to wait for them, or for min-replies, before the run stops")
-    nodes_per_round: int = Field(ge=0, description="nodes drawn each round, by seed; 0: all")
+    wait_seconds: float = Field(gt=0, description="seconds to wait for min-nodes or min-replies before the run stops")
+    nodes_per_round: int = Field(ge=0, description="nodes drawn for each round, by seed; 0: all")
     min_replies: int = Field(
         ge=0,
-        description="quorum: sites that a round needs to begin, and accepted replies with images that it needs to "
-        "count; 0: 2, or 1 if min-nodes or nodes-per-round is 1",
+        description="quorum: sites that a round needs to start, and accepted replies of sites with images that it "
+        "needs to count; 0: 2, or 1 if min-nodes or nodes-per-round is 1",
     )
-    round_deadline_seconds: float = Field(gt=0, description="replies that arrive later do not count")
+    round_deadline_seconds: float = Field(
+        gt=0, description="seconds of a round; replies that arrive later do not count"
+    )
     max_failed_rounds: int = Field(
         ge=1, description="failed rounds in a row after which the run stops; it can be resumed"
     )
@@ -35,39 +37,41 @@ class FederationOptions(Section):
     @model_validator(mode="after")
     def _quorum_can_be_reached(self) -> Self:
         if 0 < self.nodes_per_round < self.min_replies:
-            raise ValueError(f"min-replies is {self.min_replies}, but nodes-per-round asks {self.nodes_per_round} only")
+            raise ValueError(
+                f"min-replies must be at most nodes-per-round, {self.nodes_per_round}, got {self.min_replies}"
+            )
         return self
 
     @property
     def quorum(self) -> int:
-        """Sites that a round needs."""
+        """The number of sites that a round needs."""
         return self.min_replies or min(2, self.min_nodes, self.nodes_per_round or 2)
 
     @property
     def nodes_at_start(self) -> int:
-        """Nodes that the first round of a run waits for."""
+        """The number of sites that the first round of a run needs."""
         return max(self.min_nodes, self.quorum)
 
 
 class AdmissionOptions(Section):
     """Which replies are accepted and averaged."""
 
-    max_weight: float = Field(ge=0, description="most images that a node may claim; 0: as many as it described")
+    max_weight: float = Field(ge=0, description="most images that may count for a node; 0: as many as it described")
     max_update_norm_ratio: float = Field(
         ge=0, description="reject an update longer than this many times the median of recent rounds; 0 turns it off"
     )
-    norm_window: int = Field(ge=1, description="rounds that count as recent")
+    norm_window: int = Field(ge=1, description="rounds over which max-update-norm-ratio takes the median")
 
 
 class StrategyOptions(Section):
     """Parameters of Flower's strategies; each description names the strategies that use it."""
 
     proximal_mu: float = Field(ge=0, description="FedProx: weight of the proximal term")
-    server_learning_rate: float = Field(gt=0, description="FedAvgM")
-    server_momentum: float = Field(ge=0, lt=1, description="FedAvgM")
+    server_learning_rate: float = Field(gt=0, description="FedAvgM: the server's step size")
+    server_momentum: float = Field(ge=0, lt=1, description="FedAvgM: the server's momentum")
     eta: float = Field(gt=0, description="FedAdam, FedYogi, FedAdagrad: the server's step size")
-    beta_1: float = Field(ge=0, lt=1, description="FedAdam, FedYogi")
-    beta_2: float = Field(ge=0, lt=1, description="FedAdam, FedYogi")
+    beta_1: float = Field(ge=0, lt=1, description="FedAdam, FedYogi: decay of the first moment")
+    beta_2: float = Field(ge=0, lt=1, description="FedAdam, FedYogi: decay of the second moment")
     tau: float = Field(gt=0, description="FedAdam, FedYogi, FedAdagrad: degree of adaptivity")
     trim_fraction: float = Field(ge=0, lt=0.5, description="FedTrimmedAvg: share cut off at each end")
     num_malicious_nodes: int = Field(ge=0, description="Krum: nodes assumed to be malicious")
@@ -81,19 +85,19 @@ class TrainingOptions(Section):
     epochs: float = Field(
         gt=0, description="passes over a node's images in a round (E in the paper); 0.1: ten rounds make an epoch"
     )
-    batch_size: int = Field(ge=1, description="images a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the node's optimiser: adam, adamw or sgd")
+    batch_size: int = Field(ge=1, description="images in a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(description="the nodes' optimiser: adam, adamw or sgd")
     learning_rate: float = Field(gt=0, description="step size in the first round")
     momentum: float = Field(
-        ge=0, lt=1, description="sgd: share of the last step that is added to the next; 0 turns it off"
+        ge=0, lt=1, description="sgd: share of the last step that is added to the next step; 0 turns it off"
     )
     lr_schedule: Literal["constant", "cosine", "linear"] = Field(
         description="constant, or how the step size falls to 0 over the whole run: cosine or linear"
     )
-    keep_optimizer_state: bool = Field(description="a node keeps the state of its optimiser between rounds")
+    keep_optimizer_state: bool = Field(description="nodes keep the state of their optimiser between rounds")
     gradient_clip: float = Field(ge=0, description="largest gradient norm; 0 turns it off")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="auto: bfloat16 autocast on a GPU that supports it"
+        description="float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that supports it, else float32"
     )
     compile: bool = Field(description="torch.compile the model: slower start, faster steps on a GPU")
 
@@ -101,7 +105,7 @@ class TrainingOptions(Section):
 class PluginTaskOptions(TrainingOptions):
     """A task that a plug-in brings."""
 
-    settings: str = Field(description="text that the task reads as it likes")
+    settings: str = Field(description="text that the plug-in interprets")
 
 
 class DiffusionOptions(TrainingOptions):
@@ -113,21 +117,23 @@ class DiffusionOptions(TrainingOptions):
     network: Annotated[str, Plugin("unets")] = Field(description="the U-Net")
     num_timesteps: int = Field(ge=2, description="noise levels T of the linear schedule")
     block_channels: Integers = Field(min_length=1, description="channels of the U-Net's levels, comma-separated")
-    layers_per_block: int = Field(ge=1, description="residual layers a level")
+    layers_per_block: int = Field(ge=1, description="residual layers in each level")
     mid_attention: bool = Field(description="self-attention in the middle of the U-Net")
     ema_horizon: float = Field(
         ge=0,
         le=1,
-        description="averaging time of the server's EMA as a share of the rounds; 0: none. "
-        "Nodes measure it in rounds with a checkpoint or a gallery",
+        description="averaging time of the server's EMA as a share of the rounds; 0: no EMA. "
+        "Nodes measure the EMA in rounds with a checkpoint or a gallery",
     )
     loss_weight: Literal["eps", "v", "min-snr"] = Field(
-        description="weight of a noise level in training: eps (the error in the noise, as the paper), v (the plain "
-        "error in v) or min-snr (the error in the image, weighted by the signal-to-noise ratio, at most 5)"
+        description="weight of each noise level in training: eps (error in the noise, as in the paper), v (plain error "
+        "in v) or min-snr (error in the image, weighted by the signal-to-noise ratio, at most 5)"
     )
     augment: Flips = Field(description="changes to training images, comma-separated: flip; empty: none")
     dropout: float = Field(ge=0, lt=1, description="share of activations dropped in training; 0: none")
-    node_ema: bool = Field(description="nodes also average their own steps, and the server averages those averages")
+    node_ema: bool = Field(
+        description="nodes also average their weights over their steps, and the server averages these averages"
+    )
     node_ema_horizon: float = Field(
         gt=0, le=1, description="averaging time of the nodes' EMA as a share of the whole training"
     )
@@ -140,32 +146,34 @@ class DiffusionOptions(TrainingOptions):
                 f"block-channels must be multiples of 4, and of a quarter of the smallest, got {self.block_channels}"
             )
         if self.node_ema and self.strategy in ("FedMedian", "FedTrimmedAvg", "Krum"):
-            raise ValueError(f"node-ema is a mean over all nodes, which the strategy {self.strategy} is meant to avoid")
+            raise ValueError(
+                f"node-ema is a plain mean over all nodes, so it does not fit the strategy {self.strategy}"
+            )
         return self
 
 
 class ClassificationOptions(TrainingOptions):
     """The task `classification`: network, prototypes, heads, and baselines."""
 
-    network: Annotated[str, Plugin("networks")] = Field(description="the network; cnn is two convolutions")
-    embedding_size: int = Field(ge=1, description="cnn: size D of the embedding; resnet18 has 512")
+    network: Annotated[str, Plugin("networks")] = Field(description="the network; cnn has two convolutions")
+    embedding_size: int = Field(ge=1, description="cnn: size D of the embedding; that of resnet18 is 512")
     augment: Augmentations = Field(description="changes to training images, comma-separated: flip, shift; empty: none")
     readings: Readings = Field(
         min_length=1,
-        description="whose features the prototypes are measured and used with, comma-separated; the first one ships: "
-        "consistent (the averaged network), piggyback (measured with each node's own), local (used with it, too)",
+        description="networks with which prototypes are measured and used, comma-separated; the first one ships: "
+        "consistent (the averaged network for both), piggyback (measured with each node's own network, used with the "
+        "averaged one), local (each node's own for both)",
     )
     prototype_rounds: Integers = Field(
-        description="rounds after which prototypes are exchanged, comma-separated; the last round always is one"
+        description="rounds after which prototypes are exchanged, comma-separated, besides the last round"
     )
     shrinkage: float = Field(ge=0, description="lda, fedcof: share of the mean variance added to every variance")
     head: Annotated[str, Plugin("heads", beside=("auto", "linear"))] = Field(
-        description="which head ships. auto: the best on the nodes' held-out images by choose-by, and linear unless "
-        "another one is better beyond the interval of choose-confidence, or linear is no better than always naming "
-        "one class"
+        description="the head that ships. auto: linear, unless another head is better in choose-by on held-out images, "
+        "beyond the interval of choose-confidence; if linear is no better than always naming one class, any better head"
     )
     heads: Annotated[Names, Plugin("heads")] = Field(
-        description="plug-ins built and measured besides the built-in heads, comma-separated; auto may choose them"
+        description="plug-ins to build and measure besides the built-in heads, comma-separated; auto may choose them"
     )
     metrics: Annotated[Names, Plugin("metrics")] = Field(
         description="further figures of the classifier, comma-separated; they choose nothing"
@@ -176,38 +184,38 @@ class ClassificationOptions(TrainingOptions):
     choose_confidence: float = Field(
         ge=0,
         lt=1,
-        description="level of the paired interval that must lie above 0 before a head replaces linear; 0: any better",
+        description="level of the paired interval that must lie above 0 before a head replaces linear; 0: any better "
+        "head replaces it",
     )
     prior: Literal["training", "equal"] = Field(
-        description="lda: how likely classes are beforehand: training (their shares of the training images) or equal"
+        description="lda: prior of each class: training (its share of the training images) or equal"
     )
     abstain_by: Literal["euclid", "mahalanobis", "mahalanobis-or-picture"] = Field(
-        description="when `abstain` is true: by the distance from every prototype in the embedding, "
-        "euclid, or mahalanobis (with the covariance of lda); mahalanobis-or-picture: that, or its brightness, "
-        "contrast and roughness"
+        description="what makes `abstain` true: euclid or mahalanobis (with the covariance of lda): the distance from "
+        "every prototype in the embedding; mahalanobis-or-picture: also unusual brightness, contrast or roughness"
     )
     abstain_quantile: float = Field(
         gt=0,
         le=1,
-        description="share of held-out images that get an answer; of two tests each may reject half of the others",
+        description="share of held-out images with `abstain` false; each of two tests may reject half of the rest",
     )
     baselines: Annotated[Names, Plugin("strategies", beside=BASELINES)] = Field(
-        description="what to train for comparison, comma-separated: local (each node alone), centralised (all images "
-        "together, simulations only), or the name of a strategy; empty: nothing"
+        description="trainings to compare with, comma-separated: local (each node alone), centralised (all images "
+        "together, simulations only), or a strategy; empty: none"
     )
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:
         if self.readings[0] == "local":
             raise ValueError(
-                "readings must begin with consistent or piggyback: with local each node has a network of its own, and "
-                "none ships"
+                "readings must begin with consistent or piggyback: the first one ships, and with local each node has "
+                "a network of its own"
             )
         for what, names in (("readings", self.readings), ("baselines", self.baselines)):
             if len(set(names)) < len(names):
                 raise ValueError(f"{what} must name each one once, got {', '.join(names)}")
         if self.strategy in self.baselines:
-            raise ValueError(f"baselines must not name the strategy itself, {self.strategy}: the table has it anyway")
+            raise ValueError(f"baselines must not name the strategy itself, {self.strategy}: the table always has it")
         late = [number for number in self.prototype_rounds if number > self.num_rounds]
         if late:
             raise ValueError(f"prototype-rounds must be at most num-rounds, {self.num_rounds}, got {late[0]}")
@@ -215,7 +223,7 @@ class ClassificationOptions(TrainingOptions):
 
     @property
     def further_heads(self) -> tuple[str, ...]:
-        """The plug-ins that are built in addition to the built-in heads."""
+        """The heads of plug-ins to build besides the built-in heads."""
         shipped = () if self.head in ("auto", "linear", *built_in("heads")) else (self.head,)
         return tuple(dict.fromkeys((*shipped, *(name for name in self.heads if name not in built_in("heads")))))
 
@@ -226,16 +234,17 @@ class ClassificationOptions(TrainingOptions):
 
 
 class SamplingOptions(Section):
-    """How images are drawn from the diffusion model."""
+    """How the diffusion model draws images."""
 
     sampler: Annotated[str, Plugin("samplers")] = Field(
-        description="how noise becomes an image; ddim and ancestral (DDPM) lose fine texture unless they take very "
-        "many steps"
+        description="method that turns noise into images; ddim and ancestral (DDPM) lose fine texture unless they take "
+        "very many steps"
     )
     num_steps: int = Field(
         ge=0, description="denoising steps; 0: the sampler's own, 12 for dpm-solver++, 100 for ddim, 1000 for ancestral"
     )
     guidance_scale: float = Field(
-        ge=0, description="classifier-free guidance; 1 turns it off, larger follows the class more"
+        ge=0,
+        description="strength of classifier-free guidance; 1 turns it off, larger values follow the class more closely",
     )
     images_per_class: int = Field(ge=1, le=100, description="columns of the gallery")

@@ -228,6 +228,6 @@ def test_with_names_the_files_concerned_are_named_on_the_error_stream_only(tmp_p
     quiet, told = examine(folder), examine(folder, "--names")
     assert CANARY not in quiet.output and CANARY not in told.stdout
     assert f"stays here:  cannot be read: benign/{CANARY}-broken.png (" in told.stderr
-    assert f"the same image with two labels: benign/{CANARY}-1.png, malignant/{CANARY}-again.png\n" in told.stderr
+    assert f"the same image with different labels: benign/{CANARY}-1.png, malignant/{CANARY}-again.png\n" in told.stderr
     (folder / "malign").mkdir()
     assert examine(folder, "--names").stderr.count(f"{folder / 'malign'} is not a class of this run") == 1

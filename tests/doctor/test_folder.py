@@ -35,8 +35,13 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
         ({"channels": {1: 4, 3: 6}}, "channels", "warning", "grey 4, RGB 6. The run takes grey images: 6 images"),
         ({"num_constant": 2}, "brightness", "warning", "2 images of one colour"),
         ({"num_faint": 2}, "brightness", "warning", "2 images are nearly black"),
-        ({"num_faint": 2, "num_faint_deep": 1}, "brightness", "warning", "1 16-bit image with hardly a value of 4,096"),
-        ({"num_windows_ignored": 3}, "brightness", "warning", "3 DICOM files with a window that means nothing"),
+        (
+            {"num_faint": 2, "num_faint_deep": 1},
+            "brightness",
+            "warning",
+            "1 16-bit image of these has almost no value of 4,096",
+        ),
+        ({"num_windows_ignored": 3}, "brightness", "warning", "3 DICOM files have a meaningless window"),
         ({"unreadable": ((SECRET, "broken"),)}, "unreadable", "warning", "1 file of 10 cannot be read or is missing"),
         ({"labels_without_file": (SECRET,) * 3}, "unreadable", "not ready", "3 files of 10"),
         ({"labels_without_file": (SECRET,)}, "labels", "warning", "1 x label without a file"),
@@ -49,7 +54,7 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
             "1 picture with different labels",
         ),
         ({"num_patients": None}, "patients", "not checked", "The images name no patients"),
-        ({"num_patients_on_two_sides": 1}, "patients", "not ready", "1 patient in more than one part"),
+        ({"num_patients_on_two_sides": 1}, "patients", "not ready", "1 patient has images in more than one part"),
     ],
 )
 def test_each_flaw_is_told_and_no_other_check_minds(

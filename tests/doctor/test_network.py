@@ -30,7 +30,7 @@ def test_a_sound_server_is_ready_in_every_respect(authority: Authority, tmp_path
     assert network.check_clock(found).verdict == "ready"
     certificate = network.check_certificate(found, time.time())
     assert certificate.verdict == "ready"
-    assert certificate.text == "Good for localhost, 127.0.0.1, for 89 more days."
+    assert certificate.text == "Valid for localhost, 127.0.0.1, for 89 more days."
     assert found.flower_version == "1.42.7"
 
 
@@ -65,7 +65,7 @@ def test_the_certificate_of_another_authority_is_refused(authority: Authority, t
 def test_a_certificate_for_other_names_is_refused_and_its_names_are_told(authority: Authority, tmp_path: Path) -> None:
     found = visit_server(issue(authority, tmp_path / "server.pem", "superlink.example.org"), authority.file)
     assert found.tls_problem == (
-        "the certificate is valid for superlink.example.org, not for 127.0.0.1; use one of those names"
+        "the certificate is valid for superlink.example.org, not for 127.0.0.1; use one of these names"
     )
 
 

@@ -56,8 +56,8 @@ def test_what_is_installed_and_allowed_is_ready() -> None:
     [
         ("wide", "", "does not import: name it in the node option 'plugins-allowed'"),
         ("deep", "", "does not import: install its package, and name it in the node option"),
-        ("deep", "deep", "which the node allows but does not have: install its package."),
-        ("os:system", "", "it is a path, which is for simulations."),
+        ("deep", "deep", "which the node allows but which is not installed: install its package."),
+        ("os:system", "", "it is a path, which only simulations accept."),
     ],
 )
 def test_what_is_not_there_or_not_allowed_is_named_with_what_to_do(name: str, allowed: str, words: str) -> None:
@@ -70,7 +70,7 @@ def test_what_is_not_there_or_not_allowed_is_named_with_what_to_do(name: str, al
 @pytest.mark.parametrize(
     ("allowed", "words"),
     [
-        ("os:system", "'plugins-allowed' names the path 'os:system', with which a run could name any program."),
+        ("os:system", "'plugins-allowed' names the path 'os:system', which a run could use to import any program."),
         ("wade", "'plugins-allowed' names 'wade', which is not installed. Did you mean 'wide'?"),
     ],
 )

@@ -139,8 +139,8 @@ def test_a_list_of_a_setting_becomes_comma_separated_text(app: Path, tmp_path: P
     [
         ('data.class-names=["a,b"]', "no part of it may hold a comma"),
         ("data.class-names=[[1]]", "comma-separated, got a list of something else"),
-        ("data.class-names=a;b", "class names are separated by commas and have no quotes, got 'a;b'"),
-        ("data.class-names=[a,b]", "class names are separated by commas and have no quotes, got '.a'"),
+        ("data.class-names=a;b", "separate class names by commas, without quotes, brackets and semicolons, got 'a;b'"),
+        ("data.class-names=[a,b]", "separate class names by commas, without quotes, brackets and semicolons, got '.a'"),
     ],
 )
 def test_what_is_no_list_of_names_is_refused(app: Path, tmp_path: Path, setting: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A head: linear discriminant analysis that takes the features for independent of one another."""
+"""A head: linear discriminant analysis that assumes independent features."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from fl_app.classification.heads import Array, Head, NotDefinedError, affine_hea
 
 
 def build(pooled: Mapping[str, Array], shrinkage: float, prior: str) -> Head:
-    """Return P_c / s^2 as the weight of class c, with the variance s^2 of each feature within the classes: [K, D]."""
+    """Build the head with weights P_c / s^2, [K, D]; s^2 is the variance of each feature within the classes."""
     count, means = pooled["count"], class_means(pooled)
     variance = (np.diag(pooled["outer"]) - (count[:, None] * means**2).sum(axis=0)) / count.sum()
     variance = variance + shrinkage * variance.mean()

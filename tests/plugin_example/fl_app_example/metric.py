@@ -15,7 +15,7 @@ def blank(num_classes: int) -> dict[str, Array]:
 
 
 def sums(probabilities: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
-    """Count images, and add up their confidence and how many are right, bin by bin: [BINS] each."""
+    """Sum images, confidences and right answers in each bin: [BINS] each."""
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     values = {"count": np.ones(len(labels)), "confidence": confidence, "right": probabilities.argmax(axis=1) == labels}
@@ -23,7 +23,7 @@ def sums(probabilities: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
 
 
 def figure(total: Statistics) -> float | None:
-    """Return how far confidence and accuracy lie apart, in the mean over all images."""
+    """Return the mean gap between confidence and accuracy, weighted by images."""
     num_images = total["count"].sum()
     return float(np.abs(total["confidence"] - total["right"]).sum() / num_images) if num_images else None
 

@@ -1,4 +1,4 @@
-"""A classifier network: one convolution, of which the largest answers count."""
+"""A classifier network: one convolution and max pooling."""
 
 from torch import nn
 

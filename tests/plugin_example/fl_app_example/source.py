@@ -11,12 +11,12 @@ COUNTS = {"train": 160, "test": 40}
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Return what is known without reading an image."""
+    """Return classes, channels and size without reading an image."""
     return INFO
 
 
 def load(options: DataOptions, part: str) -> ImageSet:
-    """Draw one part, always the same one."""
+    """Draw one part; each call returns the same images."""
     generator = np.random.default_rng(len(part))
     labels = np.arange(COUNTS[part]) % 2
     bright = (np.arange(8) + generator.integers(4, size=(len(labels), 1))) // 2 % 2

@@ -24,7 +24,7 @@ class HalfSteps(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Go half of the way; the one reply is the weighted mean of all that were fit."""
+        """Go half of the way to the only reply, which is the weighted mean of all accepted replies."""
         arrays, metrics = super().aggregate_train(server_round, replies)
         if arrays is None:  # the round failed
             return None, metrics

@@ -1,4 +1,4 @@
-"""A task: an autoencoder, which learns to write an image in few numbers and to restore it from them."""
+"""A task: an autoencoder, which learns to describe an image by few numbers and to restore it from them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from fl_app.sums import Statistics, mean
 
 
 class Autoencoder:
-    """Learns as the section `plugin-task` of the options says; `settings` is how many numbers stand for an image."""
+    """Trains by the options in the section `plugin-task`; `settings` is the number of values that describe an image."""
 
     name = "autoencoder"
 
@@ -30,7 +30,7 @@ class Autoencoder:
         )
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Draw nothing."""
+        """Return the batch as it is: nothing is random."""
         return batch
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -66,7 +66,7 @@ class Autoencoder:
         return mean(float(statistics["squares"]), float(statistics["count"]))
 
     def figures(self, statistics: Statistics) -> dict[str, float | None]:
-        """Return the error in steps of grey, of 255."""
+        """Return the error in grey levels, 0 to 255."""
         loss = self.loss_of(statistics)
         return {"grey-levels": None if loss is None else 127.5 * loss**0.5}
 
