@@ -34,7 +34,7 @@ from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.registry import combine
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup, Unwatched
-from fl_app.strategies.wire import PackedWire
+from fl_app.strategies.transport import PackedWire
 
 _INFO = DatasetInfo(tuple(str(number) for number in range(10)), num_channels=3, image_size=32)
 _CHANNELS = (128, 256, 256, 256)  # with 1 layer a level: 23.5 million weights, as many as the paper's network

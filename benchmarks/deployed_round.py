@@ -20,7 +20,7 @@ from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.data.images import DatasetInfo
 from fl_app.options.sections import OptionValue
-from fl_app.runs.progress import SeenRound
+from fl_app.runs.documents import RoundLine
 from fl_app.tasks import build_task
 from tests.faults.deployment import SITES, Deployment, deployed
 from tests.faults.images import CLASSES
@@ -94,8 +94,8 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         for watcher in watchers.values():
             watcher.stop()
         lines = finished.folder.read_metrics()
-    if status["state"] != "completed":
-        raise SystemExit(f"The run is {status['state']}: {status['reason']}")
+    if status.state != "completed":
+        raise SystemExit(f"The run is {status.state}: {status.reason}")
     found = [
         _parts(one, after, [watcher.rounds[number] for watcher in watchers.values()])
         for number, (one, after) in enumerate(itertools.pairwise(lines))
@@ -107,20 +107,21 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     return [row | {"messages a round": max(messages)}]
 
 
-def _parts(line: SeenRound, after: SeenRound, hospitals: list[Times]) -> Times:
+def _parts(line: RoundLine, after: RoundLine, hospitals: list[Times]) -> Times:
     """Split a round up into seconds."""
-    whole = after["started"] - line["started"]
+    assert line.started is not None and line.ended is not None and after.started is not None
+    whole = after.started - line.started
     training = max(times["training"] for times in hospitals)
     last = max(hospitals, key=lambda times: times["sent"])
     return {
         "round s": whole,
         "outside training s": whole - training,
-        "to the hospital s": last["received"] - line["started"],
+        "to the hospital s": last["received"] - line.started,
         "process, images s": last["began"] - last["received"],
         "held-out loss s": last["trained"] - last["training"] - last["began"],
         "answer s": last["sent"] - last["trained"],
-        "average s": line["ended"] - last["sent"],
-        "checkpoint s": after["started"] - line["ended"],
+        "average s": line.ended - last["sent"],
+        "checkpoint s": after.started - line.ended,
     }
 
 

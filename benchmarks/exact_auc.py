@@ -15,12 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.models import read_config
 from benchmarks.output import Row, parser, run
-from fl_app.classification.bundle import open_bundle
 from fl_app.classification.measuring import embeddings
+from fl_app.classification.model import read_classifier
 from fl_app.data.images import ImageSet
 from fl_app.data.sources import load_split
 from fl_app.errors import RunFolderError
-from fl_app.metrics.classification import figures, score_statistics
+from fl_app.metrics.classification import figures, score_sums
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
@@ -39,14 +39,14 @@ def measure_run(folder: Path) -> list[Row]:
 
 
 def _measure_model(name: str, model: Path, test: ImageSet) -> list[Row]:
-    bundle = open_bundle(model)
-    parts = list(embeddings(bundle.build_network(), test, torch.device("cpu")))
+    classifier = read_classifier(model)
+    parts = list(embeddings(classifier.build_network(), test, torch.device("cpu")))
     features, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
     rows: list[Row] = []
-    for head in bundle.heads:
-        scores = bundle.head(head).scores(features)
-        binned = figures(score_statistics(scores, labels))["auc"]
-        is_shipped = " (ships)" if head == bundle.shipped else ""
+    for head in classifier.heads:
+        scores = classifier.head(head).scores(features)
+        binned = figures(score_sums(scores, labels))["auc"]
+        is_shipped = " (ships)" if head == classifier.shipped else ""
         row = {"run": name, "trained": model.parent.name, "head": f"{head}{is_shipped}", "n": len(labels)}
         rows.append({**row, "exact": exact_auc(scores, labels), "binned": binned})
     return rows

@@ -19,7 +19,7 @@ from fl_app.data.sources import load_split
 from fl_app.errors import OptionError
 from fl_app.options.run import DataOptions
 from fl_app.seeding import seed_for
-from fl_app.sums import Statistics, add
+from fl_app.sums import Sums, add
 
 NUM_FEATURES = 64
 
@@ -41,7 +41,7 @@ def feature_moments(features: NDArray[np.floating]) -> dict[str, NDArray[np.floa
     return {"count": np.array(float(len(f))), "sum": f.sum(axis=0), "outer": f.T @ f}
 
 
-def frechet_distance(real: Statistics, generated: Statistics) -> float | None:
+def frechet_distance(real: Sums, generated: Sums) -> float | None:
     """Return ||m_r - m_g||^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2)); None if a side has fewer than 2 images.
 
     The covariance divides by M - 1, as the common implementations do.
@@ -59,7 +59,7 @@ def frechet_distance(real: Statistics, generated: Statistics) -> float | None:
     return float(max(distance, 0.0))
 
 
-def _mean_and_covariance(moments: Statistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_and_covariance(moments: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     count = float(moments["count"])
     center = moments["sum"] / count
     return center, (moments["outer"] - count * np.outer(center, center)) / (count - 1.0)
@@ -103,16 +103,16 @@ class Features:
     network: FeatureNetwork
     accuracy: float
 
-    def of_images(self, images: ImageSet) -> Statistics:
+    def of_images(self, images: ImageSet) -> Sums:
         """Return the additive moments of the features of real images."""
         return self._moments(batch.images for batch in iterate(images, 500, _CPU))
 
-    def of_samples(self, samples: Tensor) -> Statistics:
+    def of_samples(self, samples: Tensor) -> Sums:
         """Return the moments of generated images [N, C, H, W] in [-1, 1], rounded to bytes as real ones are."""
         return self._moments(to_float(to_bytes(part)) for part in samples.split(500))
 
     @torch.no_grad()
-    def _moments(self, batches: Iterable[Tensor]) -> Statistics:
+    def _moments(self, batches: Iterable[Tensor]) -> Sums:
         return add(feature_moments(self.network.features(images).numpy()) for images in batches)
 
 

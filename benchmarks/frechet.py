@@ -19,7 +19,7 @@ from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
 from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
@@ -65,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _floor(features: Features, real: Statistics, folder: Path, num_images: int) -> float | None:
+def _floor(features: Features, real: Sums, folder: Path, num_images: int) -> float | None:
     """Return the distance of real test images, as many as are generated where there are so many."""
     config = read_config(folder)
     test = load_split(config.data, "test", config.seed)

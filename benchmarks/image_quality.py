@@ -46,7 +46,7 @@ from fl_app.errors import OptionError
 from fl_app.options.run import DataOptions
 from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class RealSide:
     test: ImageSet
     judge: Judge
     near: NDArray[np.float64]
-    feature_moments: Statistics
-    pixel_moments: Statistics
+    feature_moments: Sums
+    pixel_moments: Sums
     variance: float
     row: Row
 

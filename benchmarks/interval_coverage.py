@@ -14,13 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.metrics.classification import figures, score_statistics
-from fl_app.metrics.intervals import intervals, wilson
-from fl_app.metrics.patients import FEWEST_PATIENTS, patient_sums
-from fl_app.sums import add
+from fl_app.metrics.classification import figures, score_sums
+from fl_app.metrics.intervals import FEWEST_PATIENTS, intervals, patient_sums, wilson
+from fl_app.sums import Sums, add
 
 Array = NDArray[np.float64]
-Statistics = dict[str, Array]
 
 _LEVEL = 0.95
 _MANY = 200_000  # images that the true figures are measured on
@@ -68,7 +66,7 @@ def rows(trials: int) -> Iterator[Row]:
     """Measure every row."""
     for number, share in _SHARES:
 
-        def of_images(generator: np.random.Generator, number: int = number, share: float = share) -> Statistics:
+        def of_images(generator: np.random.Generator, number: int = number, share: float = share) -> Sums:
             return _right_and_wrong(generator.random(number) < share, None)
 
         yield _row(f"{number} images", share, trials, of_images, number)
@@ -83,7 +81,7 @@ def rows(trials: int) -> Iterator[Row]:
             alike: float = alike,
             num_nodes: int = num_nodes,
             fewest: int = FEWEST_PATIENTS if at_hospitals else 1,
-        ) -> Statistics:
+        ) -> Sums:
             spread = (1.0 - alike) / alike
             chances = generator.beta(share * spread, (1.0 - share) * spread, len(sizes))
             patients = np.repeat(np.arange(len(sizes)), sizes)
@@ -111,14 +109,14 @@ def table(found: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _row(what: str, truth: float, trials: int, draw: Callable[[np.random.Generator], Statistics], images: float) -> Row:
+def _row(what: str, truth: float, trials: int, draw: Callable[[np.random.Generator], Sums], images: float) -> Row:
     """Measure the accuracy's interval beside Wilson's for so many independent images, at each drawn accuracy."""
     generator = np.random.default_rng(0)
     found, plain = [], []
     for _ in range(trials):
-        statistics = draw(generator)
-        accuracy = figures(statistics)["accuracy"]
-        found.append(intervals(statistics, _LEVEL)["accuracy"] or (0.0, 1.0))
+        sums = draw(generator)
+        accuracy = figures(sums)["accuracy"]
+        found.append(intervals(sums, _LEVEL)["accuracy"] or (0.0, 1.0))
         plain.append(wilson(accuracy, images, _LEVEL, is_plain=True))
     covered = np.mean([low <= truth <= high for low, high in found])
     widths = [float(np.mean([high - low for low, high in ends])) for ends in (found, plain)]
@@ -127,8 +125,8 @@ def _row(what: str, truth: float, trials: int, draw: Callable[[np.random.Generat
 
 def _scored_rows(shares: tuple[float, ...], number: int, skill: float, trials: int) -> Iterator[Row]:
     generator = np.random.default_rng(0)
-    truth = figures(score_statistics(*_scores(generator, shares, _MANY, skill)))
-    found = [intervals(score_statistics(*_scores(generator, shares, number, skill)), _LEVEL) for _ in range(trials)]
+    truth = figures(score_sums(*_scores(generator, shares, _MANY, skill)))
+    found = [intervals(score_sums(*_scores(generator, shares, number, skill)), _LEVEL) for _ in range(trials)]
     for name in ("balanced-accuracy", "auc", "macro-f1"):
         ends = [one[name] or (0.0, 1.0) for one in found]
         covered = np.mean([low <= truth[name] <= high for low, high in ends])
@@ -139,11 +137,11 @@ def _scored_rows(shares: tuple[float, ...], number: int, skill: float, trials: i
 
 def _right_and_wrong(
     is_right: NDArray[np.bool_], patients: NDArray[np.int64] | None, fewest: int = FEWEST_PATIENTS
-) -> Statistics:
+) -> Sums:
     """Return the sums of images of one class of two, of which so many are named right."""
     scores = np.stack([is_right, ~is_right], axis=1).astype(np.float64)
-    statistics = score_statistics(scores, np.zeros(len(is_right), dtype=np.int64))
-    return statistics | {"patients": patient_sums(patients, is_right, is_right, fewest)}
+    sums = score_sums(scores, np.zeros(len(is_right), dtype=np.int64))
+    return sums | {"patients": patient_sums(patients, is_right, is_right, fewest)}
 
 
 def _scores(

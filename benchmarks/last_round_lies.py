@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
-from fl_app.classification.bundle import open_bundle
+from fl_app.classification.model import read_classifier
 from fl_app.classification.prediction import classify
 from fl_app.data.sources import load_parts
 from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.records import DESCRIBE, HEADS, MOMENTS
-from fl_app.metrics.classification import score_statistics
+from fl_app.metrics.classification import score_sums
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import joint_bins, paired_counts
-from fl_app.metrics.patients import patient_sums
 from fl_app.options.run import RunConfig
 
 Sums = dict[str, NDArray[Any]]
@@ -125,7 +125,7 @@ def marks(right: Callable[[str], bool], repeat: int = 1, distance: int | None = 
         linear = scores["validation/global/linear/"]
         for prefix, found in scores.items():
             hits = [values.argmax(axis=1) == labels for values in (found, linear)]
-            made = score_statistics(found, labels)
+            made = score_sums(found, labels)
             made["paired"] = paired_counts(hits[0], hits[1], labels, len(per_class))
             made["patients"] = patient_sums(None, *hits)
             if f"{prefix}joint" in sums:
@@ -225,19 +225,19 @@ def _of_split(folder: Path, split: str, seed: int, arguments: argparse.Namespace
         _redescribe(output / "run" / "run.json", LIES[name])
         again = _config(output, split, seed, arguments.rounds, resume=str(output / "run"))
         run_federation(again, _SITES, meddle=_lying(LIES[name]))
-        bundle = open_bundle(output / "run" / "classification" / "model")
-        found = classify(bundle, images.images, None, torch.device("cpu"))
+        classifier = read_classifier(output / "run" / "classification" / "model")
+        found = classify(classifier, images.images, None, torch.device("cpu"))
         result = _result(output, arguments.rounds)
         yield {
             "split": split,
             "seed": seed,
             "lie": name,
             "refused": ", ".join(sorted(result["left-out"])) or "none",
-            "ships": bundle.shipped,
+            "ships": classifier.shipped,
             "accuracy": float((found.labels == images.labels.numpy()).mean()),
             "without a vote": _accuracy(result, result["shipped"]["without-vote"]),
             "abstains": float(found.abstain.mean()),
-            "temperature": bundle.temperatures.get(bundle.shipped),
+            "temperature": classifier.temperatures.get(classifier.shipped),
         }
 
 

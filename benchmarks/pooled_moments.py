@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.models import read_config
 from benchmarks.output import Row, parser, run
-from fl_app.classification.bundle import open_bundle
+from fl_app.classification.model import read_classifier
 from fl_app.classification.moments import measure_moments
 from fl_app.errors import RunFolderError
 from fl_app.node.images import load_pooled
@@ -34,16 +34,16 @@ def measure_run(folder: Path) -> list[Row]:
     Raises:
         RunFolderError: the run has not exported a classifier, or measured it with the nodes' own networks.
     """
-    bundle = open_bundle(folder / "classification" / "model")
-    if bundle.reading != "consistent":
+    classifier = read_classifier(folder / "classification" / "model")
+    if classifier.reading != "consistent":
         raise RunFolderError(f"The sums of {folder} were measured with the nodes' own networks: no pooled ones exist.")
     num_nodes = len(read_document(folder).nodes)
     node = NodeConfig.from_flat({"partition-id": 0, "num-partitions": num_nodes})
     images = load_pooled(read_config(folder), node).train
-    at_once = measure_moments(bundle.build_network(), images, torch.device("cpu"), min_class_count=1)
+    at_once = measure_moments(classifier.build_network(), images, torch.device("cpu"), min_class_count=1)
     prototypes = at_once["sum"] / np.maximum(at_once["count"], 1.0)[:, None]
-    pairs = {key: (bundle.pooled[key], at_once[key]) for key in _KEYS}
-    pairs["prototypes"] = (bundle.prototypes[bundle.known], prototypes[bundle.known])
+    pairs = {key: (classifier.pooled[key], at_once[key]) for key in _KEYS}
+    pairs["prototypes"] = (classifier.prototypes[classifier.known], prototypes[classifier.known])
     return [
         {"run": folder.name, "array": key, "nodes": num_nodes, "images": len(images), "largest difference": difference}
         for key, (federated, pooled) in pairs.items()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
-from fl_app.classification.bundle import open_bundle
+from fl_app.classification.model import read_classifier
 from fl_app.classification.prediction import classify
 from fl_app.data.files import given_directory
 from fl_app.errors import DataError
@@ -89,7 +89,7 @@ def _accuracy(model: Path, npz: Path) -> float:
     """Return the exported model's accuracy on the npz's test images."""
     with np.load(npz) as arrays:
         images, labels = arrays["test_images"], arrays["test_labels"].reshape(-1)
-    found = classify(open_bundle(model), torch.from_numpy(images)[:, None], None, torch.device("cpu"))
+    found = classify(read_classifier(model), torch.from_numpy(images)[:, None], None, torch.device("cpu"))
     return float((found.labels == labels).mean())
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.output import Row, parser, run
 from fl_app.errors import RunFolderError
+from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.progress import SeenRound
 from fl_app.runs.run_json import read_document
 
 
@@ -31,8 +31,8 @@ def measure_run(run_folder: Path, num_workers: int) -> Row:
     lines = folder.read_metrics()
     if not lines:
         raise RunFolderError(f"No round of {run_folder} has ended yet.")
-    training = sum(node["seconds"] for line in lines for node in line["nodes"].values())
-    in_rounds = sum(line["seconds"] for line in lines)
+    training = sum(node.seconds for line in lines for node in line.nodes.values())
+    in_rounds = sum(line.seconds or 0.0 for line in lines)
     wall = _wall_seconds(lines)
     return {
         "run": run_folder.name,
@@ -46,9 +46,9 @@ def measure_run(run_folder: Path, num_workers: int) -> Row:
     }
 
 
-def _wall_seconds(lines: list[SeenRound]) -> float | None:
+def _wall_seconds(lines: list[RoundLine]) -> float | None:
     """Return the time from the first start to the last end; None of runs that wrote no times down."""
-    times = [(line.get("started"), line.get("ended")) for line in lines]
+    times = [(line.started, line.ended) for line in lines]
     starts = [started for started, _ in times if started is not None]
     ends = [ended for _, ended in times if ended is not None]
     return max(ends) - min(starts) if len(starts) == len(ends) == len(lines) else None

@@ -2,9 +2,8 @@
 
 import datetime as dt
 import ipaddress
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.files import write_new_files
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 _AUTHORITY_DAYS = 3650
@@ -144,43 +144,6 @@ def make_node_key(folder: Path, site: str) -> Path:
     line = public + f" {site}\n".encode()
     write_new_files(folder, {f"{site}.key": (private, _PRIVATE), f"{site}.pub": (line, _PUBLIC)})
     return folder / f"{site}.pub"
-
-
-def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Write all files or none, each with its permissions from the start, and never replace a file.
-
-    Args:
-        folder: the folder for the files; created if it is missing.
-        files: content and permissions, by name.
-
-    Raises:
-        RunFolderError: a file exists already, or cannot be written.
-    """
-    for name in files:
-        if (folder / name).exists():
-            raise RunFolderError(f"{folder / name} exists already and is never overwritten. Move it away first.")
-    made: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, (content, mode) in files.items():
-            temporary = folder / f".{name}.partial"
-            temporary.unlink(missing_ok=True)
-            made.append(temporary)
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for name in files:
-            os.link(folder / f".{name}.partial", folder / name)  # a rename would replace a file that was made meanwhile
-            made.append(folder / name)
-    except OSError as error:
-        for path in made:
-            path.unlink(missing_ok=True)
-        raise RunFolderError(
-            f"Nothing was written to {folder}: {error}. Fix that, or choose another folder with --out."
-        ) from error
-    for name in files:
-        (folder / f".{name}.partial").unlink()
 
 
 def _server_certificate(

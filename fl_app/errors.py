@@ -39,6 +39,10 @@ class FederationError(FlAppError):
     """The federation cannot go on: too few nodes, or too many failed rounds."""
 
 
+class RejectedReply(Exception):
+    """A reply is rejected; the text is the reason, which the round's record shows."""
+
+
 def did_you_mean(found: object, known: Iterable[str], least: float = 0.6) -> str:
     """Return the end of an error: `Did you mean '…'?` with the most similar known word; empty if none is similar.
 

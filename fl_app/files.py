@@ -8,8 +8,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -42,8 +42,14 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`; if the block raises nothing, the file written there replaces `path`.
+
+    There must be one writer at a time: the temporary path is the same for all.
+
+    Args:
+        path: of the file.
+        mode: its permissions; None: those of the file that the block writes.
 
     Raises:
         RunFolderError: it cannot be written.
@@ -52,21 +58,41 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
         _sync(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunFolderError(f"{path} could not be written: {error}.") from error
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a partial file would keep a full disk full
+        if isinstance(error, OSError | SafetensorError):
+            raise RunFolderError(f"{path} could not be written: {error}.") from error
+        raise
 
 
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, which then replaces `target`."""
+def remove_partial(folder: Path) -> None:
+    """Delete the files that killed writers have left half written in a folder."""
+    for path in folder.glob(".*partial*"):
+        path.unlink(missing_ok=True)
+
+
+def replace_folder(target: Path, write: Callable[[Path], None], *, is_synced: bool = True) -> None:
+    """Let `write` fill a temporary folder, which then replaces `target`.
+
+    Args:
+        target: the folder.
+        write: takes the temporary folder.
+        is_synced: whether each file is on the disk before the folder gets its name, which many small files make slow.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
     temporary = target.with_name(f".{target.name}.partial")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         write(temporary)
-        for file in temporary.rglob("*"):
+        for file in temporary.rglob("*") if is_synced else ():
             if file.is_file():
                 _sync(file)
         aside = _recover(target)  # a folder cannot replace another: the old one is renamed first
@@ -95,6 +121,41 @@ def recover_folder(target: Path) -> None:
         raise RunFolderError(f"{target} could not be put back: {error}.") from error
 
 
+def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
+    """Write all files or none, each with its permissions from the start; no file is replaced.
+
+    Args:
+        folder: created if it is missing.
+        files: content and permissions by name.
+
+    Raises:
+        RunFolderError: a file exists already, or cannot be written.
+    """
+    for name in files:
+        if (folder / name).exists():
+            raise RunFolderError(f"{folder / name} exists already and is not replaced. Move it away first.")
+    made: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (content, mode) in files.items():
+            temporary = folder / f".{name}.partial"
+            temporary.unlink(missing_ok=True)
+            made.append(temporary)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in files:
+            os.link(folder / f".{name}.partial", folder / name)  # unlike a rename, fails if the file exists by now
+            made.append(folder / name)
+    except OSError as error:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise RunFolderError(f"Nothing was written to {folder}: {error}.") from error
+    for name in files:
+        (folder / f".{name}.partial").unlink()
+
+
 def _recover(target: Path) -> Path:
     """Put a folder back that was renamed but not replaced; return the name that it is renamed to."""
     aside = target.with_name(f".{target.name}.old")
@@ -116,10 +177,10 @@ def to_json(document: object, kind: Hashable = None) -> Any:
     return _adapter(kind or cast(Hashable, type(document))).dump_python(document, mode="json", by_alias=True)
 
 
-def from_json(kind: type[T], value: object, *, strict: bool = False) -> T | None:
-    """Return a document from JSON values; None if they are damaged. `strict`: a number as text is damage, too."""
+def from_json(kind: type[T], text: bytes) -> T | None:
+    """Return a document from its JSON; None if it is damaged. Missing fields get defaults, unknown ones are ignored."""
     try:
-        found: T = _adapter(cast(Hashable, kind)).validate_python(value, strict=strict)
+        found: T = _adapter(cast(Hashable, kind)).validate_json(text)
     except ValidationError:
         return None
     return found

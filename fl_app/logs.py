@@ -1,10 +1,19 @@
-"""The app's log: the server prints it to the stream that `flwr run --stream` shows, a hospital to its node's output."""
+"""The app's log, and how texts from outside become fit for it.
+
+The server prints the log to the stream that `flwr run --stream` shows, a hospital to its node's output.
+"""
 
 import logging
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST_REASON = 200
+
+_CUT_BEFORE = 4  # times the longest text is read at most: a node may send gigabytes
+_UNSAFE_KINDS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, line and paragraph separators
+_TURNS_TEXT = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _OF_NODES = ("fl_app.node", "fl_app.data")
 
 _LINES = logging.Formatter("%(asctime)s %(levelname)s : %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -46,3 +55,16 @@ def log_to(path: Path) -> Iterator[None]:
     finally:
         ours.removeHandler(handler)
         handler.close()
+
+
+def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
+    """Return a text as one line without control characters, cut to `longest`.
+
+    Control characters would command a terminal; others would reverse the direction of the text after them.
+    """
+    safe = "".join(
+        " " if letter in _TURNS_TEXT or unicodedata.category(letter) in _UNSAFE_KINDS else letter
+        for letter in text[: _CUT_BEFORE * longest]
+    )
+    line = " ".join(safe.split())
+    return f"{line[:longest]}…" if len(line) > longest else line

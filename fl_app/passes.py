@@ -1,14 +1,14 @@
 """The trainings of a run: which task, by which strategy, and what each one leaves."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from safetensors.torch import save
 from torch import nn
 
-from fl_app.classification.bundle import Bundle, save_bundle
+from fl_app.classification.model import ClassifierModel, write_classifier
 from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
@@ -20,17 +20,18 @@ from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.registry import combine
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 from fl_app.tasks import Task, build_task
 
 if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
     from fl_app.diffusion.task import DiffusionTask
 
+S = TypeVar("S", bound=Resilient)
 Gallery = Callable[[Mapping[str, nn.Module], Path], None]
 
 
-class Pass(ABC):
-    """One training of a run: a task or one of its baselines.
+class Pass(ABC, Generic[S]):
+    """One training of a run: a task or one of its baselines, by a strategy of the type S.
 
     Attributes:
         plan: how nodes take part.
@@ -57,22 +58,32 @@ class Pass(ABC):
         return self.task.options.num_rounds
 
     @abstractmethod
-    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
-        """Build the strategy that runs its rounds.
+    def strategy(self, setup: Setup) -> S:
+        """Build the strategy that runs its rounds; `setup`: what the run says."""
+
+    def improved(self, strategy: S, before: Sums, after: Sums) -> bool | None:
+        """Tell whether a model got better.
 
         Args:
-            setup: what the run says.
-            done: rounds whose exchange of prototypes an earlier process has made.
-            on_exchange: is told of each exchange.
-        """
+            strategy: that has trained it.
+            before: sums of the untrained model.
+            after: sums of the trained one, on the same images.
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
-        """Tell whether a model got better, by the sums of both; None if nothing was measured."""
+        Returns:
+            None if nothing was measured.
+        """
         return self.task.improved(before, after)
 
     @abstractmethod
-    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
-        """Write the model for others to use; `held`: of each class, whether any node had an image."""
+    def export(self, strategy: S, weights: Weights, held: list[bool], folder: Path) -> None:
+        """Write the model for others to use.
+
+        Args:
+            strategy: that has trained it.
+            weights: the chosen ones.
+            held: of each class, whether any node had an image.
+            folder: to write into; it is empty.
+        """
 
     def module(self, weights: Weights) -> nn.Module:
         """Return a network with these weights."""
@@ -89,7 +100,7 @@ class Pass(ABC):
         return self.config.gallery_every > 0 and number % self.config.gallery_every == 0
 
 
-class DiffusionPass(Pass):
+class DiffusionPass(Pass[DiffusionRounds]):
     """Trains a diffusion model."""
 
     task: "DiffusionTask"
@@ -99,7 +110,7 @@ class DiffusionPass(Pass):
         self.task = cast("DiffusionTask", build_task(plan.name, config, info))
         self.gallery = self.task.show
 
-    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
+    def strategy(self, setup: Setup) -> DiffusionRounds:
         """Build the strategy; nodes measure the server's EMA in rounds that end with a checkpoint or a gallery."""
         options = self.config.diffusion
         rounds = range(1, self.num_rounds + 1)
@@ -112,12 +123,12 @@ class DiffusionPass(Pass):
             **flower,
         )
 
-    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+    def export(self, strategy: DiffusionRounds, weights: Weights, held: list[bool], folder: Path) -> None:
         """Write a diffusers folder."""
         self.task.export(self.module(weights), folder, held)
 
 
-class ClassificationPass(Pass):
+class ClassificationPass(Pass[PrototypeRounds]):
     """Trains a classifier, or one of its baselines, and exchanges prototypes."""
 
     task: ClassificationTask
@@ -125,30 +136,26 @@ class ClassificationPass(Pass):
     def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
         super().__init__(plan, config)
         self.task = cast(ClassificationTask, build_task(plan.name, config, info))
-        self._strategy: PrototypeRounds | None = None
 
-    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
-        """Build the strategy, with its exchanges."""
+    def strategy(self, setup: Setup) -> PrototypeRounds:
+        """Build the strategy, which exchanges prototypes."""
         kind, flower = combine(PrototypeRounds, self.task.options.strategy, self.config.strategy)
-        self._strategy = kind(setup=setup, method=self.task.method, done=done, on_exchange=on_exchange, **flower)
-        return self._strategy
+        return kind(setup=setup, method=self.task.method, **flower)
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+    def improved(self, strategy: PrototypeRounds, before: Sums, after: Sums) -> bool | None:
         """Tell whether loss or accuracy got better, with the head that ships."""
-        assert self._strategy is not None
-        exchange = self._strategy.exchanges[self.num_rounds]
+        exchange = strategy.exchanges[self.num_rounds]
         return self.task.improved(before, after, exchange.selection.shipped.accuracy)
 
-    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
-        """Write weights, prototypes and heads, as `classification.bundle.open_bundle` opens them."""
-        assert self._strategy is not None
-        save_bundle(self._bundle(self._strategy.exchanges[self.num_rounds]), folder)
+    def export(self, strategy: PrototypeRounds, weights: Weights, held: list[bool], folder: Path) -> None:
+        """Write weights, prototypes and heads, as `classification.model.read_classifier` opens them."""
+        write_classifier(self._classifier(strategy.exchanges[self.num_rounds]), folder)
 
-    def _bundle(self, exchange: Exchange) -> Bundle:
+    def _classifier(self, exchange: Exchange) -> ClassifierModel:
         """Return the classifier that an exchange makes."""
         options, method, selection = self.task.options, self.task.method, exchange.selection
         pooled = exchange.pooled[exchange.source]
-        return Bundle(
+        return ClassifierModel(
             network=options.network,
             embedding_size=options.embedding_size,
             info=self.task.info,
@@ -178,30 +185,30 @@ class ClassificationPass(Pass):
         )
 
 
-class PlainPass(Pass):
+class PlainPass(Pass[Resilient]):
     """Trains a task of a plug-in, and writes its weights."""
 
     def __init__(self, plan: PassPlan, config: RunConfig, info: DatasetInfo) -> None:
         super().__init__(plan, config)
         self.task = build_task(plan.name, config, info)
 
-    def strategy(self, setup: Setup, done: Container[int], on_exchange: Callable[[Exchange], None]) -> Resilient:
+    def strategy(self, setup: Setup) -> Resilient:
         """Build the strategy: weights are averaged, and nothing else is exchanged."""
         kind, flower = combine(Resilient, self.task.options.strategy, self.config.strategy)
         return kind(setup=setup, **flower)
 
-    def export(self, weights: Weights, folder: Path, held: list[bool]) -> None:
+    def export(self, strategy: Resilient, weights: Weights, held: list[bool], folder: Path) -> None:
         """Write `model.safetensors`."""
         (folder / "model.safetensors").write_bytes(save(to_tensors(weights)))
         write_manifest(folder)
 
 
-PASSES: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Pass]] = {
+PASSES: dict[str, Callable[[PassPlan, RunConfig, DatasetInfo], Pass[Any]]] = {
     "diffusion": DiffusionPass,
     "classification": ClassificationPass,
 }
 
 
-def build_pass(plan: PassPlan, config: RunConfig, info: DatasetInfo) -> Pass:
+def build_pass(plan: PassPlan, config: RunConfig, info: DatasetInfo) -> Pass[Any]:
     """Build a pass of a run."""
     return PASSES.get(plan.task, PlainPass)(plan, config, info)

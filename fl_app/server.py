@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -19,20 +20,21 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.runs.comparison import write_comparison
+from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import objection
 from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
 from fl_app.runs.run_json import held_classes, read_document
-from fl_app.runs.status import Status, time_label
+from fl_app.runs.status import Status
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.wire import PackedWire
+from fl_app.strategies.transport import PackedWire
 from fl_app.sums import add
 from fl_app.tasks import build_task, initial_weights
 
@@ -157,6 +159,9 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)
+    checkpoint = folder.last_checkpoint(name)
+    first_round = checkpoint.round_number + 1 if checkpoint else 1
+    exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
     options, admission = _options_for(plan, config)
     setup = Setup(
         task=name,
@@ -172,11 +177,10 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         max_failed_rounds=options.max_failed_rounds,
         run_folder=str(folder.path),
         begins=not known,
+        exchanged=exchanges.done,
+        on_exchange=exchanges.keep,
     )
-    checkpoint = folder.last_checkpoint(name)
-    first_round = checkpoint.round_number + 1 if checkpoint else 1
-    exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
-    strategy = run_pass.strategy(setup, exchanges.done, exchanges.keep)
+    strategy = run_pass.strategy(setup)
     weights = to_numpy(initial_weights(task, config.seed))
     earlier = task_run.resume(checkpoint, weights)
     if earlier is not None:
@@ -199,18 +203,21 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     Raises:
         FederationError: nothing was learned.
     """
-    initial = to_numpy(initial_weights(task_run.task, task_run.run_pass.config.seed))
+    run_pass = task_run.run_pass
+    initial = to_numpy(initial_weights(run_pass.task, run_pass.config.seed))
     parts, outcomes = strategy.measure(grid, {**task_run.models, "initial": initial})
     left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
-    status.count(left_out, time_label(f"final measurement of {task_run.run_pass.name}", time.time()))
+    status.count(left_out, time_label(f"final measurement of {run_pass.name}", time.time()))
     chosen = task_run.finish(add(parts.values()))
-    if task_run.run_pass.plan.is_alone:
+    if run_pass.plan.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
-    holds_out = task_run.roster.hold_out()
-    reason = objection(task_run.run_pass, chosen, task_run.models[chosen], parts, holds_out, task_run.history)
+    weights, holds_out = task_run.models[chosen], task_run.roster.hold_out()
+    improved = partial(run_pass.improved, strategy)
+    reason = objection(run_pass.name, improved, chosen, weights, parts, holds_out, task_run.history)
     if reason is not None:
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
-    task_run.export(chosen, held_classes(task_run.folder.path))
+    held = held_classes(task_run.folder.path)
+    task_run.export(chosen, partial(run_pass.export, strategy, weights, held))
 
 
 def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:

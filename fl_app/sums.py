@@ -1,4 +1,4 @@
-"""Sums that nodes send: how they are added, and decisions by them that no single site can turn.
+"""Sums that nodes send: how they are added and checked, and decisions by them that no single site can turn.
 
 A site with false numbers can make the sums of all sites say what it wants. So a decision is made again without each
 site in turn. If it changes, it rests on that site: then the sites vote, one vote each, whatever number of images a site
@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-Statistics = Mapping[str, NDArray[np.float64]]
+Sums = Mapping[str, NDArray[np.float64]]
 
+ROUNDING = 1e-6  # relative tolerance in comparisons of sums
 FEWEST_SITES = 3  # of two sites nobody can tell which one is wrong
+_MOST_TESTED = 3  # times the test images of all other sites together
+_MOST_OF_TWO = 10  # times those of the other site
 
 
-def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
+def add(parts: Iterable[Sums]) -> dict[str, NDArray[np.float64]]:
     """Add sums key by key, in the order given.
 
     Raises:
@@ -29,20 +32,20 @@ def add(parts: Iterable[Statistics]) -> dict[str, NDArray[np.float64]]:
             total = {key: np.array(value, dtype=np.float64) for key, value in part.items()}
             continue
         if {key: value.shape for key, value in total.items()} != {key: value.shape for key, value in part.items()}:
-            raise ValueError("statistics with other keys or shapes cannot be added")
+            raise ValueError("sums with other keys or shapes cannot be added")
         for key, value in part.items():
             total[key] += value
     return total
 
 
-def without(total: Statistics, part: Statistics) -> dict[str, NDArray[np.float64]]:
+def without(total: Sums, part: Sums) -> dict[str, NDArray[np.float64]]:
     """Subtract a part from added sums; exact if they are whole numbers."""
     return {key: np.asarray(value - part[key]) for key, value in total.items()}
 
 
-def only(statistics: Statistics, name: str) -> Statistics:
+def only(sums: Sums, name: str) -> Sums:
     """Return the sums of one set of weights: those whose keys begin with its name, without this prefix."""
-    return {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
+    return {key.split("/", 1)[1]: value for key, value in sums.items() if key.startswith(f"{name}/")}
 
 
 def mean(total: float, count: float) -> float | None:
@@ -51,10 +54,10 @@ def mean(total: float, count: float) -> float | None:
 
 
 def decide(
-    total: Statistics,
-    parts: Mapping[str, Statistics],
-    judge: Callable[[Statistics], bool],
-    vote: Callable[[Statistics], bool | None],
+    total: Sums,
+    parts: Mapping[str, Sums],
+    judge: Callable[[Sums], bool],
+    vote: Callable[[Sums], bool | None],
 ) -> bool:
     """Decide by the sums of all sites or, if that decision hinges on a single site, by a vote.
 
@@ -70,16 +73,16 @@ def decide(
     return majority(parts, vote)
 
 
-def majority(parts: Mapping[str, Statistics], vote: Callable[[Statistics], bool | None]) -> bool:
+def majority(parts: Mapping[str, Sums], vote: Callable[[Sums], bool | None]) -> bool:
     """Tell whether more sites vote yes than no."""
     votes = [vote(part) for part in parts.values()]
     return votes.count(True) > votes.count(False)
 
 
 def steady(
-    total: Statistics,
-    parts: Mapping[str, Statistics],
-    measure: Callable[[Statistics], float | None],
+    total: Sums,
+    parts: Mapping[str, Sums],
+    measure: Callable[[Sums], float | None],
     factor: float,
 ) -> float | None:
     """Return a figure that no single site can move far.
@@ -104,3 +107,34 @@ def steady(
         return whole
     middle = statistics.median(own)
     return min([whole, *others], key=lambda value: abs(math.log(value / middle)))
+
+
+def measures_most(num_images: Mapping[str, float]) -> str | None:
+    """Return the site whose test images outweigh all others', so that it decides the figures; None if there is none.
+
+    It has more than three quarters of all test images; of two sites, more than ten times as many as the other. Of
+    20,000 splits of nine or ten equal classes among ten sites, drawn with Dirichlet's alpha 0.1, none gives a site so
+    many; with two equal classes 2.5 % do.
+
+    Args:
+        num_images: test images by site.
+    """
+    if len(num_images) < 2:
+        return None
+    largest = max(num_images, key=lambda site: num_images[site])
+    others = sum(num_images.values()) - num_images[largest]
+    factor = _MOST_OF_TWO if len(num_images) == 2 else _MOST_TESTED
+    return largest if num_images[largest] > factor * others else None
+
+
+def differing_images(images: Iterable[NDArray[np.float64]]) -> str | None:
+    """Return a fault if models were measured on different images, else None; `images`: counts for each model."""
+    counts = list(images)
+    if any((count != counts[0]).any() for count in counts[1:]):
+        return "it measured its models on different images"
+    return None
+
+
+def are_counts(values: NDArray[np.float64]) -> bool:
+    """Return whether all numbers are whole and at least 0."""
+    return bool(((values >= 0) & (values == np.round(values))).all())

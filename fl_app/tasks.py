@@ -13,7 +13,7 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import TrainingOptions
 from fl_app.plugins import load
 from fl_app.seeding import seed_for
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 
 class Task(Protocol):
@@ -34,30 +34,30 @@ class Task(Protocol):
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the training loss of each image of a drawn batch, or of a slice of it: [B]."""
 
-    def statistics(
+    def measure(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Measure a model on held-out images as additive sums; zero images give sums of 0."""
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
-        """Return `statistics` of zero images: same keys and shapes, all zeros."""
+        """Return the sums of `measure` for zero images: same keys and shapes, all zeros."""
 
-    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-        """Return what is wrong with a site's statistics; None if its held-out images could have produced them.
+    def fault_of(self, models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
+        """Return what is wrong with a site's sums; None if its held-out images could have produced them.
 
         Args:
-            models: results of `statistics`, by name of the measured weights.
+            models: results of `measure`, by name of the measured weights.
             held_out: images of each class, as the site described them; None: unknown.
         """
 
-    def loss_of(self, statistics: Statistics) -> float | None:
+    def loss_of(self, sums: Sums) -> float | None:
         """Return the mean held-out loss; None if nothing was measured."""
 
-    def figures(self, statistics: Statistics) -> dict[str, float | None]:
-        """Compute named figures from summed statistics."""
+    def figures(self, sums: Sums) -> dict[str, float | None]:
+        """Compute named figures from the added sums of all sites."""
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
-        """Return whether the model improved, given its statistics before and after; None if nothing was measured."""
+    def improved(self, before: Sums, after: Sums) -> bool | None:
+        """Return whether the model improved, given its sums before and after; None if nothing was measured."""
 
 
 @runtime_checkable

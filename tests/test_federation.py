@@ -29,12 +29,14 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.plugins import built_in
+from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.progress import SeenRound
 from fl_app.seeding import generator_for
 from fl_app.tasks import build_task, initial_weights
 from tests.federation import run_federation
 from tests.tiny import tiny_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 class Clock:
@@ -161,10 +163,9 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_order_of_arrival(tmp_pat
     assert lines[0] == lines[1]
 
 
-def drop_times(line: SeenRound) -> dict[str, Any]:
-    nodes = {site: {**node, "seconds": 0} for site, node in line["nodes"].items()}
-    timed = ("seconds", "images-per-second", "started", "ended")
-    return {key: value for key, value in line.items() if key not in timed} | {"nodes": nodes}
+def drop_times(line: RoundLine) -> RoundLine:
+    nodes = {site: dataclasses.replace(node, seconds=0) for site, node in line.nodes.items()}
+    return dataclasses.replace(line, seconds=None, images_per_second=None, started=None, ended=None, nodes=nodes)
 
 
 def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
@@ -173,6 +174,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
     run_federation(tiny_run(tmp_path, {"gallery-every": 1, "diffusion.node-ema": True}), 2)
     run = tmp_path / "run"
@@ -180,7 +182,7 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     document = json.loads((run / "run.json").read_text())
     assert document["options"]["diffusion.num-rounds"] == 2 and document["versions"]["flwr"]
     assert sorted(document["nodes"]) == ["site-0", "site-1"]
-    assert [line["round"] for line in folder(tmp_path).read_metrics()] == [1, 2]
+    assert [line.round for line in folder(tmp_path).read_metrics()] == [1, 2]
     for name in (
         "split.png",
         "diffusion/history.png",
@@ -215,7 +217,7 @@ def test_one_message_a_round_goes_to_a_node(tmp_path: Path) -> None:
 
 def test_a_node_without_an_image_takes_part_with_weight_zero(tmp_path: Path) -> None:
     run_federation(tiny_run(tmp_path, {"data.limit": 10, "partition.scheme": "dirichlet", "partition.alpha": 0.05}), 12)
-    outcomes = {site: node["outcome"] for site, node in folder(tmp_path).read_metrics()[0]["nodes"].items()}
+    outcomes = {site: node.outcome for site, node in folder(tmp_path).read_metrics()[0].nodes.items()}
     assert "empty" in outcomes.values() and set(outcomes.values()) == {"contributed", "empty"}
     assert status(tmp_path)["state"] == "completed"
 
@@ -261,7 +263,7 @@ def raising(reply: Message) -> Message:
     return Message(Error(2, "ValueError at the node"), reply_to=reply)
 
 
-def with_statistics(name: str, value: np.ndarray[Any, Any]) -> Callable[[Message], Message]:
+def with_sums(name: str, value: np.ndarray[Any, Any]) -> Callable[[Message], Message]:
     def changed(reply: Message) -> Message:
         reply.content["statistics"] = pack({**unpack(reply.content.array_records["statistics"]), name: value})
         return reply
@@ -283,9 +285,9 @@ def with_infinite_round(reply: Message) -> Message:
 
 
 BAD = {
-    "huge statistics": (with_statistics("raw/loss-sum", np.full(4, 1e308)), "refused", "absurdly large"),
-    "other statistics": (with_statistics("raw/loss-sum", np.zeros(7)), "refused", "other names or shapes"),
-    "unknown statistics": (with_statistics("raw/secret", np.zeros(4)), "refused", "other names or shapes"),
+    "huge sums": (with_sums("raw/loss-sum", np.full(4, 1e308)), "refused", "absurdly large"),
+    "other sums": (with_sums("raw/loss-sum", np.zeros(7)), "refused", "other names or shapes"),
+    "unknown sums": (with_sums("raw/secret", np.zeros(4)), "refused", "other names or shapes"),
     "broken bytes": (with_broken_bytes, "refused", "cannot be read"),
     "infinite round": (with_infinite_round, "refused", "cannot be read"),
     "nan": (with_weights(lambda w: w * np.nan), "refused", "not finite"),
@@ -306,16 +308,16 @@ BAD = {
     "huge pieces": (with_metric("num-pieces", 1e14), "refused", "pieces, which is impossible"),
     "half a piece": (with_metric("num-pieces", 0.5), "refused", "pieces, which is impossible"),
     "negative seconds": (with_metric("seconds", -1e9), "refused", "seconds, which is impossible"),
-    "false count of held-out images": (with_statistics("raw/loss-count", np.full(4, 1e9)), "refused", "more held-out"),
-    "half a held-out image": (with_statistics("raw/loss-count", np.full(4, 0.5)), "refused", "not whole numbers"),
-    "negative held-out losses": (with_statistics("raw/loss-sum", np.full(4, -1.0)), "refused", "losses are negative"),
-    "huge held-out losses": (with_statistics("raw/loss-sum", np.full(4, 1e12)), "refused", "larger than any"),
-    "statistics of another type": (with_statistics("raw/loss-sum", np.zeros(4, np.float32)), "refused", "be float64"),
+    "false count of held-out images": (with_sums("raw/loss-count", np.full(4, 1e9)), "refused", "more held-out"),
+    "half a held-out image": (with_sums("raw/loss-count", np.full(4, 0.5)), "refused", "not whole numbers"),
+    "negative held-out losses": (with_sums("raw/loss-sum", np.full(4, -1.0)), "refused", "losses are negative"),
+    "huge held-out losses": (with_sums("raw/loss-sum", np.full(4, 1e12)), "refused", "larger than any"),
+    "sums of another type": (with_sums("raw/loss-sum", np.zeros(4, np.float32)), "refused", "be float64"),
     "nan loss": (with_metric("loss-sum", math.nan), "refused", "not finite"),
     "nan pieces": (with_metric("num-pieces", math.nan), "refused", "not finite"),
     "no weights": (without("weights"), "refused", "holds no 'weights'"),
     "no metrics": (without("metrics"), "refused", "holds no 'metrics'"),
-    "no statistics": (without("statistics"), "refused", "holds no 'statistics'"),
+    "no sums": (without("statistics"), "refused", "holds no 'statistics'"),
     "an error": (lambda reply: Message(Error(2, "it broke"), reply_to=reply), "failed", "it broke"),
     "silence": (lambda reply: None, "late", "no reply within"),
 }
@@ -342,9 +344,9 @@ def test_a_bad_reply_changes_nothing_but_its_own_outcome(name: str, tmp_path: Pa
     change, outcome, words = BAD[name]
     train_with_reply(change, tmp_path)
     line = folder(tmp_path).read_metrics()[0]
-    assert line["nodes"]["site-1"]["outcome"] == outcome
-    assert words in str(line["nodes"]["site-1"]["reason"])
-    assert line["outcome"] == "ok"
+    assert line.nodes["site-1"].outcome == outcome
+    assert words in str(line.nodes["site-1"].reason)
+    assert line.outcome == "ok"
     assert status(tmp_path)["state"] == "degraded"
     assert f"site-1 once {outcome}" in status(tmp_path)["reason"]
     assert same(weights(tmp_path), weights(silent))
@@ -371,10 +373,10 @@ def test_below_the_quorum_a_round_fails_and_leaves_the_model(tmp_path: Path) -> 
     config = tiny_run(tmp_path, {"federation.min-replies": 2, "diffusion.num-rounds": 3})
     run_federation(config, 2, meddle=meddling("site-0", fail_once))
     lines = folder(tmp_path).read_metrics()
-    assert [line["outcome"] for line in lines] == ["failed", "ok", "ok"]
-    assert "1 of 2 nodes contributed, 'federation.min-replies' asks for 2" in lines[0]["reason"]
-    assert lines[0]["validation-loss"] != lines[2]["validation-loss"]
-    assert lines[0]["nodes"]["site-1"]["outcome"] == "contributed"
+    assert [line.outcome for line in lines] == ["failed", "ok", "ok"]
+    assert "1 of 2 nodes contributed, 'federation.min-replies' asks for 2" in str(lines[0].reason)
+    assert lines[0].validation_loss != lines[2].validation_loss
+    assert lines[0].nodes["site-1"].outcome == "contributed"
     assert status(tmp_path)["state"] == "degraded" and "1 rounds failed" in status(tmp_path)["reason"]
 
 
@@ -401,7 +403,7 @@ def test_an_ema_of_a_node_is_judged_like_its_weights(tmp_path: Path) -> None:
         return reply
 
     run_federation(tiny_run(tmp_path, {"diffusion.node-ema": True}), 2, meddle=meddling("site-1", huge))
-    assert folder(tmp_path).read_metrics()[0]["nodes"]["site-1"]["outcome"] == "refused"
+    assert folder(tmp_path).read_metrics()[0].nodes["site-1"].outcome == "refused"
     assert max(float(np.abs(value).max()) for value in weights(tmp_path, "node-ema").values()) < 100
 
 
@@ -422,11 +424,11 @@ def test_too_many_failed_rounds_in_a_row_stop_the_run_and_say_how_to_resume(tmp_
     config = tiny_run(tmp_path, {"diffusion.num-rounds": 4, "federation.max-failed-rounds": 2})
     with pytest.raises(FederationError, match=r"2 rounds in a row failed.*resume = "):
         run_federation(config, 2, meddle=lambda i, r: raising(r) if i.metadata.message_type == "train" else r)
-    assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["failed", "failed"]
+    assert [line.outcome for line in folder(tmp_path).read_metrics()] == ["failed", "failed"]
     assert status(tmp_path)["state"] == "failed"
     resumed = tiny_run(tmp_path, {"diffusion.num-rounds": 4, "resume": str(tmp_path / "run")})
     run_federation(resumed, 2)
-    assert [line["outcome"] for line in folder(tmp_path).read_metrics()] == ["failed", "failed", "ok", "ok"]
+    assert [line.outcome for line in folder(tmp_path).read_metrics()] == ["failed", "failed", "ok", "ok"]
     assert status(tmp_path)["state"] == "degraded"  # what happened before is not forgotten
 
 
@@ -444,7 +446,7 @@ def test_the_nodes_of_a_round_are_drawn_by_the_seed(tmp_path: Path) -> None:
     overrides: dict[str, OptionValue] = {"federation.nodes-per-round": 2, "diffusion.num-rounds": 4}
     for part in "ab":
         run_federation(tiny_run(tmp_path / part, overrides), 5)
-    asked = [[line["asked"] for line in folder(tmp_path / part).read_metrics()] for part in "ab"]
+    asked = [[line.asked for line in folder(tmp_path / part).read_metrics()] for part in "ab"]
     assert asked[0] == asked[1]
     assert all(len(sites) == 2 for sites in asked[0]) and len({tuple(sites) for sites in asked[0]}) > 1
 
@@ -506,7 +508,7 @@ def test_killed_and_resumed_ends_with_the_bits_of_a_run_never_killed(
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    assert [line["round"] for line in folder(tmp_path / "killed").read_metrics()] == [1, 2, 3]
+    assert [line.round for line in folder(tmp_path / "killed").read_metrics()] == [1, 2, 3]
     run_federation(tiny_run(tmp_path / "killed", overrides | {"resume": "auto"}), 3)
     for name in ("raw", "ema"):
         assert same(weights(tmp_path / "never", name), weights(tmp_path / "killed", name))
@@ -526,7 +528,7 @@ def test_the_servers_average_is_sent_only_where_it_is_kept_or_drawn(tmp_path: Pa
     rounds = {message.content.config_records["config"]["server-round"]: message.content for message in asked}
     assert [number for number, content in rounds.items() if "ema" in content] == [3, 5, 6, 7]
     lines = folder(tmp_path).read_metrics()
-    assert [line["round"] for line in lines if line["validation-loss-ema"] is not None] == [3, 5, 6, 7]
+    assert [line.round for line in lines if line.validation_loss_ema is not None] == [3, 5, 6, 7]
 
 
 def test_the_server_keeps_its_own_account_of_a_run(tmp_path: Path) -> None:

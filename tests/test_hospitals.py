@@ -23,6 +23,8 @@ from tests.data.dicoms import CANARY, write_dicom
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPEN: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.image-size": 8, "data.limit": 0,
     "classification.num-rounds": 1, "classification.head": "linear",

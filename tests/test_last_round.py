@@ -13,8 +13,8 @@ from flwr.app import Error, Message
 from PIL import Image
 from safetensors.torch import load_file
 
-from fl_app.classification.bundle import open_bundle
 from fl_app.classification.heads import build_heads
+from fl_app.classification.model import read_classifier
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.prediction import classify
 from fl_app.data.sources import dataset_info
@@ -30,6 +30,8 @@ from fl_app.seeding import generator_for
 from fl_app.tasks import build_task, initial_weights
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ALL = "consistent,piggyback,local"
 Row = dict[str, Any]
@@ -83,6 +85,7 @@ def data_of(config: RunConfig, number: int, num_nodes: int) -> Any:
     return load_local(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> None:
     run_federation(classification(tmp_path, {"classification.readings": ALL}), 2)
     run = tmp_path / "run"
@@ -95,11 +98,11 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     for name in ("confusion.png", "history.png"):
         assert (run / "classification" / name).read_bytes().startswith(b"\x89PNG")
     assert not (run / "classification/samples").exists()
-    bundle = open_bundle(run / "classification/model")
-    assert bundle.shipped == found["shipped"]["head"] and bundle.record["contributed"] == ["site-0", "site-1"]
+    classifier = read_classifier(run / "classification/model")
+    assert classifier.shipped == found["shipped"]["head"] and classifier.record["contributed"] == ["site-0", "site-1"]
     lines = RunFolder(run).read_metrics()
-    assert [line["round"] for line in lines] == [1, 2] and lines[1]["figures"]["accuracy"] is not None
-    assert lines[0]["bytes-down"] > 0 and lines[0]["bytes-up"] > 0
+    assert [line.round for line in lines] == [1, 2] and lines[1].figures["accuracy"] is not None
+    assert lines[0].bytes_down > 0 and lines[0].bytes_up > 0
 
 
 def test_scores_of_different_networks_make_no_auc(tmp_path: Path) -> None:
@@ -126,12 +129,12 @@ def test_the_public_test_set_is_measured_once_however_many_nodes_there_are(tmp_p
 def test_federated_moments_are_those_of_all_images_together(tmp_path: Path) -> None:
     config = classification(tmp_path, {"partition.scheme": "dirichlet", "partition.alpha": 0.1})
     run_federation(config, 4)
-    bundle = open_bundle(tmp_path / "run/classification/model")
+    classifier = read_classifier(tmp_path / "run/classification/model")
     pooled = load_pooled(config, NodeConfig.from_flat({"partition-id": 0, "num-partitions": 4}))
-    together = measure_moments(bundle.build_network(), pooled.train, torch.device("cpu"), 1)
+    together = measure_moments(classifier.build_network(), pooled.train, torch.device("cpu"), 1)
     for key in ("count", "sum", "outer"):
         scale = np.abs(together[key]).max()
-        assert np.abs(bundle.pooled[key] - together[key]).max() <= 1e-5 * scale
+        assert np.abs(classifier.pooled[key] - together[key]).max() <= 1e-5 * scale
 
 
 def test_with_one_node_all_readings_are_the_same(tmp_path: Path) -> None:
@@ -182,29 +185,29 @@ def test_the_prior_and_the_distance_that_were_asked_for_are_exported(tmp_path: P
         "classification.abstain-quantile": 0.99,
     }
     run_federation(classification(tmp_path, options), 2)
-    bundle = open_bundle(tmp_path / "run/classification/model")
-    assert (bundle.prior, bundle.abstain_by) == ("equal", "mahalanobis")
-    assert bundle.abstain_picture_distance is None
-    again = build_heads(bundle.pooled, bundle.shrinkage, "equal")[0]["lda"]
-    assert np.array_equal(again.bias, bundle.heads["lda"].bias)
+    classifier = read_classifier(tmp_path / "run/classification/model")
+    assert (classifier.prior, classifier.abstain_by) == ("equal", "mahalanobis")
+    assert classifier.abstain_picture_distance is None
+    again = build_heads(classifier.pooled, classifier.shrinkage, "equal")[0]["lda"]
+    assert np.array_equal(again.bias, classifier.heads["lda"].bias)
     pooled = load_pooled(
         classification(tmp_path, options), NodeConfig.from_flat({"partition-id": 0, "num-partitions": 2})
     )
     assert len(pooled.validation) > 10
-    found = classify(bundle, pooled.validation.images, None, torch.device("cpu"))
+    found = classify(classifier, pooled.validation.images, None, torch.device("cpu"))
     # 99 % of the images that the limit comes from are within it; its bins are 5 % wide.
     assert found.abstain.mean() <= 0.01
-    assert found.distances.max() > 0.9 * (bundle.abstain_distance or 0.0)
+    assert found.distances.max() > 0.9 * (classifier.abstain_distance or 0.0)
 
 
 def test_noise_and_constant_images_get_no_answer_and_most_others_do(tmp_path: Path) -> None:
     config = classification(tmp_path, {"data.limit": 800})
     run_federation(config, 2)
-    bundle = open_bundle(tmp_path / "run/classification/model")
+    classifier = read_classifier(tmp_path / "run/classification/model")
     found = result(tmp_path)
-    assert bundle.abstain_by == "mahalanobis"
-    assert bundle.abstain_distance == found["abstain-distance"] is not None
-    assert bundle.abstain_picture_distance == found["abstain-picture-distance"] is not None
+    assert classifier.abstain_by == "mahalanobis"
+    assert classifier.abstain_distance == found["abstain-distance"] is not None
+    assert classifier.abstain_picture_distance == found["abstain-picture-distance"] is not None
     generator = np.random.default_rng(0)
     shape = (200, 1, 8, 8)
     strange = {
@@ -214,10 +217,10 @@ def test_noise_and_constant_images_get_no_answer_and_most_others_do(tmp_path: Pa
     }
     for name, pixels in strange.items():
         images = torch.from_numpy(pixels.astype(np.uint8))
-        assert classify(bundle, images, None, torch.device("cpu")).abstain.all(), name
+        assert classify(classifier, images, None, torch.device("cpu")).abstain.all(), name
     pooled = load_pooled(config, NodeConfig.from_flat({"partition-id": 0, "num-partitions": 2}))
     answers = {
-        part: classify(bundle, getattr(pooled, part).images, None, torch.device("cpu")).abstain
+        part: classify(classifier, getattr(pooled, part).images, None, torch.device("cpu")).abstain
         for part in ("validation", "test")
     }
     # Each of two tests loses 2.5 % of the images that its limit comes from, and its bins are 5 % wide.
@@ -279,12 +282,12 @@ def test_a_head_by_name_ships_whatever_it_reaches(tmp_path: Path) -> None:
 
 def test_the_heads_that_ship_know_how_sure_they_may_be(tmp_path: Path) -> None:
     run_federation(classification(tmp_path), 2)
-    bundle = open_bundle(tmp_path / "run/classification/model")
-    assert bundle.temperatures.keys() == bundle.heads.keys()
+    classifier = read_classifier(tmp_path / "run/classification/model")
+    assert classifier.temperatures.keys() == classifier.heads.keys()
     found = result(tmp_path)["temperatures"]
     assert (
-        bundle.temperatures["lda"] == found["consistent/lda"]
-        and bundle.temperatures["linear"] == found["global/linear"]
+        classifier.temperatures["lda"] == found["consistent/lda"]
+        and classifier.temperatures["linear"] == found["global/linear"]
     )
 
 
@@ -403,9 +406,9 @@ def test_a_class_that_nobody_holds_is_never_predicted(tmp_path: Path) -> None:
     found = result(tmp_path)
     assert figure(found["results"], "consistent", "lda", "validation", "support")[0] == 0
     assert figure(found["results"], "consistent", "lda", "test", "support")[0] == 0
-    bundle = open_bundle(tmp_path / "run/classification/model")
-    assert all(head.bias[0] == -np.inf for head in bundle.heads.values())
-    assert not bundle.known[0] and bundle.known[1:].all()
+    classifier = read_classifier(tmp_path / "run/classification/model")
+    assert all(head.bias[0] == -np.inf for head in classifier.heads.values())
+    assert not classifier.known[0] and classifier.known[1:].all()
 
 
 def test_a_hospitals_min_class_count_is_obeyed_and_recorded(tmp_path: Path) -> None:
@@ -532,8 +535,8 @@ def test_the_table_says_what_the_exported_model_reaches_on_the_test_part_of_an_n
     (tmp_path / "images").mkdir()
     np.savez(tmp_path / "images" / "own.npz", allow_pickle=False, **arrays)
     run_federation(classification(tmp_path, of_folder(tmp_path / "images", {})), 3)
-    bundle = open_bundle(tmp_path / "run/classification/model")
-    found = classify(bundle, torch.from_numpy(arrays["test_images"])[:, None], None, torch.device("cpu"))
+    classifier = read_classifier(tmp_path / "run/classification/model")
+    found = classify(classifier, torch.from_numpy(arrays["test_images"])[:, None], None, torch.device("cpu"))
     (shipped,) = [row for row in comparison(tmp_path) if row["approach"].endswith("(ships)")]
     assert shipped["n"] == "30" and float(shipped["accuracy"]) == (found.labels == arrays["test_labels"]).mean()
 
@@ -647,8 +650,8 @@ def test_a_baseline_that_fails_costs_its_row_and_not_the_run(tmp_path: Path) -> 
 def test_piggyback_can_ship_beside_a_baseline(tmp_path: Path) -> None:
     options = {"classification.readings": "piggyback,consistent", "classification.baselines": "FedProx"}
     run_federation(classification(tmp_path, options), 2)
-    assert open_bundle(tmp_path / "run/classification/model").reading == "piggyback"
-    assert open_bundle(tmp_path / "run/classification-fedprox/model").reading == "consistent"
+    assert read_classifier(tmp_path / "run/classification/model").reading == "piggyback"
+    assert read_classifier(tmp_path / "run/classification-fedprox/model").reading == "consistent"
 
 
 def test_a_site_whose_last_reply_failed_is_left_out_of_the_readings_of_own_networks(tmp_path: Path) -> None:
@@ -758,7 +761,7 @@ def test_one_round_with_colour_images_and_a_resnet(tmp_path: Path) -> None:
         "classification.augment": "flip,shift",
     }
     run_federation(classification(tmp_path, options), 2)
-    assert open_bundle(tmp_path / "run/classification/model").pooled["sum"].shape == (2, 512)
+    assert read_classifier(tmp_path / "run/classification/model").pooled["sum"].shape == (2, 512)
 
 
 @pytest.mark.parametrize(

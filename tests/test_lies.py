@@ -19,6 +19,8 @@ from fl_app.options.sections import OptionValue
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Array = NDArray[np.float64]
 Sums = dict[str, Array]
 Change = Callable[[Message], Message]

@@ -10,11 +10,13 @@ from flwr.app import Message
 
 from fl_app.messages.records import DESCRIBE, HEADS
 from fl_app.options.sections import OptionValue
-from fl_app.strategies.agreement import measures_most
+from fl_app.sums import measures_most
 from tests.federation import run_federation
 from tests.test_hospitals import STATED, federate, hospitals, read, write_learnable
 from tests.test_lies import CLASSES, LIAR, Change, Sums, with_description, with_sums
 from tests.tiny import tiny_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 DIGITS: dict[str, OptionValue] = {
     "tasks": "classification", "data.limit": 120, "classification.num-rounds": 1,

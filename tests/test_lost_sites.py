@@ -14,12 +14,14 @@ from fl_app.flower import ErrorCode
 from fl_app.messages.arrays import pack, unpack
 from fl_app.options.sections import OptionValue
 from fl_app.options.training import FederationOptions
+from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.progress import SeenRound
 from fl_app.strategies.agreement import ask_descriptions
 from tests.federation import run_federation
 from tests.options import run_config
 from tests.tiny import tiny_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SITES = ["site-0", "site-1", "site-2"]
 THREE: dict[str, OptionValue] = {
@@ -43,7 +45,7 @@ def away(*names: str, after: int, until: int = 1000) -> Callable[[int, Sequence[
     return lambda number, sent: number in numbers and after <= rounds_begun(sent) < until
 
 
-def lines(tmp_path: Path) -> list[SeenRound]:
+def lines(tmp_path: Path) -> list[RoundLine]:
     return RunFolder(tmp_path / "run").read_metrics()
 
 
@@ -52,8 +54,8 @@ def status(tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-def outcomes(line: SeenRound) -> list[str]:
-    return [line["nodes"].get(site, {}).get("outcome", "not asked") for site in SITES]
+def outcomes(line: RoundLine) -> list[str]:
+    return [line.nodes[site].outcome if site in line.nodes else "not asked" for site in SITES]
 
 
 def federation(**changed: int) -> FederationOptions:
@@ -79,7 +81,7 @@ def test_two_sites_make_a_quorum_unless_fewer_were_asked_for(
 
 def test_one_of_three_lost_for_good_costs_no_round(tmp_path: Path) -> None:
     run_federation(tiny_run(tmp_path, THREE), 3, is_away=away("site-1", after=1))
-    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 4
+    assert [line.outcome for line in lines(tmp_path)] == ["ok"] * 4
     assert [outcomes(line) for line in lines(tmp_path)] == [
         ["contributed"] * 3,
         *[["contributed", "absent", "contributed"]] * 3,
@@ -98,12 +100,12 @@ def test_with_two_of_three_gone_the_run_waits_says_for_whom_and_can_be_resumed(t
         r"lower 'federation.min-replies'\. The run can be resumed with resume = ",
     ):
         run_federation(tiny_run(tmp_path, THREE), 3, is_away=away("site-1", "site-2", after=2))
-    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 2, "a wait in vain is no failed round"
+    assert [line.outcome for line in lines(tmp_path)] == ["ok"] * 2, "a wait in vain is no failed round"
     assert status(tmp_path)["state"] == "failed" and "missing: site-1, site-2" in status(tmp_path)["reason"]
 
     resumed = tiny_run(tmp_path, {**THREE, "resume": str(tmp_path / "run")})
     run_federation(resumed, 3, is_away=away("site-2", after=0))  # two are a quorum: a resumed run waits for no third
-    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 4
+    assert [line.outcome for line in lines(tmp_path)] == ["ok"] * 4
     assert outcomes(lines(tmp_path)[3]) == ["contributed", "contributed", "absent"]
     assert status(tmp_path)["state"] == "degraded"
 
@@ -125,7 +127,7 @@ def test_while_it_waits_the_run_says_who_is_missing(tmp_path: Path, monkeypatch:
 
     run_federation(tiny_run(tmp_path, options), 3, is_away=is_away)
     assert said[0] == "waiting: 1 of 2 nodes are connected; missing: site-1, site-2"
-    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 4
+    assert [line.outcome for line in lines(tmp_path)] == ["ok"] * 4
 
 
 def test_a_site_that_returns_is_in_the_next_round(tmp_path: Path) -> None:
@@ -149,9 +151,9 @@ def test_from_the_first_round_on_run_json_alone_says_what_sites_hold(tmp_path: P
 def test_nodes_are_drawn_from_those_that_are_connected(tmp_path: Path) -> None:
     options: dict[str, OptionValue] = {**THREE, "federation.nodes-per-round": 2, "diffusion.num-rounds": 6}
     run_federation(tiny_run(tmp_path, options), 3, is_away=away("site-0", after=2))
-    asked = [line["asked"] for line in lines(tmp_path)]
+    asked = [line.asked for line in lines(tmp_path)]
     assert asked[2:] == [["site-1", "site-2"]] * 4
-    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 6
+    assert [line.outcome for line in lines(tmp_path)] == ["ok"] * 6
 
 
 def test_prototypes_and_the_final_measurement_do_without_a_lost_site(tmp_path: Path) -> None:
@@ -182,9 +184,9 @@ def test_the_pooled_baseline_needs_no_quorum_and_any_node_will_do(tmp_path: Path
         return number == 0 and len(pooled) > 0
 
     run_federation(tiny_run(tmp_path, options), 3, is_away=is_away)
-    pooled = [line for line in lines(tmp_path) if line["task"] == "classification-centralised"]
-    assert [line["outcome"] for line in pooled] == ["ok", "ok"]
-    assert [line["asked"] for line in pooled] == [["site-0"], ["site-1"]]
+    pooled = [line for line in lines(tmp_path) if line.task == "classification-centralised"]
+    assert [line.outcome for line in pooled] == ["ok", "ok"]
+    assert [line.asked for line in pooled] == [["site-0"], ["site-1"]]
 
 
 def test_a_lost_connection_is_told_in_our_words_with_round_and_time(tmp_path: Path) -> None:
@@ -197,8 +199,8 @@ def test_a_lost_connection_is_told_in_our_words_with_round_and_time(tmp_path: Pa
         return Message(Error(ErrorCode.NODE_UNAVAILABLE, said), reply_to=instruction)
 
     run_federation(tiny_run(tmp_path, THREE), 3, meddle=lose)
-    node = lines(tmp_path)[1]["nodes"]["site-1"]
-    assert (node["outcome"], node["reason"]) == ("failed", "the connection to it was lost")
+    node = lines(tmp_path)[1].nodes["site-1"]
+    assert (node.outcome, node.reason) == ("failed", "the connection to it was lost")
     (reason,) = status(tmp_path)["nodes"]["site-1"]["reasons"]
     assert reason.startswith("round 2 of diffusion, 20") and reason.endswith(": the connection to it was lost")
 
@@ -218,7 +220,7 @@ def test_a_run_does_not_begin_without_a_site_that_comes_late_because_a_stranger_
         tiny_run(tmp_path, options), 4, meddle=spoil, is_away=lambda number, _: number == 3 and len(polls) < 3
     )
     assert len(polls) == 3
-    assert lines(tmp_path)[0]["asked"] == ["site-1", "site-2", "site-3"]
+    assert lines(tmp_path)[0].asked == ["site-1", "site-2", "site-3"]
 
 
 def test_a_round_that_does_not_count_is_no_measure_for_later_ones(tmp_path: Path) -> None:
@@ -281,4 +283,4 @@ def test_a_silent_newcomer_does_not_hold_up_a_round_for_long(tmp_path: Path, mon
 
     run_federation(tiny_run(tmp_path, options), 4, meddle=keep_silent, is_away=is_away)
     assert limits == [5.0, 0.3]
-    assert [line["outcome"] for line in lines(tmp_path)] == ["ok"] * 4
+    assert [line.outcome for line in lines(tmp_path)] == ["ok"] * 4

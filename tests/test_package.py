@@ -19,6 +19,7 @@ from flwr.cli.build import build_fab_from_disk
 
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
+from tests.cli.fakes import MARK, find_marked
 from tests.federation import run_federation
 from tests.tiny import settings_of, tiny_run
 
@@ -76,9 +77,9 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def call(python: Path, folder: Path, arguments: Sequence[str], program: str = "fl-app") -> str:
+def call(python: Path, folder: Path, arguments: Sequence[str], program: str = "fl-app", **variables: str) -> str:
     """Run a program of the environment in a folder, with nothing on its path; return what it prints."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
     command = [str(python.with_name(program)), *arguments]
     answer = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=540
@@ -103,11 +104,18 @@ def test_a_hospitals_commands_work_without_a_checkout(python: Path, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def demonstration(python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for the demonstration's temporary files; its path marks the processes."""
+    return tmp_path_factory.mktemp("private")
+
+
+@pytest.fixture(scope="module")
+def demonstration(python: Path, private: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demonstration, small, run in an empty folder, and what it printed."""
     folder = tmp_path_factory.mktemp("empty")
     settings = settings_of(tiny_run(folder / "nowhere", _BOTH))
-    return folder, call(python, folder, ["run", "demo", "--nodes", "2", "--out", "runs", *settings])
+    arguments = ["run", "demo", "--nodes", "2", "--out", "runs", *settings]
+    return folder, call(python, folder, arguments, **{MARK: str(private), "TMPDIR": str(private)})
 
 
 def test_the_demonstration_runs_in_an_empty_folder(demonstration: tuple[Path, str]) -> None:
@@ -117,11 +125,27 @@ def test_the_demonstration_runs_in_an_empty_folder(demonstration: tuple[Path, st
     assert [path.name for path in folder.iterdir()] == ["runs"]
 
 
+def test_a_completed_run_shows_its_rounds_and_ends_with_its_paths(demonstration: tuple[Path, str]) -> None:
+    folder, printed = demonstration
+    assert "diffusion round 2/2  loss " in printed
+    assert printed.splitlines()[-2:] == [
+        f"run folder: {folder}/runs/run",
+        f"gallery: {folder}/runs/run/diffusion/samples/final.png",
+    ]
+    assert "Starting Flower Simulation" in (folder / "runs/run/flower.log").read_text(encoding="utf-8")
+
+
+def test_a_completed_run_leaves_no_process_and_no_private_folder_behind(
+    demonstration: tuple[Path, str], private: Path
+) -> None:
+    assert find_marked(str(private)) == []
+    assert [one.name for one in private.iterdir() if not one.name.startswith("torchinductor_")] == []  # PyTorch's own
+
+
 def test_a_real_run_ends_with_the_bits_of_the_run_in_one_process(
     demonstration: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, printed = demonstration
-    assert f"gallery: {folder}/runs/run/diffusion/samples/final.png" in printed
     assert "FedAvg + prototypes" in printed
     run_federation(tiny_run(tmp_path, _BOTH), 2)
     real, local = folder / "runs/run", tmp_path / "run"

@@ -21,9 +21,9 @@ from safetensors.numpy import load_file
 
 import client_app
 from fl_app import open_run
-from fl_app.classification.bundle import open_bundle
 from fl_app.classification.heads import Head, build_heads
 from fl_app.classification.joining import add_site
+from fl_app.classification.model import read_classifier
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.network import build_network
 from fl_app.data import medmnist
@@ -41,7 +41,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.plugins import BUILT_IN, PluginError, allow_only, check_name, installed, load, named_by_file
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.registry import Strategy, combine
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
 from tests.federation import run_federation
@@ -169,19 +169,19 @@ def test_a_classifier_is_trained_with_a_plugin_of_each_kind(tmp_path: Path) -> N
     assert 0 <= tested["calibration-error"].item() <= 1
     assert 0 <= tested["brier"].item() <= 2
 
-    bundle = open_bundle(tmp_path / "run/classification/model")
-    assert bundle.network == "one-layer"
-    assert list(bundle.heads)[-1] == "naive-bayes"
+    classifier = read_classifier(tmp_path / "run/classification/model")
+    assert classifier.network == "one-layer"
+    assert list(classifier.heads)[-1] == "naive-bayes"
     images = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
     assert len(run.classifier().predict(images, head="naive-bayes").names) == 3
     added = measure_moments(
-        bundle.build_network(),
-        ImageSet(images, torch.tensor([0, 1, 1]), bundle.info.class_names),
+        classifier.build_network(),
+        ImageSet(images, torch.tensor([0, 1, 1]), classifier.info.class_names),
         torch.device("cpu"),
         1,
     )
-    joined = add_site(bundle, "west", added)
-    assert not np.array_equal(joined.heads["naive-bayes"].weight, bundle.heads["naive-bayes"].weight)
+    joined = add_site(classifier, "west", added)
+    assert not np.array_equal(joined.heads["naive-bayes"].weight, classifier.heads["naive-bayes"].weight)
 
 
 def test_half_steps_end_half_way_to_the_mean(example: None, tmp_path: Path) -> None:
@@ -190,9 +190,9 @@ def test_half_steps_end_half_way_to_the_mean(example: None, tmp_path: Path) -> N
     for strategy in ("FedAvg", "half-steps"):
         config = tiny_run(tmp_path / strategy, {**options, "classification.strategy": strategy})
         run_federation(config, 2)
-        weights[strategy] = open_bundle(tmp_path / strategy / "run/classification/model").weights
-    bundle = open_bundle(tmp_path / "FedAvg/run/classification/model")
-    before = initial_weights(build_task("classification", config, bundle.info), config.seed)
+        weights[strategy] = read_classifier(tmp_path / strategy / "run/classification/model").weights
+    classifier = read_classifier(tmp_path / "FedAvg/run/classification/model")
+    before = initial_weights(build_task("classification", config, classifier.info), config.seed)
     for name, value in weights["half-steps"].items():
         assert torch.equal(value, (before[name] + weights["FedAvg"][name]) / 2)
 
@@ -236,7 +236,7 @@ def test_without_its_packages_a_model_is_refused_and_names_what_it_needs(
         del sys.modules[name]
     importlib.invalidate_caches()
     with pytest.raises(PluginError, match="'one-layer': the model's file names it, and it is neither built in nor"):
-        open_bundle(tmp_path / "run/classification/model")
+        read_classifier(tmp_path / "run/classification/model")
     with pytest.raises(PluginError, match=r"a class of the module 'fl_app_example\.unet'"):
         open_pipeline(tmp_path / "run/diffusion/model")
     assert not is_imported()
@@ -255,9 +255,9 @@ def test_in_a_simulation_an_option_may_be_a_path(tmp_path: Path, monkeypatch: py
     run_federation(tiny_run(tmp_path, {**CLASSIFIER, **paths}), 2)
     model = tmp_path / "run/classification/model"
     with pytest.raises(PluginError, match="must stand in the environment variable FL_APP_PLUGINS_ALLOWED"):
-        open_bundle(model)
+        read_classifier(model)
     monkeypatch.setenv("FL_APP_PLUGINS_ALLOWED", str(paths["classification.network"]))
-    assert open_bundle(model).shipped == "fl_app_example.head:build"
+    assert read_classifier(model).shipped == "fl_app_example.head:build"
 
 
 # At a hospital.
@@ -363,7 +363,7 @@ def test_a_classifiers_file_imports_no_path(tmp_path: Path, hostile: Path, name:
     (model / "model.json").write_text(json.dumps({**document, "network": name}))
     write_manifest(model)
     with pytest.raises(PluginError, match="the model's file names it"):
-        open_bundle(model)
+        read_classifier(model)
     assert not hostile.exists()
 
 
@@ -444,11 +444,11 @@ def test_a_strategy_that_compares_replies_gets_all_of_them_and_bears_no_mean_bes
         kind(with_node_ema=True, **flower)
 
 
-def failing_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
+def failing_head(pooled: Sums, shrinkage: float, prior: str) -> Head:
     raise ZeroDivisionError
 
 
-def flat_head(pooled: Statistics, shrinkage: float, prior: str) -> Head:
+def flat_head(pooled: Sums, shrinkage: float, prior: str) -> Head:
     return Head(np.zeros((1, 1)), np.zeros(1))
 
 

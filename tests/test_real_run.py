@@ -48,8 +48,8 @@ def test_a_run_goes_on_when_the_process_of_a_node_is_killed(dying_app: Path, tmp
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=540)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = RunFolder(tmp_path / "runs/run").read_metrics()
-    assert lines[0]["nodes"]["site-1"]["outcome"] == "failed"
-    assert "died" in lines[0]["nodes"]["site-1"]["reason"]
+    assert lines[0].nodes["site-1"].outcome == "failed"
+    assert "died" in str(lines[0].nodes["site-1"].reason)
     # Flower does not replace a simulation's dead worker, and goes on handing it nodes: so others may fail with it.
-    assert [line["outcome"] for line in lines] == ["ok", "ok"]
+    assert [line.outcome for line in lines] == ["ok", "ok"]
     assert "outcome: degraded" in result.stdout and "site-1" in result.stderr

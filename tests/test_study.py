@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fl_app.errors import FederationError
-from fl_app.messages.incoming import clean_text
+from fl_app.logs import clean_text
 from fl_app.node import client, permissions
 from fl_app.node.permissions import NotAllowedError, check_study
 from fl_app.options.node import NodeConfig

@@ -42,7 +42,7 @@ def test_sums_of_sums_are_sums(parts: list[list[int]], data: st.DataObject) -> N
     assert add(halves)["sum"].tolist() == add(map(part, parts))["sum"].tolist()
 
 
-def test_nothing_adds_up_to_no_statistics() -> None:
+def test_nothing_adds_up_to_no_sums() -> None:
     assert add([]) == {}
 
 

@@ -10,8 +10,8 @@ from scipy.special import log_softmax, logsumexp
 
 from experiments.heads.embedded import Embedded
 from experiments.heads.plan import TESTS
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, nearest_distance
+from fl_app.classification.model import ClassifierModel
 
 Array = NDArray[np.float64]
 
@@ -57,15 +57,15 @@ def share_caught(embedded: Embedded, head: Head, quantile: float) -> dict[str, d
 
 def measure_tests(embedded: Embedded, head: Head, groups: Mapping[str, Array]) -> dict[str, Values]:
     """Return the values of each single test, on the held-out images and on groups of embeddings."""
-    bundle, linear = embedded.bundle, embedded.bundle.heads["linear"]
-    root = whitening(bundle)
+    classifier, linear = embedded.classifier, embedded.classifier.heads["linear"]
+    root = whitening(classifier)
     temperature = best_temperature(head.scores(embedded.validation), embedded.validation_labels)
 
     def euclid(f: Array) -> Array:
-        return nearest_distance(bundle.prototypes, bundle.known, f)
+        return nearest_distance(classifier.prototypes, classifier.known, f)
 
     def mahalanobis(f: Array) -> Array:
-        return nearest_distance(bundle.prototypes @ root, bundle.known, f @ root)
+        return nearest_distance(classifier.prototypes @ root, classifier.known, f @ root)
 
     def unsure(f: Array) -> Array:  # 1 - p as a sum of the others' p: exact where p is all but 1
         shares = np.sort(np.exp(log_softmax(head.scores(f) / temperature, axis=1)), axis=1)
@@ -91,13 +91,13 @@ def _pixels(embedded: Embedded, is_right: NDArray[np.bool_]) -> Values:
     )
 
 
-def whitening(bundle: Bundle) -> Array:
+def whitening(classifier: ClassifierModel) -> Array:
     """Return R with R R' the inverse of lda's covariance: Euclid's distance of f R is that of Mahalanobis."""
-    pooled = bundle.pooled
+    pooled = classifier.pooled
     count = pooled["count"]
     means = pooled["sum"] / np.where(count > 0, count, 1.0)[:, None]
     within = (pooled["outer"] - (count[:, None] * means).T @ means) / count.sum()
-    shrunk = within + bundle.shrinkage * np.trace(within) / len(within) * np.eye(len(within))
+    shrunk = within + classifier.shrinkage * np.trace(within) / len(within) * np.eye(len(within))
     values, vectors = np.linalg.eigh(shrunk)
     return np.asarray(vectors / np.sqrt(values))
 

@@ -10,15 +10,15 @@ from scipy.special import log_softmax
 from scipy.stats import rankdata
 
 from experiments.heads.plan import LEVELS, MEASURES, PRIORS, Measure, Prior
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import Head, build_heads, predict
 from fl_app.classification.measuring import HeadSet, blank_head_sums
+from fl_app.classification.model import ClassifierModel
 from fl_app.classification.selection import PrototypeMethod, Shipped, select
 from fl_app.metrics.choosing import guess
-from fl_app.metrics.classification import figures, score_statistics, stretched_logits
+from fl_app.metrics.classification import figures, score_sums, stretched_logits
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import joint_bins, paired_counts
-from fl_app.metrics.patients import patient_sums
-from fl_app.sums import Statistics, add
+from fl_app.sums import Sums, add
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -45,9 +45,9 @@ class Rule:
 RULES = tuple(Rule(measure, prior, level) for measure, prior, level in product(MEASURES, PRIORS, LEVELS))
 
 
-def heads_under(bundle: Bundle, prior: Prior) -> dict[str, Head]:
+def heads_under(classifier: ClassifierModel, prior: Prior) -> dict[str, Head]:
     """Return the heads of a classifier by name; the prior is that of `lda`."""
-    return {"linear": bundle.heads["linear"], **build_heads(bundle.pooled, bundle.shrinkage, prior)[0]}
+    return {"linear": classifier.heads["linear"], **build_heads(classifier.pooled, classifier.shrinkage, prior)[0]}
 
 
 def judge(scores: Array, labels: Labels, shares: Mapping[int, float] | None = None) -> Figures:
@@ -81,7 +81,7 @@ def node_sums(scores: Mapping[str, Array], labels: Labels) -> dict[str, Array]:
     linear = predict(scores["linear"]) == labels
     for head, found in scores.items():
         is_right, prefix = predict(found) == labels, f"validation/{'/'.join(pairs[head])}/"
-        sums |= {prefix + key: value for key, value in score_statistics(found, labels).items()}
+        sums |= {prefix + key: value for key, value in score_sums(found, labels).items()}
         sums[prefix + "paired"] = paired_counts(is_right, linear, labels, num_classes)
         sums[prefix + "patients"] = patient_sums(None, is_right, linear)
         if head != "linear":
@@ -89,7 +89,7 @@ def node_sums(scores: Mapping[str, Array], labels: Labels) -> dict[str, Array]:
     return {key: value for key, value in sums.items() if key.startswith("validation/")}
 
 
-def split_sums(scores: Mapping[str, Array], labels: Labels, sites: Labels) -> dict[str, Statistics]:
+def split_sums(scores: Mapping[str, Array], labels: Labels, sites: Labels) -> dict[str, Sums]:
     """Return what each node sends, by its name.
 
     Args:
@@ -103,7 +103,7 @@ def split_sums(scores: Mapping[str, Array], labels: Labels, sites: Labels) -> di
     }
 
 
-def choose(rule: Rule, heads: Mapping[str, Head], sites: Mapping[str, Statistics]) -> Shipped:
+def choose(rule: Rule, heads: Mapping[str, Head], sites: Mapping[str, Sums]) -> Shipped:
     """Return what the program ships under a rule.
 
     Args:
@@ -120,7 +120,7 @@ def choose(rule: Rule, heads: Mapping[str, Head], sites: Mapping[str, Statistics
     return select(method, head_set, (), add(sites.values()), sites).shipped
 
 
-def is_guess(measure: Measure, sites: Mapping[str, Statistics]) -> bool:
+def is_guess(measure: Measure, sites: Mapping[str, Sums]) -> bool:
     """Tell whether `linear` is no better on held-out images than always naming one class."""
     prefix = "validation/global/linear/"
     total = add(sites.values())

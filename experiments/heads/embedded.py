@@ -15,8 +15,8 @@ from benchmarks.local_grid import run_federation
 from experiments.heads import pixels
 from experiments.heads.plan import NUM_STRANGE, Cell
 from experiments.heads.tops import write_tops
-from fl_app.classification.bundle import Bundle, open_bundle
 from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.model import ClassifierModel, read_classifier
 from fl_app.classification.moments import measure_moments, pool
 from fl_app.classification.network import build_network, embed
 from fl_app.data.images import ImageSet, no_images
@@ -39,7 +39,7 @@ class Embedded:
     """A finished classifier and the embeddings of images under it.
 
     Attributes:
-        bundle: network, sums and heads.
+        classifier: network, sums and heads.
         validation: [V, D] float64, of the held-out images.
         validation_labels: [V] int64.
         sites: [V] int64, the node that holds the image out; zeros if the run does not tell.
@@ -49,7 +49,7 @@ class Embedded:
         pixels: `pixels.distances` of `validation`, `test` and the strange images, by name.
     """
 
-    bundle: Bundle
+    classifier: ClassifierModel
     validation: NDArray[np.float64]
     validation_labels: NDArray[np.int64]
     sites: NDArray[np.int64]
@@ -73,11 +73,11 @@ def run_cell(cell: Cell, out: Path) -> None:
             write_tops(cell.npz_folder(out), cell.seed)
         with contextlib.suppress(FederationError):  # "nothing was learned" by the last layer: heads may have
             run_federation(config, cell.num_nodes)
-    bundle = _bundle(cell, out)
+    classifier = _classifier(cell, out)
     held_out, test = _held_out(cell, config), load_split(config.data, "test", cell.seed)
     arrays = {"validation-labels": held_out.labels.numpy(), "test-labels": test.labels.numpy()}
     groups = {"validation": held_out.images, "test": test.images, **dict(_strange(cell, config))}
-    arrays |= {name: _embed(bundle, images) for name, images in groups.items()}
+    arrays |= {name: _embed(classifier, images) for name, images in groups.items()}
     np.savez(_file(cell, out), allow_pickle=False, **arrays)
 
 
@@ -90,7 +90,7 @@ def read_cell(cell: Cell, out: Path) -> Embedded:
     """Read what `run_cell` wrote."""
     with np.load(_file(cell, out)) as arrays:
         return Embedded(
-            bundle=_bundle(cell, out),
+            classifier=_classifier(cell, out),
             validation=arrays["validation"].astype(np.float64),
             validation_labels=arrays["validation-labels"],
             sites=site_of_each(cell, out, arrays["validation-labels"]),
@@ -120,11 +120,11 @@ def _pixels(cell: Cell, out: Path) -> dict[str, NDArray[np.float64]]:
         return dict(arrays)
 
 
-def _bundle(cell: Cell, out: Path) -> Bundle:
+def _classifier(cell: Cell, out: Path) -> ClassifierModel:
     """Return a run's classifier; a run that ended without exporting one left the weights of its last round."""
     folder, config = out / cell.name / "classification", cell.config(out)
     if (folder / "model").exists():
-        return open_bundle(folder / "model")
+        return read_classifier(folder / "model")
     options, info = config.classification, dataset_info(config.data)
     checkpoint = _checkpoint(cell, out)
     if not checkpoint.exists():
@@ -137,7 +137,9 @@ def _bundle(cell: Cell, out: Path) -> Bundle:
     heads = {"linear": linear_head(layer[0], layer[1], (pooled["count"] > 0).tolist())}
     heads |= build_heads(pooled, options.shrinkage)[0]
     size, shrinkage = options.embedding_size, options.shrinkage
-    return Bundle(options.network, size, info, weights, pooled, heads, "linear", "consistent", shrinkage, None, {})
+    return ClassifierModel(
+        options.network, size, info, weights, pooled, heads, "linear", "consistent", shrinkage, None, {}
+    )
 
 
 def _trained_on(cell: Cell, config: RunConfig, out: Path) -> list[ImageSet]:
@@ -223,8 +225,8 @@ def _strange(cell: Cell, config: RunConfig) -> Iterator[tuple[str, Tensor]]:
     yield "another data set", other.images[generator.permutation(len(other))[:NUM_STRANGE]]
 
 
-def _embed(bundle: Bundle, images: Tensor) -> NDArray[np.float32]:
-    network = bundle.build_network()
+def _embed(classifier: ClassifierModel, images: Tensor) -> NDArray[np.float32]:
+    network = classifier.build_network()
     with torch.no_grad():
         found = [embed(network, to_float(part)) for part in images.split(_BATCH_SIZE)]
     return np.concatenate(found).astype(np.float32)  # as the network computes them

@@ -176,7 +176,7 @@ def collect_caught(out: Path) -> Caught:
 
 
 def _caught(cell: Cell, embedded: Embedded) -> Iterable[tuple[float, str, dict[str, float]]]:
-    head = heads_under(embedded.bundle, SHIPS.prior)[shipped_head(SHIPS, embedded)]
+    head = heads_under(embedded.classifier, SHIPS.prior)[shipped_head(SHIPS, embedded)]
     for quantile in QUANTILES:
         for test, shares in share_caught(embedded, head, quantile).items():
             yield quantile, test, shares

@@ -79,7 +79,7 @@ def collect(out: Path) -> dict[Setting, dict[int, Reached]]:
 
 def reach(setting: Setting, cell: Cell, embedded: Embedded) -> Reached:
     """Evaluate every rule and head on one classifier."""
-    heads = {prior: heads_under(embedded.bundle, prior) for prior in PRIORS}
+    heads = {prior: heads_under(embedded.classifier, prior) for prior in PRIORS}
     features = np.concatenate([embedded.validation, embedded.test])
     labels = np.concatenate([embedded.validation_labels, embedded.test_labels])
     names = [(name, prior) for name, prior in CANDIDATES if name in heads[prior]]
@@ -169,6 +169,6 @@ def differences(reached: dict[int, Reached], way: Rule | Candidate, measure: Mea
 
 def shipped_head(rule: Rule, embedded: Embedded) -> str:
     """Return the head that a rule ships by the held-out images of a cell."""
-    heads = heads_under(embedded.bundle, rule.prior)
+    heads = heads_under(embedded.classifier, rule.prior)
     scores = {name: head.scores(embedded.validation) for name, head in heads.items()}
     return choose(rule, heads, split_sums(scores, embedded.validation_labels, embedded.sites)).head

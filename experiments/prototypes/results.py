@@ -88,8 +88,8 @@ def collect(cells: Iterable[Cell], out: Path) -> Collected:
             continue
         found.rows.extend(read_run(cell, out))
         status = read_status(RunFolder(out / cell.name))
-        if status["state"] != ENDED_WELL[0]:
-            found.degraded[cell.name] = str(status.get("reason"))
+        if status.state != ENDED_WELL[0]:
+            found.degraded[cell.name] = str(status.reason)
     return found
 
 
@@ -99,8 +99,8 @@ def read_run(cell: Cell, out: Path) -> list[Row]:
     rows = []
     for (task, number), path in cell.result_files(out).items():
         result = json.loads(path.read_text(encoding="utf-8"))
-        done = [line for line in lines if line["task"] == task and line["round"] <= number]
-        trained = {"down": sum(line["bytes-down"] for line in done), "up": sum(line["bytes-up"] for line in done)}
+        done = [line for line in lines if line.task == task and line.round <= number]
+        trained = {"down": sum(line.bytes_down for line in done), "up": sum(line.bytes_up for line in done)}
         rows += [
             _row(cell, task, number, found, result, trained)
             for found in result["results"]

@@ -55,7 +55,7 @@ def state_of(cell: Cell, out: Path) -> State:
     found = read_document(folder.path).options
     wanted: dict[str, Any] = json.loads(json.dumps(cell.config(out).to_flat()))
     _check_same(folder, found, wanted)
-    if read_status(folder).get("state") not in ENDED_WELL:
+    if read_status(folder).state not in ENDED_WELL:
         return "half"
     return "finished" if all(path.exists() for path in cell.result_files(out).values()) else "spoilt"
 

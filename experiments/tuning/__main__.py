@@ -44,7 +44,7 @@ def _run(setting: Setting, seed: int, out: Path) -> bool:
     """Run a setting in a process of its own; return whether it ended well."""
     name = f"{setting.name}-seed-{seed}"
     folder = out / name
-    if folder.is_dir() and read_status(RunFolder(folder)).get("state") in ("completed", "degraded"):
+    if folder.is_dir() and read_status(RunFolder(folder)).state in ("completed", "degraded"):
         return True
     shutil.rmtree(folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -63,9 +63,8 @@ def _outcome(folder: Path) -> str:
         return "no run folder"
     run = RunFolder(folder)
     lines, exchanges = run.read_metrics(), sorted(folder.glob("classification/prototypes/round-*.json"))
-    text = (
-        f"{read_status(run).get('state')}, last held-out loss {lines[-1]['validation-loss']:.4f}" if lines else "none"
-    )
+    loss = lines[-1].validation_loss if lines else None
+    text = "none" if loss is None else f"{read_status(run).state}, last held-out loss {loss:.4f}"
     if exchanges:
         rows = json.loads(exchanges[-1].read_text(encoding="utf-8"))["results"]
         found = [f"{row['head']} {row['figures']['accuracy']:.4f}" for row in rows if row["part"] == "validation"]

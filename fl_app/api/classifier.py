@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fl_app.classification.bundle import Bundle, open_bundle
+from fl_app.classification.model import ClassifierModel, read_classifier
 from fl_app.classification.prediction import Predictions, classify
 from fl_app.data.decoding import decode_image
 from fl_app.data.fitting import fit, read_images
@@ -72,12 +72,12 @@ class Classifier:
 
     Attributes:
         folder: where it was read from, absolute.
-        bundle: its content.
+        model: its content.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle) -> None:
+    def __init__(self, folder: Path, model: ClassifierModel) -> None:
         self.folder = folder
-        self.bundle = bundle
+        self.model = model
 
     def __repr__(self) -> str:
         return f"Classifier({str(self.folder)!r}, classes={', '.join(self.class_names)})"
@@ -85,18 +85,18 @@ class Classifier:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The K names, in the order of the labels."""
-        return self.bundle.info.class_names
+        return self.model.info.class_names
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The names of its heads; the one that ships is first."""
-        shipped = self.bundle.shipped
-        return (shipped, *(name for name in self.bundle.heads if name != shipped))
+        shipped = self.model.shipped
+        return (shipped, *(name for name in self.model.heads if name != shipped))
 
     @property
     def prototypes(self) -> NDArray[np.float64]:
         """Mean embedding of each class: [K, D]; nan for a class that no site holds."""
-        return self.bundle.prototypes
+        return self.model.prototypes
 
     def predict(
         self, images: Images, head: str | None = None, *, convert: bool = False, skip_unreadable: bool = False
@@ -114,7 +114,7 @@ class Classifier:
             OptionError: there is no such head, or no such file.
             DataError: an image cannot be read, or has another size or other colours than the model takes.
         """
-        self.bundle.head(head)  # raises before an image is read
+        self.model.head(head)  # raises before an image is read
         device = best_device()
         names: list[str] = []
         problems: list[str] = []
@@ -127,7 +127,7 @@ class Classifier:
                 read = list(self._read(files[start : start + _CHUNK], convert, problems, skip_unreadable))
                 if read:
                     names += [name for name, _ in read]
-                    found.append(classify(self.bundle, torch.cat([pixels for _, pixels in read]), head, device))
+                    found.append(classify(self.model, torch.cat([pixels for _, pixels in read]), head, device))
             if not found:
                 raise DataError(problems[0] if problems else "There is no image to classify: give one or more.")
         else:
@@ -135,7 +135,7 @@ class Classifier:
             if not len(pixels):
                 raise DataError("There is no image to classify: give one or more.")
             names = [str(number) for number in range(len(pixels))]
-            found = [classify(self.bundle, part, head, device) for part in pixels.split(_CHUNK)]
+            found = [classify(self.model, part, head, device) for part in pixels.split(_CHUNK)]
         numbers = {name: np.concatenate([getattr(part, name) for part in found]) for name in _NUMBERS}
         return Answers(**numbers, names=tuple(names), class_names=self.class_names, problems=tuple(problems))
 
@@ -143,7 +143,7 @@ class Classifier:
         self, files: Sequence[Path], convert: bool, problems: list[str], skip_unreadable: bool
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield name and pixels, [1, C, H, W], of each image; the name of one frame of several ends in its number."""
-        for path, frames in zip(files, read_images(files, self.bundle.info, may_convert=convert), strict=True):
+        for path, frames in zip(files, read_images(files, self.model.info, may_convert=convert), strict=True):
             if isinstance(frames, UnreadableImageError):
                 if not skip_unreadable:
                     raise frames
@@ -154,7 +154,7 @@ class Classifier:
 
     def _take(self, images: InMemory, convert: bool) -> Tensor:
         """Return images in memory as [N, C, H, W] uint8."""
-        info = self.bundle.info
+        info = self.model.info
         if isinstance(images, Tensor | np.ndarray):
             pixels = torch.tensor(images) if isinstance(images, np.ndarray) else images
             pixels = pixels[:, None] if pixels.ndim == 3 and info.num_channels == 1 else pixels
@@ -181,7 +181,7 @@ def open_classifier(run: str | Path, runs: str | Path | None = None) -> Classifi
         RunFolderError: it has no classifier, or that is damaged.
     """
     folder = find_model(Path(run), runs)
-    return Classifier(folder, open_bundle(folder))
+    return Classifier(folder, read_classifier(folder))
 
 
 def find_model(run: Path, runs: str | Path | None = None) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.files import to_json
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import Overview, find_run, find_runs, look_at, runs_folder
@@ -62,15 +63,14 @@ class Run:
 
         rows: list[dict[str, object]] = []
         for line in RunFolder(self.folder).read_metrics():
-            nodes = line.get("nodes") or {}
             if by_site:
-                which = {"task": line["task"], "round": line["round"]}
-                rows += [{**which, "site": site, **found} for site, found in nodes.items()]
+                which = {"task": line.task, "round": line.round}
+                rows += [{**which, "site": site, **to_json(node)} for site, node in line.nodes.items()]
                 continue
-            row = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
+            row = {name: value for name, value in to_json(line).items() if not isinstance(value, dict | list)}
             row |= {name: float("nan") for name, value in row.items() if value is None and name != "reason"}
-            contributed = sum(node.get("outcome") == "contributed" for node in nodes.values())
-            rows.append({**row, **(line.get("figures") or {}), "nodes": len(nodes), "contributed": contributed})
+            contributed = sum(node.outcome == "contributed" for node in line.nodes.values())
+            rows.append({**row, **line.figures, "nodes": len(line.nodes), "contributed": contributed})
         columns = ["task", "round", "site", "outcome"] if by_site else ["task", "round", "outcome"]
         return pandas.DataFrame(rows, columns=None if rows else columns)
 

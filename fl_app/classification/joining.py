@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import HEADS, Head, build_heads
 from fl_app.classification.judging import check_moments
+from fl_app.classification.model import ClassifierModel
 from fl_app.classification.moments import Moments, pool
 from fl_app.errors import DataError, OptionError
 from fl_app.plugins import named_by_file
@@ -66,14 +66,14 @@ def read_handover(path: Path) -> Handover:
         ) from None
 
 
-def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
+def add_site(classifier: ClassifierModel, site: str, moments: Moments) -> ClassifierModel:
     """Add a new site's sums to a finished classifier; its network does not change.
 
     The network's own layer cannot predict a class that no site of the run held. If that layer ships and such a class
     is added, a prototype head ships instead, and the record gives the reason.
 
     Args:
-        bundle: the classifier.
+        classifier: that the site joins.
         site: the new site's name.
         moments: `moments.measure_moments` of this classifier's network.
 
@@ -82,38 +82,38 @@ def add_site(bundle: Bundle, site: str, moments: Moments) -> Bundle:
             that is not installed.
         DataError: no set of images could have produced the sums.
     """
-    if site in bundle.sites:
+    if site in classifier.sites:
         raise OptionError(f"Site '{site}' is in this model already, and its images must not be counted twice.")
-    check_moments(moments, *bundle.pooled["sum"].shape)
+    check_moments(moments, *classifier.pooled["sum"].shape)
     added = pool([moments])
-    pooled = {name: np.asarray(value + added[name]) for name, value in bundle.pooled.items()}
-    heads = {name: head for name, head in bundle.heads.items() if name == "linear"}
+    pooled = {name: np.asarray(value + added[name]) for name, value in classifier.pooled.items()}
+    heads = {name: head for name, head in classifier.heads.items() if name == "linear"}
     with named_by_file():
-        further = [name for name in bundle.heads if name not in HEADS]
-        heads |= build_heads(pooled, bundle.shrinkage, bundle.prior, further)[0]
-    shipped, why = _choose_head(bundle, heads, pooled["count"] > 0)
-    names = bundle.info.class_names
+        further = [name for name in classifier.heads if name not in HEADS]
+        heads |= build_heads(pooled, classifier.shrinkage, classifier.prior, further)[0]
+    shipped, why = _choose_head(classifier, heads, pooled["count"] > 0)
+    names = classifier.info.class_names
     entry = {
         "site": site,
         "images": {name: int(n) for name, n in zip(names, moments["count"], strict=True) if n > 0},
         "withheld": [name for name, flag in zip(names, moments["withheld"], strict=True) if flag],
         "new-classes": [
-            name for name, n, known in zip(names, pooled["count"], bundle.known, strict=True) if n > 0 and not known
+            name for name, n, known in zip(names, pooled["count"], classifier.known, strict=True) if n > 0 and not known
         ],
         "shipped": shipped,
         "why": why,
     }
-    record = {**bundle.record, "added": [*bundle.record.get("added", []), entry]}
-    return dataclasses.replace(bundle, pooled=pooled, heads=heads, shipped=shipped, record=record)
+    record = {**classifier.record, "added": [*classifier.record.get("added", []), entry]}
+    return dataclasses.replace(classifier, pooled=pooled, heads=heads, shipped=shipped, record=record)
 
 
-def _choose_head(bundle: Bundle, heads: Mapping[str, Head], known: NDArray[np.bool_]) -> tuple[str, str]:
+def _choose_head(classifier: ClassifierModel, heads: Mapping[str, Head], known: NDArray[np.bool_]) -> tuple[str, str]:
     """Return the head that ships after an addition, and why."""
-    unnamed = known & np.isneginf(bundle.head(None).bias)
-    if bundle.shipped in heads and not (bundle.shipped == "linear" and unnamed.any()):
-        return bundle.shipped, "as before"
+    unnamed = known & np.isneginf(classifier.head(None).bias)
+    if classifier.shipped in heads and not (classifier.shipped == "linear" and unnamed.any()):
+        return classifier.shipped, "as before"
     chosen = next((name for name in _NEW_CLASS_HEADS if name in heads), "linear")
-    if bundle.shipped not in heads:
-        return chosen, f"with the new sums {bundle.shipped} is not defined"
-    names = ", ".join(name for name, flag in zip(bundle.info.class_names, unnamed, strict=True) if flag)
+    if classifier.shipped not in heads:
+        return chosen, f"with the new sums {classifier.shipped} is not defined"
+    names = ", ".join(name for name, flag in zip(classifier.info.class_names, unnamed, strict=True) if flag)
     return chosen, f"linear cannot name {names}, of which no site of the run held an image"

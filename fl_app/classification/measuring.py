@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, linear_head, nearest_distance, predict
+from fl_app.classification.moments import picture_distances
 from fl_app.classification.network import Classifier, embed
-from fl_app.classification.pictures import picture_distances
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
-from fl_app.metrics.classification import blank_scores, score_statistics
+from fl_app.metrics.classification import blank_scores, score_sums
 from fl_app.metrics.further import blank_further, further_sums
+from fl_app.metrics.intervals import FEWEST_PATIENTS, NUM_SUMS, patient_sums
 from fl_app.metrics.paired import NUM_BINS, joint_bins, paired_counts
-from fl_app.metrics.patients import FEWEST_PATIENTS, NUM_SUMS, patient_sums
 
 Arrays = dict[str, NDArray[np.generic]]
 Scorer = tuple[str, str]  # reading and head
@@ -49,7 +49,7 @@ class HeadSet:
         known: [K] bool, the classes that have a prototype.
         mapped_by: [D, D] float64, from `heads.distance_map`; None: distances are Euclidean.
         with_joint: whether the covariances of AUCs are measured, for `classification.choose-by = "auc"`.
-        picture_map: [4, 3] float64, from `pictures.picture_map`; None: pictures are not tested.
+        picture_map: [4, 3] float64, from `moments.picture_map`; None: pictures are not tested.
     """
 
     heads: dict[str, dict[str, Head]]
@@ -141,15 +141,15 @@ def measure_heads(
         readings: of the run.
         images: by part, `validation` and `test`; either may be empty.
         device: where to compute.
-        fewest_patients: see `metrics.patients.patient_sums`.
+        fewest_patients: see `metrics.intervals.patient_sums`.
         metrics: names of further metrics: see `metrics.further`.
 
     Returns:
-        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_statistics` and further metrics; `paired` and, if
+        Additive sums `<part>/<reading>/<head>/<sum>`: those of `score_sums` and further metrics; `paired` and, if
         the heads ask for it, `joint`, against the linear head on the same network (see `metrics.paired`); `patients`
-        (`metrics.patients`). Also counts of held-out images between DISTANCE_EDGES: `validation/distance`, by distance
+        (`metrics.intervals`). Also counts of held-out images between DISTANCE_EDGES: `validation/distance`, by distance
         from the nearest prototype in the averaged network's features, and `validation/picture-distance`, by
-        `pictures.picture_distances` from the training images.
+        `moments.picture_distances` from the training images.
     """
     total = blank_head_sums(heads.scorers(readings), len(heads.known), heads.with_joint, metrics)
     for part, chosen in images.items():
@@ -212,7 +212,7 @@ def _batch_sums(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the sums of one head on one batch, without those over patients."""
     found, linear = scores[pair], scores[linear_of(pair[0])]
-    sums = score_statistics(found, labels)
+    sums = score_sums(found, labels)
     sums["paired"] = paired_counts(predict(found) == labels, predict(linear) == labels, labels, len(heads.known))
     if _has_joint(heads.with_joint, part, *pair):
         sums["joint"] = joint_bins(found, linear, labels)

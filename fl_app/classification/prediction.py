@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import predict
+from fl_app.classification.model import ClassifierModel
 from fl_app.classification.network import embed
 from fl_app.data.loading import to_float
 from fl_app.errors import DataError
@@ -37,11 +37,11 @@ class Predictions:
     abstain: NDArray[np.bool_]
 
 
-def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.device) -> Predictions:
+def classify(classifier: ClassifierModel, images: Tensor, head: str | None, device: torch.device) -> Predictions:
     """Classify images.
 
     Args:
-        bundle: the classifier.
+        classifier: that answers.
         images: [N, C, H, W] uint8, of its channels and size.
         head: name of one of its heads; None: the one that ships.
         device: where to compute.
@@ -51,14 +51,14 @@ def classify(bundle: Bundle, images: Tensor, head: str | None, device: torch.dev
         DataError: the images have another shape or type.
         FlAppError: an embedding is not finite.
     """
-    chosen = bundle.head(head)
-    expected = (bundle.info.num_channels, bundle.info.image_size, bundle.info.image_size)
+    chosen = classifier.head(head)
+    expected = (classifier.info.num_channels, classifier.info.image_size, classifier.info.image_size)
     if images.dtype != torch.uint8 or images.shape[1:] != expected:
         raise DataError(f"Images must be uint8 [N, {expected}], got {images.dtype} {list(images.shape)}.")
-    network = bundle.build_network().to(device)
+    network = classifier.build_network().to(device)
     with torch.no_grad():
         features = np.concatenate([embed(network, to_float(part.to(device))) for part in images.split(_BATCH_SIZE)])
     scores = chosen.scores(features)
-    probabilities = softmax(scores / bundle.temperatures.get(head or bundle.shipped, 1.0), axis=1)
-    distances = bundle.distances(features)
-    return Predictions(predict(scores), probabilities, distances, bundle.abstains(images, distances))
+    probabilities = softmax(scores / classifier.temperatures.get(head or classifier.shipped, 1.0), axis=1)
+    distances = classifier.distances(features)
+    return Predictions(predict(scores), probabilities, distances, classifier.abstains(images, distances))

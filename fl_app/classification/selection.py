@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from fl_app.classification.heads import Head, build_heads, distance_map, linear_head
 from fl_app.classification.measuring import MEASURED_WITH, PARTS, HeadSet, Scorer, distance_quantile
-from fl_app.classification.moments import blank_moments, pool
-from fl_app.classification.pictures import picture_map
+from fl_app.classification.moments import blank_moments, picture_map, pool
 from fl_app.files import KEBAB
 from fl_app.metrics.choosing import choose_head
 from fl_app.metrics.classification import Figures, best_temperature, figures
 from fl_app.metrics.further import further_figures
 from fl_app.metrics.intervals import intervals
 from fl_app.metrics.paired import Difference
-from fl_app.sums import Statistics, steady
+from fl_app.sums import Sums, steady
 
 LINEAR: Scorer = ("global", "linear")
 
@@ -152,7 +151,7 @@ def build(
     method: PrototypeMethod,
     weights: Mapping[str, NDArray[np.generic]],
     held: Sequence[bool],
-    parts: Mapping[str, Mapping[str, Statistics]],
+    parts: Mapping[str, Mapping[str, Sums]],
 ) -> Built:
     """Build all heads that the sites' moments allow.
 
@@ -188,8 +187,8 @@ def select(
     method: PrototypeMethod,
     heads: HeadSet,
     scorers: Iterable[Scorer],
-    total: Statistics,
-    sites: Mapping[str, Statistics],
+    total: Sums,
+    sites: Mapping[str, Sums],
 ) -> Selection:
     """Choose the head that ships, each head's temperature, and the abstention limits, by held-out images.
 
@@ -206,7 +205,7 @@ def select(
     )
 
 
-def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[HeadRow]:
+def rows(scorers: Iterable[Scorer], sums: Sums, num_sites: int) -> list[HeadRow]:
     """Compute every head's figures, with intervals, on both parts.
 
     The scores of different networks have no common scale, so the reading `local` has no AUC over several sites.
@@ -222,7 +221,7 @@ def rows(scorers: Iterable[Scorer], sums: Statistics, num_sites: int) -> list[He
     return found
 
 
-def withheld(class_names: Sequence[str], pooled: Statistics | None) -> dict[str, int]:
+def withheld(class_names: Sequence[str], pooled: Sums | None) -> dict[str, int]:
     """Return how many sites withheld each class because they have too few images; only classes with such a site."""
     if pooled is None:
         return {}
@@ -230,13 +229,13 @@ def withheld(class_names: Sequence[str], pooled: Statistics | None) -> dict[str,
     return {name: int(number) for name, number in pairs if number > 0}
 
 
-def part_of(sums: Statistics, part: str, reading: str, head: str) -> Statistics:
+def part_of(sums: Sums, part: str, reading: str, head: str) -> Sums:
     """Return the sums of one head on one part, without their prefix."""
     prefix = f"{part}/{reading}/{head}/"
     return {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
 
 
-def _choose(method: PrototypeMethod, heads: HeadSet, total: Statistics, measured: Mapping[str, Statistics]) -> Shipped:
+def _choose(method: PrototypeMethod, heads: HeadSet, total: Sums, measured: Mapping[str, Sums]) -> Shipped:
     """Choose the head that ships: the one asked for, else the best that beats `linear`, else `linear`."""
     own_layer = "local" if method.is_alone else "global"
     built = heads.heads.get(MEASURED_WITH[method.shipped_reading], {})
@@ -266,7 +265,7 @@ def _choose(method: PrototypeMethod, heads: HeadSet, total: Statistics, measured
 
 
 def _limits(
-    method: PrototypeMethod, heads: HeadSet, total: Statistics, sites: Mapping[str, Statistics]
+    method: PrototypeMethod, heads: HeadSet, total: Sums, sites: Mapping[str, Sums]
 ) -> tuple[float | None, float | None]:
     """Return the abstention limits of the distance from a prototype and of the picture distance; None: no limit.
 
@@ -286,7 +285,7 @@ def _limits(
     return limit("distance", each), limit("picture-distance", each)
 
 
-def _temperatures(scorers: Iterable[Scorer], total: Statistics, sites: Mapping[str, Statistics]) -> dict[str, float]:
+def _temperatures(scorers: Iterable[Scorer], total: Sums, sites: Mapping[str, Sums]) -> dict[str, float]:
     """Return each head's temperature, fitted to the held-out images."""
     found = {}
     for reading, head in scorers:

@@ -16,12 +16,11 @@ from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.selection import PrototypeMethod
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import augment
-from fl_app.metrics.classification import blank_scores, figures, score_statistics
-from fl_app.metrics.faults import differing_images, score_fault
+from fl_app.metrics.classification import blank_scores, figures, score_fault, score_sums
 from fl_app.metrics.further import blank_further, further_figures, further_sums
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import ClassificationOptions
-from fl_app.sums import Statistics, mean
+from fl_app.sums import Sums, differing_images, mean
 
 
 class ClassificationTask:
@@ -73,43 +72,43 @@ class ClassificationTask:
         """Return the cross-entropy of each image: [B]."""
         return functional.cross_entropy(model(batch.images).float(), batch.labels, reduction="none")
 
-    def statistics(
+    def measure(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the sums of the network's own last layer: see `metrics.classification.score_statistics`."""
+        """Return the sums of the network's own last layer: see `metrics.classification.score_sums`."""
         sums = self.blank_sums()
         network = cast(Classifier, model)
         weight = network.linear.weight.detach().double().cpu().numpy()
         bias = network.linear.bias.detach().double().cpu().numpy()
         for features, labels in embeddings(network, images, device):
             scores = features @ weight.T + bias
-            found = score_statistics(scores, labels) | further_sums(self.options.metrics, scores, labels)
+            found = score_sums(scores, labels) | further_sums(self.options.metrics, scores, labels)
             for key, value in found.items():
                 sums[key] += value
         return sums
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
-        """Return the statistics of zero images."""
+        """Return the sums of `measure` for zero images."""
         num_classes = len(self.info.class_names)
         return blank_scores(num_classes) | blank_further(self.options.metrics, num_classes)
 
-    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-        """Return what is wrong with a site's statistics; None if its held-out images could have produced them."""
+    def fault_of(self, models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
+        """Return what is wrong with a site's sums; None if its held-out images could have produced them."""
         faults = [score_fault(sums, held_out) for sums in models.values()]
         faults.append(differing_images(sums["confusion"].sum(axis=1) for sums in models.values()))
         return next((fault for fault in faults if fault), None)
 
-    def loss_of(self, statistics: Statistics) -> float | None:
+    def loss_of(self, sums: Sums) -> float | None:
         """Return the mean negative log-likelihood of the right class."""
-        return mean(float(statistics["nll"]), float(statistics["nll-count"]))
+        return mean(float(sums["nll"]), float(sums["nll-count"]))
 
-    def figures(self, statistics: Statistics) -> dict[str, float | None]:
+    def figures(self, sums: Sums) -> dict[str, float | None]:
         """Return accuracy, balanced accuracy, AUC, macro F1, and the figures that the option `metrics` names."""
-        found = figures(statistics)
+        found = figures(sums)
         plain = {name: found[name] for name in ("accuracy", "balanced-accuracy", "auc", "macro-f1")}
-        return plain | further_figures(statistics)
+        return plain | further_figures(sums)
 
-    def improved(self, before: Statistics, after: Statistics, shipped_accuracy: float | None = None) -> bool | None:
+    def improved(self, before: Sums, after: Sums, shipped_accuracy: float | None = None) -> bool | None:
         """Return whether loss or accuracy improved, with the head that ships if there is one.
 
         After few rounds on skewed nodes, prototypes may be good although the averaged layer is no better than an

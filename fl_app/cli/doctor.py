@@ -4,16 +4,16 @@ import itertools
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
-from fl_app.cli.report import Report
 from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice
 from fl_app.errors import FlAppError, OptionError
 from fl_app.options.app_files import own_app
@@ -25,13 +25,15 @@ from fl_app.simulation.app import code_hash, find_app
 from fl_app.simulation.choices import choose_config
 
 if TYPE_CHECKING:
-    from fl_app.data.images import DatasetInfo
-    from fl_app.doctor.finding import Checks, Verdict
+    from fl_app.doctor.finding import Checks, Finding, Verdict
     from fl_app.doctor.network import Address
-    from fl_app.node.images import LocalData
 
 _WITHOUT_STUDY = ("data.source=folder", "data.image-size=32")  # as the report's first line says
 _VERDICTS: tuple["Verdict", ...] = ("ready", "warning", "not ready")  # by exit status
+
+
+_COLOURS = {"ready": "green", "warning": "yellow", "not ready": "red", "not checked": "bright_black"}
+_SUMMARY = {"ready": "Ready", "warning": "Ready, with warnings", "not ready": "Not ready"}
 
 
 def doctor(
@@ -91,6 +93,21 @@ def doctor(
     raise typer.Exit(status)
 
 
+def _approval_checks(config: RunConfig, options: dict[str, OptionValue], has_study: bool) -> "Checks":
+    from fl_app.doctor import approvals
+
+    node = NodeConfig.from_flat(options)
+    yield "approved code", lambda: approvals.check_code(node, lambda: code_hash(own_app()))
+    yield "study", lambda: approvals.check_study(node, config, has_study)
+
+
+def _all_checks(*arguments: Any) -> "Checks":
+    """Yield every check with its name; that PyTorch or Flower cannot be imported is a finding, too."""
+    from fl_app.doctor.checks import all_checks
+
+    yield from all_checks(*arguments)
+
+
 def read_node_options(text: str) -> dict[str, OptionValue]:
     """Read `--node-config` as flower-supernode does, and check it.
 
@@ -116,112 +133,6 @@ def read_address(text: str | None) -> "Address | None":
     from fl_app.doctor.network import parse_address
 
     return parse_address(text) if text else None
-
-
-def _all_checks(
-    config: RunConfig,
-    options: dict[str, OptionValue],
-    address: "Address | None",
-    root_certificates: Path | None,
-    key: Path | None,
-    num_rounds: int,
-) -> "Checks":
-    """Yield every check with its name; one runs before the next is made."""
-    from fl_app.doctor import images
-    from fl_app.doctor.installed import check_plugins
-
-    yield from _network_checks(address, root_certificates, key)
-    node = NodeConfig.from_flat(options)
-    yield "plug-ins", partial(check_plugins, config, node)
-    found = images.read_images(config, node)
-    info = images.run_info(config, found)
-    yield from _image_checks(config, node, found, info)
-    yield from _machine_checks(config, node, found, info)
-    if num_rounds and info is not None:
-        from fl_app.cli.rehearsal import rehearse
-
-        for name in config.tasks:
-            yield f"training of {name}", partial(rehearse, name, config, info, options, num_rounds)
-
-
-def _approval_checks(config: RunConfig, options: dict[str, OptionValue], has_study: bool) -> "Checks":
-    from fl_app.doctor import approvals
-
-    node = NodeConfig.from_flat(options)
-    yield "approved code", lambda: approvals.check_code(node, lambda: code_hash(own_app()))
-    yield "study", lambda: approvals.check_study(node, config, has_study)
-
-
-def _network_checks(address: "Address | None", root: Path | None, key: Path | None) -> "Checks":
-    from fl_app.doctor import installed, network
-    from fl_app.doctor.finding import Finding
-    from fl_app.doctor.installed import check_key
-
-    yield "flower here", installed.check_flower_here
-    if root is not None:
-        yield "authority", lambda: network.check_root_certificates(root, time.time())
-    if key is not None:
-        yield "key", lambda: check_key(key)
-    else:
-        yield "key", lambda: Finding("key", "not checked", "Give --auth-supernode-private-key.")
-    if address is None:
-        yield "port", lambda: Finding("port", "not checked", "Give --superlink and --root-certificates.")
-        return
-    found = network.visit(address, root.expanduser() if root else None)
-    yield "port", lambda: network.check_port(found)
-    yield "proxy", lambda: network.check_proxy(address)
-    yield "tls", lambda: network.check_tls(found)
-    yield "certificate", lambda: network.check_certificate(found, time.time())
-    yield "clock", lambda: network.check_clock(found)
-    yield "flower there", lambda: installed.check_flower_there(found.flower_version)
-
-
-def _image_checks(
-    config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
-) -> "Checks":
-    from fl_app.doctor import images
-    from fl_app.doctor.finding import Finding, sentence
-    from fl_app.doctor.folder import folder_checks
-
-    surveyed = images.survey_folder(config, node)
-    if isinstance(surveyed, str):
-        where = "" if Path(node.data_path).expanduser().is_dir() else " 'data-path' in --node-config must name it."
-        yield "folder", lambda: Finding("folder", "not ready", f"{sentence(surveyed)}{where}")
-    else:
-        yield from folder_checks(surveyed, info, node.max_unreadable_share)
-    for task in config.tasks:
-        yield f"task {task}", partial(images.check_allowed, node, task)
-    reading = images.check_reading(found)
-    if isinstance(found, str) and found == surveyed:
-        reading = Finding("reading", "not checked", "The folder is not ready, see above.")
-    yield "reading", lambda: reading
-    yield "classes", lambda: images.check_classes(found, node.min_class_count)
-
-
-def _machine_checks(
-    config: RunConfig, node: NodeConfig, found: "LocalData | str", info: "DatasetInfo | None"
-) -> "Checks":
-    from fl_app.doctor import images, machine
-    from fl_app.doctor.training import check_step, kept_bytes
-    from fl_app.node.images import state_base
-    from fl_app.tasks import build_task
-
-    yield "memory", lambda: machine.check_memory(images.num_bytes(found))
-    yield "device", lambda: machine.check_device(node.device)
-    tasks = [build_task(name, config, info) for name in config.tasks] if info else []
-    kept = sum(
-        kept_bytes(plan, task, config.checkpoint_every)
-        for plan in config.passes()
-        for task in tasks
-        if task.name == plan.task
-    )
-    if images.num_bytes(found) <= node.max_cache_megabytes * 10**6:
-        kept += images.num_bytes(found)
-    yield "disk", lambda: machine.check_disk(state_base(node, ""), kept)
-    device, num_images = machine.device_of(node.device), images.num_training(found)
-    for task in tasks:
-        assert info is not None
-        yield f"step of {task.name}", partial(check_step, task, info, device, num_images, config.federation)
 
 
 class _Once(logging.Filter):
@@ -254,3 +165,90 @@ def _log_to(handler: logging.Handler) -> Iterator[None]:
     finally:
         log.handlers, log.propagate = handlers, propagates
         log.setLevel(level)
+
+
+@dataclass
+class Report:
+    """Prints findings as they come, and in the end what follows from them.
+
+    What is ready is folded into one line, unless all of it is asked for.
+
+    Attributes:
+        voice: prints; if quiet, only what is not ready.
+        site: name of the hospital.
+        study: name of the study; None if none was given.
+        superlink: HOST:PORT; None if it was not given.
+        shows_all: print a line for each check that is ready, too.
+        findings: so far.
+    """
+
+    voice: Voice
+    site: str
+    study: str | None
+    superlink: str | None
+    shows_all: bool
+    findings: list["Finding"] = field(default_factory=list)
+    date: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
+
+    def begin(self) -> None:
+        """Name site, date, version and study."""
+        study = (
+            f"study {self.study}"
+            if self.study
+            else "no study given: judged by the folder's own classes, at 32 x 32 pixels"
+        )
+        self._say(f"fl-app {version('fl-app')}, site {self.site}, {self.date}, {study}")
+
+    def add(self, finding: "Finding") -> None:
+        """Take a finding, and print it if it is not folded."""
+        self.findings.append(finding)
+        line = _line(finding.verdict, f"{finding.name}: {finding.text}")
+        if self.voice.quiet and finding.verdict == "not ready":
+            typer.echo(line, err=True)
+        elif self.shows_all or finding.verdict != "ready":
+            self._say(line)
+
+    def end(self, verdict: "Verdict") -> None:
+        """Print the folded checks, the verdict, and what to do next; or all of it as JSON."""
+        ready = self._names("ready")
+        if ready and not self.shows_all:
+            self._say(_line("ready", f"{', '.join(ready)}. --all tells what was found."))
+        concerned = self._names(verdict) if verdict != "ready" else []
+        which = f": {', '.join(concerned)}" if concerned else ""
+        self._say(f"{_SUMMARY[verdict]}{which}.")
+        self._say(f"Next: {self._next(verdict)}")
+        self.voice.answer(
+            {
+                "version": version("fl-app"),
+                "site": self.site,
+                "date": self.date,
+                "study": self.study,
+                "verdict": verdict,
+                "next": self._next(verdict),
+                "checks": [vars(one) for one in self.findings],
+            }
+        )
+
+    def _next(self, verdict: "Verdict") -> str:
+        if verdict == "not ready":
+            return "fix what is not ready and run this again; --names names the files, on this screen alone."
+        if self.study is None:
+            return "run this again with the study's file, which the coordinator sends."
+        if self.superlink is None:
+            return "run this again with --superlink and --root-certificates, to check the way to the coordinator."
+        return (
+            "send this to the coordinator, and start the node with the same options: "
+            f"fl-app supernode --superlink {self.superlink} --root-certificates … --auth-supernode-private-key … "
+            "--node-config …"
+        )
+
+    def _names(self, verdict: str) -> Sequence[str]:
+        return [one.name for one in self.findings if one.verdict == verdict]
+
+    def _say(self, line: str) -> None:
+        if not self.voice.as_json:
+            self.voice.say(line)
+
+
+def _line(verdict: "Verdict", text: str) -> str:
+    return f"{typer.style(f'{verdict:<11}', fg=_COLOURS[verdict])}  {text}"

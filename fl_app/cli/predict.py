@@ -64,7 +64,7 @@ def predict(
     voice.answer(
         {
             "model": model,
-            "head": head or classifier.bundle.shipped,
+            "head": head or classifier.model.shipped,
             "images": list(_documents(answers)),
             "problems": answers.problems,
             "passed-over": num_others,

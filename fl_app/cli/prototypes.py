@@ -9,11 +9,11 @@ import typer
 
 from fl_app.cli.words import Quiet, Runs, Voice, check_file
 from fl_app.errors import OptionError
-from fl_app.messages.incoming import clean_text
+from fl_app.logs import clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 
 if TYPE_CHECKING:
-    from fl_app.classification.bundle import Bundle
+    from fl_app.classification.model import ClassifierModel
     from fl_app.classification.moments import Moments
 
 prototypes = typer.Typer(no_args_is_help=True, help="Let a new hospital join a finished classifier, without training.")
@@ -39,17 +39,17 @@ def measure(
     if not data.is_dir():
         raise OptionError(f"{data} is no folder. Expected images in a folder for each class.")
     from fl_app.api.classifier import open_classifier
-    from fl_app.classification.bundle import fingerprint
     from fl_app.classification.joining import Handover, write_handover
     from fl_app.classification.judging import check_moments
+    from fl_app.classification.model import fingerprint
     from fl_app.files import replacing
 
-    bundle = open_classifier(run, runs).bundle
-    sums = _measure(bundle, data, min_class_count)
-    check_moments(sums, *bundle.pooled["sum"].shape)
+    classifier = open_classifier(run, runs).model
+    sums = _measure(classifier, data, min_class_count)
+    check_moments(sums, *classifier.pooled["sum"].shape)
     with replacing(out.resolve()) as temporary:
-        write_handover(Handover(site, bundle.info.class_names, fingerprint(bundle.weights), sums), temporary)
-    counts = zip(bundle.info.class_names, sums["count"], sums["withheld"], strict=True)
+        write_handover(Handover(site, classifier.info.class_names, fingerprint(classifier.weights), sums), temporary)
+    counts = zip(classifier.info.class_names, sums["count"], sums["withheld"], strict=True)
     told = {name: (int(count), bool(withheld)) for name, count, withheld in counts}
     counted = {name: count for name, (count, _) in told.items() if count}
     voice = Voice(quiet)
@@ -80,23 +80,23 @@ def add(
     if data.is_file() and min_class_count is not None:
         raise OptionError("--min-class-count is for a folder; for a file, give it to `fl-app prototypes measure`.")
     from fl_app.api.classifier import find_model
-    from fl_app.classification.bundle import open_bundle, save_bundle
     from fl_app.classification.joining import add_site
+    from fl_app.classification.model import read_classifier, write_classifier
     from fl_app.files import replace_folder
 
     model = find_model(run, runs)
     with _locked(model):
-        bundle = open_bundle(model)
+        classifier = read_classifier(model)
         if data.is_dir():
             name = site or data.resolve().name
             _check_site(name)
-            sums = _measure(bundle, data, min_class_count or 1)
+            sums = _measure(classifier, data, min_class_count or 1)
         else:
-            name, sums = _read(bundle, data, site)
-        updated = add_site(bundle, name, sums)
-        replace_folder(model, lambda folder: save_bundle(updated, folder))
+            name, sums = _read(classifier, data, site)
+        updated = add_site(classifier, name, sums)
+        replace_folder(model, lambda folder: write_classifier(updated, folder))
     voice = Voice(quiet)
-    _say_what_changed(voice, updated, bundle.shipped)
+    _say_what_changed(voice, updated, classifier.shipped)
     voice.say(f"model: {model}")
 
 
@@ -108,32 +108,32 @@ def _check_site(site: str) -> None:
         )
 
 
-def _measure(bundle: "Bundle", data: Path, min_class_count: int) -> "Moments":
+def _measure(classifier: "ClassifierModel", data: Path, min_class_count: int) -> "Moments":
     """Read a folder as a node reads its own, and sum up its embeddings."""
     from fl_app.api.classifier import best_device
     from fl_app.classification.moments import measure_moments
     from fl_app.data.folder import read_folder
 
     device = best_device()
-    images = read_folder(data, bundle.info, "train")
-    return measure_moments(bundle.build_network().to(device), images, device, min_class_count)
+    images = read_folder(data, classifier.info, "train")
+    return measure_moments(classifier.build_network().to(device), images, device, min_class_count)
 
 
-def _read(bundle: "Bundle", path: Path, site: str | None) -> tuple[str, "Moments"]:
+def _read(classifier: "ClassifierModel", path: Path, site: str | None) -> tuple[str, "Moments"]:
     """Read a file of sums and its site; refuse another site's, or another model's."""
-    from fl_app.classification.bundle import fingerprint
     from fl_app.classification.joining import read_handover
     from fl_app.classification.judging import check_moments
+    from fl_app.classification.model import fingerprint
 
     found = read_handover(path)
     _check_site(found.site)
     if site is not None and found.site != site:
         raise OptionError(f"--site is '{site}', but {path} holds the sums of '{found.site}'.")
-    check_moments(found.moments, *bundle.pooled["sum"].shape)
-    if found.class_names != bundle.info.class_names:
-        names = (clean_text(", ".join(found.class_names)), ", ".join(bundle.info.class_names))
+    check_moments(found.moments, *classifier.pooled["sum"].shape)
+    if found.class_names != classifier.info.class_names:
+        names = (clean_text(", ".join(found.class_names)), ", ".join(classifier.info.class_names))
         raise OptionError(f"{path} holds sums of the classes {names[0]}; the model knows {names[1]}.")
-    if found.model != fingerprint(bundle.weights):
+    if found.model != fingerprint(classifier.weights):
         raise OptionError(f"{path} was measured with another model's weights. Measure again with this very model.")
     return found.site, found.moments
 
@@ -152,16 +152,16 @@ def _locked(model: Path) -> Iterator[None]:
         folder.unlock()
 
 
-def _say_what_changed(voice: Voice, bundle: "Bundle", shipped_before: str) -> None:
-    entry: dict[str, Any] = bundle.record["added"][-1]
+def _say_what_changed(voice: Voice, classifier: "ClassifierModel", shipped_before: str) -> None:
+    entry: dict[str, Any] = classifier.record["added"][-1]
     _say_what_counts(voice, entry["site"], entry["images"], entry["withheld"])
     if entry["new-classes"]:
         voice.say(f"new classes: {', '.join(entry['new-classes'])}")
-    known = [name for name, flag in zip(bundle.info.class_names, bundle.known, strict=True) if flag]
+    known = [name for name, flag in zip(classifier.info.class_names, classifier.known, strict=True) if flag]
     voice.say(f"classes known: {', '.join(known)}")
     if entry["shipped"] != shipped_before:
         voice.say(f"head: {entry['shipped']} instead of {shipped_before}, since {entry['why']}")
-    if bundle.reading != "consistent":
+    if classifier.reading != "consistent":
         voice.say("Note: the run measured its sums with each site's own network, this site with the common one.")
 
 

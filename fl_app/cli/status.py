@@ -1,6 +1,9 @@
 """The command `fl-app status`: sites, rounds, who is late or failed, and the last figures of a run."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,15 +13,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.flower import ask_flower
-from fl_app.cli.words import AsJson, Runs, is_screen, open_console
+from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.overview import ENDED, Overview, age, runs_folder
-from fl_app.runs.progress import Outcome
 from fl_app.runs.results import COMPARISON, describe_results
-from fl_app.simulation.view import describe_nodes, describe_phase, format_time
+from fl_app.runs.view import describe_nodes, describe_phase, format_time, is_screen
 
 _SHOWN_RUNS = 3
+_TIMEOUT_SECONDS = 60.0
 
 Listing = Sequence[Mapping[str, Any]]
 
@@ -46,7 +48,7 @@ def status(
     from fl_app.api.run import open_run
 
     if watch:
-        from fl_app.cli.watching import wait_for_run, watch_run
+        from fl_app.runs.watching import wait_for_run, watch_run
 
         console = open_console(stderr=as_json)
         overview = watch_run(wait_for_run(run, runs_folder(runs or out), console), console, picture)
@@ -68,7 +70,7 @@ def status(
 
 def picture(overview: Overview) -> Group:
     """Return all that is shown of a run."""
-    reasons = [f"  {site}: {counts['reason']}" for site, counts in overview.sites.items() if counts["reason"]]
+    reasons = [f"  {site}: {counts.reason}" for site, counts in overview.sites.items() if counts.reason]
     lines = [Text(line) for line in describe(overview)]
     return Group(*lines, *([make_table(overview)] if overview.sites else []), *map(Text, reasons))
 
@@ -108,14 +110,14 @@ def describe(overview: Overview) -> list[str]:
 
 def make_table(overview: Overview) -> Table:
     """Make the table of all sites: how often each did what, and its images. A narrow screen folds it."""
-    outcomes: tuple[Outcome, ...] = ("contributed", "refused", "failed", "late", "absent")
+    outcomes = ("contributed", "refused", "failed", "late", "absent")
     table = Table(box=None, pad_edge=False)
     for name in ("site", *outcomes, "train/held out/test"):
         table.add_column(name, overflow="fold")
     for site, counts in overview.sites.items():
         known = overview.images.get(site, {})
         images = [str(sum(known[part])) if part in known else "-" for part in ("train", "validation", "test")]
-        table.add_row(Text(site), *(str(counts[name]) for name in outcomes), "/".join(images))
+        table.add_row(Text(site), *(str(getattr(counts, name)) for name in outcomes), "/".join(images))
     return table
 
 
@@ -153,3 +155,34 @@ def _ask(connection: str) -> dict[str, Any]:
     except FlAppError as error:
         return {"problem": str(error)}
     return {"runs": runs, "nodes": nodes}
+
+
+def ask_flower(connection: str, *command: str) -> list[dict[str, Any]]:
+    """Return what `flwr <command> <connection> --format json` lists.
+
+    Args:
+        connection: a name in Flower's config.toml.
+        command: `ls` for runs, `supernode list` for nodes.
+
+    Raises:
+        FlAppError: the connection does not exist, or the SuperLink does not answer.
+    """
+    program = str(Path(sys.executable).parent / "flwr")
+    environment = os.environ | {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+    try:
+        answer = subprocess.run(
+            [program, *command, connection, "--format", "json"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        found = json.loads(answer.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise FlAppError(f"`flwr {' '.join(command)} {connection}` gave no answer ({type(error).__name__}).") from None
+    if not found.get("success"):
+        lines = str(found.get("error-message", "no reason given")).strip().splitlines()
+        raise FlAppError(f"Flower's answer about '{connection}': {lines[-1]}")
+    return list(found.get("runs") or found.get("nodes") or [])

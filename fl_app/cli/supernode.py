@@ -9,21 +9,52 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
 from fl_app.cli.doctor import read_node_options
+from fl_app.cli.words import open_console
 from fl_app.errors import DataError, OptionError, did_you_mean
 from fl_app.files import make_private
 from fl_app.logs import show_log
 from fl_app.options.node import NodeConfig
+from fl_app.options.sections import describe_section
 from fl_app.options.study import read_study
 
 PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
+
+_BEFORE = """
+Usage: fl-app supernode [OPTIONS]
+
+Start this hospital's node. It joins the coordinator's SuperLink, answers the messages of runs, and ends if it fails, so
+that systemd or Docker starts it again. `fl-app doctor` tells beforehand whether everything is ready.
+"""
+
+_OPTIONS = (
+    ("--superlink HOST:PORT", "address of the coordinator's SuperLink"),
+    ("--root-certificates FILE", "the coordinator's ca.crt"),
+    ("--auth-supernode-private-key FILE", "this node's private key, which `fl-app keys` makes"),
+    ("--approved-code SHA256", "execute this code only, which `fl-app code-hash` prints; may be repeated"),
+    ("--study FILE", "take part only in runs with the options of this file, as the coordinator sends it"),
+    ("--node-config TEXT", "the node's own options, see below; or a .toml file of them"),
+)
+
+_NODE = """
+Options of the node, in --node-config, with text in quotes: 'data-path="/data" site="north" min-class-count=5'.
+data-path and site are needed. No run can change them.
+"""
+
+_AFTER = """
+Any other option goes to Flower's SuperNode as it is; `flower-supernode --help` lists those.
+
+Exit status: 2 if an option is wrong or no image can be read, 1 if the node fails, 128 + n after signal n.
+"""
 
 
 def supernode(context: typer.Context, approved_code: ApprovedCode = None, study: Study = None) -> None:
@@ -34,8 +65,6 @@ def supernode(context: typer.Context, approved_code: ApprovedCode = None, study:
     status 1, so that systemd or Docker starts it again. Told to end (SIGTERM, Ctrl-C), it does so within 10 s.
     """
     if {"-h", "--help"} & set(context.args):
-        from fl_app.cli.supernode_help import show_help
-
         show_help()
         raise typer.Exit
     arguments = add_to_arguments(context.args, approved_code, study)
@@ -213,3 +242,30 @@ def _values(option: str, arguments: Sequence[str]) -> Iterator[str]:
             yield following
         elif word.startswith(f"{option}="):
             yield word.partition("=")[2]
+
+
+def show_help() -> None:
+    """Print the help of `fl-app supernode`."""
+    defaults = NodeConfig().model_dump(by_alias=True)
+    console = open_console()
+    console.print(Text(_BEFORE))
+    console.print(_table(_OPTIONS))
+    console.print(Text(_NODE))
+    rows = [(name, text) for name, text in describe_section(NodeConfig) if text]
+    console.print(_table([(f"{name}={_written(defaults[name])}", text) for name, text in rows]))
+    console.print(Text(_AFTER))
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 0, 0, 2))
+    table.add_column(no_wrap=True)
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def _written(value: object) -> str:
+    """Write a default as --node-config takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else '""' if value == () else str(value)

@@ -31,11 +31,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, a
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
-def is_screen(console: Console) -> bool:
-    """Tell whether a console can redraw a picture."""
-    return console.is_terminal and not console.is_dumb_terminal
-
-
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console that writes no control characters, and cuts nothing off, if it is no screen."""
     stream = sys.stderr if stderr else sys.stdout

@@ -227,7 +227,7 @@ class _Worker:
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        reply = from_json(Reply, json.loads(line))
+        reply = from_json(Reply, line)
         if reply is None:
             raise ValueError("reply")
         arrays = []

@@ -1,7 +1,6 @@
 """The source `digits`: 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn; also as example files."""
 
-import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ from PIL import Image
 
 from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
 from fl_app.data.partition import stratified_choice
-from fl_app.errors import DataError, OptionError
+from fl_app.errors import OptionError
+from fl_app.files import replace_folder
 from fl_app.options.run import DataOptions
 from fl_app.seeding import numpy_generator_for
 
@@ -56,27 +56,24 @@ def write_examples(folder: Path, number: int, total: int) -> int:
 
     Raises:
         OptionError: there is no such share.
-        DataError: the folder cannot be written.
+        RunFolderError: the folder cannot be written.
     """
     if not 1 <= number <= total:
         raise OptionError(f"--share must be 1 to {total}, as many as --of says, got {number}.")
     images = read_digits("train")
     pixels, labels = images.images[number - 1 :: total, 0].numpy(), images.labels[number - 1 :: total].tolist()
     count = 0
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for label, name in enumerate(images.class_names):
-            if (folder / name).exists():
-                continue
-            partial = folder / f".{name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            for position in (position for position, own in enumerate(labels) if own == label):
+    for label, name in enumerate(images.class_names):
+        if (folder / name).exists():
+            continue
+        positions = [position for position, own in enumerate(labels) if own == label]
+
+        def write(partial: Path, positions: Sequence[int] = positions) -> None:
+            for position in positions:
                 Image.fromarray(pixels[position]).save(partial / f"{position:04d}.png")
-                count += 1
-            os.rename(partial, folder / name)
-    except OSError as error:
-        raise DataError(f"No images can be written to {folder}: {error.strerror}.") from error
+
+        replace_folder(folder / name, write, is_synced=False)
+        count += len(positions)
     return count
 
 

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fl_app.data.folder import OwnImages, info, read_parts, stated_info
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.listing import Part
-from fl_app.errors import is_fault
+from fl_app.errors import RunFolderError, is_fault
+from fl_app.files import remove_partial, replacing
 from fl_app.options.run import DataOptions
 
 T = TypeVar("T")
@@ -235,7 +236,6 @@ def _write(path: Path, write: Callable[[Path], object], most_bytes: int) -> None
 
     First delete the results that were not used for longest, until the rest takes at most `most_bytes`.
     """
-    temporary = path.parent / f".partial-{os.getpid()}"
     try:
         path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.parent.mkdir(exist_ok=True, mode=0o700)
@@ -245,15 +245,11 @@ def _write(path: Path, write: Callable[[Path], object], most_bytes: int) -> None
             total += kept.stat().st_size
             if total > most_bytes:
                 kept.unlink()
-        for partial in path.parent.glob(".partial-*"):  # of a process that was killed
-            partial.unlink()
-        write(temporary)
-        temporary.chmod(0o600)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
+        remove_partial(path.parent)
+        with replacing(path, 0o600) as temporary:
+            write(temporary)
+    except (OSError, RunFolderError) as error:
         log.warning("The images cannot be kept in %s (%s): every message reads the folder", path.parent, error)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _checksum(text: str, arrays: dict[str, Tensor]) -> int:

@@ -28,10 +28,9 @@ from fl_app.diffusion.process import (
 from fl_app.diffusion.unet import unet_by_name
 from fl_app.files import write_manifest
 from fl_app.metrics.classification import MOST_NATS
-from fl_app.metrics.faults import differing_images, loss_fault
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import DiffusionOptions, SamplingOptions, TrainingOptions
-from fl_app.sums import Statistics, mean
+from fl_app.sums import ROUNDING, Sums, are_counts, differing_images, mean
 
 _MEASURED_AT_LEAST = 32  # draws of noise in a node's measurement, if it has any image
 _MEASURED_AT_MOST = 1024
@@ -72,7 +71,7 @@ class DiffusionTask:
         return denoising_losses(cast(UNet2DModel, model), cast(NoisyBatch, batch), alpha_of, self.diffusion.loss_weight)
 
     @torch.no_grad()
-    def statistics(
+    def measure(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Sum the denoising loss of held-out images per noise band, always as the error in eps.
@@ -108,26 +107,26 @@ class DiffusionTask:
         return {"loss-sum": sums, "loss-count": counts}
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
-        """Return the statistics of zero images."""
+        """Return the sums of `measure` for zero images."""
         return {"loss-sum": np.zeros(NUM_BANDS), "loss-count": np.zeros(NUM_BANDS)}
 
-    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
-        """Return what is wrong with a site's statistics; None if its held-out images could have produced them."""
+    def fault_of(self, models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
+        """Return what is wrong with a site's sums; None if its held-out images could have produced them."""
         num_draws = None if held_out is None else float(_num_draws(sum(held_out)))
         faults = [loss_fault(sums, num_draws) for sums in models.values()]
         faults.append(differing_images(sums["loss-count"] for sums in models.values()))
         return next((fault for fault in faults if fault), None)
 
-    def loss_of(self, statistics: Statistics) -> float | None:
+    def loss_of(self, sums: Sums) -> float | None:
         """Return the mean denoising loss over all images and noise levels."""
-        return mean(float(statistics["loss-sum"].sum()), float(statistics["loss-count"].sum()))
+        return mean(float(sums["loss-sum"].sum()), float(sums["loss-count"].sum()))
 
-    def figures(self, statistics: Statistics) -> dict[str, float | None]:
+    def figures(self, sums: Sums) -> dict[str, float | None]:
         """Return the mean denoising loss per noise band, band 0 with the least noise."""
-        pairs = zip(statistics["loss-sum"], statistics["loss-count"], strict=True)
+        pairs = zip(sums["loss-sum"], sums["loss-count"], strict=True)
         return {f"loss-band-{band}": mean(total, count) for band, (total, count) in enumerate(pairs)}
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+    def improved(self, before: Sums, after: Sums) -> bool | None:
         """Return whether the denoising loss fell."""
         loss = (self.loss_of(before), self.loss_of(after))
         return None if loss[0] is None or loss[1] is None else loss[1] < loss[0]
@@ -163,6 +162,23 @@ class DiffusionTask:
 
 
 def _num_draws(num_images: int) -> int:
-    """Return how many losses `DiffusionTask.statistics` measures on this many images."""
+    """Return how many losses `DiffusionTask.measure` takes of this many images."""
     chosen = min(num_images, _MEASURED_AT_MOST)
     return chosen * math.ceil(_MEASURED_AT_LEAST / chosen) if chosen else 0
+
+
+def loss_fault(sums: Sums, num_draws: float | None) -> str | None:
+    """Return what is wrong with sums of denoising losses; None if images could have produced them.
+
+    Args:
+        sums: `loss-sum` and `loss-count`, of the same length.
+        num_draws: the largest number of losses that the site's held-out images have; None: unknown.
+    """
+    total, count = sums["loss-sum"], sums["loss-count"]
+    if not are_counts(count):
+        return "its counts 'loss-count' are not whole numbers of at least 0"
+    if num_draws is not None and count.sum() > num_draws:
+        return "it measured more held-out images than it said it holds"
+    if (total < 0).any() or (total > count * MOST_NATS * (1.0 + ROUNDING)).any():
+        return "its losses are negative, or larger than any that are counted"
+    return None

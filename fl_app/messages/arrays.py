@@ -1,10 +1,11 @@
-"""Converts named arrays (weights, sums) to records, and packs records into one array for sending.
+"""Converts named arrays (weights, sums) to records, packs records into one array for sending, and unpacks what arrives.
 
 Flower sends every array of a record as a separate object, with several requests to the SuperLink for each. Sending 23
 million weights in 191 arrays took 105 seconds a round, most of it for requests. So each record of arrays is sent as a
 single array, in the format of safetensors.
 """
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from fl_app.messages.incoming import RejectedReply, check_size
+from fl_app.errors import RejectedReply
 
 Weights = dict[str, NDArray[np.generic]]
 
 _PACKED = "safetensors"
+_HEADER_BYTES_EACH = 512  # limit for an array in safetensors' header: shape, dtype and position, without its name
+_LENGTH_BYTES = 8  # of the header's length, at the start of the file
 
 
 def array_record(weights: Mapping[str, NDArray[np.generic]] | Mapping[str, Tensor]) -> ArrayRecord:
@@ -60,6 +63,24 @@ def unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]]
     if like is not None:
         check_size(name, record[_PACKED].data, like)
     return unpack(record)
+
+
+def check_size(name: str, data: bytes, like: Mapping[str, NDArray[Any]]) -> None:
+    """Raise RejectedReply if packed arrays are larger than the expected ones.
+
+    Only the header's length is read, so the check is cheap whatever a node sends.
+
+    Args:
+        name: of the record, for the message.
+        data: a safetensors file.
+        like: arrays of the expected names, shapes and dtypes.
+    """
+    header_limit = 4096 + sum(len(key.encode()) + _HEADER_BYTES_EACH for key in like)
+    limit = _LENGTH_BYTES + header_limit + sum(value.nbytes for value in like.values())
+    if len(data) > limit:
+        raise RejectedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
+    if len(data) < _LENGTH_BYTES or struct.unpack("<Q", data[:_LENGTH_BYTES])[0] > header_limit:
+        raise RejectedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
 
 
 def packed(content: RecordDict) -> RecordDict:

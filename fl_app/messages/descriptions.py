@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_app.data.images import DatasetInfo
-from fl_app.messages.incoming import RejectedReply, clean_text, text, whole
-from fl_app.messages.records import NODE
+from fl_app.errors import RejectedReply
+from fl_app.logs import clean_text
+from fl_app.messages.records import NODE, text, whole
 from fl_app.options.sections import LONGEST_NAME
 
 _LONGEST_CLASS_NAME = 1024  # limit of a description; `agreement` has a lower one for the run's classes

@@ -9,8 +9,9 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fl_app.errors import RejectedReply
+from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights, array_record, pack, to_tensors, unpack, unpack_like
-from fl_app.messages.incoming import RejectedReply, clean_text, number, text, whole
 from fl_app.options.sections import LONGEST_NAME
 
 WEIGHTS = "weights"
@@ -25,7 +26,7 @@ TRAIN = "train"
 _EMA = "ema"
 _NODE_EMA = "node-ema"
 _INITIAL = "initial"
-_STATISTICS = "statistics"
+_SUMS = "statistics"  # on the wire; in this code they are called sums
 _METRICS = "metrics"
 NODE = "node"
 _HEADS = "heads"
@@ -71,7 +72,7 @@ class Reply:
         weight: number of training images, the weight in the average; may be 0.
         weights: after local training.
         node_ema: the node's own EMA; None if not asked for.
-        statistics: additive sums over held-out images.
+        sums: additive sums over held-out images.
         loss_sum: sum of training losses.
         num_losses: images seen in training, each epoch counted.
         seconds: wall time of local training.
@@ -85,7 +86,7 @@ class Reply:
     weight: float
     weights: Weights
     node_ema: Weights | None = None
-    statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     loss_sum: float = 0.0
     num_losses: float = 0.0
     seconds: float = 0.0
@@ -146,7 +147,7 @@ def write_reply(reply: Reply) -> RecordDict:
     content = RecordDict(
         {
             WEIGHTS: pack(reply.weights),
-            _STATISTICS: pack(reply.statistics),
+            _SUMS: pack(reply.sums),
             _METRICS: MetricRecord(
                 {
                     NUM_EXAMPLES: reply.weight,
@@ -172,7 +173,7 @@ def read_reply(
     Args:
         message: the answer.
         like: the weights that were sent, which limit the size of the answer's weights; None: no limit.
-        sums: statistics with the expected names and shapes, which limit the size of the answer's; None: no limit.
+        sums: with the expected names and shapes, which limit the size of the answer's; None: no limit.
 
     Raises:
         RejectedReply: a record or a key is missing, too large or of another kind.
@@ -188,7 +189,7 @@ def read_reply(
             weight=number(metrics[NUM_EXAMPLES]),
             weights=unpack_like(WEIGHTS, content, like),
             node_ema=unpack_like(_NODE_EMA, content, like) if has_ema else None,
-            statistics=read_statistics(content, sums),
+            sums=read_sums(content, sums),
             loss_sum=number(metrics["loss-sum"]),
             num_losses=number(metrics["loss-count"]),
             seconds=number(metrics["seconds"]),
@@ -202,12 +203,12 @@ def read_reply(
         raise RejectedReply(f"it cannot be read ({type(error).__name__})") from None
 
 
-def write_statistics(site: str, statistics: Mapping[str, NDArray[np.float64]]) -> RecordDict:
+def write_sums(site: str, sums: Mapping[str, NDArray[np.float64]]) -> RecordDict:
     """Write a node's sums with packed arrays."""
-    return RecordDict({_STATISTICS: pack(statistics), NODE: ConfigRecord({"site": site})})
+    return RecordDict({_SUMS: pack(sums), NODE: ConfigRecord({"site": site})})
 
 
-def read_statistics(
+def read_sums(
     content: RecordDict, like: Mapping[str, NDArray[np.float64]] | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """Read additive sums.
@@ -220,13 +221,34 @@ def read_statistics(
         RejectedReply: the sums are missing, too large, or not float64.
     """
     try:
-        arrays = unpack_like(_STATISTICS, content, like)
+        arrays = unpack_like(_SUMS, content, like)
         if any(value.dtype != np.float64 for value in arrays.values()):
-            raise RejectedReply("its statistics must be float64")
+            raise RejectedReply("its sums must be float64")
         return cast(dict[str, NDArray[np.float64]], arrays)
     except RejectedReply:
         raise
     except KeyError as error:
         raise RejectedReply(f"it holds no {error}") from None
     except Exception as error:  # as in read_reply
-        raise RejectedReply(f"its statistics cannot be read ({type(error).__name__})") from None
+        raise RejectedReply(f"its sums cannot be read ({type(error).__name__})") from None
+
+
+def number(value: object) -> float:
+    """Return a value that must be a number; raises TypeError."""
+    if isinstance(value, int | float):
+        return float(value)
+    raise TypeError(type(value).__name__)
+
+
+def whole(value: object) -> int:
+    """Return a value that must be a whole number; raises TypeError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def text(value: object) -> str:
+    """Return a value that must be a text; raises TypeError."""
+    if isinstance(value, str):
+        return value
+    raise TypeError(type(value).__name__)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
-from fl_app.sums import FEWEST_SITES, Statistics, without
+from fl_app.sums import FEWEST_SITES, Sums, without
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Choice:
 
 
 def choose_head(
-    sums: Mapping[str, Statistics],
+    sums: Mapping[str, Sums],
     by: str,
     confidence: float,
-    sites: Mapping[str, Mapping[str, Statistics]] | None = None,
+    sites: Mapping[str, Mapping[str, Sums]] | None = None,
 ) -> Choice:
     """Return the best head whose paired interval shows it better than `linear`; `linear` if there is none.
 
@@ -43,7 +43,7 @@ def choose_head(
         confidence: of the interval, from 0 to below 1.
         sites: the same sums of each site that measured an image; None: not known.
     """
-    found = {head: figures(statistics) for head, statistics in sums.items()}
+    found = {head: figures(own) for head, own in sums.items()}
     linear = found["linear"]
     if linear["n"] == 0:
         return Choice("linear", "no held-out image was measured", {})
@@ -80,7 +80,7 @@ class _Ballot:
     """The differences of each site's own sums, and those of all other sites together."""
 
     def __init__(
-        self, sums: Mapping[str, Statistics], sites: Mapping[str, Mapping[str, Statistics]], by: str, level: float
+        self, sums: Mapping[str, Sums], sites: Mapping[str, Mapping[str, Sums]], by: str, level: float
     ) -> None:
         self._own: dict[str, dict[str, Difference | None]] = {}
         self._others: dict[str, dict[str, Difference | None]] = {}

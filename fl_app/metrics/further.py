@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fl_app.plugins import load
-from fl_app.sums import Statistics, mean
+from fl_app.sums import Sums, mean
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Metric:
 
     blank: Callable[[int], dict[str, Array]]
     sums: Callable[[Array, NDArray[np.int64]], dict[str, Array]]
-    figure: Callable[[Statistics], float | None]
+    figure: Callable[[Sums], float | None]
 
 
 BRIER = Metric(
@@ -77,11 +77,11 @@ def is_further(key: str) -> bool:
     return key.rpartition("/")[2].startswith(_MARK)
 
 
-def further_figures(statistics: Statistics) -> dict[str, float | None]:
+def further_figures(sums: Sums) -> dict[str, float | None]:
     """Compute the figures of all further metrics that the sums hold; see `further_sums`."""
-    sums: dict[str, dict[str, Array]] = {}
-    for key, value in statistics.items():
+    by_metric: dict[str, dict[str, Array]] = {}
+    for key, value in sums.items():
         if is_further(key):
             name, _, rest = key.removeprefix(_MARK).partition("=")
-            sums.setdefault(name, {})[rest] = value
-    return {name: metric_by_name(name).figure(found) for name, found in sums.items()}
+            by_metric.setdefault(name, {})[rest] = value
+    return {name: metric_by_name(name).figure(found) for name, found in by_metric.items()}

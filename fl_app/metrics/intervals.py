@@ -4,6 +4,11 @@ A figure is treated as the share of right images among m independent ones, where
 figure. The figure's interval is Wilson's interval of the share. So an interval has a width at 0 and 1, too, and several
 images of one patient count less than those of several patients. Franco et al. (Journal of Survey Statistics and
 Methodology 7, 2019) compare such intervals for shares of clustered samples.
+
+Images of one patient are similar, so n of them tell less than one image of each of n patients. Patient p has n_p
+images, of them c_p right, and d_p = c_p minus the right ones of the linear head. Only six sums over patients leave a
+site. They hold no label and no image, but sums of few patients may tell how many images each patient has and how many
+are right. If patients are not known, each image counts as a patient.
 """
 
 import numpy as np
@@ -11,8 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fl_app.metrics.classification import auc_bins, figures
-from fl_app.metrics.patients import CC, PATIENTS, degrees_factor, design_effect
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -20,34 +24,42 @@ Interval = tuple[float, float]
 _PRIOR_WRONG = 1.0  # added images: see `design_effect`
 _ADDED_ERRORS = 0.1  # wrong images, added to a variance so that it is not 0
 
+# Positions in the sums below. The sums of n, c and d follow from the confusion matrices.
+PATIENTS, NN, CC, NC, DD, ND = range(6)
+NUM_SUMS = 6
 
-def intervals(statistics: Statistics, level: float = 0.95) -> dict[str, Interval | None]:
+# Sums over fewer patients could be traced back to single ones. All images of the hospital then count as one patient's:
+# intervals get wider, and the sums reveal no more than the confusion matrices.
+FEWEST_PATIENTS = 5
+
+
+def intervals(sums: Sums, level: float = 0.95) -> dict[str, Interval | None]:
     """Return the confidence intervals of figures.
 
     The sums do not show how the AUCs of several classes are correlated. The variance of their mean is assumed to be
     twice that of independent ones.
 
     Args:
-        statistics: added sums; with `patients` from `patients.patient_sums`, or without if all images are independent.
+        sums: added sums; with `patients` from `patient_sums`, or without if all images are independent.
         level: of confidence.
 
     Returns:
         `accuracy`, `balanced-accuracy`, `auc`, `macro-f1`; None if a figure is not defined.
     """
-    found = figures(statistics)
-    confusion = statistics["confusion"]
+    found = figures(sums)
+    confusion = sums["confusion"]
     if found["n"] == 0:
         return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
     share = 1.0  # how many independent images one image is worth
-    if "patients" in statistics:
-        sums, num_images, num_right = statistics["patients"], float(confusion.sum()), float(np.trace(confusion))
-        effect = design_effect(sums, num_images, num_right, num_right, CC, _PRIOR_WRONG)
-        share = 1.0 / (effect * degrees_factor(level, num_images, float(sums[PATIENTS])) ** 2)
+    if "patients" in sums:
+        patients, num_images, num_right = sums["patients"], float(confusion.sum()), float(np.trace(confusion))
+        effect = design_effect(patients, num_images, num_right, num_right, CC, _PRIOR_WRONG)
+        share = 1.0 / (effect * degrees_factor(level, num_images, float(patients[PATIENTS])) ** 2)
     recall_images, f1_images = _confusion_images(confusion, found["macro-f1"])
     images = {
         "accuracy": float(found["n"]),
         "balanced-accuracy": recall_images,
-        "auc": _auc_images(found["auc"], auc_bins(statistics)),
+        "auc": _auc_images(found["auc"], auc_bins(sums)),
         "macro-f1": f1_images,
     }
     return {
@@ -136,3 +148,76 @@ def _variance_of_mean(values: Array, counts: Array) -> float:
     number = counts.sum()
     mean = (counts * values).sum() / number
     return float((counts * (values - mean) ** 2).sum() / max(number - 1.0, 1.0) / number)
+
+
+def patient_sums(
+    patients: NDArray[np.int64] | None,
+    is_right: NDArray[np.bool_],
+    linear: NDArray[np.bool_],
+    fewest: int = FEWEST_PATIENTS,
+) -> Array:
+    """Compute the sums over the patients of a whole set of images.
+
+    Args:
+        patients: [N], equal numbers for images of one patient; None: each image is of another patient.
+        is_right: [N], whether the head is right.
+        linear: [N], whether the linear head is right.
+        fewest: with fewer patients, all images count as one patient's; 1 if there is nothing to keep private.
+
+    Returns:
+        [6], whole numbers: the number of patients, and the sums of n_p^2, c_p^2, n_p c_p, d_p^2 and n_p d_p.
+    """
+    if len(is_right) == 0:
+        return np.zeros(NUM_SUMS)
+    unit_of = np.arange(len(is_right)) if patients is None else np.unique(patients, return_inverse=True)[1]
+    if patients is not None and unit_of.max() + 1 < fewest:
+        unit_of = np.zeros(len(is_right), dtype=np.int64)
+    n = np.bincount(unit_of).astype(np.float64)
+    c = np.bincount(unit_of, weights=is_right)
+    d = c - np.bincount(unit_of, weights=linear)
+    return np.array([len(n), n @ n, c @ c, n @ c, d @ d, n @ d])
+
+
+def gram_matrices(sums: Array, num_images: float, num_right: float, difference: float) -> tuple[Array, Array]:
+    """Return the Gram matrices of (1, n_p, c_p) and (1, n_p, d_p) over patients, [3, 3] each, positive semidefinite."""
+    count, nn, cc, nc, dd, nd = sums
+    right = np.array([[count, num_images, num_right], [num_images, nn, nc], [num_right, nc, cc]])
+    won = np.array([[count, num_images, difference], [num_images, nn, nd], [difference, nd, dd]])
+    return right, won
+
+
+def design_effect(sums: Array, num_images: float, total: float, squares: float, products: int, prior: float) -> float:
+    """Return the design effect of a share: its variance over that of as many independent images; at least 1.
+
+    The share is the ratio of two sums over patients, y_p and n_p (Cochran, Sampling Techniques, 1977, 6.3 and 11.7).
+    If few images differ, they tell little about how similar a patient's images are. So some images are added, in which
+    all images of a patient are equal.
+
+    Args:
+        sums: from `patient_sums`.
+        num_images: n, the sum of n_p.
+        total: the sum of y_p.
+        squares: the sum of the squares of each image's own value; equals `total` if the values are 0 and 1.
+        products: `sums` holds y_p^2 at this position and n_p y_p right after it.
+        prior: number of added images.
+    """
+    count, nn = float(sums[PATIENTS]), float(sums[NN])
+    alike = nn / num_images
+    if count < 2 or num_images < 2:
+        return max(alike, 1.0)
+    share = total / num_images
+    residual = float(sums[products]) - 2.0 * share * float(sums[products + 1]) + share**2 * nn
+    independent = (squares - share * total) * num_images / (num_images - 1.0)
+    found = max(residual, 0.0) * count / (count - 1.0)
+    return float(np.clip((found + prior * alike) / (independent + prior), 1.0, num_images))
+
+
+def degrees_factor(level: float, num_images: float, num_patients: float) -> float:
+    """Return how much longer an interval is if its variance is estimated from patients instead of images.
+
+    This is the ratio of Student's quantiles (Korn and Graubard, Survey Methodology 24, 1998).
+    """
+    if num_patients < 2:
+        return 1.0  # nothing was estimated
+    quantiles = special.stdtrit(np.array([num_images, num_patients]) - 1.0, 0.5 + level / 2.0)
+    return float(quantiles[1] / quantiles[0]) if quantiles[0] > 0 else 1.0

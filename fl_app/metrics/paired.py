@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fl_app.metrics.classification import NUM_SCORE_BINS, class_bins, figures, score_bins
-from fl_app.metrics.patients import DD, PATIENTS, degrees_factor, design_effect
-from fl_app.sums import Statistics
+from fl_app.metrics.intervals import DD, PATIENTS, degrees_factor, design_effect
+from fl_app.sums import Sums
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def joint_bins(scores: Array, linear: Array, labels: NDArray[np.int64]) -> Array
 
     Returns:
         [K, 2, C, C]: by class, whether the image is of it, bin of the linear head and bin of the head. C = NUM_BINS;
-        a bin joins four bins of the `auroc` of `score_statistics`.
+        a bin joins four bins of the `auroc` of `score_sums`.
     """
     num_classes = scores.shape[1]
     if len(scores) == 0:
@@ -65,14 +65,14 @@ def joint_bins(scores: Array, linear: Array, labels: NDArray[np.int64]) -> Array
 
 
 def coarse_bins(auroc: Array) -> Array:
-    """Count the images of one head by the bins of `joint_bins`: [K, 2, C], from the `auroc` of `score_statistics`."""
+    """Count the images of one head by the bins of `joint_bins`: [K, 2, C], from the `auroc` of `score_sums`."""
     fine = class_bins(auroc)
     padded = np.zeros((*fine.shape[:-1], NUM_BINS * _FINE_BINS_EACH))
     padded[..., : fine.shape[-1]] = fine
     return np.asarray(padded.reshape(*fine.shape[:-1], NUM_BINS, _FINE_BINS_EACH).sum(axis=-1))
 
 
-def difference(head: Statistics, linear: Statistics, by: str, confidence: float) -> Difference | None:
+def difference(head: Sums, linear: Sums, by: str, confidence: float) -> Difference | None:
     """Return a head's figure minus the linear head's, with a paired interval.
 
     Two images are added, one that only the head has right and one that only the linear head has right, so that a few
@@ -80,7 +80,7 @@ def difference(head: Statistics, linear: Statistics, by: str, confidence: float)
     patients are known, the variance is multiplied by the design effect of the difference in accuracy.
 
     Args:
-        head: added `score_statistics` with `paired`, `patients` and, for `auc`, `joint`.
+        head: added `score_sums` with `paired`, `patients` and, for `auc`, `joint`.
         linear: the linear head's, on the same images.
         by: accuracy, balanced-accuracy or auc.
         confidence: of the interval, from 0 to below 1; 0: no interval.
@@ -88,7 +88,7 @@ def difference(head: Statistics, linear: Statistics, by: str, confidence: float)
     Returns:
         None if the figure is not defined.
     """
-    found = [figures(statistics)[by] for statistics in (head, linear)]
+    found = [figures(sums)[by] for sums in (head, linear)]
     if found[0] is None or found[1] is None:
         return None
     if confidence == 0:

@@ -29,9 +29,9 @@ from fl_app.messages.records import (
     read_instruction,
     task_name,
     write_reply,
-    write_statistics,
+    write_sums,
 )
-from fl_app.metrics.patients import FEWEST_PATIENTS
+from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.node.images import LocalData, as_site, load_local, load_pooled, state_base, state_folder
 from fl_app.node.permissions import check_study, check_task, count_round, limited_plugins
 from fl_app.node.state import NodeState
@@ -135,7 +135,7 @@ def train(message: Message, node: Node) -> RecordDict:
         f"Run {instruction.run_name}, {instruction.task}, round {instruction.round_number} of {task.options.num_rounds}"
     )
     log.info("%s: %d images, %d held out", where, len(node.data.train), len(node.data.validation))
-    statistics = _measure(task, node, instruction)
+    sums = _measure(task, node, instruction)
     model = task.build_model()
     model.load_state_dict(instruction.weights)
     if len(node.data.train) == 0:
@@ -145,7 +145,7 @@ def train(message: Message, node: Node) -> RecordDict:
         loss = result.loss_sum / max(result.num_losses, 1)
         log.info("%s: trained for %.1f s, loss %.4f; sending the reply", where, result.seconds, loss)
     if isinstance(task, MeasuresOwn):
-        statistics |= task.own_sums(
+        sums |= task.own_sums(
             model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
         )
     return write_reply(
@@ -156,7 +156,7 @@ def train(message: Message, node: Node) -> RecordDict:
             weight=float(len(node.data.train)),
             weights=to_numpy(model.state_dict()),
             node_ema=to_numpy(result.ema) if result.ema is not None else None,
-            statistics=statistics,
+            sums=sums,
             loss_sum=result.loss_sum,
             num_losses=result.num_losses,
             seconds=result.seconds,
@@ -170,7 +170,7 @@ def evaluate(message: Message, node: Node) -> RecordDict:
     """Measure the received models on held-out images."""
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
-    return write_statistics(node.data.site, _measure(task, node, instruction))
+    return write_sums(node.data.site, _measure(task, node, instruction))
 
 
 @_answering
@@ -179,7 +179,7 @@ def moments(message: Message, node: Node) -> RecordDict:
     instruction, task = _read_classification(message, node)
     images = place(node.data.train, node.device)
     found = task.moments(instruction.weights, images, node.device, node.options.min_class_count)
-    return write_statistics(node.data.site, found)
+    return write_sums(node.data.site, found)
 
 
 @_answering
@@ -193,7 +193,7 @@ def heads(message: Message, node: Node) -> RecordDict:
     found = HeadSet.from_arrays(instruction.heads)
     fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a simulated node's images are public
     sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
-    return write_statistics(node.data.site, sums)
+    return write_sums(node.data.site, sums)
 
 
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:

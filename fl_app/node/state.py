@@ -2,10 +2,8 @@
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fl_app.files import make_private
+from fl_app.errors import RunFolderError
+from fl_app.files import make_private, remove_partial, replacing
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +49,13 @@ class NodeState:
 
     def save(self, round_number: int, state: Mapping[str, Tensor]) -> None:
         """Write the state after a round; delete those of later rounds and all but the newest `keep`."""
-        temporary = self.folder / ".partial"
         try:
             make_private(self.folder)
-            save_file(dict(state), temporary, {_DIGEST: _digest(state)})
-            os.replace(temporary, self._path(round_number))
-        except (OSError, ValueError, SafetensorError) as error:
+            remove_partial(self.folder)
+            with replacing(self._path(round_number)) as temporary:
+                save_file(dict(state), temporary, {_DIGEST: _digest(state)})
+        except (OSError, ValueError, RunFolderError) as error:
             log.warning("The state of the round cannot be kept in %s: %s", self.folder, error)
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)  # a partial file would keep a full disk full
             return
         rounds = self._rounds()
         earlier = [number for number in rounds if number <= round_number]

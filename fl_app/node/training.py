@@ -175,7 +175,7 @@ def measure(
         site: of the node.
 
     Returns:
-        Additive statistics, their keys prefixed with the model's name and a slash.
+        Additive sums, their keys prefixed with the model's name and a slash.
     """
     model = task.build_model().to(device)
     placed = place(images, device)
@@ -183,7 +183,7 @@ def measure(
     for name, weights in models.items():
         model.load_state_dict(dict(weights))
         generator = generator_for(seed, site, 0, "validation", device)
-        for key, value in task.statistics(model, placed, device, generator).items():
+        for key, value in task.measure(model, placed, device, generator).items():
             measured[f"{name}/{key}"] = value
     return measured
 

@@ -1,6 +1,5 @@
 """Writes the result of each exchange of prototypes: a file a round, and a picture of the confusion matrix."""
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -14,11 +13,12 @@ from pydantic.dataclasses import dataclass
 from fl_app.classification.selection import HeadRow, Shipped, part_of, rows, withheld
 from fl_app.errors import RunFolderError
 from fl_app.files import KEBAB, from_json, replacing, to_json, write_json
+from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.status import Status, time_label
-from fl_app.strategies.agreement import measures_most
-from fl_app.strategies.outcomes import NodeOutcome
+from fl_app.runs.status import Status
+from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.prototypes import Exchange
+from fl_app.sums import measures_most
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +159,8 @@ def read_exchange(path: Path) -> ExchangeDocument:
         RunFolderError: the file is damaged.
     """
     try:
-        found = from_json(ExchangeDocument, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        found = from_json(ExchangeDocument, path.read_bytes())
+    except OSError:
         found = None
     if found is None:
         raise RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")

@@ -20,13 +20,14 @@ from fl_app.errors import RunFolderError
 from fl_app.files import (
     MANIFEST,
     check_manifest,
+    from_json,
     recover_folder,
     replace_folder,
     replacing,
+    to_json,
     write_manifest,
-    write_text,
 )
-from fl_app.runs.progress import SeenRound, SeenStatus, read_round
+from fl_app.runs.documents import RoundLine, RunStatus
 
 log = logging.getLogger(__name__)
 
@@ -101,42 +102,47 @@ class RunFolder:
         """Return the folder of a task."""
         return self.path / name
 
-    def append_metrics(self, line: Mapping[str, object]) -> None:
+    def append_metrics(self, line: RoundLine) -> None:
         """Add a line to the metrics; it is on disk when the call returns."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.write(json.dumps(to_json(line), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def read_metrics(self) -> list[SeenRound]:
+    def read_metrics(self) -> list[RoundLine]:
         """Read the whole lines of the metrics; a crash may have cut off the last one, others may be damaged."""
+        return [line for _, line in self._read_metrics()]
+
+    def _read_metrics(self) -> list[tuple[bytes, RoundLine]]:
+        """Return each whole line of the metrics as it stands there, and what it says."""
         if not self.metrics_file.exists():
             return []
-        whole: list[SeenRound] = []
+        whole: list[tuple[bytes, RoundLine]] = []
         damaged: list[str] = []
         lines = [line for line in self.metrics_file.read_bytes().split(b"\n")[:-1] if line]
         for number, text in enumerate(lines, start=1):
-            line = read_round(text)
-            if line is not None and line.get("task") is not None and line.get("round") is not None:
-                whole.append(line)
+            line = from_json(RoundLine, text)
+            if line is not None:
+                whole.append((text, line))
             else:
                 damaged.append(str(number))
         if damaged:
             log.warning("%s: damaged lines are left out: %s", self.metrics_file, ", ".join(damaged))
         return whole
 
-    def cut_metrics(self, task: str, last_round: int) -> list[SeenRound]:
+    def cut_metrics(self, task: str, last_round: int) -> list[RoundLine]:
         """Drop the lines of a task's rounds that a resumed run repeats, and return the lines of its other rounds.
 
         If lines are damaged, a copy of the file is kept as `metrics.jsonl.damaged`.
         """
-        whole = self.read_metrics()
-        kept = [line for line in whole if line["task"] != task or line["round"] <= last_round]
+        whole = self._read_metrics()
+        kept = [(text, line) for text, line in whole if line.task != task or line.round <= last_round]
         if self.metrics_file.exists() and self.metrics_file.read_bytes().count(b"\n") > len(whole):
             with replacing(self.path / "metrics.jsonl.damaged") as temporary:
                 shutil.copy(self.metrics_file, temporary)
-        write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
-        return [line for line in kept if line["task"] == task]
+        with replacing(self.metrics_file) as temporary:
+            temporary.write_bytes(b"".join(text + b"\n" for text, _ in kept))
+        return [line for _, line in kept if line.task == task]
 
     def save_checkpoint(self, task: str, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and then delete all but the newest two."""
@@ -241,15 +247,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise RunFolderError(f"{path} is damaged ({type(error).__name__}).") from None
 
 
-def read_status(folder: RunFolder) -> SeenStatus:
-    """Read status.json; empty if there is none, or, with a warning, if it is damaged."""
+def read_status(folder: RunFolder) -> RunStatus:
+    """Read status.json; that of a run that only starts if there is none, or, with a warning, if it is damaged."""
     try:
-        found = json.loads(folder.status_file.read_text(encoding="utf-8"))
+        found = from_json(RunStatus, folder.status_file.read_bytes())
     except FileNotFoundError:
-        return {}
-    except ValueError:  # we write it whole or not at all, so something else damaged it
-        found = None
-    if isinstance(found, dict):
-        return SeenStatus(**found)  # type: ignore[typeddict-item]
+        return RunStatus()
+    if found is not None:  # we write it whole or not at all; what else damaged it is unknown
+        return found
     log.warning("%s is damaged: what the run was doing, or whether it has finished, is not known", folder.status_file)
-    return {}
+    return RunStatus()

@@ -1,19 +1,15 @@
 """The history of a pass: a line for each round, drawn as a picture, and whether the pass has learned anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from pydantic.dataclasses import dataclass
 
-from fl_app.files import KEBAB
 from fl_app.messages.arrays import Weights
-from fl_app.passes import Pass
-from fl_app.strategies.outcomes import NodeOutcome
-from fl_app.sums import Statistics, add, decide, only
+from fl_app.runs.documents import RoundLine
+from fl_app.sums import Sums, add, decide, only
 
 _CURVES = (
     ("train_loss", "training", "round"),
@@ -21,45 +17,6 @@ _CURVES = (
     ("validation_loss_ema", "validation, EMA", "validated_round"),
     ("validation_loss_node_ema", "validation, nodes' EMA", "validated_round"),
 )
-
-
-@dataclass(frozen=True, config=KEBAB)
-class RoundLine:
-    """A line of metrics.jsonl; None if something was not measured.
-
-    Attributes:
-        outcome: `ok`, or `failed` with a reason.
-        train_loss: mean over the images of all sites.
-        median_train_loss: median of the sites' means.
-        validated_round: the round after which the weights were measured, 0 for the initial ones.
-        validation_loss: of these weights on held-out images; the next two of their averages.
-        figures: of the task, of these weights.
-        images: that the sites trained on, each epoch counted.
-        started: unix time; `ended`, too.
-        nodes: outcome of each site.
-    """
-
-    task: str
-    round: int
-    num_rounds: int
-    outcome: Literal["ok", "failed"]
-    reason: str | None
-    train_loss: float | None
-    median_train_loss: float | None
-    validated_round: int
-    validation_loss: float | None
-    validation_loss_ema: float | None
-    validation_loss_node_ema: float | None
-    figures: dict[str, float | None]
-    images: int
-    started: float
-    ended: float
-    seconds: float
-    images_per_second: float | None
-    bytes_down: int
-    bytes_up: int
-    asked: list[str]
-    nodes: dict[str, NodeOutcome]
 
 
 def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
@@ -72,7 +29,8 @@ def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
     for key, label, number in _CURVES:
-        points = [(getattr(line, number), loss) for line in lines if (loss := getattr(line, key)) is not None]
+        points = [(getattr(line, number), getattr(line, key)) for line in lines]
+        points = [(at, loss) for at, loss in points if at is not None and loss is not None]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
     for line in lines:
@@ -88,10 +46,11 @@ def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
 
 
 def objection(
-    run_pass: Pass,
+    name: str,
+    improved: Callable[[Sums, Sums], bool | None],
     chosen: str,
     weights: Weights,
-    parts: Mapping[str, Statistics],
+    parts: Mapping[str, Sums],
     holds_out: bool,
     history: Sequence[RoundLine],
 ) -> str | None:
@@ -102,24 +61,24 @@ def objection(
     there is only one round, it is enough that its loss is known.
 
     Args:
-        run_pass: that trained it.
+        name: of the pass.
+        improved: tells by the sums of the untrained and the trained model whether it got better; None: not measured.
         chosen: name of the weights.
         weights: of the model.
         parts: the final measurement of each site.
         holds_out: most sites with images hold some out; else one site could make up the only held-out images.
         history: the rounds.
     """
-    name = run_pass.name
     if not all(np.isfinite(value).all() for value in weights.values()):
         return f"The model of {name} is not exported: a weight is not a finite number."
 
-    def improved(statistics: Statistics) -> bool | None:
-        start, end = only(statistics, "initial"), only(statistics, chosen)
-        return run_pass.improved(start, end) if start and end else None
+    def vote(sums: Sums) -> bool | None:
+        start, end = only(sums, "initial"), only(sums, chosen)
+        return improved(start, end) if start and end else None
 
-    measured = {site: part for site, part in parts.items() if improved(part) is not None}
+    measured = {site: part for site, part in parts.items() if vote(part) is not None}
     if holds_out and measured:
-        learned = decide(add(measured.values()), measured, lambda total: improved(total) is True, improved)
+        learned = decide(add(measured.values()), measured, lambda total: vote(total) is True, vote)
     elif holds_out:
         return f"The model of {name} is not exported: no site measured it on its held-out images."
     else:

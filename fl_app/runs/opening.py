@@ -101,7 +101,7 @@ def check_resumable(folder: RunFolder, config: RunConfig) -> None:
         raise RunFolderError(
             f"{folder.path} belongs to a run of other options: {pairs}. Resume with the same ones, or start a new run."
         )
-    if read_status(folder).get("state") in ("completed", "degraded"):
+    if read_status(folder).state in ("completed", "degraded"):
         raise RunFolderError(f"The run in {folder.path} is finished: there is nothing to resume.")
 
 

@@ -4,10 +4,10 @@ import fcntl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 from fl_app.errors import RunFolderError, UnknownRunError, did_you_mean
-from fl_app.runs.progress import Progress, RunReader, SeenRound, SeenSite, SeenStatus, summarise
+from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
+from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.runs.results import results
 from fl_app.runs.run_json import RunDocument, read_document
 
@@ -15,18 +15,6 @@ DEFAULT_OUTPUT = Path("~/fl-app/runs")
 ENDED = ("completed", "degraded", "failed")
 _MARKS = ("run.json", "status.json")
 _MODEL_MARKS = ("model.json", "model_index.json")
-
-
-class SiteRecord(TypedDict):
-    """How often each outcome occurred at a site, and the last reason."""
-
-    contributed: int
-    empty: int
-    refused: int
-    failed: int
-    late: int
-    absent: int
-    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +26,7 @@ class Overview:
         progress: state, round, sites that answered, the last figures.
         seconds_since: since the server last wrote; None if it never did.
         is_alive: whether a server holds the folder; None if this is unknown.
-        sites: by name, the counts of outcomes, and as `reason` the last reason.
+        sites: by name, how often each outcome occurred, and the last reason.
         num_rounds_failed: rounds that did not count.
         problems: what is wrong with the folder itself.
         flower_runs: Flower's ids of this run; each resume adds one.
@@ -53,7 +41,7 @@ class Overview:
     progress: Progress
     seconds_since: float | None
     is_alive: bool | None
-    sites: Mapping[str, SiteRecord] = field(default_factory=dict)
+    sites: Mapping[str, SiteCounts] = field(default_factory=dict)
     num_rounds_failed: int = 0
     problems: Sequence[str] = ()
     flower_runs: Sequence[str] = ()
@@ -72,6 +60,9 @@ class Overview:
         """Return all of it as JSON takes it, keys in kebab-case."""
         found = asdict(self) | {"folder": str(self.folder)}
         found["progress"] = {name.replace("_", "-"): value for name, value in found["progress"].items()}
+        for site, counts in self.sites.items():
+            del found["sites"][site]["reasons"]
+            found["sites"][site]["reason"] = counts.reason
         return {name.replace("_", "-"): value for name, value in found.items()}
 
 
@@ -151,16 +142,16 @@ def look_at(folder: Path, now: float) -> Overview:
         problems.append(f"{damage}: the figures of these rounds are lost")
     if is_alive is False and status is not None and progress.state not in ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
-    updated = status.get("updated") if status else None
-    described = (status or {}).get("described") or {} if progress.state == "waiting" else {}
+    updated = status.updated if status else None
+    described = status.described if status and status.state == "waiting" else {}
     tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []
     return Overview(
         folder=folder,
         progress=progress,
         seconds_since=None if updated is None else max(now - updated, 0.0),
         is_alive=is_alive,
-        sites=_sites(status or {}, rounds, described),
-        num_rounds_failed=sum(one.get("outcome") == "failed" for one in rounds),
+        sites=_sites(status or RunStatus(), rounds, described),
+        num_rounds_failed=sum(one.outcome == "failed" for one in rounds),
         problems=problems,
         flower_runs=document.flower_runs if document else (),
         images={**described, **(document.nodes if document else {})},
@@ -171,30 +162,14 @@ def look_at(folder: Path, now: float) -> Overview:
     )
 
 
-def _sites(status: SeenStatus, rounds: Sequence[SeenRound], described: Iterable[str]) -> dict[str, SiteRecord]:
-    """Return each site's record from status.json, which also counts the final measurement; else from the rounds."""
-    known: dict[str, SeenSite] = dict(status.get("nodes") or {})
+def _sites(status: RunStatus, rounds: Sequence[RoundLine], described: Iterable[str]) -> dict[str, SiteCounts]:
+    """Return each site's counts from status.json, which also counts the final measurement; else from the rounds."""
+    known = dict(status.nodes)
     if not known:
         for one in rounds:
-            for site, node in (one.get("nodes") or {}).items():
-                counts = known.setdefault(site, {"reasons": []})
-                outcome = node.get("outcome") or "failed"
-                counts[outcome] = counts.get(outcome, 0) + 1
-                counts["reasons"] += [node["reason"]] if node.get("reason") else []
-    for site in described:
-        known.setdefault(site, {})
-    return {
-        name: {
-            "contributed": node.get("contributed", 0),
-            "empty": node.get("empty", 0),
-            "refused": node.get("refused", 0),
-            "failed": node.get("failed", 0),
-            "late": node.get("late", 0),
-            "absent": node.get("absent", 0),
-            "reason": node["reasons"][-1] if node.get("reasons") else None,
-        }
-        for name, node in sorted(known.items())
-    }
+            for site, node in one.nodes.items():
+                known[site] = known.get(site, SiteCounts()).with_outcome(node)
+    return dict(sorted({**dict.fromkeys(described, SiteCounts()), **known}.items()))
 
 
 def is_held(folder: Path) -> bool | None:

@@ -1,56 +1,11 @@
 """The progress of a run, read from status.json and, line by line, from metrics.jsonl."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
-
-from typing_extensions import TypedDict  # pydantic reads those of `typing` from Python 3.12 on
 
 from fl_app.files import from_json
-
-T = TypeVar("T")
-
-Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
-
-
-class SeenSite(TypedDict, total=False):
-    """A site's entry in a round, with an outcome, or in status.json, with counts; each key may be missing."""
-
-    outcome: Outcome
-    reason: str
-    reasons: list[str]
-    images: float
-    seconds: float
-    contributed: int
-    empty: int
-    refused: int
-    failed: int
-    late: int
-    absent: int
-
-
-# A line of metrics.jsonl and status.json as a reader sees them: each key may be missing or null, and there may be more.
-SeenRound = TypedDict(
-    "SeenRound",
-    {
-        "task": str, "round": int, "num-rounds": int, "outcome": str, "reason": str, "asked": list[str],
-        "nodes": dict[str, SeenSite], "train-loss": float, "validation-loss": float, "validation-loss-ema": float,
-        "figures": dict[str, float | None], "images": int, "images-per-second": float, "seconds": float,
-        "started": float, "ended": float, "bytes-down": int, "bytes-up": int,
-    },
-    total=False,
-)  # fmt: skip
-SeenStatus = TypedDict(
-    "SeenStatus",
-    {
-        "state": str, "reason": str, "task": str, "round": int, "num-rounds": int, "asked": list[str],
-        "replied": list[str], "failed": dict[str, str | None], "nodes": dict[str, SeenSite], "updated": float,
-        "gallery": str, "described": dict[str, dict[str, list[int]]],
-    },
-    total=False,
-)  # fmt: skip
+from fl_app.runs.documents import RoundLine, RunStatus
 
 
 @dataclass(frozen=True)
@@ -100,7 +55,7 @@ class RunReader:
         self._output = output
         self._since = since
         self._offset = 0
-        self._rounds: list[SeenRound] = []
+        self._rounds: list[RoundLine] = []
         self.num_damaged = 0
 
     @property
@@ -111,14 +66,14 @@ class RunReader:
             self._folder = fresh[0] if fresh else None
         return self._folder if self._folder and self._folder.is_dir() else None
 
-    def read_status(self) -> SeenStatus | None:
+    def read_status(self) -> RunStatus | None:
         """Read status.json; None if it is damaged, or if this attempt has not written it yet."""
         path = self.folder / "status.json" if self.folder else None
         if path is None or not self._is_fresh(path):
             return None
-        return _read(path.read_bytes(), SeenStatus)
+        return from_json(RunStatus, path.read_bytes())
 
-    def read_rounds(self) -> Sequence[SeenRound]:
+    def read_rounds(self) -> Sequence[RoundLine]:
         """Return all finished rounds; only lines added since the last call are read."""
         path = self.folder / "metrics.jsonl" if self.folder else None
         if path is None or not path.is_file():
@@ -129,7 +84,7 @@ class RunReader:
             file.seek(self._offset)
             complete, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(complete) + len(newline)
-        records = [read_round(line) for line in complete.split(b"\n") if line]
+        records = [from_json(RoundLine, line) for line in complete.split(b"\n") if line]
         self._rounds = [*self._rounds, *(record for record in records if record is not None)]
         self.num_damaged += records.count(None)
         return self._rounds
@@ -139,60 +94,33 @@ class RunReader:
         return path.is_file() and path.stat().st_mtime >= self._since - 2
 
 
-def summarise(status: SeenStatus | None, rounds: Sequence[SeenRound]) -> Progress:
-    """Return the progress from both files; every field may be missing or null."""
+def summarise(status: RunStatus | None, rounds: Sequence[RoundLine]) -> Progress:
+    """Return the progress from both files; None: there is no status yet."""
     if status is None:
         return Progress("starting")
-    task = status.get("task")
-    done = [one for one in rounds if one.get("task") == task]
-    counted = [one for one in done if one.get("outcome") == "ok"]
-    last = counted[-1] if counted else {}
-    num_rounds = status.get("num-rounds") or 0
-    replied, failed = tuple(status.get("replied") or ()), dict(status.get("failed") or {})
-    is_running = status.get("state") == "running"
-    asked = status.get("asked") or () if is_running else ()
+    done = [one for one in rounds if one.task == status.task]
+    last = next((one for one in reversed(done) if one.outcome == "ok"), None)
+    is_running = status.state == "running"
+    asked = status.asked if is_running else ()
     return Progress(
-        state=str(status.get("state") or "starting"),
-        reason=status.get("reason"),
-        task=task,
-        round=status.get("round") or 0,
-        num_rounds=num_rounds,
-        replied=replied,
-        failed=failed,
-        awaited=tuple(site for site in asked if site not in replied and site not in failed),
-        loss=last.get("train-loss"),
-        validation_loss=last.get("validation-loss"),
-        images_per_second=last.get("images-per-second"),
-        seconds_left=estimate_seconds(done, num_rounds) if is_running else None,
+        state=status.state,
+        reason=status.reason,
+        task=status.task,
+        round=status.round,
+        num_rounds=status.num_rounds,
+        replied=status.replied,
+        failed=status.failed,
+        awaited=tuple(site for site in asked if site not in status.replied and site not in status.failed),
+        loss=last.train_loss if last else None,
+        validation_loss=last.validation_loss if last else None,
+        images_per_second=last.images_per_second if last else None,
+        seconds_left=estimate_seconds(done, status.num_rounds) if is_running else None,
     )
 
 
-def estimate_seconds(rounds: Sequence[SeenRound], num_rounds: int) -> float | None:
+def estimate_seconds(rounds: Sequence[RoundLine], num_rounds: int) -> float | None:
     """Estimate the time of the remaining rounds from the last five; None before the first."""
-    times = [float(one["seconds"]) for one in rounds if one.get("seconds") is not None][-5:]
+    times = [one.seconds for one in rounds if one.seconds is not None][-5:]
     if not times:
         return None
-    last = max(int(one.get("round") or 0) for one in rounds)
-    return max(num_rounds - last, 0) * sum(times) / len(times)
-
-
-def read_round(text: bytes) -> SeenRound | None:
-    """Read a line of metrics.jsonl; None if it is damaged."""
-    return _read(text, SeenRound)
-
-
-def _read(text: bytes, kind: type[T]) -> T | None:
-    """Read a JSON object; None if it is damaged. Every field may be missing or null, and there may be others."""
-    try:
-        found: T = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(found, dict) or from_json(kind, _without_null(found), strict=True) is None:
-        return None
-    return found
-
-
-def _without_null(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _without_null(one) for name, one in value.items() if one is not None}
-    return value
+    return max(num_rounds - max(one.round for one in rounds), 0) * sum(times) / len(times)

@@ -2,21 +2,24 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import from_json, replace_folder, replacing, to_json
+from fl_app.files import replace_folder, replacing
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
+from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
-from fl_app.runs.history import RoundLine, draw_history
+from fl_app.runs.history import draw_history
 from fl_app.runs.run_json import add_nodes
-from fl_app.runs.status import Status, time_label
+from fl_app.runs.status import Status
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
 from fl_app.strategies.roster import Roster
-from fl_app.sums import Statistics, only
+from fl_app.sums import Sums, only
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Best:
 class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
-    def __init__(self, run_pass: Pass, folder: RunFolder, status: Status, roster: Roster) -> None:
+    def __init__(self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task
         self.folder = folder
@@ -67,7 +70,7 @@ class TaskRun:
             self.folder.warn_of_damage(self.run_pass.name)
             if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else a new best model is searched
                 self.best = Best(**checkpoint.values["best"])
-        elif any(line["task"] == self.run_pass.name for line in self.folder.read_metrics()):
+        elif any(line.task == self.run_pass.name for line in self.folder.read_metrics()):
             log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
         return self.last
@@ -99,12 +102,12 @@ class TaskRun:
 
     def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         """Write the round's line; save a checkpoint and draw a gallery if the round has one."""
-        losses = self.losses(record.total_statistics())
+        losses = self.losses(record.total_sums())
         self._remember_best(record.round_number - 1, losses)
         self.last = after
         line = self._line(record, losses)
         self.history.append(line)
-        self.folder.append_metrics(to_json(line))
+        self.folder.append_metrics(line)
         self.status.count(record.nodes, round_moment(line))
         self.status.num_failed_rounds += line.outcome == "failed"
         self.status.show_round(record, self.num_rounds)
@@ -117,13 +120,13 @@ class TaskRun:
         else:
             self._unsaved = self._current()
 
-    def finish(self, statistics: Statistics) -> str:
+    def finish(self, sums: Sums) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
 
         Returns:
             The name of the chosen weights.
         """
-        losses = self.losses(statistics)
+        losses = self.losses(sums)
         self._remember_best(self.num_rounds, losses)
         name = better(losses) or "raw"
         self.draw("final", losses)
@@ -131,10 +134,9 @@ class TaskRun:
             self.checkpoint()
         return name
 
-    def export(self, name: str, held: list[bool]) -> None:
-        """Export the chosen weights; `held`: for each class, whether any node held an image of it."""
-        weights, target = self.models[name], self.folder.task(self.run_pass.name) / "model"
-        replace_folder(target, lambda path: self.run_pass.export(weights, path, held))
+    def export(self, name: str, write: Callable[[Path], None]) -> None:
+        """Export the chosen weights; `write` writes them into a folder."""
+        replace_folder(self.folder.task(self.run_pass.name) / "model", write)
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
     def checkpoint(self) -> None:
@@ -167,9 +169,9 @@ class TaskRun:
             self.run_pass.gallery(shown, temporary)
         self.status.set_gallery(path)
 
-    def losses(self, statistics: Statistics) -> dict[str, float]:
+    def losses(self, sums: Sums) -> dict[str, float]:
         """Return the validation loss of each set of weights."""
-        found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(statistics, name))}
+        found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(sums, name))}
         return {name: loss for name, loss in found.items() if loss is not None}
 
     def _current(self) -> Checkpoint:
@@ -188,8 +190,7 @@ class TaskRun:
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and warn of rounds that it lost by damage."""
-        kept = [from_json(RoundLine, line) for line in self.folder.cut_metrics(self.run_pass.name, done)]
-        self.history = [line for line in kept if line is not None]
+        self.history = self.folder.cut_metrics(self.run_pass.name, done)
         for line in self.history:
             self.status.num_failed_rounds += line.outcome == "failed"
             self.status.count(line.nodes, round_moment(line))
@@ -220,7 +221,7 @@ class TaskRun:
     def _line(self, record: RoundRecord, losses: dict[str, float]) -> RoundLine:
         """Return the round's line of metrics.jsonl; its validation figures are of the weights before the round."""
         loss_sum, num_losses = record.losses()
-        raw = only(record.total_statistics(), "raw")
+        raw = only(record.total_sums(), "raw")
         ended = time.time()
         return RoundLine(
             task=record.task,
@@ -245,11 +246,6 @@ class TaskRun:
             asked=record.asked,
             nodes=dict(sorted(record.nodes.items())),
         )
-
-
-def round_moment(line: RoundLine) -> str:
-    """Return the round of a line and the time of its end, as text."""
-    return time_label(f"round {line.round} of {line.task}", line.ended)
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from fl_app.runs.progress import SeenRound
+from fl_app.runs.documents import RoundLine
 
 COMPARISON = Path("classification", "comparison.csv")
 
@@ -38,7 +38,7 @@ def describe_results(found: Mapping[str, float]) -> str:
     )
 
 
-def results(folder: Path, tasks: Sequence[str], rounds: Sequence[SeenRound]) -> dict[str, float]:
+def results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> dict[str, float]:
     """Return the figures that a run has reached, by name.
 
     These are `<task>-loss`, of the last round that counts, on held-out images; and, of the classifier that ships,
@@ -51,9 +51,9 @@ def results(folder: Path, tasks: Sequence[str], rounds: Sequence[SeenRound]) -> 
     """
     found: dict[str, float] = {}
     for task in tasks:
-        losses = [one.get("validation-loss") for one in rounds if (one.get("task"), one.get("outcome")) == (task, "ok")]
+        losses = [one.validation_loss for one in rounds if (one.task, one.outcome) == (task, "ok")]
         if measured := [loss for loss in losses if loss is not None]:
-            found[f"{task}-loss"] = float(measured[-1])
+            found[f"{task}-loss"] = measured[-1]
     for row in read_comparison(folder):
         if (row.get("approach") or "").endswith(_SHIPS):
             figures = {name: read_figure(row.get(name)) for name in ("accuracy", "home-accuracy")}

@@ -1,6 +1,5 @@
 """run.json: a run's options and nodes, written when the run begins, read and added to later; imports nothing heavy."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import field, replace
@@ -51,10 +50,10 @@ def read_document(folder: Path) -> RunDocument:
         RunFolderError: it is missing or damaged.
     """
     try:
-        found = from_json(RunDocument, json.loads((folder / "run.json").read_bytes()))
+        found = from_json(RunDocument, (folder / "run.json").read_bytes())
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is no run folder: it holds no run.json.") from None
-    except (OSError, ValueError):
+    except OSError:
         found = None
     if found is None:
         raise RunFolderError(f"{folder / 'run.json'} is damaged: start a new run instead.")

@@ -1,81 +1,16 @@
-"""status.json: what a run is doing now, and at the end its result and each site's record."""
+"""Keeps status.json: what a run is doing now, and at the end its result and each site's record."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from pydantic.dataclasses import dataclass
-
-from fl_app.files import KEBAB, to_json, write_json
-
-if TYPE_CHECKING:  # Flower and PyTorch, which `fl-app status` has no use for
-    from fl_app.runs.folder import RunFolder
-    from fl_app.strategies.outcomes import NodeOutcome, RoundRecord
-
-State = Literal["starting", "waiting", "running", "finishing", "completed", "degraded", "failed"]
-
-FAULTS = ("refused", "failed", "late", "absent")
-_KEPT_REASONS = 5
-
-
-@dataclass(frozen=True, config=KEBAB)
-class SiteCounts:
-    """How often each outcome occurred at a site.
-
-    Attributes:
-        reasons: the first reason and the last few.
-    """
-
-    contributed: int = 0
-    empty: int = 0
-    refused: int = 0
-    failed: int = 0
-    late: int = 0
-    absent: int = 0
-    reasons: tuple[str, ...] = ()
-
-    def with_outcome(self, node: "NodeOutcome", when: str) -> "SiteCounts":
-        """Return the counts with one more outcome; `when`: what it is an outcome of."""
-        reasons = self.reasons
-        if node.reason and node.outcome in FAULTS:
-            reasons = (*reasons, f"{when}: {node.reason}")
-            reasons = reasons[:1] + reasons[1:][1 - _KEPT_REASONS :]
-        return replace(self, **{node.outcome: getattr(self, node.outcome) + 1, "reasons": reasons})
-
-
-@dataclass(frozen=True, config=KEBAB)
-class RunStatus:
-    """The content of status.json.
-
-    Attributes:
-        reason: why the run waits, failed, or is degraded.
-        task: that is being trained.
-        round: of this task.
-        asked: sites that were asked in this round.
-        replied: sites that have answered.
-        described: while sites are awaited, how many images of each class those hold that have come.
-        failed: sites that cannot contribute to this round, and why.
-        nodes: counts of each site, over the whole run.
-        folder: the run folder.
-        gallery: the newest picture.
-        updated: unix time.
-    """
-
-    state: State = "starting"
-    reason: str | None = None
-    task: str | None = None
-    round: int = 0
-    num_rounds: int = 0
-    asked: tuple[str, ...] = ()
-    replied: tuple[str, ...] = ()
-    described: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    failed: dict[str, str | None] = field(default_factory=dict)
-    nodes: dict[str, SiteCounts] = field(default_factory=dict)
-    folder: str | None = None
-    gallery: str | None = None
-    updated: float | None = None
+from fl_app.files import to_json, write_json
+from fl_app.runs.documents import FAULTS, RunStatus, SiteCounts, State
+from fl_app.runs.folder import RunFolder
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import RoundRecord
 
 
 class Status:
@@ -86,7 +21,7 @@ class Status:
         blemishes: problems that did not end the run.
     """
 
-    def __init__(self, folder: "RunFolder") -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self.num_failed_rounds = 0
         self.blemishes: list[str] = []
         self._file = folder.status_file
@@ -97,7 +32,7 @@ class Status:
         self._now = replace(self._now, state=state, reason=reason, updated=time.time(), **more)
         write_json(self._file, to_json(self._now))
 
-    def show_round(self, record: "RoundRecord", num_rounds: int) -> None:
+    def show_round(self, record: RoundRecord, num_rounds: int) -> None:
         """Write which sites have answered so far in a round."""
         good = [site for site, node in record.nodes.items() if node.outcome in ("contributed", "empty")]
         self.set(
@@ -116,12 +51,12 @@ class Status:
         said = f"{answered} of {asked} sites have answered" if answered else f"asking {asked} sites for their sums"
         self.set(self._now.state, said)
 
-    def count(self, outcomes: "Mapping[str, NodeOutcome]", when: str) -> None:
+    def count(self, outcomes: Mapping[str, NodeOutcome], when: str) -> None:
         """Add outcomes to the sites' counts.
 
         Args:
             outcomes: by site.
-            when: what they are outcomes of, and its time; see `time_label`.
+            when: what they are outcomes of, and its time; see `documents.time_label`.
         """
         nodes = dict(self._now.nodes)
         for site, node in outcomes.items():
@@ -151,8 +86,3 @@ class Status:
     def set_gallery(self, path: Path) -> None:
         """Remember the newest gallery."""
         self._now = replace(self._now, gallery=str(path))
-
-
-def time_label(what: str, seconds: float) -> str:
-    """Return an event and its local time as text; `seconds`: unix time."""
-    return f"{what}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}"

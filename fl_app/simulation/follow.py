@@ -5,21 +5,21 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.sections import OptionValue
-from fl_app.runs.overview import is_held
+from fl_app.runs.overview import ENDED, is_held
 from fl_app.runs.progress import Progress, RunReader, summarise
+from fl_app.runs.view import View, open_view
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import Plan, check_before_start, plan_run, to_toml
 from fl_app.simulation.flower import Simulation, read_tail, simulate
 from fl_app.simulation.outcome import Outcome, judge
 from fl_app.simulation.processes import Interrupted
-from fl_app.simulation.view import View, open_view
 
 GPU_SHARE = 0.2
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -157,12 +157,12 @@ def write_end(folder: Path | None, reason: str) -> None:
     A folder that is locked by a server belongs to another run, which goes on.
     """
     if folder is not None and (folder / "status.json").is_file() and not is_held(folder):
-        from fl_app.files import write_json
+        from fl_app.files import to_json, write_json
         from fl_app.runs.folder import RunFolder, read_status
 
         status = read_status(RunFolder(folder))
-        if status.get("state") not in ("completed", "degraded", "failed"):
+        if status.state not in ENDED:
             try:
-                write_json(folder / "status.json", {**status, "state": "failed", "reason": reason})
+                write_json(folder / "status.json", to_json(replace(status, state="failed", reason=reason)))
             except RunFolderError as error:
                 print(error, file=sys.stderr)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fl_app.runs.progress import SeenRound, SeenStatus
+from fl_app.runs.documents import RoundLine, RunStatus
 from fl_app.runs.results import COMPARISON, read_comparison
 from fl_app.simulation.flower import FlowerStatus
 
@@ -34,7 +34,7 @@ class Outcome:
         return 1 if self.state == "failed" else 0
 
 
-def judge(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[SeenRound], folder: Path | None) -> Outcome:
+def judge(flower: FlowerStatus, status: RunStatus | None, rounds: Sequence[RoundLine], folder: Path | None) -> Outcome:
     """Judge a run: Flower and the server must both have ended well; the server fails a run that learned nothing.
 
     Args:
@@ -43,24 +43,23 @@ def judge(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[Seen
         rounds: metrics.jsonl.
         folder: the run folder, if it exists.
     """
-    known = status or {}
-    gallery = Path(known["gallery"]) if known.get("gallery") else None
+    known = status or RunStatus()
+    gallery = Path(known.gallery) if known.gallery else None
     sites = find_troubled_sites(known)
     reason = _find_failure(flower, status, rounds)
     if reason is not None:
         return Outcome("failed", reason, sites, folder, gallery)
-    is_degraded = known.get("state") == "degraded"
-    return Outcome("degraded" if is_degraded else "completed", known.get("reason"), sites, folder, gallery)
+    return Outcome("degraded" if known.state == "degraded" else "completed", known.reason, sites, folder, gallery)
 
 
-def find_troubled_sites(status: SeenStatus) -> dict[str, str]:
+def find_troubled_sites(status: RunStatus) -> dict[str, str]:
     """Return the sites that failed or were rejected, late or absent in any round, each with its last reason."""
-    troubled = {site: str(reason or "failed") for site, reason in (status.get("failed") or {}).items()}
-    for site, node in (status.get("nodes") or {}).items():
-        counts = [f"{node[kind]} {kind}" for kind in ("failed", "refused", "late", "absent") if node.get(kind)]
+    troubled = {site: str(reason or "failed") for site, reason in status.failed.items()}
+    for site, node in status.nodes.items():
+        counts = [f"{n} {kind}" for kind in ("failed", "refused", "late", "absent") if (n := getattr(node, kind))]
         if counts:
-            reasons = node.get("reasons") or [troubled.get(site, "")]
-            troubled[site] = ", ".join(counts) + (f": {reasons[-1]}" if reasons[-1] else "")
+            reason = node.reason or troubled.get(site, "")
+            troubled[site] = ", ".join(counts) + (f": {reason}" if reason else "")
     return troubled
 
 
@@ -96,17 +95,17 @@ def _short(figure: str) -> str:
         return figure
 
 
-def _find_failure(flower: FlowerStatus, status: SeenStatus | None, rounds: Sequence[SeenRound]) -> str | None:
+def _find_failure(flower: FlowerStatus, status: RunStatus | None, rounds: Sequence[RoundLine]) -> str | None:
     """Return why the run failed; None if it did not."""
-    if status is not None and status.get("state") == "failed":
-        return str(status.get("reason") or "the server gave no reason")
+    if status is not None and status.state == "failed":
+        return status.reason or "the server gave no reason"
     if not flower.is_completed:
         details = flower.details if flower.details not in ("", "N/A") else "see the log"
         return f"Flower says '{flower.status}': {details}"
     if status is None:
         return "the server wrote no status.json"
-    if status.get("state") not in ("completed", "degraded"):
-        return f"the server stopped while '{status.get('state')}'"
-    if not any(one.get("outcome") == "ok" for one in rounds):
+    if status.state not in ("completed", "degraded"):
+        return f"the server stopped while '{status.state}'"
+    if not any(one.outcome == "ok" for one in rounds):
         return "no round counted, so nothing was learned"
     return None

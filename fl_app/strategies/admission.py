@@ -3,16 +3,18 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
 from fl_app.options.training import AdmissionOptions
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
+
+FaultOf = Callable[[Mapping[str, Sums], Sequence[int] | None], str | None]
 
 _LARGEST_SUM = 1e15
 _MOST_LOSS = 1e4  # nats, or error, of one image: a model that diverged is of no use
@@ -50,7 +52,7 @@ class Admission:
         round_number: int,
         site: str,
         current: Weights,
-        expected: Statistics,
+        expected: Sums,
         num_images: int | None = None,
     ) -> float:
         """Check one reply against the weights sent, the sums asked for and the site's description.
@@ -80,7 +82,7 @@ class Admission:
         check_arrays(reply.weights, current)
         if reply.node_ema is not None:
             check_arrays(reply.node_ema, current)
-        check_statistics(reply.statistics, expected)
+        check_sums(reply.sums, expected)
         if reply.weight == 0:
             return 0.0
         norm = update_norm(reply.weights, current)
@@ -173,13 +175,39 @@ def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str
             raise RejectedReply(f"array {key!r} holds a number that is not finite")
 
 
-def check_statistics(found: Statistics, expected: Statistics) -> None:
+def check_sums(found: Sums, expected: Sums) -> None:
     """Raise RejectedReply unless names and shapes agree and every sum is finite and below 1e15."""
     if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in expected.items()}:
-        raise RejectedReply("its statistics have other names or shapes than those asked for")
+        raise RejectedReply("its sums have other names or shapes than those asked for")
     for value in found.values():
         if not (np.isfinite(value).all() and (np.abs(value) < _LARGEST_SUM).all()):
-            raise RejectedReply("its statistics are not finite, or absurdly large")
+            raise RejectedReply("its sums are not finite, or absurdly large")
+
+
+def check_measured(sums: Sums, names: Sequence[str], held_out: Sequence[int] | None, fault_of: FaultOf) -> None:
+    """Raise RejectedReply if measurements of models are impossible.
+
+    Args:
+        sums: of each model, prefixed with its name and a slash.
+        names: of the models.
+        held_out: images of each class, as the site described them; None: unknown.
+        fault_of: of the task.
+
+    Raises:
+        RejectedReply: with the reason.
+    """
+    models = {
+        name: {key.removeprefix(f"{name}/"): value for key, value in sums.items() if key.startswith(f"{name}/")}
+        for name in names
+    }
+    fault = fault_of(models, held_out)
+    if fault:
+        raise RejectedReply(fault)
+
+
+def no_fault(models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
+    """Return None: accept all measurements."""
+    return None
 
 
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:

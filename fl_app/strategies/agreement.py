@@ -4,15 +4,14 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
-from fl_app.errors import FederationError
+from fl_app.errors import FederationError, RejectedReply
 from fl_app.messages.descriptions import SiteDescription, read_description
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import CONFIG, DESCRIBE
 from fl_app.options.sections import LONGEST_NAME
 from fl_app.strategies.outcomes import shorten
@@ -24,8 +23,6 @@ SharesOf = Callable[[int, int], Sequence[int] | None]  # (number of the share, o
 
 _LONGEST_NAME = 40
 _MOST_NAMES = 10
-_MOST_TESTED = 3  # times the test images of all other sites together
-_MOST_OF_TWO = 10
 
 
 def ask_descriptions(grid: Grid, nodes: Sequence[int], deadline_seconds: float) -> Iterator[Message]:
@@ -160,24 +157,6 @@ def false_shares(sites: Iterable[SiteDescription], num_shares: int, shares_of: S
             f"test set has {sum(share)}{' in other classes' if sum(share) == sum(site.test_counts) else ''}"
         )
     return found if fitting else {}
-
-
-def measures_most(num_images: Mapping[str, float]) -> str | None:
-    """Return the site whose test images outweigh all others', so that it decides the figures; None if there is none.
-
-    It has more than three quarters of all test images; of two sites, more than ten times as many as the other. Of
-    20,000 splits of nine or ten equal classes among ten sites, drawn with Dirichlet's alpha 0.1, none gives a site so
-    many; with two equal classes 2.5 % do.
-
-    Args:
-        num_images: test images by site.
-    """
-    if len(num_images) < 2:
-        return None
-    largest = max(num_images, key=lambda site: num_images[site])
-    others = sum(num_images.values()) - num_images[largest]
-    factor = _MOST_OF_TWO if len(num_images) == 2 else _MOST_TESTED
-    return largest if num_images[largest] > factor * others else None
 
 
 def _compare_names(found: Sequence[str], expected: Sequence[str]) -> str:

@@ -7,20 +7,20 @@ from typing import Any
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights, array_record
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import EVALUATE, add_models
-from fl_app.strategies.admission import check_statistics
-from fl_app.strategies.outcomes import NodeOutcome, failure, shorten
+from fl_app.strategies.admission import check_measured, check_sums
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Traffic, absent, failure, shorten
 from fl_app.strategies.setup import Everyone, Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
-from fl_app.strategies.sums_admission import check_measured
-from fl_app.strategies.transport import Traffic, send_and_receive
-from fl_app.sums import Statistics
+from fl_app.strategies.transport import send_and_receive
+from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)
 
-Judge = Callable[[str, Statistics], None]
+Judge = Callable[[str, Sums], None]
 
 
 class Asking(Streaming):
@@ -36,7 +36,7 @@ class Asking(Streaming):
         self.who: Sites = self.setup.sites or Everyone(self.min_available_nodes)
         self.deadline_seconds = 3600.0
 
-    def measure(self, grid: Grid, models: dict[str, Weights]) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+    def measure(self, grid: Grid, models: dict[str, Weights]) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
         """Let all connected sites measure models on their held-out images.
 
         Args:
@@ -49,7 +49,7 @@ class Asking(Streaming):
         content = self.instruction(0, models["raw"])
         add_models(content, models.get("ema"), models.get("node-ema"), models.get("initial"))
 
-        def judge(site: str, sums: Statistics) -> None:
+        def judge(site: str, sums: Sums) -> None:
             described = self.who.described(site)
             held_out = described.validation_counts if described else None
             check_measured(sums, list(models), held_out, self.setup.fault_of)
@@ -66,10 +66,10 @@ class Asking(Streaming):
         grid: Grid,
         message_type: str,
         content: RecordDict,
-        expected: Statistics,
+        expected: Sums,
         traffic: Traffic | None = None,
         judge: Judge = lambda site, sums: None,
-    ) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+    ) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
         """Ask all connected sites for sums.
 
         Args:
@@ -87,8 +87,8 @@ class Asking(Streaming):
         sites = {node: site for site, node in here.items()}
         messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sites]
         silent = NodeOutcome("late", f"it did not answer {message_type!r}")
-        outcomes = {**self.absent(grid), **dict.fromkeys(here, silent)}
-        parts: dict[str, Statistics] = {}
+        outcomes = {**absent(self.who.missing(grid)), **dict.fromkeys(here, silent)}
+        parts: dict[str, Sums] = {}
         observer = self.setup.observer
         observer.measuring(0, len(here))
         replies = send_and_receive(grid, messages, self.deadline_seconds, traffic, self.wire.pack)
@@ -99,9 +99,9 @@ class Asking(Streaming):
                 outcomes[site] = failure(reply.error)
                 continue
             try:
-                statistics = self.wire.read_sums(reply.content, expected)
-                check_statistics(statistics, expected)
-                judge(site, statistics)
+                sums = self.wire.read_sums(reply.content, expected)
+                check_sums(sums, expected)
+                judge(site, sums)
             except RejectedReply as error:
                 outcomes[site] = NodeOutcome("refused", shorten(str(error)))
                 continue
@@ -109,10 +109,6 @@ class Asking(Streaming):
                 log.exception("The answer of site %s could not be judged", site)
                 outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
                 continue
-            parts[site], outcomes[site] = statistics, NodeOutcome("contributed")
+            parts[site], outcomes[site] = sums, NodeOutcome("contributed")
         log.info("%d of %d sites sent valid sums for %r", len(parts), len(outcomes), message_type)
         return dict(sorted(parts.items())), outcomes
-
-    def absent(self, grid: Grid) -> dict[str, NodeOutcome]:
-        """Return the outcome of the sites that took part before and are not connected now."""
-        return dict.fromkeys(self.who.missing(grid), NodeOutcome("absent", "it was not connected"))

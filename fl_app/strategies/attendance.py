@@ -8,7 +8,8 @@ from flwr.serverapp import Grid
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription
 from fl_app.options.training import FederationOptions
-from fl_app.strategies.outcomes import NodeOutcome, Observer
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Observer
 from fl_app.strategies.roster import Roster
 
 _POLL_SECONDS = 1.0

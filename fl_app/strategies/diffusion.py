@@ -8,11 +8,10 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fl_app.diffusion.averages import ServerEma
-from fl_app.errors import OptionError
+from fl_app.errors import OptionError, RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
-from fl_app.strategies.exact_mean import ExactMean
+from fl_app.strategies.folding import ExactMean
 from fl_app.strategies.outcomes import Snapshot
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup

@@ -1,21 +1,19 @@
 """Records a round: which sites were asked, which answered or failed, and why."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from flwr.app import Error
 from numpy.typing import NDArray
 
 from fl_app.flower import ErrorCode
+from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import clean_text
-from fl_app.strategies.transport import Traffic
-from fl_app.sums import Statistics, add
-
-Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
+from fl_app.strategies.node_outcome import NodeOutcome, Outcome
+from fl_app.sums import Sums, add
 
 # Flower's own texts for these errors only make sense to readers of its code.
 _IN_OUR_WORDS = {
@@ -27,24 +25,17 @@ _IN_OUR_WORDS = {
 _NO_SIGNATURE = "The FAB could not be verified."  # a node with --trusted-entities
 
 
-@dataclass(frozen=True)
-class NodeOutcome:
-    """One node's outcome in a round.
+@dataclass
+class Traffic:
+    """Bytes of the arrays sent and received.
 
     Attributes:
-        outcome: `contributed`; `empty`: valid, but without images; `refused`: rejected; `failed`: an error; `late`:
-            no answer before the deadline; `absent`: not connected, so not asked.
-        reason: why it did not contribute; None if it did.
-        images: number of its training images.
-        seconds: time of its local training.
-        pieces: pieces per batch; more than 1 if GPU memory was short.
+        down: to the nodes.
+        up: from the nodes.
     """
 
-    outcome: Outcome
-    reason: str | None = None
-    images: float = 0.0
-    seconds: float = 0.0
-    pieces: float = 1
+    down: int = 0
+    up: int = 0
 
 
 @dataclass
@@ -68,25 +59,25 @@ class RoundRecord:
     reason: str | None = None
     seconds: float = 0.0
     traffic: Traffic = field(default_factory=Traffic)
-    _statistics: dict[str, Statistics] = field(default_factory=dict)
+    _sums: dict[str, Sums] = field(default_factory=dict)
     _losses: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def note(self, site: str, outcome: NodeOutcome) -> None:
         """Record a site's outcome; a long reason is cut."""
         self.nodes[site] = replace(outcome, reason=shorten(outcome.reason) if outcome.reason else None)
 
-    def keep(self, site: str, statistics: Statistics, loss_sum: float, num_losses: float) -> None:
+    def keep(self, site: str, sums: Sums, loss_sum: float, num_losses: float) -> None:
         """Keep the sums of an admitted reply."""
-        self._statistics[site] = statistics
+        self._sums[site] = sums
         self._losses[site] = (loss_sum, num_losses)
 
-    def statistics(self) -> dict[str, Statistics]:
+    def sums(self) -> dict[str, Sums]:
         """Return each site's sums, by site."""
-        return dict(sorted(self._statistics.items()))
+        return dict(sorted(self._sums.items()))
 
-    def total_statistics(self) -> Statistics:
+    def total_sums(self) -> Sums:
         """Add the sums of all sites, in the order of their names, so the order of arrival cannot matter."""
-        return add(self.statistics().values())
+        return add(self.sums().values())
 
     def losses(self) -> tuple[float, float]:
         """Return the sum of the training losses and their number."""
@@ -118,6 +109,11 @@ class Snapshot:
     models: dict[str, Weights]
     arrays: dict[str, NDArray[np.generic]]
     values: dict[str, Any]
+
+
+def absent(sites: Iterable[str]) -> dict[str, NodeOutcome]:
+    """Return the outcome of sites that took part before and are not connected now."""
+    return dict.fromkeys(sites, NodeOutcome("absent", "it was not connected"))
 
 
 def failure(error: Error) -> NodeOutcome:

@@ -1,6 +1,6 @@
 """Federated averaging of a classifier, and class prototypes exchanged in the last round (Qiao et al. 2023)."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +9,17 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_app.classification.judging import contradicted, out_of_scale
+from fl_app.classification.judging import check_head_sums, check_site_moments, contradicted, out_of_scale
 from fl_app.classification.measuring import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Selection, build, part_of, rows, select
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import HEADS, MOMENTS, add_heads
-from fl_app.strategies.outcomes import NodeOutcome, Snapshot
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Snapshot, Traffic
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.sums_admission import check_head_sums, check_site_moments
-from fl_app.strategies.transport import Traffic
-from fl_app.sums import Statistics, add
+from fl_app.sums import Sums, add
 
 _OWN = "own/"  # prefix of the sums that a node measures with its own network
 _OWN_SUMS = "own-sums"  # of them in a state
@@ -57,8 +56,8 @@ class Exchange:
     source: str
     undefined: dict[str, str]
     scorers: list[Scorer]
-    measured: dict[str, Statistics]
-    total: Statistics
+    measured: dict[str, Sums]
+    total: Sums
     contributed: list[str]
     left_out: dict[str, NodeOutcome]
     traffic: dict[str, Traffic]
@@ -81,30 +80,18 @@ class PrototypeRounds(Resilient):
         own_sums: what nodes measured with their own networks in the last round that asks for it, by site.
     """
 
-    def __init__(
-        self,
-        *,
-        method: PrototypeMethod,
-        setup: Setup | None = None,
-        done: Container[int] = (),
-        on_exchange: Callable[[Exchange], None] = lambda exchange: None,
-        **flower: Any,
-    ) -> None:
+    def __init__(self, *, method: PrototypeMethod, setup: Setup | None = None, **flower: Any) -> None:
         """Take Flower's own arguments, and these.
 
         Args:
             method: as above.
             setup: what the run says; None: an ordinary Flower app.
-            done: rounds whose exchange an earlier process has made.
-            on_exchange: is told of each exchange.
             flower: of the strategy behind this one.
         """
         super().__init__(setup=setup, **flower)
         self.method = method
-        self.done = done
-        self.on_exchange = on_exchange
         self.exchanges: dict[int, Exchange] = {}
-        self.own_sums: dict[str, Statistics] = {}
+        self.own_sums: dict[str, Sums] = {}
 
     def sends_own_sums(self, number: int) -> bool:
         """Tell whether the replies of a round hold the moments of the nodes' own networks."""
@@ -113,7 +100,7 @@ class PrototypeRounds(Resilient):
     def before_round(self, grid: Grid, number: int, weights: Weights) -> None:
         """Exchange prototypes after the round before, if that is due and not done yet."""
         before = number - 1
-        if before in self.method.rounds and before not in self.done:
+        if before in self.method.rounds and before not in self.setup.exchanged:
             self.exchange(grid, before, weights)
         if self.sends_own_sums(number):
             self.own_sums = {}
@@ -122,14 +109,14 @@ class PrototypeRounds(Resilient):
         """Remember what the nodes measured with their own networks; nothing of a round that failed."""
         if self.sends_own_sums(number) and after is not None:
             blank = self.method.blank_moments()
-            sums = self.record.statistics()
+            sums = self.record.sums()
             self.own_sums = {site: {key: part[f"{_OWN}{key}"] for key in blank} for site, part in sums.items()}
 
     def after_rounds(self, grid: Grid, weights: Weights, number: int) -> None:
         """Exchange prototypes after the last round."""
         self.exchange(grid, number, weights, is_last=True)
 
-    def expected_sums(self) -> Statistics:
+    def expected_sums(self) -> Sums:
         """Return sums of zero images as a reply must have them: those of the nodes' own networks, too."""
         sums = dict(super().expected_sums())
         if self.sends_own_sums(self.record.round_number):
@@ -146,7 +133,7 @@ class PrototypeRounds(Resilient):
         scorers = built.heads.scorers(method.measured_readings)
         blank = blank_head_sums(scorers, method.num_classes, built.heads.with_joint, method.metrics)
 
-        def judge(site: str, sums: Statistics) -> None:
+        def judge(site: str, sums: Sums) -> None:
             known = self.who.described(site)
             check_head_sums(sums, known.validation_counts if known else None, known.test_counts if known else None)
 
@@ -175,7 +162,7 @@ class PrototypeRounds(Resilient):
             results=rows(scorers, total, len(measured)),
         )
         self.exchanges[number] = found
-        self.on_exchange(found)
+        self.setup.on_exchange(found)
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return the state, with the sums of the nodes' own networks."""
@@ -196,9 +183,9 @@ class PrototypeRounds(Resilient):
 
     def _collect(
         self, grid: Grid, number: int, weights: Weights, traffic: Traffic
-    ) -> tuple[dict[str, dict[str, Statistics]], dict[str, NodeOutcome]]:
+    ) -> tuple[dict[str, dict[str, Sums]], dict[str, NodeOutcome]]:
         """Return each site's moments, by what they were measured with; and who is left out."""
-        parts: dict[str, dict[str, Statistics]] = {}
+        parts: dict[str, dict[str, Sums]] = {}
         left_out: dict[str, NodeOutcome] = {}
         if "consistent" in self.method.readings:
             content, blank = self.instruction(number, weights), self.method.blank_moments()
@@ -212,9 +199,9 @@ class PrototypeRounds(Resilient):
             left_out |= missing
         return parts, left_out
 
-    def _own_moments(self, grid: Grid, number: int) -> tuple[dict[str, Statistics], dict[str, NodeOutcome]]:
+    def _own_moments(self, grid: Grid, number: int) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
         """Return what the replies of a round told of the nodes' own networks, by site, and whose is missing."""
-        parts: dict[str, Statistics] = {}
+        parts: dict[str, Sums] = {}
         missing: dict[str, NodeOutcome] = {}
         for site in sorted({*self.who.here(grid), *self.who.missing(grid), *self.own_sums}):
             moments = self.own_sums.get(site)
@@ -234,7 +221,7 @@ class PrototypeRounds(Resilient):
             missing[site] = NodeOutcome("refused", reason)
         return parts, missing
 
-    def _judge_moments(self, site: str, moments: Statistics) -> None:
+    def _judge_moments(self, site: str, moments: Sums) -> None:
         """Raise RejectedReply for moments that cannot be, or of more images than the site trained on.
 
         A site that was never drawn for training may have as many as the largest one that was.

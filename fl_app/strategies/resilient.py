@@ -17,7 +17,8 @@ from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.records import add_models
 from fl_app.seeding import numpy_generator_for
 from fl_app.strategies.asking import Asking
-from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, Snapshot
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import RoundRecord, Snapshot, absent
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.transport import ChosenNodes, send_and_receive
 
@@ -188,7 +189,7 @@ class Resilient(Asking):
         self.current = weights
         self.sites = {node: site for site, node in chosen.items()}
         self.record.asked = list(chosen)
-        for site, outcome in {**self.who.unfit, **self.absent(grid)}.items():
+        for site, outcome in {**self.who.unfit, **absent(self.who.missing(grid))}.items():
             self._note(site, outcome)
         self.setup.observer.progressed(self.record)
         only_chosen = cast(Grid, ChosenNodes(list(chosen.values())))

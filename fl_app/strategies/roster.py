@@ -8,20 +8,14 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_app.data.images import DatasetInfo
-from fl_app.errors import FederationError
+from fl_app.errors import FederationError, RejectedReply
+from fl_app.logs import clean_text
 from fl_app.messages.descriptions import SiteDescription, read_description
-from fl_app.messages.incoming import RejectedReply, clean_text
 from fl_app.options.sections import LONGEST_NAME, is_site_name
-from fl_app.strategies.agreement import (
-    SharesOf,
-    agreed_shares,
-    ask_descriptions,
-    compare,
-    false_shares,
-    measures_most,
-    unknown_shares,
-)
-from fl_app.strategies.outcomes import NodeOutcome, failure
+from fl_app.strategies.agreement import SharesOf, agreed_shares, ask_descriptions, compare, false_shares, unknown_shares
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import failure
+from fl_app.sums import measures_most
 
 log = logging.getLogger(__name__)
 

@@ -1,20 +1,23 @@
 """What a run tells its strategy; the defaults are those of an ordinary Flower app."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flwr.serverapp import Grid
 
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription
 from fl_app.options.training import AdmissionOptions
-from fl_app.strategies.admission import Admission
-from fl_app.strategies.outcomes import NodeOutcome, Observer, RoundRecord, Snapshot
-from fl_app.strategies.sums_admission import FaultOf, no_fault
-from fl_app.strategies.wire import Wire
-from fl_app.sums import Statistics
+from fl_app.strategies.admission import Admission, FaultOf, no_fault
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import Observer, RoundRecord, Snapshot
+from fl_app.strategies.transport import Wire
+from fl_app.sums import Sums
+
+if TYPE_CHECKING:  # it imports this module
+    from fl_app.strategies.prototypes import Exchange
 
 _POLL_SECONDS = 0.5
 
@@ -133,6 +136,8 @@ class Setup:
         run_folder: where a run can be resumed, and where replies wait in the first round. If empty, the run cannot be
             resumed, and replies wait in the system's folder for temporary files.
         begins: nothing was trained before, so all sites that a new run needs must be connected.
+        exchanged: rounds whose exchange of prototypes an earlier process has made.
+        on_exchange: receives each exchange of prototypes.
     """
 
     task: str = "model"
@@ -141,10 +146,12 @@ class Setup:
     sites: Sites | None = None
     admission: Admission = field(default_factory=lambda: Admission(AdmissionOptions.model_validate(_ANY_UPDATE)))
     observer: Observer = field(default_factory=Unwatched)
-    blank_sums: Statistics = field(default_factory=dict)
+    blank_sums: Sums = field(default_factory=dict)
     fault_of: FaultOf = no_fault
     min_replies: int = 1
     nodes_per_round: int = 0
     max_failed_rounds: int = 3
     run_folder: str = ""
     begins: bool = True
+    exchanged: Container[int] = ()
+    on_exchange: "Callable[[Exchange], None]" = lambda exchange: None

@@ -9,16 +9,16 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights, array_record, to_weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import TRAIN, Reply
-from fl_app.strategies.exact_mean import ExactMean
-from fl_app.strategies.outcomes import NodeOutcome, RoundRecord, failure
+from fl_app.strategies.admission import check_measured
+from fl_app.strategies.folding import ExactMean, WaitingReplies
+from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.outcomes import RoundRecord, failure
 from fl_app.strategies.setup import Setup
-from fl_app.strategies.sums_admission import check_measured
-from fl_app.strategies.waiting import WaitingReplies
-from fl_app.strategies.wire import PlainWire, Wire
-from fl_app.sums import Statistics
+from fl_app.strategies.transport import PlainWire, Wire
+from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _NEED_THE_MEAN = (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)
 
 
-def prefixed(sums: Statistics, names: Iterable[str]) -> Statistics:
+def prefixed(sums: Sums, names: Iterable[str]) -> Sums:
     """Return the same sums once for each set of weights, as nodes name them."""
     return {f"{name}/{key}": value for name in names for key, value in sums.items()}
 
@@ -67,7 +67,7 @@ class Streaming(FedAvg):
         """Return the names of the sets of weights that nodes measure in this round; a hook."""
         return ["raw"]
 
-    def expected_sums(self) -> Statistics:
+    def expected_sums(self) -> Sums:
         """Return sums of zero images with the names and shapes that a reply's sums must have; a hook."""
         return prefixed(self.setup.blank_sums, self.measured_names())
 
@@ -104,7 +104,7 @@ class Streaming(FedAvg):
 
         def fold(reply: Reply, norm: float) -> None:
             self.admission.remember(reply, norm)
-            self.record.keep(reply.site, reply.statistics, reply.loss_sum, reply.num_losses)
+            self.record.keep(reply.site, reply.sums, reply.loss_sum, reply.num_losses)
             if self.keeps_all:
                 kept.append(replace(reply, weights={key: reply.weights[key] for key in self.current}))
             else:
@@ -174,7 +174,7 @@ class Streaming(FedAvg):
             self._note(site, NodeOutcome("refused", f"it could not be judged ({type(error).__name__})"))
             return None
         if reply.weight == 0:
-            self.record.keep(site, reply.statistics, reply.loss_sum, reply.num_losses)
+            self.record.keep(site, reply.sums, reply.loss_sum, reply.num_losses)
             self._note(site, NodeOutcome("empty", "it holds no training image", seconds=reply.seconds))
             return None
         self._note(site, NodeOutcome("contributed", None, reply.weight, reply.seconds, reply.num_pieces))
@@ -191,7 +191,7 @@ class Streaming(FedAvg):
         if not mean.fits(reply.weights, reply.weight):
             raise RejectedReply("its weights are too large, or its weight too small, to be averaged exactly")
         held_out = described.validation_counts if described is not None else None
-        check_measured(reply.statistics, self.measured_names(), held_out, self.setup.fault_of)
+        check_measured(reply.sums, self.measured_names(), held_out, self.setup.fault_of)
         return reply, norm
 
     def _as_reply(self, weights: Weights, weight: float, metrics: MetricRecord | None = None) -> Message:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from fl_app import Classifier, DataError, OptionError, Run, RunFolderError, open_classifier
-from fl_app.classification.bundle import save_bundle
-from tests.classification.bundles import CLASSES, make_bundle, make_images, write_folder
+from fl_app.classification.model import write_classifier
+from tests.classification.models import CLASSES, make_classifier, make_images, write_folder
 
 SITES = {"site-0": (20, 15, 0), "site-1": (5, 10, 0)}
 
@@ -17,7 +17,7 @@ SITES = {"site-0": (20, 15, 0), "site-1": (5, 10, 0)}
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     folder = tmp_path_factory.mktemp("model")
-    save_bundle(make_bundle(SITES, "lda"), folder)
+    write_classifier(make_classifier(SITES, "lda"), folder)
     return open_classifier(folder)
 
 
@@ -135,7 +135,7 @@ def test_a_classifier_is_opened_by_the_name_of_its_run(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "fl-app" / "runs" / "study-1" / "classification" / "model"
     model.mkdir(parents=True)
-    save_bundle(make_bundle(SITES), model)
+    write_classifier(make_classifier(SITES), model)
     assert open_classifier("study-1").folder == model
     with pytest.raises(RunFolderError, match="study-2: no such folder"):
         open_classifier("study-2")

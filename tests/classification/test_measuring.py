@@ -8,10 +8,9 @@ import torch
 
 from fl_app.classification.heads import build_heads, distance_map, linear_head
 from fl_app.classification.measuring import DISTANCE_EDGES, HeadSet, distance_quantile, measure_heads
-from fl_app.classification.moments import measure_moments, pool
-from fl_app.classification.pictures import picture_distances, picture_map, picture_sums
+from fl_app.classification.moments import measure_moments, picture_distances, picture_map, picture_sums, pool
 from fl_app.data.images import ImageSet
-from tests.classification.bundles import CPU, make_images, make_network
+from tests.classification.models import CPU, make_images, make_network
 
 
 def head_set(by: str = "euclid", known: bool = True) -> HeadSet:

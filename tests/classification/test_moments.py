@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_app.classification.moments import blank_moments, measure_moments, pool
+from fl_app.classification.moments import blank_moments, measure_moments, picture_numbers, picture_sums, pool
 from fl_app.classification.network import Classifier, build_network
-from fl_app.classification.pictures import picture_numbers, picture_sums
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import to_float
 from fl_app.errors import FlAppError

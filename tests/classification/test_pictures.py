@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_app.classification.pictures import (
+from fl_app.classification.moments import (
     are_sums_of_pictures,
     picture_distances,
     picture_map,
     picture_numbers,
     picture_sums,
 )
-from tests.classification.bundles import make_images
+from tests.classification.models import make_images
 
 STEP = (1 / 255) ** 2
 laws = settings(max_examples=25, deadline=None)

@@ -11,8 +11,8 @@ from fl_app.classification.moments import measure_moments
 from fl_app.classification.selection import Built, PrototypeMethod, Selection, build, rows, select
 from fl_app.data.images import ImageSet
 from fl_app.messages.arrays import to_numpy
-from fl_app.sums import Statistics, add
-from tests.classification.bundles import CPU, make_images, make_network
+from fl_app.sums import Sums, add
+from tests.classification.models import CPU, make_images, make_network
 from tests.options import run_config
 
 K, D = 3, 6
@@ -23,13 +23,13 @@ def images(seed: int) -> ImageSet:
     return make_images([20] * K, seed)
 
 
-def exchange(method: PrototypeMethod = METHOD, num_sites: int = 3) -> tuple[Built, dict[str, Statistics], Selection]:
+def exchange(method: PrototypeMethod = METHOD, num_sites: int = 3) -> tuple[Built, dict[str, Sums], Selection]:
     """Measure, build and select as a run does."""
     network = make_network(1)
     weights = to_numpy(network.state_dict())
     moments = {f"site-{n}": measure_moments(network, images(n), CPU, min_class_count=1) for n in range(num_sites)}
     built = build(method, weights, [True] * K, {"consistent": moments})
-    measured: dict[str, Statistics] = {
+    measured: dict[str, Sums] = {
         f"site-{n}": measure_heads(network, None, built.heads, ("consistent",), {"validation": images(10 + n)}, CPU)
         for n in range(num_sites)
     }

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import psutil
+
+MARK = "FL_APP_TEST_MARK"  # in the environment of a run's processes
+
 _ROOT = Path(__file__).parents[2]
 
 _HEAD = """
@@ -60,15 +64,8 @@ def main(grid, context):
         raise RuntimeError("a client fell over")
     if BEHAVIOUR == "raise":
         raise RuntimeError("the server fell over")
-    if BEHAVIOUR == "wait":
-        (folder / "replied").touch()
-        time.sleep(600)
-    with (folder / "metrics.jsonl").open("w") as file:
-        for number, loss in enumerate([1.0, 0.5], start=1):
-            line = {{"task": "diffusion", "round": number, "num-rounds": 2, "outcome": "ok"}}
-            line |= {{"train-loss": loss, "images": len(replies)}}
-            file.write(json.dumps(line) + "\\n")
-    save(folder, status | {{"state": "completed", "round": 2, "gallery": str(folder / "gallery.png")}})
+    (folder / "replied").touch()
+    time.sleep(600)
 
 
 def save(folder, status):
@@ -78,7 +75,7 @@ def save(folder, status):
 
 
 def make_fake_app(folder: Path, behaviour: str) -> Path:
-    """Write a Flower app with fl-app's own options whose server does `complete`, `raise` or `wait`."""
+    """Write a Flower app with fl-app's own options whose server does `raise` or `wait`."""
     folder.mkdir()
     project = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
     options = project[project.index("[tool.flwr.app.config]") : project.index("[tool.pytest")]
@@ -86,3 +83,15 @@ def make_fake_app(folder: Path, behaviour: str) -> Path:
     (folder / "server_app.py").write_text(_SERVER.format(behaviour=behaviour), encoding="utf-8")
     (folder / "client_app.py").write_text(_CLIENT, encoding="utf-8")
     return folder
+
+
+def find_marked(mark: str) -> list[list[str]]:
+    """Return the command lines of all living processes with this mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+        except psutil.Error:
+            continue
+    return found

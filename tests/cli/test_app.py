@@ -41,7 +41,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_a_wrong_option_of_a_run_exits_with_2_and_starts_nothing(tmp_path: Path) -> None:
-    app = make_fake_app(tmp_path / "app", "complete")
+    app = make_fake_app(tmp_path / "app", "raise")
     answer = run_fl_app("run", "--app", str(app), "--out", str(tmp_path / "runs"), "--set", "sede=1")
     assert answer.returncode == 2
     assert answer.stderr == "Error: Option 'sede' does not exist. Did you mean 'seed'?\n"

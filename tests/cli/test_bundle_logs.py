@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.cli.bundle_logs import bundle_logs, collect
+from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.runs.log_archive import collect
 
 CANARY = "canary"
 

@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fl_app import files
-from fl_app.classification.bundle import save_bundle
+from fl_app.classification.model import write_classifier
 from fl_app.cli.app import app
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
-from tests.classification.bundles import make_bundle, make_images, save_image, write_folder
+from tests.classification.models import make_classifier, make_images, save_image, write_folder
 
 SITES = {"site-0": (20, 15, 0), "site-1": (5, 10, 0)}
 
@@ -24,7 +24,7 @@ def make_run(folder: Path, num_channels: int = 1, abstain_distance: float | None
     model = folder / "classification" / "model"
     model.mkdir(parents=True)
     (folder / "run.json").write_text("{}")
-    save_bundle(make_bundle(SITES, shipped, num_channels, abstain_distance), model)
+    write_classifier(make_classifier(SITES, shipped, num_channels, abstain_distance), model)
     return folder
 
 
@@ -278,7 +278,7 @@ def test_an_unknown_head_is_refused_with_those_that_there_are(run: Path, tmp_pat
 def test_a_head_that_this_model_lacks_is_refused_with_the_reason(tmp_path: Path) -> None:
     model = tmp_path / "run" / "classification" / "model"
     model.mkdir(parents=True)
-    save_bundle(make_bundle({"site-0": (9, 9, 0)}), model)
+    write_classifier(make_classifier({"site-0": (9, 9, 0)}), model)
     image = save_image(make_images((1, 0, 0), 7).images[0], tmp_path / "a.png")
     text = refusal(OptionError, tmp_path / "run", image, "--head", "fedcof", out=tmp_path / "t.csv")
     assert "'fedcof' is not defined in this model: no class is held by two sites" in text

@@ -12,13 +12,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from fl_app.classification.bundle import Bundle, open_bundle
 from fl_app.classification.joining import read_handover
+from fl_app.classification.model import ClassifierModel, read_classifier
 from fl_app.cli.app import app
 from fl_app.errors import DataError, FlAppError, OptionError, RunFolderError
 from fl_app.files import write_manifest
 from fl_app.runs.folder import RunFolder
-from tests.classification.bundles import make_bundle, make_images, write_folder
+from tests.classification.models import make_classifier, make_images, write_folder
 from tests.cli.test_predict import make_run
 
 
@@ -39,8 +39,8 @@ def data(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "data", make_images((4, 0, 12), 2))
 
 
-def model_of(run: Path) -> Bundle:
-    return open_bundle(run / "classification" / "model")
+def model_of(run: Path) -> ClassifierModel:
+    return read_classifier(run / "classification" / "model")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -98,7 +98,7 @@ def test_a_file_of_sums_adds_the_same_as_the_folder_itself(run: Path, data: Path
 
 def test_the_result_is_the_model_of_a_run_that_had_the_site_from_the_start(run: Path, data: Path) -> None:
     prototypes("add", run, data, "--site", "site-9")
-    whole = make_bundle({"site-0": (20, 15, 0), "site-1": (5, 10, 0), "site-9": (4, 0, 12)})
+    whole = make_classifier({"site-0": (20, 15, 0), "site-1": (5, 10, 0), "site-9": (4, 0, 12)})
     found = model_of(run)
     assert all(np.allclose(found.pooled[key], value, rtol=1e-5, atol=1e-5) for key, value in whole.pooled.items())
 
@@ -287,7 +287,7 @@ def test_two_additions_at_once_are_refused_rather_than_one_lost(run: Path, data:
 def test_a_copy_of_the_model_alone_can_be_added_to(run: Path, data: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run / "classification" / "model", tmp_path / "copied"))
     prototypes("add", copy, data, "--site", "site-9")
-    assert open_bundle(copy).known.all()
+    assert read_classifier(copy).known.all()
 
 
 def test_a_folder_that_may_not_be_written_is_an_error_of_ours(

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from fl_app.cli.app import app
 from fl_app.cli.run import resume_command, run
 from fl_app.errors import FlAppError
+from fl_app.files import to_json
 from fl_app.options.app_files import own_app
+from fl_app.runs.documents import RunStatus
 from fl_app.runs.progress import RunReader
 from fl_app.simulation import follow as module
 from fl_app.simulation.choices import plan_run
@@ -49,7 +51,7 @@ def test_a_run_that_is_cut_off_is_left_as_stopped_and_not_as_running(
     tmp_path: Path, end: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = follow(tmp_path / "runs" / "one", end, monkeypatch)
-    assert found == {"state": "failed", "round": 89, "reason": "stopped; it can be resumed"}
+    assert found == to_json(RunStatus("failed", round=89, reason="stopped; it can be resumed"))
 
 
 def test_a_server_that_vanished_is_left_as_failed_with_the_reason(

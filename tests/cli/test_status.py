@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fl_app.cli.app import app
-from fl_app.cli.flower import ask_flower
-from fl_app.cli.status import describe, describe_flower, make_table
+from fl_app.cli.status import ask_flower, describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
+from fl_app.runs.documents import SiteCounts
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import age, find_run, look_at
 
@@ -62,10 +62,7 @@ def test_a_live_run_names_who_is_awaited_and_who_failed(tmp_path: Path) -> None:
         "  west: out of memory",
         "last figures: training loss 0.2500, validation loss 0.5000",
     ]
-    assert overview.sites["west"] == dict.fromkeys(("contributed", "empty", "refused", "late", "absent"), 0) | {
-        "failed": 2,
-        "reason": "new",
-    }
+    assert overview.sites["west"] == SiteCounts(failed=2, reasons=("old", "new"))
 
 
 def test_looking_does_not_keep_a_server_from_its_folder(tmp_path: Path) -> None:
@@ -98,8 +95,8 @@ def test_a_damaged_status_is_told_and_the_sites_come_from_the_rounds(tmp_path: P
     (folder / "status.json").write_text(text)
     overview = look_at(folder, 1000.0)
     assert "status.json is damaged" in overview.problems
-    assert overview.sites["north"]["contributed"] == 3
-    assert (overview.sites["west"]["late"], overview.sites["west"]["reason"]) == (3, "slow")
+    assert overview.sites["north"].contributed == 3
+    assert (overview.sites["west"].late, overview.sites["west"].reason) == (3, "slow")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +164,8 @@ def test_json_holds_the_same(tmp_path: Path) -> None:
     found = json.loads(answer.stdout)
     assert answer.exit_code == 0
     assert found["progress"]["num-rounds"] == 5
-    assert found["sites"]["west"]["reason"] == "new"
+    counts = dict.fromkeys(("contributed", "empty", "refused", "late", "absent"), 0)
+    assert found["sites"]["west"] == counts | {"failed": 2, "reason": "new"}
 
 
 def test_the_command_shows_a_row_for_each_site(tmp_path: Path) -> None:

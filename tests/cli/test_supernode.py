@@ -12,8 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fl_app.cli.app import app
-from fl_app.cli.supernode import check_arguments
-from fl_app.cli.supernode_help import show_help
+from fl_app.cli.supernode import check_arguments, show_help
 from fl_app.errors import OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section

@@ -15,11 +15,11 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from fl_app.cli import watching
 from fl_app.cli.app import app
 from fl_app.cli.status import picture
-from fl_app.cli.watching import wait_for_run
+from fl_app.runs import watching
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.watching import wait_for_run
 from tests.cli.test_status import ROUND, RUNNING, make_run
 
 COUNTS = {"train": [20, 12], "validation": [3, 1], "test": [5, 2]}

@@ -9,7 +9,7 @@ from torch import Tensor
 from fl_app.data.digits import read_digits, write_examples
 from fl_app.data.folder import read_folder
 from fl_app.data.images import DatasetInfo
-from fl_app.errors import DataError, OptionError
+from fl_app.errors import OptionError, RunFolderError
 
 _INFO = DatasetInfo(tuple("0123456789"), num_channels=1, image_size=8)
 
@@ -51,5 +51,5 @@ def test_a_share_that_does_not_exist_is_refused_before_anything_is_written(tmp_p
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="No images can be written to"):
+    with pytest.raises(RunFolderError, match=r"file/0 could not be written: .*Not a directory"):
         write_examples(tmp_path / "file", 1, 1)

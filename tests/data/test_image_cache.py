@@ -146,6 +146,15 @@ def test_only_the_node_s_user_can_read_it_and_no_name_is_in_it(data: Path) -> No
     assert not any(word in path.read_bytes() for path in files for word in (b"CANARY", b"secret", b"patient-0"))
 
 
+def test_what_a_killed_process_left_half_written_is_deleted(data: Path) -> None:
+    kept = data.parent / "state" / FOLDER
+    kept.mkdir(parents=True)
+    for name in (".partial-77", ".key.safetensors.partial.safetensors"):  # the first: of an earlier version
+        (kept / name).write_bytes(b"half")
+    load(data)
+    assert [path.suffix for path in kept.iterdir()] == [".safetensors"] and not list(kept.glob(".*"))
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "json"])
 def test_a_flipped_bit_anywhere_changes_nothing_and_the_damaged_result_is_replaced(
     data: Path, kind: str, caplog: pytest.LogCaptureFixture

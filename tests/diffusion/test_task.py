@@ -36,7 +36,7 @@ def test_images_that_lie_sorted_by_class_meet_every_noise_level(count: int, monk
         return process.denoising_losses(unet, batch, *rest)
 
     monkeypatch.setattr(diffusion, "denoising_losses", note)
-    task().statistics(task().build_model(), sorted_by_class(count), CPU, torch.Generator().manual_seed(0))
+    task().measure(task().build_model(), sorted_by_class(count), CPU, torch.Generator().manual_seed(0))
     shares = table / table.sum(dim=1, keepdim=True)
     assert table.sum() >= count
     assert shares.min() > 0.05 and shares.max() < 0.6  # in the order of the files 0 and 1
@@ -48,7 +48,7 @@ def test_images_measured_in_pieces_for_want_of_memory_are_measured_alike(
 ) -> None:
     torch.manual_seed(0)
     model, images = task().build_model(), sorted_by_class(40)
-    whole = task().statistics(model, images, CPU, torch.Generator().manual_seed(0))
+    whole = task().measure(model, images, CPU, torch.Generator().manual_seed(0))
 
     def short_of_memory(unet: nn.Module, batch: NoisyBatch, *rest: Any) -> torch.Tensor:
         if len(batch) > holds:
@@ -56,7 +56,7 @@ def test_images_measured_in_pieces_for_want_of_memory_are_measured_alike(
         return process.denoising_losses(unet, batch, *rest)
 
     monkeypatch.setattr(diffusion, "denoising_losses", short_of_memory)
-    found = task().statistics(model, images, CPU, torch.Generator().manual_seed(0))
+    found = task().measure(model, images, CPU, torch.Generator().manual_seed(0))
     assert (found["loss-count"] == whole["loss-count"]).all()
     assert found["loss-sum"] == pytest.approx(whole["loss-sum"], rel=1e-6)
 
@@ -65,7 +65,7 @@ def test_held_out_images_are_measured_by_the_error_in_eps_whatever_is_trained_on
     torch.manual_seed(0)
     model = task().build_model()
     measured = [
-        task(loss_weight=weight).statistics(model, sorted_by_class(40), CPU, torch.Generator().manual_seed(0))
+        task(loss_weight=weight).measure(model, sorted_by_class(40), CPU, torch.Generator().manual_seed(0))
         for weight in ("eps", "v")
     ]
     assert (measured[0]["loss-sum"] == measured[1]["loss-sum"]).all()

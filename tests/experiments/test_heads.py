@@ -16,13 +16,13 @@ from experiments.heads.pixels import distances, statistics
 from experiments.heads.plan import MEASURES, QUANTILES, SETTINGS, TESTS, Cell, Prior
 from experiments.heads.report import abstain_summary, chosen_table, share_kept, worst
 from experiments.heads.results import Candidate, Reached
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import HEADS, Head, linear_head
 from fl_app.classification.measuring import HeadSet, embeddings, measure_heads
+from fl_app.classification.model import ClassifierModel
 from fl_app.classification.moments import measure_moments, pool
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RunFolderError
-from tests.classification.bundles import CPU, make_images, make_network
+from tests.classification.models import CPU, make_images, make_network
 
 
 def made_up(num_images: int, num_classes: int, seed: int = 0, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,8 +62,8 @@ def test_a_node_sends_the_sums_that_the_program_measures(prior: Prior) -> None:
     layer = [getattr(network.linear, name).detach().double().numpy() for name in ("weight", "bias")]
     linear = linear_head(layer[0], layer[1], [True] * 3)
     info = DatasetInfo(images.class_names, 1, 8)
-    bundle = Bundle("cnn", 6, info, {}, pooled, {"linear": linear}, "linear", "consistent", 0.1, None, {})
-    heads = heads_under(bundle, prior)
+    classifier = ClassifierModel("cnn", 6, info, {}, pooled, {"linear": linear}, "linear", "consistent", 0.1, None, {})
+    heads = heads_under(classifier, prior)
     others = {name: head for name, head in heads.items() if name != "linear"}
     assert len(others) == len(HEADS) - 1
     by_source = {"global": {"linear": linear}, "consistent": others}
@@ -165,8 +165,10 @@ def test_whitened_embeddings_of_a_class_have_unit_variance() -> None:
     generator = np.random.default_rng(0)
     f = generator.normal(size=(4000, 3)) @ np.array([[3.0, 1.0, 0.0], [0.0, 0.5, 0.2], [0.0, 0.0, 2.0]])
     pooled = {"count": np.array([4000.0]), "sum": f.sum(axis=0)[None], "outer": f.T @ f}
-    bundle = Bundle("cnn", 3, DatasetInfo(("a",), 1, 8), {}, pooled, {}, "lda", "consistent", 0.0, None, {})
-    assert np.cov((f @ whitening(bundle)).T, bias=True) == pytest.approx(np.eye(3), abs=1e-9)
+    classifier = ClassifierModel(
+        "cnn", 3, DatasetInfo(("a",), 1, 8), {}, pooled, {}, "lda", "consistent", 0.0, None, {}
+    )
+    assert np.cov((f @ whitening(classifier)).T, bias=True) == pytest.approx(np.eye(3), abs=1e-9)
 
 
 def test_noise_is_rough_and_a_constant_image_has_the_least_contrast() -> None:

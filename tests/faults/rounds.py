@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from fl_app.options.sections import OptionValue
+from fl_app.runs.documents import RoundLine, RunStatus
 from fl_app.runs.folder import RunFolder, read_status
-from fl_app.runs.progress import SeenRound, SeenStatus
 from tests.faults.deployment import ROOT, Deployment, wait_until
 from tests.faults.images import CLASSES
 
@@ -48,7 +48,7 @@ class Run:
         self.id = federation.submit(options, app)
 
     @property
-    def status(self) -> SeenStatus:
+    def status(self) -> RunStatus:
         """What status.json says now."""
         return read_status(self.folder)
 
@@ -58,15 +58,15 @@ class Run:
         def is_fresh() -> bool:
             status = self.status
             self._check_going_on(status)
-            if status.get("round") != len(self.folder.read_metrics()) + 1:
+            if status.round != len(self.folder.read_metrics()) + 1:
                 return False
-            answered = {*status["replied"], *status["failed"]}
-            return bool(status["asked"]) and not answered & {*status["asked"]}
+            answered = {*status.replied, *status.failed}
+            return bool(status.asked) and not answered & {*status.asked}
 
         wait_until(is_fresh, "a round begins", 2 * self.patience_seconds)
-        return int(self.status["round"])
+        return self.status.round
 
-    def end_round(self, number: int) -> SeenRound:
+    def end_round(self, number: int) -> RoundLine:
         """Wait for the end of a round and return its line of metrics.jsonl."""
 
         def is_over() -> bool:
@@ -78,16 +78,16 @@ class Run:
         wait_until(is_over, f"round {number} ends", self.patience_seconds)
         return self.folder.read_metrics()[number - 1]
 
-    def wait_for_end(self) -> SeenStatus:
+    def wait_for_end(self) -> RunStatus:
         """Wait until this run has ended, by its own account and by Flower's, and return status.json."""
 
         def has_ended() -> bool:
             status = self.status
-            return status.get("updated", 0) > self._submitted and status["state"] in ENDED
+            return (status.updated or 0) > self._submitted and status.state in ENDED
 
         wait_until(has_ended, "the run ends", 6 * self.patience_seconds)
         wait_until(lambda: self.federation.flower_status(self.id).startswith("finished"), "Flower knows it", 60)
         return self.status
 
-    def _check_going_on(self, status: SeenStatus) -> None:
-        assert status.get("state") not in ENDED, f"the run has ended: {status}"
+    def _check_going_on(self, status: RunStatus) -> None:
+        assert status.state not in ENDED, f"the run has ended: {status}"

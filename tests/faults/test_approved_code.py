@@ -138,11 +138,11 @@ def test_code_with_one_changed_byte_is_refused_and_the_run_says_so(
     client = changed / "client_app.py"
     client.write_bytes(client.read_bytes().replace(b"Train for one round.", b"Train for one round!"))
     status = Run(federation, {**options, **_IMPATIENT, "run-name": "changed"}, changed).wait_for_end()
-    assert status["state"] == "failed"
-    assert status["reason"].startswith(
+    assert status.state == "failed"
+    assert str(status.reason).startswith(
         "1 of 3 nodes can take part: south. The others: this node executes approved code"
     )
-    assert f"found SHA-256 {code_hash(changed)[:12]}…, approved {code_hash(ROOT)[:12]}…" in status["reason"]
+    assert f"found SHA-256 {code_hash(changed)[:12]}…, approved {code_hash(ROOT)[:12]}…" in str(status.reason)
     assert installed(federation, "east") == installed(federation, "north-executor") == []
 
 
@@ -151,8 +151,8 @@ def test_the_approved_code_with_the_agreed_options_is_executed_in_both_isolation
 ) -> None:
     federation, options = strict
     status = Run(federation, options).wait_for_end()
-    assert status["state"] in ("completed", "degraded"), status
-    assert {site: node["contributed"] for site, node in status["nodes"].items()} == dict.fromkeys(SITES, 1)
+    assert status.state in ("completed", "degraded"), status
+    assert {site: node.contributed for site, node in status.nodes.items()} == dict.fromkeys(SITES, 1)
     assert len(installed(federation, "east")) == len(installed(federation, "north-executor")) == 1
 
 
@@ -161,6 +161,6 @@ def test_the_approved_code_with_other_options_is_refused_by_name(
 ) -> None:
     federation, options = strict
     status = Run(federation, {**options, **_IMPATIENT, "run-name": "other", "data.limit": 20}).wait_for_end()
-    assert status["state"] == "failed"
+    assert status.state == "failed"
     for site in _STRICT:
-        assert f"{site}: this hospital agreed to other options: 'data.limit' is 20, agreed was 0" in status["reason"]
+        assert f"{site}: this hospital agreed to other options: 'data.limit' is 20, agreed was 0" in str(status.reason)

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fl_app.runs.progress import SeenRound
+from fl_app.runs.documents import RoundLine
 from tests.faults.deployment import SITES, Deployment, descendants, num_online, running, wait_until
 from tests.faults.images import CANARY, find_private
 from tests.faults.rounds import Run, small_classification
@@ -26,8 +26,8 @@ def run(federation: Deployment) -> Run:
     return Run(federation, small_classification(federation, "faults", _ROUNDS))
 
 
-def outcomes(line: SeenRound) -> dict[str, str]:
-    return {site: node["outcome"] for site, node in line["nodes"].items()}
+def outcomes(line: RoundLine) -> dict[str, str]:
+    return {site: node.outcome for site, node in line.nodes.items()}
 
 
 def fails_alone(site: str, outcome: str = "failed") -> dict[str, str]:
@@ -49,9 +49,9 @@ def test_a_lost_mount_costs_the_hospital_that_round(federation: Deployment, run:
     finally:
         folder.with_suffix(".away").rename(folder)
     assert outcomes(line) == fails_alone("east")
-    assert line["nodes"]["east"]["reason"] == "the data folder does not exist"
-    wait_until(lambda: "east" in run.status["nodes"], "status.json counts the round", 30)
-    (reason,) = run.status["nodes"]["east"]["reasons"]
+    assert line.nodes["east"].reason == "the data folder does not exist"
+    wait_until(lambda: "east" in run.status.nodes, "status.json counts the round", 30)
+    (reason,) = run.status.nodes["east"].reasons
     assert reason.startswith(f"round {number} of classification, 20")
     assert reason.endswith(": the data folder does not exist")
 
@@ -65,7 +65,7 @@ def test_a_broken_image_is_named_at_the_hospital_and_not_at_the_server(federatio
     finally:
         broken.unlink()
     assert outcomes(line) == fails_alone("north")
-    reason = line["nodes"]["north"]["reason"]
+    reason = str(line.nodes["north"].reason)
     assert reason.startswith("1 of ") and reason.endswith("is missing or broken, more than this node allows")
     assert broken.name in federation.log("north")
 
@@ -79,8 +79,8 @@ def test_a_hospital_that_sends_nan_changes_nothing(federation: Deployment, run: 
     finally:
         switch.unlink()
     assert outcomes(line) == fails_alone("south", "refused")
-    assert "not finite" in line["nodes"]["south"]["reason"]
-    assert line["outcome"] == "ok" and line["train-loss"] is not None
+    assert "not finite" in str(line.nodes["south"].reason)
+    assert line.outcome == "ok" and line.train_loss is not None
 
 
 @contextmanager
@@ -122,8 +122,8 @@ def test_a_hospital_that_trusts_signed_code_only_refuses_and_the_others_go_on(fe
     federation.processes["strict"].wait(timeout=federation.deadline_seconds)
     wait_until(lambda: num_online(federation) == len(SITES), "the strict node is gone", run.patience_seconds)
     run.end_round(run.begin_round())  # it may have been asked in this one still
-    (found,) = [node for site, node in line["nodes"].items() if site.startswith("node-")]
-    assert (found["outcome"], found["reason"]) == (
+    (found,) = [node for site, node in line.nodes.items() if site.startswith("node-")]
+    assert (found.outcome, found.reason) == (
         "failed",
         "it does not trust this run's code: no known signature",
     )
@@ -141,11 +141,11 @@ def test_a_hospital_slower_than_the_deadline_is_late_and_comes_back(federation: 
         for process in stopped:
             with suppress(psutil.NoSuchProcess):  # it had ended before it was stopped, and is buried now
                 process.resume()
-    found = line["nodes"]["south"]
-    assert outcomes(line) == fails_alone("south", found["outcome"])
+    found = line.nodes["south"]
+    assert outcomes(line) == fails_alone("south", found.outcome)
     if federation.deadline_seconds < 100:  # else Flower itself gives the process up first, as `failed`
-        assert (found["outcome"], found["reason"]) == ("late", f"no reply within {federation.deadline_seconds:g} s")
-    assert found["outcome"] in ("late", "failed")
+        assert (found.outcome, found.reason) == ("late", f"no reply within {federation.deadline_seconds:g} s")
+    assert found.outcome in ("late", "failed")
     all_contribute(run)
 
 
@@ -155,7 +155,7 @@ def test_a_killed_hospital_costs_a_round_and_returns(federation: Deployment, run
     federation.send("north", signal.SIGKILL)
     line = run.end_round(number)
     assert outcomes(line) in (fails_alone("north"), fails_alone("north", "late"))
-    assert line["nodes"]["north"]["reason"]
+    assert line.nodes["north"].reason
     federation.start_hospital_like_systemd("north")
     run.end_round(run.begin_round())  # it may have come too late for this one
     all_contribute(run)
@@ -166,7 +166,7 @@ def test_a_killed_superlink_goes_on_with_the_round(federation: Deployment, run: 
     federation.send("superlink", signal.SIGKILL)
     federation.start_superlink()
     line = run.end_round(number)
-    assert line["outcome"] == "ok"
+    assert line.outcome == "ok"
     all_contribute(run)
     assert federation.flower_status(run.id) == "running"
 
@@ -181,13 +181,13 @@ def test_a_killed_server_app_is_resumed_and_the_run_says_at_its_end_what_happene
     assert len(lines) == number - 1
     resumed = Run(federation, {**run.options, "resume": str(run.folder.path)})
     status = resumed.wait_for_end()
-    assert status["state"] == "degraded", status
-    assert [line["round"] for line in run.folder.read_metrics()] == list(range(1, _ROUNDS + 1))
+    assert status.state == "degraded", status
+    assert [line.round for line in run.folder.read_metrics()] == list(range(1, _ROUNDS + 1))
     assert run.folder.read_metrics()[: number - 1] == lines
     for site in SITES:
-        counted = [line["nodes"].get(site, {}).get("outcome") for line in run.folder.read_metrics()]
+        counted = [line.nodes[site].outcome if site in line.nodes else None for line in run.folder.read_metrics()]
         for outcome in ("contributed", "refused", "failed", "late"):  # `absent` is counted in the exchange, too
-            assert status["nodes"][site][outcome] == counted.count(outcome)
+            assert getattr(status.nodes[site], outcome) == counted.count(outcome)
     assert (run.folder.path / "classification/model").is_dir()
     assert federation.flower_status(resumed.id) == "finished:completed"
 

@@ -44,7 +44,7 @@ def models(folder: Path) -> dict[str, bytes]:
 def test_a_deployed_run_ends_with_the_bits_of_the_simulated_one(federation: Deployment) -> None:
     options = {**small_classification(federation, "twin", num_rounds=2), **_BOTH}
     deployed = Run(federation, options)
-    assert deployed.wait_for_end()["state"] == "completed"
+    assert deployed.wait_for_end().state == "completed"
     ours, theirs = deployed.folder.path, simulate(federation, options)
     assert len(models(ours)) >= 2
     assert find_private(ours, list(federation.folders.values())) == []
@@ -54,6 +54,6 @@ def test_a_deployed_run_ends_with_the_bits_of_the_simulated_one(federation: Depl
         assert one is not None and other is not None and one.models.keys() == other.models.keys()
         for name, weights in one.models.items():
             assert all(weights[key].tobytes() == other.models[name][key].tobytes() for key in weights), (task, name)
-        losses = [[(line["train-loss"], line["validation-loss"]) for line in RunFolder(folder).read_metrics()]
+        losses = [[(line.train_loss, line.validation_loss) for line in RunFolder(folder).read_metrics()]
                   for folder in (ours, theirs)]  # fmt: skip
         assert losses[0] == losses[1]

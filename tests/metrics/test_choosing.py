@@ -4,37 +4,37 @@ import numpy as np
 import pytest
 
 from fl_app.metrics.choosing import Choice, choose_head
-from fl_app.metrics.classification import score_statistics
+from fl_app.metrics.classification import score_sums
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import paired_counts
-from fl_app.metrics.patients import patient_sums
-from fl_app.sums import Statistics, add
+from fl_app.sums import Sums, add
 
 K = 4
 Marks = dict[str, float]  # share of right images, by head
 
 
-def site(seed: int, marks: Marks, num_images: int = 60, times: float = 1.0) -> dict[str, Statistics]:
+def site(seed: int, marks: Marks, num_images: int = 60, times: float = 1.0) -> dict[str, Sums]:
     """Return what a site measured, each image counted some times: even 1e7 times, since all are sums."""
     generator = np.random.default_rng(seed)
     labels = np.arange(num_images) % K
     luck = generator.permutation(num_images) / num_images  # an image that a bad head has right, a better one has, too
     named = {head: np.where(luck < share, labels, (labels + 1) % K) for head, share in marks.items()}
-    found: dict[str, Statistics] = {}
+    found: dict[str, Sums] = {}
     for head, names in named.items():
-        sums = score_statistics(3.0 * np.eye(K)[names], labels)
+        sums = score_sums(3.0 * np.eye(K)[names], labels)
         hits = [chosen == labels for chosen in (names, named["linear"])]
         sums |= {"paired": paired_counts(hits[0], hits[1], labels, K), "patients": patient_sums(None, *hits)}
         found[head] = {key: value * times for key, value in sums.items()}
     return found
 
 
-def choose(*sites: dict[str, Statistics]) -> Choice:
+def choose(*sites: dict[str, Sums]) -> Choice:
     named = {str(number): one for number, one in enumerate(sites)}
     total = {head: add(one[head] for one in sites) for head in sites[0]}
     return choose_head(total, "balanced-accuracy", 0.68, named)
 
 
-def honest(marks: Marks, number: int = 4) -> list[dict[str, Statistics]]:
+def honest(marks: Marks, number: int = 4) -> list[dict[str, Sums]]:
     return [site(seed, marks) for seed in range(number)]
 
 

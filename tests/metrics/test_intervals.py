@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from fl_app.metrics.classification import blank_scores, figures, score_statistics
-from fl_app.metrics.intervals import intervals, wilson
-from fl_app.metrics.patients import patient_sums
+from fl_app.metrics.classification import blank_scores, figures, score_sums
+from fl_app.metrics.intervals import intervals, patient_sums, wilson
 from fl_app.sums import add
 from tests.metrics.scores import Array, scored
 
@@ -22,20 +21,20 @@ Flags = NDArray[np.bool_]
 def right(is_right: Flags, patients: NDArray[np.int64] | None = None) -> dict[str, Array]:
     """The sums of images of one class of two, of which these are named right."""
     scores = np.stack([is_right, ~is_right], axis=1).astype(np.float64)
-    sums = score_statistics(scores, np.zeros(len(is_right), dtype=np.int64))
+    sums = score_sums(scores, np.zeros(len(is_right), dtype=np.int64))
     return sums | {"patients": patient_sums(patients, is_right, is_right)}
 
 
-def width(statistics: dict[str, Array], name: str = "accuracy") -> float:
-    low, high = intervals(statistics)[name] or (0.0, 0.0)
+def width(sums: dict[str, Array], name: str = "accuracy") -> float:
+    low, high = intervals(sums)[name] or (0.0, 0.0)
     return high - low
 
 
 @laws
 @given(seeds)
 def test_an_interval_lies_about_the_figure(seed: int) -> None:
-    statistics = score_statistics(*scored(seed))
-    ours, bounds = figures(statistics), intervals(statistics)
+    sums = score_sums(*scored(seed))
+    ours, bounds = figures(sums), intervals(sums)
     assert set(bounds) == set(FIGURES)
     for name in FIGURES:
         low, high = bounds[name] or (1.0, 0.0)
@@ -45,9 +44,9 @@ def test_an_interval_lies_about_the_figure(seed: int) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("skill", [20.0, -20.0])
 def test_an_interval_has_width_where_every_image_is_right_or_every_one_wrong(name: str, skill: float) -> None:
-    statistics = score_statistics(*scored(0, 20, 2, skill=skill))
-    assert figures(statistics)[name] == (1.0 if skill > 0 else 0.0)
-    assert 0.05 < width(statistics, name) < 0.5
+    sums = score_sums(*scored(0, 20, 2, skill=skill))
+    assert figures(sums)[name] == (1.0 if skill > 0 else 0.0)
+    assert 0.05 < width(sums, name) < 0.5
 
 
 def test_five_of_five_are_wilsons_own() -> None:
@@ -72,40 +71,40 @@ def test_next_to_1_the_accuracys_interval_still_holds_the_truth(number: int, tru
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_intervals_shrink_with_the_root_of_the_number_of_images(name: str) -> None:
-    widths = [width(score_statistics(*scored(0, count)), name) for count in (400, 6400)]
+    widths = [width(score_sums(*scored(0, count)), name) for count in (400, 6400)]
     assert widths[0] / widths[1] == pytest.approx(4.0, rel=0.25)
 
 
 @pytest.mark.parametrize(("num_classes", "skill"), [(2, 1.0), (3, 2.0)])
 def test_intervals_cover_the_truth_about_as_often_as_they_say(num_classes: int, skill: float) -> None:
-    truth = figures(score_statistics(*scored(99, 50_000, num_classes, skill=skill)))
+    truth = figures(score_sums(*scored(99, 50_000, num_classes, skill=skill)))
     trials = 100
     covered = dict.fromkeys(FIGURES, 0)
     for trial in range(trials):
-        for name, bounds in intervals(score_statistics(*scored(trial, 150, num_classes, skill=skill))).items():
+        for name, bounds in intervals(score_sums(*scored(trial, 150, num_classes, skill=skill))).items():
             low, high = bounds or (1.0, 0.0)
             covered[name] += low <= truth[name] <= high
     assert min(covered.values()) >= 0.89 * trials
 
 
 def test_a_higher_level_gives_a_wider_interval() -> None:
-    statistics = score_statistics(*scored(0))
+    sums = score_sums(*scored(0))
     for name in FIGURES:
-        narrow, wide = (intervals(statistics, level)[name] or (0.0, 0.0) for level in (0.5, 0.99))
+        narrow, wide = (intervals(sums, level)[name] or (0.0, 0.0) for level in (0.5, 0.99))
         assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
 def test_no_image_has_no_interval_and_one_image_a_wide_one() -> None:
     assert intervals(blank_scores(3)) == dict.fromkeys(FIGURES)
-    bounds = intervals(score_statistics(np.array([[1.0, 0.0]]), np.array([0])))
+    bounds = intervals(score_sums(np.array([[1.0, 0.0]]), np.array([0])))
     assert list(bounds["accuracy"] or ()) == pytest.approx([0.2065, 1.0], abs=1e-4)
     assert bounds["auc"] is None
 
 
 def test_a_class_without_images_does_not_break_the_intervals() -> None:
     scores, labels = scored(0)
-    statistics = score_statistics(scores[labels != 2], labels[labels != 2])
-    assert all(intervals(statistics).values())
+    sums = score_sums(scores[labels != 2], labels[labels != 2])
+    assert all(intervals(sums).values())
 
 
 @laws
@@ -205,7 +204,7 @@ def test_classes_that_are_all_right_still_vary_in_the_mean_recall() -> None:
     """Nine classes of two images, all right, add to the interval of one class of 60 that is half right."""
     labels = np.concatenate([np.repeat(np.arange(9), 2), np.full(60, 9)])
     named = np.where((labels == 9) & (np.arange(78) % 2 == 0), 0, labels)
-    found = score_statistics(9.0 * np.eye(10)[named], labels)
+    found = score_sums(9.0 * np.eye(10)[named], labels)
     one_class_alone = 1.96 * np.sqrt(0.25 / 60) / 10
     low, high = intervals(found)["balanced-accuracy"] or (0.0, 0.0)
     assert (high - low) / 2 > 1.5 * one_class_alone

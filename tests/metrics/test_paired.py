@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_app.metrics.choosing import choose_head
-from fl_app.metrics.classification import figures, score_statistics
+from fl_app.metrics.classification import figures, score_sums
+from fl_app.metrics.intervals import patient_sums
 from fl_app.metrics.paired import coarse_bins, difference, joint_bins, paired_counts
-from fl_app.metrics.patients import patient_sums
 from fl_app.sums import add
 from tests.metrics.scores import Array, Labels, scored
 
@@ -22,7 +22,7 @@ Sums = dict[str, Array]
 def measured(scores: Array, linear: Array, labels: Labels, patients: NDArray[np.int64] | None = None) -> Sums:
     """Everything that a head is compared with the linear one by."""
     is_right, linear_right = (values.argmax(axis=1) == labels for values in (scores, linear))
-    return score_statistics(scores, labels) | {
+    return score_sums(scores, labels) | {
         "paired": paired_counts(is_right, linear_right, labels, scores.shape[1]),
         "patients": patient_sums(patients, is_right, linear_right),
         "joint": joint_bins(scores, linear, labels),
@@ -159,7 +159,7 @@ def test_the_paired_interval_covers_the_true_difference(by: str, num_classes: in
         return shared + 0.3 * noise[0], shared + 1.5 * noise[1], labels
 
     scores, linear, labels = drawn(99_999, 100_000)
-    truth = [figures(score_statistics(values, labels))[by] for values in (scores, linear)]
+    truth = [figures(score_sums(values, labels))[by] for values in (scores, linear)]
     covered = 0
     for trial in range(100):
         scores, linear, labels = drawn(trial, 200)
@@ -188,4 +188,4 @@ def test_joint_counts_have_the_margins_of_both_heads(seed: int) -> None:
     linear = scored(seed + 1, 90)[0]
     joint = joint_bins(scores, linear, labels)
     for axis, values in ((2, scores), (3, linear)):
-        assert np.array_equal(joint.sum(axis=axis), coarse_bins(score_statistics(values, labels)["auroc"]))
+        assert np.array_equal(joint.sum(axis=axis), coarse_bins(score_sums(values, labels)["auroc"]))

@@ -5,24 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.sums import Statistics, add, decide, steady, without
+from fl_app.sums import Sums, add, decide, steady, without
 
 COUNTS = st.tuples(st.integers(0, 50), st.integers(1, 50))
 
 
-def share(right: float, number: float) -> Statistics:
+def share(right: float, number: float) -> Sums:
     return {"right": np.array(float(right)), "n": np.array(float(number))}
 
 
-def is_most(sums: Statistics) -> bool:
+def is_most(sums: Sums) -> bool:
     return bool(sums["right"] > 0.5 * sums["n"])
 
 
-def mean(sums: Statistics) -> float | None:
+def mean(sums: Sums) -> float | None:
     return float(sums["right"] / sums["n"]) if sums["n"] > 0 else None
 
 
-def decision(*parts: Statistics) -> bool:
+def decision(*parts: Sums) -> bool:
     named = {str(number): part for number, part in enumerate(parts)}
     return decide(add(parts), named, is_most, is_most)
 

@@ -16,7 +16,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from fl_app.errors import FlAppError
 from fl_app.flower import ErrorCode, ReceivedBundle, Run, check_bundles, name_message
-from fl_app.messages.incoming import clean_text
+from fl_app.logs import clean_text
 from fl_app.node.approved_code import fault_of
 
 PROJECT = """

@@ -76,3 +76,10 @@ def test_a_disk_that_is_full_is_left_without_half_a_state(tmp_path: Path, monkey
     monkeypatch.setattr("fl_app.node.state.save_file", fill)
     NodeState(tmp_path, keep=2).save(1, state(1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_written_is_deleted(tmp_path: Path) -> None:
+    for name in (".partial", ".state-0007.safetensors.partial.safetensors"):  # the first: of an earlier version
+        (tmp_path / name).write_bytes(b"half")
+    NodeState(tmp_path, keep=2).save(9, state(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["state-0009.safetensors"]

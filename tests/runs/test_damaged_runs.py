@@ -17,6 +17,8 @@ from fl_app.options.sections import OptionValue
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROUNDS = 4
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from fl_app.errors import RunFolderError
 from fl_app.files import replacing, write_json, write_manifest
 from fl_app.runs import folder as folder_module
+from fl_app.runs.documents import RoundLine, RunStatus
 from fl_app.runs.folder import Arrays, Checkpoint, RunFolder, read_checkpoint, read_status, write_checkpoint
 
 
@@ -18,6 +20,10 @@ def checkpoint(number: int, value: float = 1.0) -> Checkpoint:
         "ema": {"w": np.zeros((2, 2), np.float32)},
     }
     return Checkpoint(number, models, {"m_t/w": np.ones(3), "momentum_vector/0": np.array(2.0)}, {"best": None})
+
+
+def line(number: int) -> RoundLine:
+    return RoundLine(task="diffusion", round=number, outcome="ok")
 
 
 def disk_full(*args: object, **kwargs: object) -> None:
@@ -145,11 +151,11 @@ def test_damaged_lines_of_metrics_are_left_out_with_a_warning_and_kept_beside(
 ) -> None:
     folder = RunFolder(tmp_path)
     for number in (1, 2, 3):
-        folder.append_metrics({"task": "diffusion", "round": number})
+        folder.append_metrics(line(number))
     text = folder.metrics_file.read_text()
     folder.metrics_file.write_bytes(text.replace('"round": 2', '"round": \xff').encode("latin-1"))
     before = folder.metrics_file.read_bytes()
-    assert [line["round"] for line in folder.cut_metrics("diffusion", 3)] == [1, 3]
+    assert [one.round for one in folder.cut_metrics("diffusion", 3)] == [1, 3]
     assert "damaged lines are left out: 2" in caplog.text
     assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == before
 
@@ -159,24 +165,24 @@ def test_a_damaged_status_is_told_and_counts_as_none(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "status.json").write_text(text)
-    assert read_status(RunFolder(tmp_path)) == {}
+    assert read_status(RunFolder(tmp_path)) == RunStatus()
     assert "status.json is damaged" in caplog.text
 
 
 def test_a_line_of_metrics_that_a_crash_cut_off_does_not_count(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.append_metrics({"task": "diffusion", "round": 1})
+    folder.append_metrics(line(1))
     with folder.metrics_file.open("a") as file:
         file.write('{"task": "diff')
-    assert [line["round"] for line in folder.read_metrics()] == [1]
+    assert [one.round for one in folder.read_metrics()] == [1]
 
 
 def test_rounds_that_will_be_done_again_lose_their_lines(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for number in (1, 2, 3):
-        folder.append_metrics({"task": "diffusion", "round": number})
-    assert [line["round"] for line in folder.cut_metrics("diffusion", 2)] == [1, 2]
-    assert [line["round"] for line in folder.read_metrics()] == [1, 2]
+        folder.append_metrics(line(number))
+    assert [one.round for one in folder.cut_metrics("diffusion", 2)] == [1, 2]
+    assert [one.round for one in folder.read_metrics()] == [1, 2]
 
 
 def test_a_number_that_is_not_finite_never_reaches_a_file(tmp_path: Path) -> None:
@@ -198,3 +204,24 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="could not be written"):
         write_half()
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [SafetensorError("disk full"), ValueError("not finite"), KeyboardInterrupt()])
+def test_whatever_ends_a_writer_no_half_file_stays(error: BaseException, tmp_path: Path) -> None:
+    def write_half() -> None:
+        with replacing(tmp_path / "state.safetensors") as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(RunFolderError if isinstance(error, SafetensorError) else type(error)):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_for_its_user_alone_never_stands_there_open_to_others(tmp_path: Path) -> None:
+    target = tmp_path / "images"
+    target.write_text("old")
+    target.chmod(0o644)
+    with replacing(target, 0o600) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new" and target.stat().st_mode & 0o777 == 0o600

@@ -15,6 +15,8 @@ from fl_app.runs.folder import RunFolder
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPTIONS: dict[str, OptionValue] = {"diffusion.num-rounds": 5, "checkpoint-every": 100, "diffusion.strategy": "FedAdam"}
 
 
@@ -56,7 +58,7 @@ def test_a_stopped_run_keeps_every_finished_round_and_goes_on_with_the_same_bits
     run_federation(tiny_run(tmp_path / "a", OPTIONS | {"resume": str(run)}), 2)
     run_federation(tiny_run(tmp_path / "b", OPTIONS), 2)
     assert weights(run) == weights(tmp_path / "b/run")
-    assert [line["round"] for line in RunFolder(run).read_metrics()] == [1, 2, 3, 4, 5]
+    assert [line.round for line in RunFolder(run).read_metrics()] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_that_fails_for_want_of_replies_keeps_its_rounds(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_app_is_the_current_folder_if_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app := make_fake_app(tmp_path / "app", "complete"))
+    monkeypatch.chdir(app := make_fake_app(tmp_path / "app", "raise"))
     assert find_app() == app
 
 
@@ -24,9 +24,9 @@ def test_elsewhere_the_app_is_the_checkout_if_there_is_one(tmp_path: Path, monke
 
 
 def test_without_a_checkout_the_app_is_the_packages_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = make_fake_app(tmp_path / "fl_app", "complete")
+    package = make_fake_app(tmp_path / "fl_app", "raise")
     monkeypatch.setattr(app_files, "PACKAGE", package)
-    monkeypatch.setattr(app_files, "PACKAGED", make_fake_app(package / "app", "complete"))
+    monkeypatch.setattr(app_files, "PACKAGED", make_fake_app(package / "app", "raise"))
     monkeypatch.chdir(tmp_path)
     assert find_app() == package / "app"
 

@@ -16,7 +16,7 @@ from tests.cli.fakes import make_fake_app
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    folder = make_fake_app(tmp_path / "app", "complete")
+    folder = make_fake_app(tmp_path / "app", "raise")
     (folder / "recipes").mkdir()
     (folder / "recipes" / "small.toml").write_text('seed = 3\n[diffusion]\nnum-rounds = 2\nstrategy = "FedAvgM"\n')
     return folder

@@ -8,8 +8,8 @@ import pytest
 
 from fl_app.cli.run import report
 from fl_app.files import write_json
+from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
 from fl_app.runs.folder import RunFolder, read_status
-from fl_app.runs.progress import SeenRound, SeenSite, SeenStatus
 from fl_app.simulation.flower import FlowerStatus
 from fl_app.simulation.follow import keep_log, write_end
 from fl_app.simulation.outcome import Outcome, describe_comparison, judge
@@ -19,24 +19,27 @@ FAILED = FlowerStatus("finished:failed", "Simulation failed with exception: boom
 FOLDER = Path("/runs/one")
 
 
-def make_rounds(*losses: float) -> list[SeenRound]:
-    return [{"task": "diffusion", "outcome": "ok", "train-loss": loss} for loss in losses]
+def make_rounds(*losses: float) -> list[RoundLine]:
+    return [
+        RoundLine(task="diffusion", round=number, outcome="ok", train_loss=loss)
+        for number, loss in enumerate(losses, start=1)
+    ]
 
 
 def test_completed_for_flower_and_the_server_is_a_success() -> None:
-    status: SeenStatus = {"state": "completed", "gallery": "/runs/one/gallery.png"}
+    status = RunStatus(state="completed", gallery="/runs/one/gallery.png")
     outcome = judge(COMPLETED, status, make_rounds(1.0, 0.5), FOLDER)
     assert outcome == Outcome("completed", None, {}, FOLDER, Path("/runs/one/gallery.png"))
     assert outcome.exit_status == 0
 
 
 def test_a_degraded_run_is_a_success_that_names_the_sites() -> None:
-    nodes: dict[str, SeenSite] = {
-        "site0": {"contributed": 2, "failed": 0, "refused": 0, "late": 0, "reasons": []},
-        "site1": {"contributed": 0, "failed": 1, "refused": 1, "late": 0, "reasons": ["crash", "not finite"]},
-        "site2": {"contributed": 1, "late": 1},
+    nodes = {
+        "site0": SiteCounts(contributed=2),
+        "site1": SiteCounts(failed=1, refused=1, reasons=("crash", "not finite")),
+        "site2": SiteCounts(contributed=1, late=1),
     }
-    outcome = judge(COMPLETED, {"state": "degraded", "nodes": nodes}, make_rounds(1.0, 0.5), FOLDER)
+    outcome = judge(COMPLETED, RunStatus(state="degraded", nodes=nodes), make_rounds(1.0, 0.5), FOLDER)
     assert outcome.state == "degraded"
     assert outcome.exit_status == 0
     assert outcome.sites == {"site1": "1 failed, 1 refused: not finite", "site2": "1 late"}
@@ -45,23 +48,23 @@ def test_a_degraded_run_is_a_success_that_names_the_sites() -> None:
 @pytest.mark.parametrize(
     ("flower", "status", "losses", "reason"),
     [
-        (FAILED, {"state": "failed", "reason": "no nodes came"}, [], "no nodes came"),
-        (COMPLETED, {"state": "failed", "reason": None}, [1.0, 0.5], "the server gave no reason"),
+        (FAILED, RunStatus(state="failed", reason="no nodes came"), [], "no nodes came"),
+        (COMPLETED, RunStatus(state="failed"), [1.0, 0.5], "the server gave no reason"),
         (
             FAILED,
-            {"state": "running"},
+            RunStatus(state="running"),
             [1.0, 0.5],
             "Flower says 'finished:failed': Simulation failed with exception: boom",
         ),
         (FAILED, None, [], "Flower says 'finished:failed': Simulation failed with exception: boom"),
         (FlowerStatus("not started", ""), None, [], "Flower says 'not started': see the log"),
         (COMPLETED, None, [], "the server wrote no status.json"),
-        (COMPLETED, {"state": "running"}, [1.0, 0.5], "the server stopped while 'running'"),
-        (COMPLETED, {"state": "completed"}, [], "no round counted, so nothing was learned"),
+        (COMPLETED, RunStatus(state="running"), [1.0, 0.5], "the server stopped while 'running'"),
+        (COMPLETED, RunStatus(state="completed"), [], "no round counted, so nothing was learned"),
     ],
 )
 def test_anything_else_is_a_failure_with_its_reason(
-    flower: FlowerStatus, status: SeenStatus | None, losses: list[float], reason: str
+    flower: FlowerStatus, status: RunStatus | None, losses: list[float], reason: str
 ) -> None:
     outcome = judge(flower, status, make_rounds(*losses), None)
     assert outcome.state == "failed"
@@ -156,7 +159,7 @@ def test_the_end_of_a_second_start_is_not_written_into_a_run_that_goes_on(tmp_pa
     write_json(folder.status_file, {"state": "running"})
     folder.lock()
     write_end(folder.path, "stopped; it can be resumed")
-    assert read_status(folder)["state"] == "running"
+    assert read_status(folder).state == "running"
     folder.unlock()
     write_end(folder.path, "stopped; it can be resumed")
-    assert read_status(folder)["state"] == "failed"
+    assert read_status(folder).state == "failed"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.incoming import RejectedReply
 from fl_app.messages.records import Reply
 from fl_app.options.training import AdmissionOptions
 from fl_app.strategies.admission import Admission, update_norm
@@ -24,7 +24,7 @@ def admission(**changes: float) -> Admission:
 def reply(**changes: object) -> Reply:
     weights = {"w": np.ones((2, 3), np.float32), "steps": np.ones((), np.int64)}
     fields: dict[str, object] = {"site": "a", "task": "diffusion", "round_number": 3, "weight": 5.0, "weights": weights}
-    fields["statistics"] = {"raw/loss-sum": np.ones(2)}
+    fields["sums"] = {"raw/loss-sum": np.ones(2)}
     return Reply(**(fields | changes))  # type: ignore[arg-type]
 
 
@@ -57,10 +57,10 @@ def test_a_fit_reply_is_admitted() -> None:
         ({"weight": math.inf}, "at least 0, got inf"),
         ({"loss_sum": math.nan}, "a figure of its training is not finite"),
         ({"loss_sum": 1e300}, "or absurdly large"),
-        ({"statistics": {"raw/loss-sum": np.array([math.inf, 0])}}, "its statistics are not finite"),
-        ({"statistics": {"raw/loss-sum": np.array([1e300, 0])}}, "absurdly large"),
-        ({"statistics": {"raw/loss-sum": np.zeros(3)}}, "other names or shapes"),
-        ({"statistics": {}}, "other names or shapes"),
+        ({"sums": {"raw/loss-sum": np.array([math.inf, 0])}}, "its sums are not finite"),
+        ({"sums": {"raw/loss-sum": np.array([1e300, 0])}}, "absurdly large"),
+        ({"sums": {"raw/loss-sum": np.zeros(3)}}, "other names or shapes"),
+        ({"sums": {}}, "other names or shapes"),
     ],
 )
 def test_an_unfit_reply_is_refused_with_its_reason(changes: dict[str, object], words: str) -> None:

@@ -19,7 +19,7 @@ from fl_app.strategies.admission import Admission
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.streaming import Streaming
-from fl_app.strategies.wire import PlainWire
+from fl_app.strategies.transport import PlainWire
 from tests.strategies.rounds import answer, crash, initial, value
 
 

@@ -9,7 +9,8 @@ from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from benchmarks.instant_grid import InstantGrid
 from fl_app.flower import DecodeError
 from fl_app.messages.arrays import num_bytes
-from fl_app.strategies.transport import Traffic, send_and_receive
+from fl_app.strategies.outcomes import Traffic
+from fl_app.strategies.transport import send_and_receive
 
 
 class Answering(InstantGrid):

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.metrics.further import Array, Metric
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 
 BINS = 10
 
@@ -22,7 +22,7 @@ def sums(probabilities: Array, labels: NDArray[np.int64]) -> dict[str, Array]:
     return {name: np.bincount(bins, weights=value, minlength=BINS).astype(float) for name, value in values.items()}
 
 
-def figure(total: Statistics) -> float | None:
+def figure(total: Sums) -> float | None:
     """Return the mean gap between confidence and accuracy, weighted by images."""
     num_images = total["count"].sum()
     return float(np.abs(total["confidence"] - total["right"]).sum() / num_images) if num_images else None

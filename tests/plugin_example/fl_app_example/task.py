@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import iterate
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.sums import Statistics, mean
+from fl_app.sums import Sums, mean
 
 
 class Autoencoder:
@@ -39,7 +39,7 @@ class Autoencoder:
         return losses
 
     @torch.no_grad()
-    def statistics(
+    def measure(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Add up the errors of held-out images."""
@@ -53,7 +53,7 @@ class Autoencoder:
         """Return the sums of zero images."""
         return {"squares": np.zeros(()), "count": np.zeros(())}
 
-    def fault_of(self, models: Mapping[str, Statistics], held_out: Sequence[int] | None) -> str | None:
+    def fault_of(self, models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str | None:
         """Reject negative errors, and more images than the site described."""
         most = np.inf if held_out is None else sum(held_out)
         for sums in models.values():
@@ -61,16 +61,16 @@ class Autoencoder:
                 return "its errors are negative, or of more images than it said it holds"
         return None
 
-    def loss_of(self, statistics: Statistics) -> float | None:
+    def loss_of(self, sums: Sums) -> float | None:
         """Return the mean squared error."""
-        return mean(float(statistics["squares"]), float(statistics["count"]))
+        return mean(float(sums["squares"]), float(sums["count"]))
 
-    def figures(self, statistics: Statistics) -> dict[str, float | None]:
+    def figures(self, sums: Sums) -> dict[str, float | None]:
         """Return the error in grey levels, 0 to 255."""
-        loss = self.loss_of(statistics)
+        loss = self.loss_of(sums)
         return {"grey-levels": None if loss is None else 127.5 * loss**0.5}
 
-    def improved(self, before: Statistics, after: Statistics) -> bool | None:
+    def improved(self, before: Sums, after: Sums) -> bool | None:
         """Tell whether the error fell."""
         losses = (self.loss_of(before), self.loss_of(after))
         return None if losses[0] is None or losses[1] is None else losses[1] < losses[0]

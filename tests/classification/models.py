@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fl_app.classification.bundle import Bundle
 from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.model import ClassifierModel
 from fl_app.classification.moments import measure_moments, pool
 from fl_app.classification.network import Classifier, build_network
 from fl_app.data.images import DatasetInfo, ImageSet
@@ -28,13 +28,13 @@ def make_images(counts: Sequence[int], seed: int, num_channels: int = 1, size: i
     return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), CLASSES)
 
 
-def make_bundle(
+def make_classifier(
     sites: Mapping[str, Sequence[int]],
     shipped: str = "linear",
     num_channels: int = 1,
     abstain_distance: float | None = None,
     min_class_count: int = 1,
-) -> Bundle:
+) -> ClassifierModel:
     """Return an untrained network with the sums of sites that hold so many images of each class."""
     network = make_network(num_channels)
     images = {site: make_images(counts, seed, num_channels) for seed, (site, counts) in enumerate(sites.items())}
@@ -42,7 +42,7 @@ def make_bundle(
     layer = network.linear
     weight, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
     linear = linear_head(weight, bias, [any(column) for column in zip(*sites.values(), strict=True)])
-    return Bundle(
+    return ClassifierModel(
         network="cnn",
         embedding_size=6,
         info=DatasetInfo(CLASSES, num_channels, 8),

@@ -11,7 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.runs.progress import Progress, SeenRound
+from fl_app.runs.documents import RoundLine
+from fl_app.runs.progress import Progress
 
 _PHASES = {
     "starting": "starting Flower",
@@ -24,7 +25,7 @@ _PHASES = {
 class View(Protocol):
     """Shows the progress of a run."""
 
-    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[RoundLine, ...]) -> None:
         """Show the run's present state and all its finished rounds."""
 
 
@@ -36,7 +37,7 @@ class LineView:
         self._before: Progress | None = None
         self._num_shown = 0
 
-    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[RoundLine, ...]) -> None:
         """Print what is new since the last call."""
         lines = [] if progress.state == getattr(self._before, "state", None) else [describe_phase(progress)]
         lines = [describe_round(one) for one in rounds[self._num_shown :]] + lines
@@ -52,10 +53,15 @@ class LiveView:
         self._live = live
         self._start = time.monotonic()
 
-    def show(self, progress: Progress, rounds: tuple[SeenRound, ...]) -> None:
+    def show(self, progress: Progress, rounds: tuple[RoundLine, ...]) -> None:
         """Draw the picture again; its numbers already come from the rounds."""
         del rounds
         self._live.update(draw(progress, time.monotonic() - self._start))
+
+
+def is_screen(console: Console) -> bool:
+    """Tell whether a console can redraw a picture."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 @contextmanager
@@ -107,24 +113,21 @@ def describe_nodes(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def describe_round(record: SeenRound) -> str:
+def describe_round(record: RoundLine) -> str:
     """Return a line on a finished round, and a line for each node that did not contribute."""
-    line = f"{record.get('task') or ''} round {record.get('round') or '?'}/{record.get('num-rounds') or '?'}".lstrip()
-    if record.get("outcome") != "ok":
-        line += f"  failed: {record.get('reason') or 'no reason given'}"
-    if (loss := record.get("train-loss")) is not None:
-        line += f"  loss {loss:.4f}{_validation(record.get('validation-loss'))}"
-    nodes = record.get("nodes") or {}
-    contributed = [site for site, node in nodes.items() if node.get("outcome") == "contributed"]
-    line += f"  {len(contributed)} of {len(nodes)} nodes"
-    if (speed := record.get("images-per-second")) is not None:
-        line += f"  {speed:.0f} images/s"
-    if (seconds := record.get("seconds")) is not None:
-        line += f"  {format_time(seconds)}"
-    for site, node in nodes.items():
-        if site not in contributed:
-            reason = node.get("reason")
-            line += f"\n  {site} {node.get('outcome') or 'missing'}" + (f": {reason}" if reason else "")
+    line = f"{record.task} round {record.round}/{record.num_rounds or '?'}"
+    if record.outcome != "ok":
+        line += f"  failed: {record.reason or 'no reason given'}"
+    if record.train_loss is not None:
+        line += f"  loss {record.train_loss:.4f}{_validation(record.validation_loss)}"
+    others = {site: node for site, node in record.nodes.items() if node.outcome != "contributed"}
+    line += f"  {len(record.nodes) - len(others)} of {len(record.nodes)} nodes"
+    if record.images_per_second is not None:
+        line += f"  {record.images_per_second:.0f} images/s"
+    if record.seconds is not None:
+        line += f"  {format_time(record.seconds)}"
+    for site, node in others.items():
+        line += f"\n  {site} {node.outcome}" + (f": {node.reason}" if node.reason else "")
     return line
 
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
+from fl_app.errors import RejectedReply
+from fl_app.logs import LONGEST_REASON, clean_text
 from fl_app.messages.arrays import Weights, pack
 from fl_app.messages.descriptions import SiteDescription, read_description, write_description
-from fl_app.messages.incoming import LONGEST_REASON, RejectedReply, clean_text
-from fl_app.messages.records import DESCRIBE, Reply, read_reply, read_statistics, write_reply
+from fl_app.messages.records import DESCRIBE, Reply, read_reply, read_sums, write_reply
 from fl_app.strategies.outcomes import shorten
 
 SUMS = {"raw/loss-sum": np.zeros(4), "raw/loss-count": np.zeros(4)}
@@ -38,28 +39,28 @@ def of_bytes(data: bytes) -> RecordDict:
     return RecordDict({"statistics": ArrayRecord({"safetensors": array})})
 
 
-def test_statistics_of_200_megabytes_cost_nothing() -> None:
+def test_sums_of_200_megabytes_cost_nothing() -> None:
     content = of_bytes(struct.pack("<Q", 80) + bytes(200_000_000))
     with costing_at_most(100_000), pytest.raises(RejectedReply, match=r"takes 200\.0 MB, expected at most 0\.0 MB"):
-        read_statistics(content, SUMS)
+        read_sums(content, SUMS)
 
 
 def test_a_header_that_names_too_many_arrays_is_not_read() -> None:
     like = {"raw/loss-sum": np.zeros(4_000_000)}
     content = of_bytes(struct.pack("<Q", 30_000_000) + b"{" * 30_000_000)
     with costing_at_most(100_000), pytest.raises(RejectedReply, match="names too many arrays"):
-        read_statistics(content, like)
+        read_sums(content, like)
 
 
 def test_300_000_arrays_in_place_of_one_are_refused_by_their_number() -> None:
     empty = Array(np.zeros(0, np.float64))
     content = RecordDict({"statistics": ArrayRecord({str(number): empty for number in range(300_000)})})
     with costing_at_most(100_000), pytest.raises(RejectedReply, match="one packed array, got 300000"):
-        read_statistics(content, SUMS)
+        read_sums(content, SUMS)
 
 
 def test_weights_larger_than_those_that_were_sent_are_not_read() -> None:
-    reply = Reply("a", "diffusion", 1, 5.0, {"w": np.zeros((2, 30_000), np.float32)}, statistics=SUMS)
+    reply = Reply("a", "diffusion", 1, 5.0, {"w": np.zeros((2, 30_000), np.float32)}, sums=SUMS)
     message = Message(write_reply(reply), dst_node_id=1, message_type="train")
     with pytest.raises(RejectedReply, match=r"its 'weights' takes 0\.2 MB"):
         read_reply(message, WEIGHTS, SUMS)
@@ -72,7 +73,7 @@ def test_weights_larger_than_those_that_were_sent_are_not_read() -> None:
 )
 def test_an_honest_answer_is_never_too_large(shapes: dict[str, tuple[int, ...]]) -> None:
     sums = {name: np.zeros(shape) for name, shape in shapes.items()}
-    found = read_statistics(RecordDict({"statistics": pack(sums)}), sums)
+    found = read_sums(RecordDict({"statistics": pack(sums)}), sums)
     assert {name: value.shape for name, value in found.items()} == shapes
 
 
@@ -125,7 +126,7 @@ def test_a_description_of_another_kind_or_size_is_refused(changes: dict[str, obj
 
 
 def test_a_round_that_is_a_text_is_refused() -> None:
-    content = write_reply(Reply("a", "diffusion", 1, 5.0, WEIGHTS, statistics=SUMS))
+    content = write_reply(Reply("a", "diffusion", 1, 5.0, WEIGHTS, sums=SUMS))
     content["node"] = ConfigRecord({"site": "a", "task": "diffusion", "server-round": "1"})
     with pytest.raises(RejectedReply, match="cannot be read"):
         read_reply(Message(content, dst_node_id=1, message_type="train"), WEIGHTS, SUMS)

@@ -5,8 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from fl_app.runs.progress import Progress, SeenRound
-from fl_app.simulation.view import LineView, describe_round, draw, format_time, open_view
+from fl_app.runs.documents import RoundLine
+from fl_app.runs.progress import Progress
+from fl_app.runs.view import LineView, describe_round, draw, format_time, open_view
+from fl_app.strategies.node_outcome import NodeOutcome
 
 RUNNING = Progress(
     state="running",
@@ -22,17 +24,17 @@ RUNNING = Progress(
     seconds_left=100,
 )
 
-ROUND: SeenRound = {
-    "task": "diffusion",
-    "round": 3,
-    "num-rounds": 15,
-    "outcome": "ok",
-    "train-loss": 0.1234,
-    "validation-loss": 0.2,
-    "images-per-second": 120.4,
-    "seconds": 75.0,
-    "nodes": {"site0": {"outcome": "contributed"}, "site1": {"outcome": "refused", "reason": "[b]not finite"}},
-}
+ROUND = RoundLine(
+    task="diffusion",
+    round=3,
+    num_rounds=15,
+    outcome="ok",
+    train_loss=0.1234,
+    validation_loss=0.2,
+    images_per_second=120.4,
+    seconds=75.0,
+    nodes={"site0": NodeOutcome("contributed"), "site1": NodeOutcome("refused", "[b]not finite")},
+)
 
 
 def print_text(progress: Progress) -> str:
@@ -73,19 +75,19 @@ def test_a_round_is_one_line_and_one_for_each_node_that_is_missing() -> None:
 
 
 def test_a_failed_round_says_why() -> None:
-    assert describe_round({"round": 2, "outcome": "failed", "reason": "no quorum"}) == (
-        "round 2/?  failed: no quorum  0 of 0 nodes"
-    )
+    failed = RoundLine(task="diffusion", round=2, outcome="failed", reason="no quorum")
+    assert describe_round(failed) == "diffusion round 2/?  failed: no quorum  0 of 0 nodes"
 
 
-def test_a_round_without_any_field_is_no_error() -> None:
-    assert describe_round({}).startswith("round ?/?")
+def test_a_round_that_says_no_more_than_its_number_is_no_error() -> None:
+    said = describe_round(RoundLine(task="x", round=1, outcome="failed"))
+    assert said == "x round 1/?  failed: no reason given  0 of 0 nodes"
 
 
 def test_without_a_terminal_each_change_is_printed_once() -> None:
     console = Console(file=io.StringIO(), width=40)
     view = LineView(console)
-    shown: list[tuple[Progress, tuple[SeenRound, ...]]] = [
+    shown: list[tuple[Progress, tuple[RoundLine, ...]]] = [
         (Progress("starting"), ()),
         (Progress("starting"), ()),
         (RUNNING, ()),

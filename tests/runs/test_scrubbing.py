@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.cli.scrubbing import scrub, scrub_json
+from fl_app.runs.scrubbing import scrub, scrub_json
 
 _NAME = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=5, max_size=9)
 _WORDS = st.lists(_NAME.map(lambda name: f"zq{name}"), min_size=1, max_size=4)

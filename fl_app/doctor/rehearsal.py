@@ -12,11 +12,11 @@ from fl_app.doctor.training import LocalRound, judge_training
 from fl_app.errors import FlAppError
 from fl_app.flower import identify
 from fl_app.messages.arrays import Weights, pack, to_numpy
-from fl_app.messages.records import CONFIG, EVALUATE, TRAIN, WEIGHTS, instruction_config, read_reply, read_statistics
+from fl_app.messages.records import CONFIG, EVALUATE, TRAIN, WEIGHTS, instruction_config, read_reply, read_sums
 from fl_app.node import client
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
-from fl_app.sums import Statistics
+from fl_app.sums import Sums
 from fl_app.tasks import Task, build_task, initial_weights
 
 _NODE = 1
@@ -46,14 +46,14 @@ def rehearse(
         ask = _Node(task_name, config, {**options, "state-dir": state}).ask
         weights = to_numpy(initial_weights(task, config.seed))
         rounds: list[LocalRound] = []
-        before: Statistics = {}
+        before: Sums = {}
         for number in range(1, num_rounds + 1):
             reply = read_reply(ask(client.train, TRAIN, number, weights))
             loss = reply.loss_sum / reply.num_losses if reply.num_losses else float("nan")
             rounds.append(LocalRound(loss, int(reply.num_losses), reply.seconds))
-            before = before or reply.statistics  # of the weights that the first round began with
+            before = before or reply.sums  # of the weights that the first round began with
             weights = reply.weights
-        after = read_statistics(ask(client.evaluate, EVALUATE, num_rounds, weights).content)
+        after = read_sums(ask(client.evaluate, EVALUATE, num_rounds, weights).content)
     return judge_training(task_name, rounds, _loss(task, before), _loss(task, after))
 
 
@@ -81,8 +81,8 @@ class _Node:
         return answer
 
 
-def _loss(task: Task, statistics: Statistics) -> float | None:
+def _loss(task: Task, sums: Sums) -> float | None:
     """Return the loss of the weights that the instructions hold."""
     prefix = "raw/"
-    raw = {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
+    raw = {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
     return task.loss_of(raw) if raw else None

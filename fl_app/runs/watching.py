@@ -8,15 +8,15 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from fl_app.cli.words import is_screen
 from fl_app.errors import UnknownRunError
+from fl_app.runs.documents import RoundLine
 from fl_app.runs.overview import ENDED, Overview, find_run, look_at
-from fl_app.runs.progress import RunReader, SeenRound
-from fl_app.simulation.view import LineView
+from fl_app.runs.progress import RunReader
+from fl_app.runs.view import LineView, is_screen
 
 SECONDS = 1.0  # between two looks
 
-Show = Callable[[Overview, Sequence[SeenRound]], None]
+Show = Callable[[Overview, Sequence[RoundLine]], None]
 
 
 def wait_for_run(named: Path | None, runs: Path, console: Console) -> Path:
@@ -69,7 +69,7 @@ def _open_view(console: Console, picture: Callable[[Overview], RenderableType]) 
         return
     lines, told = LineView(console), set[str]()
 
-    def show(overview: Overview, rounds: Sequence[SeenRound]) -> None:
+    def show(overview: Overview, rounds: Sequence[RoundLine]) -> None:
         lines.show(overview.progress, tuple(rounds))
         for site in overview.described:
             if site not in told:

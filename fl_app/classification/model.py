@@ -19,9 +19,8 @@ from safetensors.torch import save as weights_to_bytes
 from torch import Tensor
 
 from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
-from fl_app.classification.moments import blank_moments, pool
+from fl_app.classification.moments import SUMS_SHAPE, blank_moments, picture_distances, picture_map, pool
 from fl_app.classification.network import Classifier, build_network
-from fl_app.classification.pictures import SUMS_SHAPE, picture_distances, picture_map
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export, write_manifest
@@ -30,7 +29,7 @@ from fl_app.plugins import FORM, PluginError, named_by_file
 
 
 @dataclass(frozen=True)
-class Bundle:
+class ClassifierModel:
     """A finished classifier.
 
     Attributes:
@@ -141,7 +140,7 @@ class _Document(Section):
     shrinkage: float = Field(ge=0)
     abstain_distance: float | None = Field(ge=0)
     temperatures: dict[str, Annotated[float, Field(gt=0)]]
-    prior: Literal["training", "equal"] = "training"  # older bundles lack this field
+    prior: Literal["training", "equal"] = "training"  # older versions wrote no such field
     abstain_by: Literal["euclid", "mahalanobis"] = "euclid"  # likewise
     abstain_picture_distance: float | None = Field(default=None, ge=0)  # likewise
     weights_sha256: str
@@ -158,7 +157,7 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_bundle(bundle: Bundle, folder: Path) -> None:
+def write_classifier(classifier: ClassifierModel, folder: Path) -> None:
     """Write a classifier into an existing, empty folder.
 
     `model.safetensors` (weights), `prototypes.safetensors` (`prototypes` [K, D] and the sums they come from),
@@ -168,43 +167,45 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         OSError: a file cannot be written.
         RunFolderError: a number of the classifier is not finite.
     """
-    arrays = {**bundle.pooled, **{f"head {name}": head.weight for name, head in bundle.heads.items()}}
-    arrays |= {name: value.numpy(force=True) for name, value in bundle.weights.items()}
+    arrays = {**classifier.pooled, **{f"head {name}": head.weight for name, head in classifier.heads.items()}}
+    arrays |= {name: value.numpy(force=True) for name, value in classifier.weights.items()}
     strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if strange:
         raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
     document = _Document.model_validate(
         {
             "format": 1,
-            "network": bundle.network,
-            "embedding-size": bundle.embedding_size,
-            "num-channels": bundle.info.num_channels,
-            "image-size": bundle.info.image_size,
-            "shipped": bundle.shipped,
-            "normalised-heads": [name for name, head in bundle.heads.items() if head.normalise],
-            "reading": bundle.reading,
-            "shrinkage": bundle.shrinkage,
-            "abstain-distance": bundle.abstain_distance,
-            "temperatures": bundle.temperatures,
-            "prior": bundle.prior,
-            "abstain-by": bundle.abstain_by,
-            "abstain-picture-distance": bundle.abstain_picture_distance,
-            "weights-sha256": fingerprint(bundle.weights),
-            "record": bundle.record,
+            "network": classifier.network,
+            "embedding-size": classifier.embedding_size,
+            "num-channels": classifier.info.num_channels,
+            "image-size": classifier.info.image_size,
+            "shipped": classifier.shipped,
+            "normalised-heads": [name for name, head in classifier.heads.items() if head.normalise],
+            "reading": classifier.reading,
+            "shrinkage": classifier.shrinkage,
+            "abstain-distance": classifier.abstain_distance,
+            "temperatures": classifier.temperatures,
+            "prior": classifier.prior,
+            "abstain-by": classifier.abstain_by,
+            "abstain-picture-distance": classifier.abstain_picture_distance,
+            "weights-sha256": fingerprint(classifier.weights),
+            "record": classifier.record,
         }
     )
-    weights = {name: value.detach().cpu().contiguous() for name, value in bundle.weights.items()}
-    heads = {f"{name}/weight": head.weight for name, head in bundle.heads.items()}
-    heads |= {f"{name}/bias": head.bias for name, head in bundle.heads.items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in classifier.weights.items()}
+    heads = {f"{name}/weight": head.weight for name, head in classifier.heads.items()}
+    heads |= {f"{name}/bias": head.bias for name, head in classifier.heads.items()}
     (folder / "model.safetensors").write_bytes(weights_to_bytes(weights))
-    (folder / "prototypes.safetensors").write_bytes(_to_bytes({**bundle.pooled, "prototypes": bundle.prototypes}))
+    (folder / "prototypes.safetensors").write_bytes(
+        _to_bytes({**classifier.pooled, "prototypes": classifier.prototypes})
+    )
     (folder / "heads.safetensors").write_bytes(_to_bytes(heads))
-    _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(bundle.info.class_names)})
+    _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(classifier.info.class_names)})
     _write_json(folder / "model.json", document.model_dump(by_alias=True))
     write_manifest(folder)
 
 
-def open_bundle(folder: Path) -> Bundle:
+def read_classifier(folder: Path) -> ClassifierModel:
     """Read a classifier.
 
     Raises:
@@ -216,9 +217,9 @@ def open_bundle(folder: Path) -> Bundle:
     check_export(folder)
     try:
         document = _Document.model_validate_json((folder / "model.json").read_bytes())
-        bundle = _read(folder, document)
-        _check_whole(bundle, document.weights_sha256)
-        return bundle
+        classifier = _read(folder, document)
+        _check_whole(classifier, document.weights_sha256)
+        return classifier
     except PluginError:
         raise
     except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -228,7 +229,7 @@ def open_bundle(folder: Path) -> Bundle:
         ) from None
 
 
-def _read(folder: Path, document: _Document) -> Bundle:
+def _read(folder: Path, document: _Document) -> ClassifierModel:
     classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     names = tuple(str(classes[str(label)]) for label in range(len(classes)))
     arrays, flat = load_arrays(folder / "prototypes.safetensors"), load_arrays(folder / "heads.safetensors")
@@ -239,7 +240,7 @@ def _read(folder: Path, document: _Document) -> Bundle:
         name: Head(flat[f"{name}/weight"], flat[f"{name}/bias"], name in document.normalised_heads)
         for name in (*(name for name in HEADS if name in stored), *sorted(stored - {*HEADS}))
     }
-    return Bundle(
+    return ClassifierModel(
         network=document.network,
         embedding_size=document.embedding_size,
         info=DatasetInfo(names, document.num_channels, document.image_size),
@@ -258,21 +259,21 @@ def _read(folder: Path, document: _Document) -> Bundle:
     )
 
 
-def _check_whole(bundle: Bundle, expected_fingerprint: str) -> None:
+def _check_whole(classifier: ClassifierModel, expected_fingerprint: str) -> None:
     """Raise an error if files that can be read do not fit together."""
-    if fingerprint(bundle.weights) != expected_fingerprint:
+    if fingerprint(classifier.weights) != expected_fingerprint:
         raise ValueError("the weights are not those that were saved")
-    num_classes, size = len(bundle.info.class_names), bundle.build_network().embedding_size
+    num_classes, size = len(classifier.info.class_names), classifier.build_network().embedding_size
     blank = pool([blank_moments(num_classes, size)])
-    if {name: value.shape for name, value in bundle.pooled.items()} != {name: v.shape for name, v in blank.items()}:
+    if {name: value.shape for name, value in classifier.pooled.items()} != {name: v.shape for name, v in blank.items()}:
         raise ValueError("the sums have other names or shapes than the network's")
-    if not all(np.isfinite(value).all() for value in bundle.pooled.values()):
+    if not all(np.isfinite(value).all() for value in classifier.pooled.values()):
         raise ValueError("a sum is not finite")
-    for name, head in bundle.heads.items():
+    for name, head in classifier.heads.items():
         if head.weight.shape != (num_classes, size) or head.bias.shape != (num_classes,):
             raise ValueError(f"the head '{name}' has another shape than the network")
-    if bundle.shipped not in bundle.heads:
-        raise ValueError(f"the head '{bundle.shipped}' that ships is missing")
+    if classifier.shipped not in classifier.heads:
+        raise ValueError(f"the head '{classifier.shipped}' that ships is missing")
 
 
 def _to_bytes(arrays: Mapping[str, NDArray[np.float64]]) -> bytes:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fl_app.classification.bundle import Bundle, fingerprint, open_bundle, save_bundle
 from fl_app.classification.heads import linear_head
 from fl_app.classification.joining import add_site
+from fl_app.classification.model import ClassifierModel, fingerprint, read_classifier, write_classifier
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.classification.network import build_network
 from fl_app.classification.prediction import classify
 from fl_app.errors import OptionError, RunFolderError
-from tests.classification.bundles import CPU, make_bundle, make_images, make_network
+from tests.classification.models import CPU, make_classifier, make_images, make_network
 
 FILES = ["SHA256SUMS", "classes.json", "heads.safetensors", "model.json", "model.safetensors", "prototypes.safetensors"]
 _REST: tuple[str, str, float, None, dict[str, Any]] = (
@@ -29,51 +29,51 @@ _REST: tuple[str, str, float, None, dict[str, Any]] = (
 )  # head, reading, shrinkage, distance, record
 
 
-def save_as_earlier_versions_did(bundle: Bundle, folder: Path) -> None:
-    save_bundle(bundle, folder)
+def save_as_earlier_versions_did(classifier: ClassifierModel, folder: Path) -> None:
+    write_classifier(classifier, folder)
     (folder / "SHA256SUMS").unlink()
 
 
 @pytest.fixture
-def bundle() -> Bundle:
-    return make_bundle({"site-0": (20, 15, 0), "site-1": (5, 10, 0)}, abstain_distance=2.5)
+def classifier() -> ClassifierModel:
+    return make_classifier({"site-0": (20, 15, 0), "site-1": (5, 10, 0)}, abstain_distance=2.5)
 
 
-def test_a_bundle_comes_back_as_it_was_saved(bundle: Bundle, tmp_path: Path) -> None:
-    save_bundle(bundle, tmp_path)
-    found = open_bundle(tmp_path)
+def test_a_classifier_comes_back_as_it_was_saved(classifier: ClassifierModel, tmp_path: Path) -> None:
+    write_classifier(classifier, tmp_path)
+    found = read_classifier(tmp_path)
     for field in ("network", "embedding_size", "info", "shipped", "reading", "shrinkage", "abstain_distance", "record"):
-        assert getattr(found, field) == getattr(bundle, field)
-    assert fingerprint(found.weights) == fingerprint(bundle.weights)
-    assert found.heads.keys() == bundle.heads.keys()
-    for name, head in bundle.heads.items():
+        assert getattr(found, field) == getattr(classifier, field)
+    assert fingerprint(found.weights) == fingerprint(classifier.weights)
+    assert found.heads.keys() == classifier.heads.keys()
+    for name, head in classifier.heads.items():
         assert np.array_equal(found.heads[name].weight, head.weight)
         assert np.array_equal(found.heads[name].bias, head.bias)
         assert found.heads[name].normalise == head.normalise
-    for key, value in bundle.pooled.items():
+    for key, value in classifier.pooled.items():
         assert np.array_equal(found.pooled[key], value)
 
 
-def test_prior_and_distance_come_back_and_an_older_bundle_opens_with_those_it_was_made_with(
-    bundle: Bundle, tmp_path: Path
+def test_prior_and_distance_come_back_and_an_older_classifier_opens_with_those_it_was_made_with(
+    classifier: ClassifierModel, tmp_path: Path
 ) -> None:
-    save_bundle(dataclasses.replace(bundle, prior="equal", abstain_by="mahalanobis"), tmp_path)
-    found = open_bundle(tmp_path)
+    write_classifier(dataclasses.replace(classifier, prior="equal", abstain_by="mahalanobis"), tmp_path)
+    found = read_classifier(tmp_path)
     assert (found.prior, found.abstain_by) == ("equal", "mahalanobis")
     document = json.loads((tmp_path / "model.json").read_text())
     older = {key: value for key, value in document.items() if key not in ("prior", "abstain-by")}
     (tmp_path / "model.json").write_text(json.dumps(older))
     (tmp_path / "SHA256SUMS").unlink()
-    found = open_bundle(tmp_path)
+    found = read_classifier(tmp_path)
     assert (found.prior, found.abstain_by) == ("training", "euclid")
 
 
-def test_the_limit_of_pictures_comes_back_and_an_older_bundle_opens_without_a_test_of_pictures(
-    bundle: Bundle, tmp_path: Path
+def test_the_limit_of_pictures_comes_back_and_an_older_classifier_opens_without_a_test_of_pictures(
+    classifier: ClassifierModel, tmp_path: Path
 ) -> None:
-    save_bundle(dataclasses.replace(bundle, abstain_distance=None, abstain_picture_distance=0.01), tmp_path)
+    write_classifier(dataclasses.replace(classifier, abstain_distance=None, abstain_picture_distance=0.01), tmp_path)
     images = make_images((2, 2, 2), 5).images
-    assert classify(open_bundle(tmp_path), images, None, CPU).abstain.all()
+    assert classify(read_classifier(tmp_path), images, None, CPU).abstain.all()
     document = json.loads((tmp_path / "model.json").read_text())
     del document["abstain-picture-distance"]
     (tmp_path / "model.json").write_text(json.dumps(document))
@@ -81,81 +81,89 @@ def test_the_limit_of_pictures_comes_back_and_an_older_bundle_opens_without_a_te
     del arrays["picture"]
     save_file(arrays, tmp_path / "prototypes.safetensors")
     (tmp_path / "SHA256SUMS").unlink()
-    older = open_bundle(tmp_path)
+    older = read_classifier(tmp_path)
     assert not classify(older, images, None, CPU).abstain.any()
     one_more = measure_moments(make_network(), make_images((3, 3, 3), 7), CPU, 1)
     assert not classify(add_site(older, "site-9", one_more), images, None, CPU).abstain.any()
 
 
-def test_the_same_bundle_is_saved_as_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_same_classifier_is_saved_as_the_same_bytes(classifier: ClassifierModel, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        save_bundle(bundle, tmp_path / name)
+        write_classifier(classifier, tmp_path / name)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == FILES
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in FILES)
 
 
-def test_the_network_that_is_built_is_the_one_that_was_saved(bundle: Bundle) -> None:
+def test_the_network_that_is_built_is_the_one_that_was_saved(classifier: ClassifierModel) -> None:
     images = torch.rand(2, 1, 8, 8)
-    assert torch.equal(bundle.build_network()(images), make_network().eval()(images))
+    assert torch.equal(classifier.build_network()(images), make_network().eval()(images))
 
 
-def test_a_resnet_has_its_own_embedding_size_whatever_the_option_says(bundle: Bundle, tmp_path: Path) -> None:
-    network = build_network(bundle.info, "resnet18", 6)
+def test_a_resnet_has_its_own_embedding_size_whatever_the_option_says(
+    classifier: ClassifierModel, tmp_path: Path
+) -> None:
+    network = build_network(classifier.info, "resnet18", 6)
     pooled = pool([blank_moments(3, 512)])
     heads = {"linear": linear_head(np.ones((3, 512)), np.zeros(3), [True] * 3)}
-    save_bundle(Bundle("resnet18", 6, bundle.info, network.state_dict(), pooled, heads, *_REST), tmp_path)
-    assert open_bundle(tmp_path).build_network().embedding_size == 512
+    write_classifier(
+        ClassifierModel("resnet18", 6, classifier.info, network.state_dict(), pooled, heads, *_REST), tmp_path
+    )
+    assert read_classifier(tmp_path).build_network().embedding_size == 512
 
 
-def test_a_class_without_images_has_no_prototype_rather_than_a_zero_one(bundle: Bundle, tmp_path: Path) -> None:
-    save_bundle(bundle, tmp_path)
+def test_a_class_without_images_has_no_prototype_rather_than_a_zero_one(
+    classifier: ClassifierModel, tmp_path: Path
+) -> None:
+    write_classifier(classifier, tmp_path)
     prototypes = load_file(tmp_path / "prototypes.safetensors")["prototypes"]
-    assert bundle.known.tolist() == [True, True, False]
+    assert classifier.known.tolist() == [True, True, False]
     assert np.isfinite(prototypes[:2]).all() and np.isnan(prototypes[2]).all()
 
 
-def test_prototypes_are_the_mean_embeddings_of_all_sites_images(bundle: Bundle) -> None:
+def test_prototypes_are_the_mean_embeddings_of_all_sites_images(classifier: ClassifierModel) -> None:
     network = make_network().eval()
     held = [make_images((20, 15, 0), 0), make_images((5, 10, 0), 1)]
     dark = torch.cat([images.images[images.labels == 0] for images in held])
     with torch.no_grad():
         mean = network.embed(dark.float() / 127.5 - 1.0).double().mean(0)
-    assert np.allclose(bundle.prototypes[0], mean.numpy(), rtol=0, atol=1e-6)
+    assert np.allclose(classifier.prototypes[0], mean.numpy(), rtol=0, atol=1e-6)
 
 
-def test_other_weights_have_another_fingerprint(bundle: Bundle) -> None:
-    changed = {name: value.clone() for name, value in bundle.weights.items()}
+def test_other_weights_have_another_fingerprint(classifier: ClassifierModel) -> None:
+    changed = {name: value.clone() for name, value in classifier.weights.items()}
     changed["linear.bias"][0] += 1e-6
-    assert fingerprint(changed) != fingerprint(bundle.weights)
-    assert fingerprint(dict(reversed(bundle.weights.items()))) == fingerprint(bundle.weights)
+    assert fingerprint(changed) != fingerprint(classifier.weights)
+    assert fingerprint(dict(reversed(classifier.weights.items()))) == fingerprint(classifier.weights)
 
 
-def test_an_unknown_head_is_refused_with_those_that_there_are(bundle: Bundle) -> None:
+def test_an_unknown_head_is_refused_with_those_that_there_are(classifier: ClassifierModel) -> None:
     with pytest.raises(OptionError, match=r"no head 'svm'. Choose one of linear, nearest-mean, cosine, lda, fedcof\."):
-        bundle.head("svm")
+        classifier.head("svm")
 
 
 def test_a_head_that_is_not_defined_is_refused_with_the_reason() -> None:
-    alone = make_bundle({"site-0": (20, 15, 3)})
+    alone = make_classifier({"site-0": (20, 15, 3)})
     with pytest.raises(OptionError, match=r"'fedcof' is not defined in this model: no class is held by two sites"):
         alone.head("fedcof")
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="holds no classification model"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
 @pytest.mark.parametrize("victim", [name for name in FILES if name not in ("model.json", "SHA256SUMS")])
 @pytest.mark.parametrize("damage", ["missing", "cut", "empty", "text"])
-def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, victim: str, damage: str) -> None:
-    save_bundle(bundle, tmp_path)
+def test_a_damaged_file_is_an_error_of_ours(
+    classifier: ClassifierModel, tmp_path: Path, victim: str, damage: str
+) -> None:
+    write_classifier(classifier, tmp_path)
     file = tmp_path / victim
     content = {"cut": file.read_bytes()[:20], "empty": b"", "text": b"\xff no such thing"}
     file.unlink() if damage == "missing" else file.write_bytes(content[damage])
     with pytest.raises(RunFolderError, match=rf"is damaged: .*{victim}.*Copy it again"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -176,55 +184,57 @@ def test_a_damaged_file_is_an_error_of_ours(bundle: Bundle, tmp_path: Path, vict
     ],
 )
 def test_values_that_contradict_each_other_are_an_error_of_ours(
-    bundle: Bundle, tmp_path: Path, change: dict[str, object]
+    classifier: ClassifierModel, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    save_as_earlier_versions_did(bundle, tmp_path)
+    save_as_earlier_versions_did(classifier, tmp_path)
     file = tmp_path / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(RunFolderError, match="is damaged"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
-def test_flipped_bits_in_the_weights_are_found(bundle: Bundle, tmp_path: Path) -> None:
-    save_as_earlier_versions_did(bundle, tmp_path)
+def test_flipped_bits_in_the_weights_are_found(classifier: ClassifierModel, tmp_path: Path) -> None:
+    save_as_earlier_versions_did(classifier, tmp_path)
     file = tmp_path / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
     with pytest.raises(RunFolderError, match="the weights are not those that were saved"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_sums_that_are_not_finite_are_found(bundle: Bundle, tmp_path: Path, value: float) -> None:
-    save_as_earlier_versions_did(bundle, tmp_path)
+def test_sums_that_are_not_finite_are_found(classifier: ClassifierModel, tmp_path: Path, value: float) -> None:
+    save_as_earlier_versions_did(classifier, tmp_path)
     arrays = load_file(tmp_path / "prototypes.safetensors")
     arrays["outer"][0, 0] = value
     save_file(arrays, tmp_path / "prototypes.safetensors")
     with pytest.raises(RunFolderError, match="a sum is not finite"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
-def test_a_bundle_whose_class_names_do_not_fit_is_refused(bundle: Bundle, tmp_path: Path) -> None:
-    save_bundle(dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, class_names=("a", "b"))), tmp_path)
+def test_a_classifier_whose_class_names_do_not_fit_is_refused(classifier: ClassifierModel, tmp_path: Path) -> None:
+    write_classifier(
+        dataclasses.replace(classifier, info=dataclasses.replace(classifier.info, class_names=("a", "b"))), tmp_path
+    )
     with pytest.raises(RunFolderError, match="is damaged"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
 @pytest.mark.parametrize("victim", FILES)
-def test_a_flipped_bit_in_any_file_is_found(bundle: Bundle, tmp_path: Path, victim: str) -> None:
-    save_bundle(bundle, tmp_path)
+def test_a_flipped_bit_in_any_file_is_found(classifier: ClassifierModel, tmp_path: Path, victim: str) -> None:
+    write_classifier(classifier, tmp_path)
     file = tmp_path / victim
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
     file.write_bytes(content)
     with pytest.raises(RunFolderError, match=r"is damaged: .*Copy it again"):
-        open_bundle(tmp_path)
+        read_classifier(tmp_path)
 
 
-def test_numbers_that_are_not_finite_are_not_written(bundle: Bundle, tmp_path: Path) -> None:
-    weights = {name: value.clone() for name, value in bundle.weights.items()}
+def test_numbers_that_are_not_finite_are_not_written(classifier: ClassifierModel, tmp_path: Path) -> None:
+    weights = {name: value.clone() for name, value in classifier.weights.items()}
     weights["linear.bias"][0] = np.nan
     with pytest.raises(RunFolderError, match=r"linear\.bias holds a number that is not finite"):
-        save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path)
+        write_classifier(dataclasses.replace(classifier, weights=weights), tmp_path)
     assert list(tmp_path.iterdir()) == []
