@@ -36,7 +36,7 @@ from fl_app.messages.records import (
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.node.counting import count_message
 from fl_app.node.images import LocalData, as_simulated, load_local, load_pooled
-from fl_app.node.permissions import check_task, limited_plugins
+from fl_app.node.permissions import check_study, check_task, limited_plugins
 from fl_app.node.sent import LOG, Sent, append, log_folder
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
@@ -92,7 +92,9 @@ def _answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messa
     def attempt(message: Message, context: Context) -> Message:
         try:
             asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
-            with limited_plugins(NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)):
+            options, config = NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)
+            check_study(options, config)
+            with limited_plugins(options, config):
                 node = Node.from_context(context, asked, message.metadata.message_type)
                 log.info("The server asks: %s", message.metadata.message_type)
                 return Message(handle(message, node), reply_to=message)

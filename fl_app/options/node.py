@@ -1,10 +1,11 @@
 """The node's own options, which a hospital sets and no run can change."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Plugin, Section, read_section
@@ -71,9 +72,25 @@ class NodeConfig(Section):
     plugins_allowed: Names = Field(
         default=(), description="installed plug-ins that a run may name, comma-separated; empty: only what is built in"
     )
+    approved_code: Names = Field(
+        default=(),
+        description="SHA-256 of the code that fl-app supernode lets runs execute here, comma-separated, each as "
+        "`fl-app code-hash` prints it; empty: any code",
+    )
+    study: str = Field(
+        default="", description="file of the options of the runs that the node takes part in; empty: any options"
+    )
     tell_class_names: bool = Field(
         default=False, description="the names of the node's classes may leave it if a run states none"
     )
+
+    @field_validator("approved_code")
+    @classmethod
+    def _are_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
+        for one in hashes:
+            if not re.fullmatch("[0-9a-fA-F]{64}", one):
+                raise ValueError(f"must be the 64 hexadecimal digits that `fl-app code-hash` prints, got {one!r}")
+        return tuple(dict.fromkeys(one.lower() for one in hashes))
 
     @property
     def state_folder(self) -> Path:

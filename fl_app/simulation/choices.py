@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.options.app_files import join_values, read_defaults
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 from fl_app.runs.run_json import new_run_name
-from fl_app.simulation.app import join_values, read_defaults, read_recipe
+from fl_app.simulation.app import read_recipe
 
 Options = Mapping[str, OptionValue]
 

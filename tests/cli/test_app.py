@@ -13,8 +13,9 @@ from fl_app.cli.app import app, run_command_line
 from fl_app.cli.options import make_table
 from fl_app.cli.words import check_file
 from fl_app.errors import OptionError, did_you_mean
+from fl_app.options.app_files import read_defaults
 from fl_app.options.run import RunConfig, describe_options
-from fl_app.simulation.app import read_defaults, read_recipe
+from fl_app.simulation.app import read_recipe
 from fl_app.simulation.follow import choose_gpu_share
 from tests.cli.fakes import make_fake_app
 

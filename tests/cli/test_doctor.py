@@ -1,5 +1,6 @@
 """The whole of `fl-app doctor` on real folders, and that nothing it says names a file."""
 
+import functools
 import json
 import re
 import shutil
@@ -14,9 +15,13 @@ from typer.testing import CliRunner
 from fl_app.cli.app import app
 from fl_app.cli.doctor import read_node_options
 from fl_app.errors import OptionError
+from fl_app.options.app_files import own_app
+from fl_app.simulation.app import code_hash
+from fl_app.simulation.choices import parse_settings, to_toml
 from tests.doctor.certificates import issue, make_authority
 from tests.doctor.server import serve
 from tests.doctor.test_key import write_key
+from tests.options import run_config
 
 CANARY = "canary-4711"
 SETTINGS = {
@@ -46,9 +51,14 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None) -> Any:
+@functools.cache
+def own_hash() -> str:
+    return code_hash(own_app())
+
+
+def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None, code: str = "") -> Any:
     node = f'data-path="{folder}" site="north" device="cpu" validation-share=0.3 state-dir="{folder.parent / "state"}"'
-    command = ["doctor", "--node-config", node, *arguments]
+    command = ["doctor", "--node-config", f'{node} approved-code="{code or own_hash()}"', *arguments]
     for name, value in {**SETTINGS, **(settings or {})}.items():
         command += ["--set", f"{name}={value}"]
     return CliRunner().invoke(app, command)
@@ -60,10 +70,12 @@ def findings(result: Any) -> dict[str, dict[str, Any]]:
 
 def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
     folder, authority = make_folder(tmp_path / "data"), make_authority(tmp_path)
-    key = write_key(tmp_path / "node")
+    key, study = write_key(tmp_path / "node"), tmp_path / "study.toml"
+    agreed = run_config(parse_settings([f"{name}={value}" for name, value in SETTINGS.items()], run_config().to_flat()))
+    study.write_text(to_toml(agreed.to_flat()))
     with serve(issue(authority, tmp_path / "server.pem", "127.0.0.1")) as port:
         more = ["--superlink", f"127.0.0.1:{port}", "--root-certificates", str(authority.file), "--json"]
-        result = examine(folder, *more, "--auth-supernode-private-key", str(key), "--train", "2")
+        result = examine(folder, *more, "--auth-supernode-private-key", str(key), "--train", "2", "--study", str(study))
     found = findings(result)
     assert {one["verdict"] for one in found.values()} == {"ready", "not checked"}, found
     assert [name for name, one in found.items() if one["verdict"] == "not checked"] == ["patients"]
@@ -190,6 +202,7 @@ def test_without_a_study_the_folder_is_judged_by_its_own_classes(tmp_path: Path)
     small = [word for one in ("block-channels=8,8", "epochs=0.1") for word in ("--set", f"diffusion.{one}")]
     result = CliRunner().invoke(app, ["doctor", "--node-config", node, "--json", *small])
     assert re.fullmatch(CLASSES, findings(result)["classes"]["text"])
+    assert findings(result)["approved code"]["verdict"] == "warning"  # none is named
     found = json.loads(result.stdout)
     assert (found["site"], found["study"], found["verdict"]) == ("north", None, "warning")  # 8 pixels are enlarged
     assert found["next"].startswith("run this again with the study's file")
