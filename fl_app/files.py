@@ -122,18 +122,18 @@ def recover_folder(target: Path) -> None:
 
 
 def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Write all files or none, each with its permissions from the start; no file is replaced.
+    """Write all files or none, each with its permissions from the start, and never replace a file.
 
     Args:
-        folder: created if it is missing.
-        files: content and permissions by name.
+        folder: the folder for the files; created if it is missing.
+        files: content and permissions, by name.
 
     Raises:
         RunFolderError: a file exists already, or cannot be written.
     """
     for name in files:
         if (folder / name).exists():
-            raise RunFolderError(f"{folder / name} exists already and is not replaced. Move it away first.")
+            raise RunFolderError(f"{folder / name} exists already and is never overwritten. Move it away first.")
     made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,12 +146,14 @@ def write_new_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> Non
                 file.flush()
                 os.fsync(file.fileno())
         for name in files:
-            os.link(folder / f".{name}.partial", folder / name)  # unlike a rename, fails if the file exists by now
+            os.link(folder / f".{name}.partial", folder / name)  # a rename would replace a file that was made meanwhile
             made.append(folder / name)
     except OSError as error:
         for path in made:
             path.unlink(missing_ok=True)
-        raise RunFolderError(f"Nothing was written to {folder}: {error}.") from error
+        raise RunFolderError(
+            f"Nothing was written to {folder}: {error}. Fix that, or choose another folder with --out."
+        ) from error
     for name in files:
         (folder / f".{name}.partial").unlink()
 
