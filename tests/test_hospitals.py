@@ -306,7 +306,7 @@ def test_a_panic_of_a_rust_extension_is_an_error_reply_that_names_the_site(
             raise PanicException("patient-7")
         return load_local(config, node)
 
-    monkeypatch.setattr("fl_app.node.client.load_local", load)
+    monkeypatch.setattr("fl_app.node.answering.load_local", load)
     federate(tmp_path, STATED, hospitals(tmp_path, "north", "south", "west"))
     status = (tmp_path / "runs" / "run" / "status.json").read_text()
     assert "PanicException at the node; its log says more" in status and "patient-7" not in status
