@@ -37,7 +37,7 @@ SETTINGS = {
 }
 
 
-CLASSES = r"Training images: benign [3-4]?\d, malignant [3-4]?\d\."
+CLASSES = r"Training images: benign \d+, malignant \d+\."
 
 
 def make_folder(folder: Path) -> Path:
