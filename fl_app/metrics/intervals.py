@@ -50,11 +50,13 @@ def intervals(sums: Sums, level: float = 0.95) -> dict[str, Interval | None]:
     confusion = sums["confusion"]
     if found["n"] == 0:
         return dict.fromkeys(("accuracy", "balanced-accuracy", "auc", "macro-f1"))
-    share = 1.0  # how many independent images one image is worth
+    share = share_of_scores = 1.0  # how many independent images one image is worth
     if "patients" in sums:
         patients, num_images, num_right = sums["patients"], float(confusion.sum()), float(np.trace(confusion))
         effect = design_effect(patients, num_images, num_right, num_right, CC, _PRIOR_WRONG)
-        share = 1.0 / (effect * degrees_factor(level, num_images, float(patients[PATIENTS])) ** 2)
+        degrees = degrees_factor(level, num_images, float(patients[PATIENTS])) ** 2
+        share = 1.0 / (effect * degrees)
+        share_of_scores = 1.0 / (effect_on_scores(effect, float(patients[NN]) / num_images) * degrees)
     recall_images, f1_images = _confusion_images(confusion, found["macro-f1"])
     images = {
         "accuracy": float(found["n"]),
@@ -63,7 +65,9 @@ def intervals(sums: Sums, level: float = 0.95) -> dict[str, Interval | None]:
         "macro-f1": f1_images,
     }
     return {
-        name: None if found[name] is None else wilson(found[name], share * worth, level)
+        name: None
+        if found[name] is None
+        else wilson(found[name], (share_of_scores if name == "auc" else share) * worth, level)
         for name, worth in images.items()
     }
 
@@ -210,6 +214,23 @@ def design_effect(sums: Array, num_images: float, total: float, squares: float, 
     independent = (squares - share * total) * num_images / (num_images - 1.0)
     found = max(residual, 0.0) * count / (count - 1.0)
     return float(np.clip((found + prior * alike) / (independent + prior), 1.0, num_images))
+
+
+def effect_on_scores(effect: float, images_of_patient: float) -> float:
+    """Return the design effect on figures of scores, such as the AUC, from that on shares of right images.
+
+    Two images of one patient are more alike in their scores than in whether they are right, since right or wrong is all
+    that a threshold leaves of a score. Of normal scores with a correlation of r, cut in the middle, the two sides
+    correlate by 2 asin(r) / pi (Sheppard, Philosophical Transactions A 192, 1899).
+
+    Args:
+        effect: from `design_effect`.
+        images_of_patient: number of images of the patient of a random image.
+    """
+    if images_of_patient <= 1.0:
+        return effect
+    alike = min((effect - 1.0) / (images_of_patient - 1.0), 1.0)
+    return 1.0 + (images_of_patient - 1.0) * float(np.sin(np.pi / 2.0 * alike))
 
 
 def degrees_factor(level: float, num_images: float, num_patients: float) -> float:

@@ -59,7 +59,7 @@ def test_figures_agree_with_medmnists_own_evaluator(seed: int, num_classes: int,
     ours = figures(score_sums(scores, labels))
     assert ours["accuracy"] == getACC(column, probabilities, task)
     # Scores in one bin count as ties: that, and nothing else, sets the AUCs apart.
-    assert ours["auc"] == pytest.approx(getAUC(column, probabilities, task), abs=1e-3)
+    assert ours["auc"] == pytest.approx(getAUC(column, probabilities, task), abs=4e-3)
 
 
 @pytest.mark.parametrize("num_classes", [2, 10])
