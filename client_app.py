@@ -3,9 +3,9 @@
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fl_app.node import client
+from fl_app.node import answering, client
 
-app = ClientApp(mods=[client.print_log])
+app = ClientApp(mods=[answering.print_log])
 
 
 @app.query("describe")

@@ -22,9 +22,12 @@ from benchmarks.models import default_config
 from fl_app.data.sources import load_split
 from fl_app.messages.arrays import unpack
 from fl_app.options.run import RunConfig
+from fl_app.options.sections import OptionValue
 
 SITES = ("north", "south")
 FILE_NAME = "patient-mueller"  # a test looks for it in all that nodes send
+
+_SMALL: dict[str, OptionValue] = {"min-held-out": 1, "min-class-count": 1}  # of folders of a hundred images
 
 _QUESTIONS = {
     "query.describe": "Who are you? Asked once, before the first round",
@@ -40,6 +43,8 @@ _EXPLAINED = {
     r"node/(train|validation|test)-counts": "number of images of each class to train on, held out, and to test on",
     r"node/test-shares": "into how many shares the nodes of a simulation split a common test set; at a "
     "hospital always 0",
+    r"node/too-few": "the parts that the node does not use, because they have fewer images than `min-images` or "
+    "`min-held-out`",
     r"node/unreadable-files": "number of files that were left out because they are missing or broken",
     r"node/(task|server-round)": "the task and the round that this reply belongs to",
     r"weights/.*": "the network's weights after local training",
@@ -101,7 +106,9 @@ def sizes_of_replies(config: RunConfig, folders: dict[str, Path]) -> dict[str, d
             sizes[name] = max(_size(value), sizes.get(name, 0))
         return reply
 
-    nodes = {number: {"data-path": str(path), "site": site} for number, (site, path) in enumerate(folders.items())}
+    nodes = {
+        number: {**_SMALL, "data-path": str(path), "site": site} for number, (site, path) in enumerate(folders.items())
+    }
     run_federation(config, len(folders), meddle=note, node_options=nodes)
     return sent
 
@@ -206,8 +213,10 @@ Weights and sums are not images, but they are computed from images:
 
 - A model can remember images that it was trained on.
 - If a site has one image of a class, the sum over the class is that image's embedding. If a site has one image in all,
-  the sums over brightness, contrast and roughness are that image's. The node option `min-class-count` keeps small
-  classes out of these sums.
+  the sums over brightness, contrast and roughness are that image's. So a node sums up no class with fewer than 5
+  images, and takes part with 20 training images or more (node options `min-class-count`, `min-images`).
+- Two sums over sets that differ by one image tell that image. So no option of a run changes which images a node uses,
+  and images that were added or removed wait until 20 patients of a class have changed ([Your images](data.md)).
 - The number of images of each class always leaves.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.

@@ -5,12 +5,19 @@ Flower keeps the names in `flwr.app`, `flwr.serverapp` and `flwr.clientapp` stab
 and tested by real runs. Tests also use `flwr.cli.build` and `flwr.common.serde`.
 """
 
+import importlib
+import inspect
+import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.common.config import parse_config_args
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
@@ -18,6 +25,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+
+from fl_app.errors import FlAppError
 
 __all__ = ["DecodeError", "ErrorCode", "NodeInfo", "Run", "TaskIdentity"]  # Flower's own, which others import from here
 
@@ -59,6 +68,19 @@ def parse_node_config(text: str) -> dict[str, bool | int | float | str]:
     return found
 
 
+def write_node_config(options: Mapping[str, bool | int | float | str]) -> str:
+    """Write options as `parse_node_config` reads them; raises ValueError if a text holds both kinds of quotes."""
+
+    def write(value: bool | int | float | str) -> str:
+        if not isinstance(value, str):
+            return str(value).lower()
+        if "'" in value and '"' in value:
+            raise ValueError(f"--node-config cannot hold both kinds of quotes, got {value}")
+        return json.dumps(value, ensure_ascii=False) if "'" in value else f"'{value}'"
+
+    return " ".join(f"{name}={write(value)}" for name, value in options.items())
+
+
 def find_unknown_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words among the arguments that `flower-supernode` does not know, and the options that it knows."""
     from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
@@ -73,3 +95,103 @@ def run_supernode(arguments: Sequence[str]) -> None:
 
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
+
+
+def build_bundle(app: Path | Mapping[str, Path]) -> bytes:
+    """Build the bundle (FAB) that `flwr run` makes of an app.
+
+    Args:
+        app: its folder, or its files by their place in that folder.
+
+    Raises:
+        ValueError: the files are no app, or the bundle is too large.
+    """
+    from flwr.cli.build import build_fab_from_disk, build_fab_from_files  # takes a second to import
+
+    return build_fab_from_disk(app) if isinstance(app, Path) else build_fab_from_files(app)[0]
+
+
+@dataclass(frozen=True)
+class ReceivedBundle:
+    """A bundle (FAB) that a SuperNode has received and not stored yet.
+
+    Attributes:
+        content: the bundle's bytes.
+        claimed_hashes: the SHA-256 that the SuperLink states, of the run and of the bundle.
+        claimed_name: the publisher, name and version that the SuperLink states; Flower finds the code by them.
+    """
+
+    content: bytes
+    claimed_hashes: tuple[str, str]
+    claimed_name: tuple[str, str]
+
+
+class _Refused(Exception):
+    """A bundle is refused; the text is the answer."""
+
+
+_OF_PULLING = ("state", "object_store", "receive", "get_run", "get_fab")
+_OF_INSERTING = ("msg", "state", "store")
+
+
+def check_bundles(fault_of: Callable[[ReceivedBundle], str | None]) -> None:
+    """Have this process's SuperNode ask about each bundle before it stores anything of it.
+
+    A bundle with a fault is dropped. The run gets an error reply with the fault's text, and the SuperNode goes on with
+    other runs. Flower asks for a bundle whenever a message of a run arrives that it does not know; refused runs stay
+    unknown. Its executors get what the SuperNode has stored, so this holds in both isolations.
+
+    Args:
+        fault_of: returns the text of the refusal; None: the bundle may be executed.
+
+    Raises:
+        FlAppError: the installed Flower receives bundles in another way.
+    """
+    loop = importlib.import_module("flwr.supernode.start_client_internal")
+    pull: Any = getattr(loop, "_pull_and_store_message", None)
+    insert: Any = getattr(loop, "_insert_message", None)
+    if not (_takes(pull, _OF_PULLING) and _takes(insert, _OF_INSERTING) and _calls(loop, "_pull_and_store_message")):
+        raise FlAppError(
+            f"The code of runs cannot be checked with flwr {version('flwr')}, whose SuperNode receives it in another "
+            "way. Install the version of flwr that fl-app names."
+        )
+
+    def pull_checked(*, state: Any, object_store: Any, receive: Any, get_run: Any, get_fab: Any, **others: Any) -> Any:
+        received: list[Message] = []
+        runs: dict[int, Run] = {}
+
+        def receive_noted() -> Any:
+            found = receive()
+            received.extend([found[0]] if found is not None else [])
+            return found
+
+        def get_run_noted(run_id: int) -> Run:
+            runs[run_id] = get_run(run_id)
+            return runs[run_id]
+
+        def get_checked(fab_hash: str, run_id: int) -> Any:
+            fab, run = get_fab(fab_hash, run_id), runs[run_id]
+            name = (run.fab_id, run.fab_version)
+            fault = fault_of(ReceivedBundle(fab.content, (run.fab_hash, fab.hash_str), name))
+            if fault is not None:
+                raise _Refused(fault)
+            return fab
+
+        door = {"receive": receive_noted, "get_run": get_run_noted, "get_fab": get_checked}
+        try:
+            return pull(state=state, object_store=object_store, **door, **others)
+        except _Refused as refusal:
+            reply = Message(Error(ErrorCode.INVALID_FAB, str(refusal)), reply_to=received[0])
+            insert(reply, state, object_store)
+            return received[0].metadata.run_id
+
+    vars(loop)["_pull_and_store_message"] = pull_checked
+
+
+def _takes(function: object, names: Sequence[str]) -> bool:
+    return callable(function) and {*names} <= {*inspect.signature(function).parameters}
+
+
+def _calls(loop: Any, name: str) -> bool:
+    function = getattr(loop, "start_client_internal", None)
+    return inspect.isfunction(function) and name in function.__code__.co_names

@@ -463,7 +463,7 @@ def test_a_site_with_other_classes_stops_the_run_before_training(
         train = dataclasses.replace(data.train, class_names=tuple(reversed(data.train.class_names)))
         return dataclasses.replace(data, train=train)
 
-    monkeypatch.setattr("fl_app.node.client.load_local", other)
+    monkeypatch.setattr("fl_app.node.answering.load_local", other)
     with pytest.raises(FederationError, match="Site 'site-1' has other classes than the run"):
         run_federation(tiny_run(tmp_path), 2)
     assert folder(tmp_path).read_metrics() == []

@@ -24,6 +24,7 @@ from fl_app.flower import (
     name_message,
     parse_node_config,
 )
+from fl_app.strategies.outcomes import failure
 
 
 def test_the_codes_of_the_errors_that_flower_makes_up_mean_what_they_meant() -> None:
@@ -119,3 +120,10 @@ def test_a_strategys_optimiser_is_kept_where_a_checkpoint_takes_it_from(strategy
         content = RecordDict({"arrays": weights, "metrics": MetricRecord({"num-examples": 1.0})})
         one.aggregate_train(number, [Message(content, reply_to=message) for message in messages])
     assert any(getattr(one, name, None) is not None for name in SERVER_STATE)
+
+
+def test_flower_says_in_these_words_that_a_bundle_has_no_known_signature() -> None:
+    loop = importlib.import_module("flwr.supernode.start_client_internal")
+    signature, approval = loop.FAB_VERIFICATION_ERROR, Error(ErrorCode.INVALID_FAB, "this node executes approved code")
+    assert failure(signature).reason == "it does not trust this run's code: no known signature"
+    assert failure(approval).reason == "this node executes approved code"

@@ -18,6 +18,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.opening import open_run
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
+from tests.options import NO_MINIMUMS
 from tests.tiny import tiny_run
 
 
@@ -36,6 +37,7 @@ def train_as_hospital(tmp_path: Path, task: str, run_name: str = "run") -> Messa
     weights = to_numpy(initial_weights(build_task("classification", config, dataset_info(config.data)), 0))
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # as Flower does
     node: dict[str, bool | float | int | str] = {
+        **NO_MINIMUMS,
         "data-path": str(images),
         "site": "north",
         "state-dir": str(tmp_path / "state"),

@@ -24,6 +24,7 @@ from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
 from tests.federation import LocalGrid, run_federation
 from tests.node.test_counting import most_queries
+from tests.options import NO_MINIMUMS
 from tests.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -39,7 +40,13 @@ def hospitals(tmp_path: Path, *names: str, **options: Any) -> dict[int, dict[str
     """Return node options of hospitals whose folders bear their names."""
     named = {name.replace("_", "-"): value for name, value in options.items()}
     return {
-        number: {"data-path": str(tmp_path / name), "site": name, "state-dir": str(tmp_path / "state"), **named}
+        number: {
+            **NO_MINIMUMS,
+            "data-path": str(tmp_path / name),
+            "site": name,
+            "state-dir": str(tmp_path / "state"),
+            **named,
+        }
         for number, name in enumerate(names)
     }
 
@@ -299,7 +306,7 @@ def test_a_panic_of_a_rust_extension_is_an_error_reply_that_names_the_site(
             raise PanicException("patient-7")
         return load_local(config, node)
 
-    monkeypatch.setattr("fl_app.node.client.load_local", load)
+    monkeypatch.setattr("fl_app.node.answering.load_local", load)
     federate(tmp_path, STATED, hospitals(tmp_path, "north", "south", "west"))
     status = (tmp_path / "runs" / "run" / "status.json").read_text()
     assert "PanicException at the node; its log says more" in status and "patient-7" not in status

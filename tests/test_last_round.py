@@ -29,6 +29,7 @@ from fl_app.runs.folder import RunFolder
 from fl_app.seeding import generator_for
 from fl_app.tasks import build_task, initial_weights
 from tests.federation import LocalGrid, run_federation
+from tests.options import NO_MINIMUMS
 from tests.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -252,7 +253,8 @@ def test_patients_make_the_intervals_of_a_site_wider(tmp_path: Path) -> None:
         header = "file,label,patient" if site == "known" else "file,label"
         (tmp_path / site / "labels.csv").write_text("\n".join([header, *table]))
     nodes = {
-        number: {"data-path": str(tmp_path / site), "site": site} for number, site in enumerate(("known", "unknown"))
+        number: {**NO_MINIMUMS, "data-path": str(tmp_path / site), "site": site}
+        for number, site in enumerate(("known", "unknown"))
     }
     options: dict[str, OptionValue] = {
         "data.source": "folder",
@@ -550,7 +552,12 @@ def test_between_sites_a_node_alone_is_measured_at_home_and_never_called_tested_
         run_federation(classification(tmp_path, of_folder(folders, {**more, "partition.scheme": "sites"})), 2)
     else:
         nodes = {
-            number: {"data-path": str(folders / site), "site": site, "state-dir": str(tmp_path / "state")}
+            number: {
+                **NO_MINIMUMS,
+                "data-path": str(folders / site),
+                "site": site,
+                "state-dir": str(tmp_path / "state"),
+            }
             for number, site in enumerate(("north", "south"))
         }
         run_federation(classification(tmp_path, of_folder("", more)), 2, node_options=nodes)
@@ -807,6 +814,9 @@ def test_few_patients_at_each_simulated_node_are_counted_as_patients_and_at_a_ho
     num_tested = figure(result(tmp_path / "a")["results"], "global", "linear", name="n")
     assert sum(found.values()) == num_tested // 5 > 2
     found.clear()
-    own = {n: {"data-path": str(tmp_path), "site": f"h{n}", "state-dir": str(tmp_path / f"s{n}")} for n in range(2)}
+    own = {
+        n: {**NO_MINIMUMS, "data-path": str(tmp_path), "site": f"h{n}", "state-dir": str(tmp_path / f"s{n}")}
+        for n in range(2)
+    }
     run_federation(classification(tmp_path / "b", of_folder(tmp_path, {})), 2, meddle=count_patients, node_options=own)
     assert max(found.values()) == 1

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from fl_app.logs import log_to, show_log
-from fl_app.node import client
+from fl_app.node import answering
 
 log = logging.getLogger("fl_app.test")
 
@@ -32,7 +32,7 @@ def answer(node_config: dict[str, int | str], text: str) -> None:
         return message
 
     message = Message(RecordDict(), dst_node_id=1, message_type="train")
-    client.print_log(message, Context(1, 1, dict(node_config), RecordDict(), {}), node)
+    answering.print_log(message, Context(1, 1, dict(node_config), RecordDict(), {}), node)
 
 
 def test_a_hospitals_node_prints_what_it_is_asked_and_which_file_is_broken(capsys: pytest.CaptureFixture[str]) -> None:

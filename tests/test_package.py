@@ -1,5 +1,6 @@
 """The wheel alone, installed in an environment of its own, with no checkout anywhere near."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -158,7 +159,9 @@ def test_a_real_run_ends_with_the_bits_of_the_run_in_one_process(
 
 def test_the_wheels_app_makes_the_same_bundle_as_the_checkout(python: Path, sources: Path, tmp_path: Path) -> None:
     call(python, tmp_path, ["write-app", "written"])
-    assert build_fab_from_disk(tmp_path / "written") == build_fab_from_disk(sources)
+    bundle = build_fab_from_disk(tmp_path / "written")
+    assert bundle == build_fab_from_disk(sources)
+    assert call(python, tmp_path, ["code-hash"]).strip() == hashlib.sha256(bundle).hexdigest()
 
 
 def test_the_wheel_says_that_it_is_typed_and_holds_nothing_beside_the_package(wheel: Path) -> None:

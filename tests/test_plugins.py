@@ -45,7 +45,7 @@ from fl_app.sums import Sums
 from fl_app.tasks import build_task, initial_weights
 from tests.data.conftest import write_images
 from tests.federation import run_federation
-from tests.options import run_config
+from tests.options import NO_MINIMUMS, run_config
 from tests.tiny import tiny_run
 
 ROOT = Path(__file__).parents[1]
@@ -312,7 +312,8 @@ def ask_hospital(tmp_path: Path, kind: str, changes: dict[str, Any], task: str, 
         "data.image-size": 8,
     }
     options = {**run_config({**study, "tasks": "diffusion,classification"}).to_flat(), **changes}
-    own: dict[str, Any] = {"data-path": str(tmp_path / "images"), "site": "north", "state-dir": str(tmp_path / "state")}
+    own: dict[str, Any] = {**NO_MINIMUMS, "data-path": str(tmp_path / "images"), "site": "north"}
+    own["state-dir"] = str(tmp_path / "state")
     own["plugins-allowed"] = plugins_allowed
     content = RecordDict({CONFIG: ConfigRecord({"task": task, "server-round": 1, "run-name": "r", "run-folder": ""})})
     message = Message(content, dst_node_id=1, message_type=kind)

@@ -12,6 +12,7 @@ from benchmarks.local_grid import run_federation
 from benchmarks.what_leaves import FILE_NAME, explanation, hospital_run, values_of, write_folders
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from tests.options import NO_MINIMUMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "what-leaves-the-building.md"
 FOLDER = "images-of-patients"
@@ -34,7 +35,10 @@ def replies_of(tmp_path: Path, tasks: str, then: Callable[[Message], None] = lam
     options = {**hospital_run(tmp_path).to_flat(), **SMALL, "tasks": tasks}
     folders = write_folders(tmp_path / FOLDER)
     strict = {"max-unreadable-share": 0.0}
-    nodes = {number: {"data-path": str(folders[site]), "site": site, **strict} for number, site in enumerate(folders)}
+    nodes = {
+        number: {**NO_MINIMUMS, "data-path": str(folders[site]), "site": site, **strict}
+        for number, site in enumerate(folders)
+    }
     run_federation(RunConfig.from_flat(options), len(folders), meddle=note, node_options=nodes)
     return replies
 

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from fl_app.api.run import Run
 from fl_app.errors import FederationError
+from fl_app.options.app_files import join_values, read_defaults
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue
-from fl_app.simulation.app import find_app, join_values, read_defaults
+from fl_app.simulation.app import find_app
 from fl_app.simulation.follow import prepare, run_to_end
 from fl_app.simulation.processes import Interrupted, interruptible
 

@@ -10,6 +10,7 @@ import typer
 
 from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.cli.cache import cache
+from fl_app.cli.code_hash import show_code_hash
 from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.doctor import doctor
 from fl_app.cli.examples import example_images
@@ -48,6 +49,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(supernode)
 app.command("sent")(sent)
+app.command("code-hash")(show_code_hash)
 app.command("status")(status)
 app.command("runs")(list_runs)
 app.command("bundle-logs")(bundle_logs)

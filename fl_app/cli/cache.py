@@ -20,7 +20,7 @@ def clear_cache(
 ) -> None:
     """Delete the decoded images that a node keeps; the next message reads the folder anew."""
     from fl_app.data.image_cache import clear
-    from fl_app.node.images import state_base
+    from fl_app.node.state import state_base
     from fl_app.options.node import NodeConfig
 
     folder = state_base(NodeConfig.from_flat({"state-dir": str(state_dir or "")}), "")

@@ -1,5 +1,6 @@
 """The command `fl-app doctor`: is this hospital ready to join? What it prints may be e-mailed."""
 
+import itertools
 import logging
 import time
 import warnings
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
 from fl_app.cli.words import App, AsJson, NodeOptions, Quiet, Recipe, Settings, Voice
 from fl_app.errors import FlAppError, OptionError
+from fl_app.options.app_files import own_app
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.plugins import allow_only
-from fl_app.simulation.app import find_app
+from fl_app.simulation.app import code_hash, find_app
 from fl_app.simulation.choices import choose_config
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ def doctor(
         Path | None, typer.Option(help="The coordinator's certificate authority, a PEM file; default: the system's.")
     ] = None,
     key: Annotated[Path | None, typer.Option("--auth-supernode-private-key", help="This node's private key.")] = None,
+    approved_code: ApprovedCode = None,
+    study: Study = None,
     train: Annotated[int, typer.Option(metavar="N", help="Also train N rounds here, sending nothing.", min=0)] = 0,
     names: Annotated[
         bool, typer.Option("--names", help="Also name the files concerned, on the error stream: these lines stay here.")
@@ -59,27 +64,39 @@ def doctor(
     """
     from fl_app.doctor.finding import examine_next, exit_status
 
-    has_study = recipe is not None or any(one.strip().startswith("data.") for one in settings or [])
     try:
+        options = add_approvals(read_node_options(node_config), approved_code, study)
+        recipe = recipe or str(options.get("study") or "") or None
+        has_study = recipe is not None or any(one.strip().startswith("data.") for one in settings or [])
         chosen = [*(settings or []), *(() if has_study else _WITHOUT_STUDY)]
         config = choose_config(find_app(app), recipe, chosen, RunConfig.received)
-        options = read_node_options(node_config)
         address = read_address(superlink)
     except FlAppError as error:  # status 1 would say: ready, with warnings
         raise OptionError(str(error)) from None
     if not has_study:  # nothing leaves this machine: its own classes may be told
         options = {**options, "tell-class-names": True}
-    study = (config.recipe if recipe is not None else "of --set") if has_study else None
-    report = Report(Voice(quiet, as_json), str(options["site"]), study, superlink, shows_all)
+    named = (config.recipe if recipe is not None else "of --set") if has_study else None
+    report = Report(Voice(quiet, as_json), str(options["site"]), named, superlink, shows_all)
     report.begin()
     log = _log_to(logging.StreamHandler() if names else logging.NullHandler())
     with log, allow_only(NodeConfig.from_flat(options).plugins_allowed, "the node does not allow it."):
-        checks = _all_checks(config, options, address, root_certificates, key, train)
+        checks = itertools.chain(
+            _approval_checks(config, options, has_study),
+            _all_checks(config, options, address, root_certificates, key, train),
+        )
         while (found := examine_next(checks)) is not None:
             report.add(found)
     status = exit_status(report.findings)
     report.end(_VERDICTS[status])
     raise typer.Exit(status)
+
+
+def _approval_checks(config: RunConfig, options: dict[str, OptionValue], has_study: bool) -> "Checks":
+    from fl_app.doctor import approvals
+
+    node = NodeConfig.from_flat(options)
+    yield "approved code", lambda: approvals.check_code(node, lambda: code_hash(own_app()))
+    yield "study", lambda: approvals.check_study(node, config, has_study)
 
 
 def _all_checks(*arguments: Any) -> "Checks":

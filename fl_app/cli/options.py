@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_app.cli.words import App, AsJson, Voice, open_console
+from fl_app.options.app_files import read_defaults
 from fl_app.options.run import describe_options
 from fl_app.options.sections import OptionValue, unknown_option
-from fl_app.simulation.app import find_app, is_recipe, read_defaults, read_recipe
+from fl_app.simulation.app import find_app, is_recipe, read_recipe
 from fl_app.simulation.choices import choose_config
 
 

@@ -9,9 +9,9 @@ import typer
 
 from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, open_console
 from fl_app.errors import FlAppError
+from fl_app.options.app_files import own_app
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
-from fl_app.simulation.app import own_app
 from fl_app.simulation.follow import GPU_SHARE, Prepared, prepare, run_to_end
 from fl_app.simulation.outcome import Outcome, describe_comparison
 from fl_app.simulation.processes import Interrupted

@@ -17,12 +17,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
 from fl_app.cli.doctor import read_node_options
 from fl_app.cli.words import open_console
 from fl_app.errors import DataError, OptionError, did_you_mean
 from fl_app.files import make_private
+from fl_app.logs import show_log
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section
+from fl_app.options.study import read_study
 
 PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
 
@@ -37,7 +40,9 @@ _OPTIONS = (
     ("--superlink HOST:PORT", "address of the coordinator's SuperLink"),
     ("--root-certificates FILE", "the coordinator's ca.crt"),
     ("--auth-supernode-private-key FILE", "this node's private key, which `fl-app keys` makes"),
-    ("--node-config TEXT", "the node's own options, see below"),
+    ("--approved-code SHA256", "execute this code only, which `fl-app code-hash` prints; may be repeated"),
+    ("--study FILE", "take part only in runs with the options of this file, as the coordinator sends it"),
+    ("--node-config TEXT", "the node's own options, see below; or a .toml file of them"),
 )
 
 _NODE = """
@@ -52,7 +57,7 @@ Exit status: 2 if an option is wrong or no image can be read, 1 if the node fail
 """
 
 
-def supernode(context: typer.Context) -> None:
+def supernode(context: typer.Context, approved_code: ApprovedCode = None, study: Study = None) -> None:
     """Start this hospital's node: takes the arguments of `flower-supernode`, and ends if it fails.
 
     Left alone, flower-supernode leaves the federation when the SuperLink answers with an error that it does not know
@@ -62,12 +67,18 @@ def supernode(context: typer.Context) -> None:
     if {"-h", "--help"} & set(context.args):
         show_help()
         raise typer.Exit
-    check_arguments(context.args)
-    from fl_app.flower import run_supernode
+    arguments = add_to_arguments(context.args, approved_code, study)
+    node = check_arguments(arguments)
+    from fl_app.flower import check_bundles, run_supernode
 
+    if node.approved_code:
+        from fl_app.node.approved_code import fault_of
+
+        show_log()
+        check_bundles(lambda bundle: fault_of(bundle, node.approved_code))
     end_when_told()
     try:
-        run_supernode(context.args)
+        run_supernode(arguments)
     except Exception:
         traceback.print_exc()
         sys.stdout.flush()
@@ -75,16 +86,37 @@ def supernode(context: typer.Context) -> None:
         os._exit(1)  # sys.exit would wait for the HTTP server, for ever
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def add_to_arguments(arguments: Sequence[str], codes: Sequence[str] | None, study: Path | None) -> list[str]:
+    """Return Flower's arguments with what the hospital approves as options of the node; unchanged if it names nothing.
+
+    Raises:
+        OptionError: the node's options are malformed or wrong.
+    """
+    if not codes and study is None:
+        return list(arguments)
+    from fl_app.flower import write_node_config
+
+    options = add_approvals(read_node_options(_node_config(arguments)), codes, study)
+    try:
+        return [*arguments, "--node-config", write_node_config(options)]  # Flower takes the last one
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+
+
+def check_arguments(arguments: Sequence[str]) -> NodeConfig:
     """Refuse at once what Flower would show as a traceback, or what would only fail in the first run.
+
+    Returns:
+        The node's options.
 
     Raises:
         OptionError: an argument is unknown, the node's options are malformed or wrong, or a file or folder that they
             name is missing or cannot be used.
     """
     _check_words(arguments)
-    node_config = ["", *_values("--node-config", arguments)][-1]  # as Flower takes it
-    node = NodeConfig.from_flat(read_node_options(node_config))
+    node = NodeConfig.from_flat(read_node_options(_node_config(arguments)))
+    if node.study:
+        read_study(Path(node.study))
     _check_images(node)
     _check_state_dir(node)
     _check_device(node)
@@ -96,6 +128,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise OptionError(
                 f"--auth-supernode-private-key must name a file, got '{key}'. `fl-app keys <site>` makes a key pair."
             )
+    return node
 
 
 def _check_words(arguments: Sequence[str]) -> None:
@@ -104,7 +137,7 @@ def _check_words(arguments: Sequence[str]) -> None:
     unknown, known = find_unknown_options(arguments)
     if unknown:
         word = unknown[0].partition("=")[0]
-        hint = did_you_mean(word, known) or " `fl-app supernode --help` lists them."
+        hint = did_you_mean(word, [*known, "--approved-code", "--study"]) or " `fl-app supernode --help` lists them."
         raise OptionError(f"There is no option '{word}'.{hint}")
 
 
@@ -197,6 +230,10 @@ def end_when_told() -> None:
         os._exit(128 + received[0])
 
     threading.Thread(target=watch, name="end-when-told", daemon=True).start()
+
+
+def _node_config(arguments: Sequence[str]) -> str:
+    return ["", *_values("--node-config", arguments)][-1]  # as Flower takes it
 
 
 def _values(option: str, arguments: Sequence[str]) -> Iterator[str]:

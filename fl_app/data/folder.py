@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from fl_app.data.images import DatasetInfo, ImageSet, Source
 from fl_app.data.listing import PART_NAMES, PARTS, Part
 from fl_app.data.loading import resize
 from fl_app.data.npz import classes_and_channels, find_npz, open_part, read_npz
-from fl_app.data.partition import choose_test, hash_position
+from fl_app.data.partition import PUBLIC_KEY, choose_part, hash_position
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
 from fl_app.data.worker import Request
 from fl_app.errors import DataError, OptionError
@@ -25,7 +26,14 @@ from fl_app.options.run import DataOptions
 
 log = logging.getLogger(__name__)
 
-_Read = tuple[Entry, Tensor]  # a file and its frames, [F, C, size, size] uint8
+
+class _Read(NamedTuple):
+    """A file, its frames [F, C, size, size] uint8, and its two positions (see `ImageSet`), None if it needs none."""
+
+    entry: Entry
+    frames: Tensor
+    positions: tuple[float, float] | None
+
 
 _MANY = 100  # unreadable files, after which reading stops if they are too many
 
@@ -121,13 +129,14 @@ def read_parts(
     wanted: Sequence[Part],
     max_unreadable_share: float = 0.0,
     test_share: float = 0.0,
+    key: bytes | None = None,
 ) -> OwnImages:
     """Read parts of a folder, whatever its form, with the expected channels and size.
 
     A class without images is fine: a hospital may not hold that class.
 
-    The test part that `test_share` takes out depends only on the patients and pixels of the folder, not on the run: see
-    `partition.choose_test`.
+    The test part that `test_share` takes out depends only on the patients and pixels of the folder, and on the key, not
+    on the run: see `partition.choose_part`.
 
     Args:
         directory: the folder.
@@ -136,6 +145,8 @@ def read_parts(
         max_unreadable_share: share of the files of these parts that may be left out; in [0, 1].
         test_share: share of the training images that become the test part of a folder without one, in [0, 1); more
             than 0 only if all parts are wanted.
+        key: the hospital's secret, by which every image gets its position; None: none does, and the test part is drawn
+            with a key that is no secret.
 
     Raises:
         DataError: the folder is missing or of no known form, holds no training images although they are wanted, too
@@ -144,9 +155,9 @@ def read_parts(
     assert test_share == 0 or set(wanted) == set(PARTS), "unknown whether there is a test part"
     npz = find_npz(directory)
     if npz is not None:
-        found = _read_npz(npz, expected, wanted, test_share)
+        found = _read_npz(npz, expected, wanted, test_share, key)
     else:
-        found = _read_files(directory, expected, wanted, max_unreadable_share, test_share)
+        found = _read_files(directory, expected, wanted, max_unreadable_share, test_share, key)
     if "train" in wanted and len(found.parts["train"]) == 0:
         raise no_image(directory, expected.class_names)
     return found
@@ -159,25 +170,43 @@ def _directory(options: DataOptions) -> Path:
     return directory
 
 
-def _read_npz(path: Path, expected: DatasetInfo, wanted: Sequence[Part], test_share: float) -> OwnImages:
+def _read_npz(
+    path: Path, expected: DatasetInfo, wanted: Sequence[Part], test_share: float, key: bytes | None
+) -> OwnImages:
     with open_part(path, "test") as test:
         draws_test = test_share > 0 and len(test.labels) == 0
-    positions: list[float] = []  # of the training images
+    parts: dict[Part, ImageSet] = {}
+    for part in wanted:
+        seen: list[float] = []
 
-    def see(own: Tensor) -> None:
-        positions.append(hash_position(own))
+        def see(own: Tensor, seen: list[float] = seen) -> None:
+            seen.append(hash_position(own, key=key or PUBLIC_KEY))
 
-    parts = {part: read_npz(path, expected, part, see if draws_test and part == "train" else None) for part in wanted}
+        is_seen = key is not None or (draws_test and part == "train")
+        images = read_npz(path, expected, part, see if is_seen else None)
+        parts[part] = _at(images, seen) if is_seen else images
     if not draws_test:
         return OwnImages(parts, 0)
-    chosen = torch.tensor(choose_test(positions, test_share), dtype=torch.bool)
+    assert parts["train"].positions is not None
+    positions = parts["train"].positions[:, 0].tolist()
+    chosen = torch.tensor(choose_part(positions, test_share, "test"), dtype=torch.bool)
     train = parts["train"]
     parts["train"], parts["test"] = (train.select(torch.nonzero(side)[:, 0]) for side in (~chosen, chosen))
     return OwnImages(parts, 0, is_test_drawn=bool(chosen.any()))
 
 
+def _at(images: ImageSet, positions: Sequence[float]) -> ImageSet:
+    """Give images of no known patient their positions."""
+    return dataclasses.replace(images, positions=torch.tensor(positions, dtype=torch.float64)[:, None].expand(-1, 2))
+
+
 def _read_files(
-    directory: Path, expected: DatasetInfo, wanted: Sequence[Part], max_unreadable_share: float, test_share: float
+    directory: Path,
+    expected: DatasetInfo,
+    wanted: Sequence[Part],
+    max_unreadable_share: float,
+    test_share: float,
+    key: bytes | None,
 ) -> OwnImages:
     listing = list_entries(directory, expected.class_names)
     entries = [entry for entry in listing.entries if entry.part in wanted]
@@ -185,11 +214,12 @@ def _read_files(
     missing = [unreadable(one.path, Fault("it is missing")) for one in entries if not one.path.exists()]
     if entries and len(missing) / len(entries) > max_unreadable_share:  # known without reading any
         _check_problems(missing, len(entries), max_unreadable_share)
-    read, positions, num_unreadable = _decode(
-        entries, expected, max_unreadable_share, draws_test, passes_over_reports=listing.layout == "class folders"
+    secret = key or (PUBLIC_KEY if draws_test else None)
+    read, num_unreadable = _decode(
+        entries, expected, max_unreadable_share, secret, passes_over_reports=listing.layout == "class folders"
     )
-    by_part: dict[Part, list[_Read]] = {part: [one for one in read if one[0].part == part] for part in wanted}
-    patients = {part: {entry.patient for entry, _ in found} - {""} for part, found in by_part.items()}
+    by_part: dict[Part, list[_Read]] = {part: [one for one in read if one.entry.part == part] for part in wanted}
+    patients = {part: {one.entry.patient for one in found} - {""} for part, found in by_part.items()}
     for one, other in itertools.combinations(patients, 2):
         if shared := patients[one] & patients[other]:
             raise DataError(
@@ -198,13 +228,14 @@ def _read_files(
                 public="images of one patient lie in two parts",
             )
     if draws_test:
-        chosen = list(zip(by_part["train"], choose_test(positions, test_share), strict=True))
+        positions = [one.positions[0] for one in by_part["train"] if one.positions is not None]
+        chosen = list(zip(by_part["train"], choose_part(positions, test_share, "test"), strict=True))
         by_part["train"] = [one for one, is_test in chosen if not is_test]
         by_part["test"] = [one for one, is_test in chosen if is_test]
     numbers: dict[str, int] | None = None
-    if any(entry.patient or len(frames) > 1 for entry, frames in read):
+    if any(one.entry.patient or len(one.frames) > 1 for one in read):
         numbers = {}
-    parts = {part: _image_set(found, expected, numbers) for part, found in by_part.items()}
+    parts = {part: _image_set(found, expected, numbers, key is not None) for part, found in by_part.items()}
     return OwnImages(parts, num_unreadable, is_test_drawn=draws_test and len(parts["test"]) > 0)
 
 
@@ -212,20 +243,17 @@ def _decode(
     entries: Sequence[Entry],
     expected: DatasetInfo,
     max_unreadable_share: float,
-    draws_test: bool,
+    key: bytes | None,
     passes_over_reports: bool,
-) -> tuple[list[_Read], list[float], int]:
-    """Read files; return the images, the positions of the training images for `choose_test`, and the unreadable files.
+) -> tuple[list[_Read], int]:
+    """Read files; return the images, with positions if there is a key, and the number of unreadable files.
 
     An entry without a patient gets the one that its DICOM file names.
     """
     read: list[_Read] = []
-    positions: list[float] = []
     problems: list[UnreadableImageError] = []
     num_reports, num_windows = 0, 0
-    requests = [
-        Request(entry.path, expected.num_channels, wants_own=draws_test and entry.part == "train") for entry in entries
-    ]
+    requests = [Request(entry.path, expected.num_channels, wants_own=key is not None) for entry in entries]
     for entry, found in zip(entries, read_files(requests), strict=True):
         if isinstance(found, NoPixelsError) and passes_over_reports:
             num_reports += 1
@@ -235,32 +263,40 @@ def _decode(
                 _check_problems(problems, len(entries), max_unreadable_share, "at least ")
         else:
             patient = entry.patient or found.header.patient
-            if draws_test and entry.part == "train":
-                positions.append(hash_position(torch.from_numpy(found.own), patient))
+            positions = None
+            if key is not None:
+                own = torch.from_numpy(found.own)
+                positions = (hash_position(own, patient, key), hash_position(own, key=key))
             pixels = resize(torch.from_numpy(found.pixels), expected.image_size)
-            read.append((dataclasses.replace(entry, patient=patient), pixels))
+            read.append(_Read(dataclasses.replace(entry, patient=patient), pixels, positions))
             num_windows += found.is_window_ignored
     if num_windows:
         log.warning("%d DICOM files name a window that means nothing: each is shown by its own range", num_windows)
     if num_reports:
         log.info("%d DICOM files hold no image (reports, plans and the like) and are passed over", num_reports)
     _check_problems(problems, len(entries) - num_reports, max_unreadable_share)
-    return read, positions, len(problems)
+    return read, len(problems)
 
 
-def _image_set(pairs: Sequence[_Read], expected: DatasetInfo, numbers: dict[str, int] | None) -> ImageSet:
+def _image_set(
+    pairs: Sequence[_Read], expected: DatasetInfo, numbers: dict[str, int] | None, is_placed: bool
+) -> ImageSet:
     """Join images; `numbers` holds a number for each patient and gets those of new ones; None: no patient is known."""
     size = expected.image_size
-    images = [torch.zeros(0, expected.num_channels, size, size, dtype=torch.uint8), *(frames for _, frames in pairs)]
-    labels = [expected.class_names.index(entry.class_name) for entry, frames in pairs for _ in frames]
-    groups = None
+    images = [torch.zeros(0, expected.num_channels, size, size, dtype=torch.uint8), *(one.frames for one in pairs)]
+    labels = [expected.class_names.index(one.entry.class_name) for one in pairs for _ in one.frames]
+    groups, positions = None, None
     if numbers is not None:
         # without a patient's number, the frames of a file belong together
-        names = [f"patient {entry.patient}" if entry.patient else f"file {entry.path}" for entry, _ in pairs]
+        names = [f"patient {entry.patient}" if entry.patient else f"file {entry.path}" for entry, _, _ in pairs]
         found = [numbers.setdefault(name, len(numbers)) for name in names]
-        of_frames = [group for group, (_, frames) in zip(found, pairs, strict=True) for _ in frames]
+        of_frames = [group for group, one in zip(found, pairs, strict=True) for _ in one.frames]
         groups = torch.tensor(of_frames, dtype=torch.int64)
-    return ImageSet(torch.cat(images), torch.tensor(labels, dtype=torch.int64), expected.class_names, groups)
+    if is_placed:
+        placed = [one.positions for one in pairs for _ in one.frames]
+        positions = torch.tensor(placed, dtype=torch.float64).reshape(-1, 2)
+    labels_of = torch.tensor(labels, dtype=torch.int64)
+    return ImageSet(torch.cat(images), labels_of, expected.class_names, groups, positions)
 
 
 def _check_problems(

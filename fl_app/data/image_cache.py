@@ -34,7 +34,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FOLDER = "images@cache"  # beside the folders of runs, whose names have no @
-_FORMAT = 2  # to be raised whenever the same files give other pixels
+_FORMAT = 3  # to be raised whenever the same files give other pixels
 _DECODERS = (
     "pillow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "numpy", "torch",
 )  # fmt: skip
@@ -50,6 +50,7 @@ def read_cached(
     wanted: Sequence[Part],
     max_unreadable_share: float,
     test_share: float,
+    key: bytes,
 ) -> OwnImages:
     """Return the result of `read_parts`, from the cache if the folder is unchanged; else read it and keep the result.
 
@@ -63,22 +64,23 @@ def read_cached(
         wanted: the parts to read.
         max_unreadable_share: of the files.
         test_share: of the training images.
+        key: the hospital's secret; the cache holds what was hashed with it, and never the key.
 
     Raises:
         DataError: as `read_parts` does.
     """
     options = [list(expected.class_names), expected.num_channels, expected.image_size, list(wanted)]
-    settings = [*options, max_unreadable_share, test_share]
-    key = _key(directory, settings) if most_bytes else None
+    settings = [*options, max_unreadable_share, test_share, hashlib.sha256(key).hexdigest()]
+    name = _key(directory, settings) if most_bytes else None
     folder = state / FOLDER
-    if key is not None:
-        path = folder / f"{key}{_SUFFIX}"
+    if name is not None:
+        path = folder / f"{name}{_SUFFIX}"
         found = _checked(path, lambda: _load_images(path, expected))
         if found is not None:
             return found
-    read = read_parts(directory, expected, wanted, max_unreadable_share, test_share)
-    if key is not None and key == _key(directory, settings):  # nobody changed the folder meanwhile
-        _save(folder, key, read, most_bytes)
+    read = read_parts(directory, expected, wanted, max_unreadable_share, test_share, key)
+    if name is not None and name == _key(directory, settings):  # nobody changed the folder meanwhile
+        _save(folder, name, read, most_bytes)
     return read
 
 
@@ -198,7 +200,11 @@ def _load_images(path: Path, expected: DatasetInfo) -> OwnImages | None:
         return None
     parts = {
         part: ImageSet(
-            arrays[f"{part}/images"], arrays[f"{part}/labels"], expected.class_names, arrays.get(f"{part}/patients")
+            arrays[f"{part}/images"],
+            arrays[f"{part}/labels"],
+            expected.class_names,
+            arrays.get(f"{part}/patients"),
+            arrays.get(f"{part}/positions"),
         )
         for part in told["parts"]
     }
@@ -212,6 +218,8 @@ def _save(folder: Path, key: str, read: OwnImages, most_bytes: int) -> None:
         arrays |= {f"{part}/images": images.images, f"{part}/labels": images.labels}
         if images.patients is not None:
             arrays[f"{part}/patients"] = images.patients
+        if images.positions is not None:
+            arrays[f"{part}/positions"] = images.positions
     size = sum(array.numel() * array.element_size() for array in arrays.values())
     if size > most_bytes:
         log.info(

@@ -28,12 +28,15 @@ class ImageSet:
         labels: [N] int64 in [0, K).
         class_names: K names, in the order of the labels.
         patients: [N] int64, equal numbers for images of one patient, on the CPU; None if patients are not known.
+        positions: [N, 2] float64 in [0, 1), by a hash with the hospital's secret key (`partition.hash_position`): of
+            the image's patient, or of its file if that is not known, and of its file. None if nothing is split by them.
     """
 
     images: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
     patients: Tensor | None = None
+    positions: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -54,6 +57,7 @@ class ImageSet:
                 public="a label lies outside the classes of the run",
             )
         assert self.patients is None or self.patients.shape == self.labels.shape
+        assert self.positions is None or self.positions.shape == (shape[0], 2)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -61,7 +65,8 @@ class ImageSet:
     def select(self, indices: Tensor) -> "ImageSet":
         """Return the images at the given positions, in that order; `indices`: [M] int64."""
         patients = None if self.patients is None else self.patients[indices]
-        return ImageSet(self.images[indices], self.labels[indices], self.class_names, patients)
+        positions = None if self.positions is None else self.positions[indices]
+        return ImageSet(self.images[indices], self.labels[indices], self.class_names, patients, positions)
 
     def units(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the groups a split must keep together: patients if known, else single images.

@@ -25,7 +25,7 @@ Positions = NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 _FILLER = -1  # the position of a row that stands for no image
-_TEST_KEY = b"fl-app test part"  # no secret: without it, other programs that hash the same names draw the same images
+PUBLIC_KEY = b"fl-app test part"  # no secret: without it, other programs that hash the same names draw the same images
 
 
 def partition(labels: Labels, num_nodes: int, options: PartitionOptions, seed: int) -> list[Positions]:
@@ -90,7 +90,7 @@ def share_of_test(test: ImageSet, number: int, num_shares: int) -> ImageSet:
     return test.select(torch.from_numpy(np.flatnonzero(unit_of % num_shares == number)))
 
 
-def hash_position(pixels: Tensor, patient: str = "") -> float:
+def hash_position(pixels: Tensor, patient: str = "", key: bytes = PUBLIC_KEY) -> float:
     """Return a keyed hash of a patient, or of the pixels if there is none, spread evenly over [0, 1).
 
     So all images of a patient, and all copies of a file, get the same number.
@@ -98,30 +98,32 @@ def hash_position(pixels: Tensor, patient: str = "") -> float:
     Args:
         pixels: [F, C, H, W] uint8 as decoded, before the run's size and channels change them.
         patient: name or number in the folder; empty: not known.
+        key: at most 64 bytes; a hospital's secret one, so that nobody else can tell where an image lies.
     """
     if patient:
         identity = b"patient\0" + patient.encode("utf-8", "backslashreplace")
     else:
         identity = b"pixels\0" + repr(tuple(pixels.shape)).encode() + b"\0" + pixels.contiguous().numpy().tobytes()
-    return int.from_bytes(hashlib.blake2b(identity, digest_size=8, key=_TEST_KEY).digest(), "big") / 2**64
+    return int.from_bytes(hashlib.blake2b(identity, digest_size=8, key=key).digest(), "big") / 2**64
 
 
-def choose_test(positions: Sequence[float], share: float) -> list[bool]:
-    """Tell for each position whether it belongs to the test part: whether it lies below the share.
+def choose_part(positions: Sequence[float], share: float, part: str) -> list[bool]:
+    """Tell for each position whether it belongs to a part that is drawn: whether it lies below the share.
 
     The answer for one does not depend on the others, on a seed or on the order, so a folder that grows keeps its parts.
-    The exception: if all of them lie below the share, the test part is empty, because training needs images.
+    The exception: if all of them lie below the share, the part is empty, because training needs images.
 
     Args:
         positions: from `hash_position`.
         share: of the patients, or of the images of no known patient, in [0, 1).
+        part: its name, for the log.
     """
     chosen = [position < share for position in positions]
     if chosen and all(chosen):
-        log.warning("All images would fall into the test part, so there is no test part. Add images or patients.")
+        log.warning("All images would fall into the part '%s', so it is empty. Add images or patients.", part)
         return [False] * len(chosen)
     if chosen and share > 0 and not any(chosen):
-        log.warning("No image falls into the test part, so there is no test part. Add images or patients.")
+        log.warning("No image falls into the part '%s', so it is empty. Add images or patients.", part)
     return chosen
 
 

@@ -10,7 +10,8 @@ from fl_app.doctor.finding import Checks, Finding, sentence
 from fl_app.doctor.folder import folder_checks
 from fl_app.doctor.network import Address
 from fl_app.doctor.training import check_step, kept_bytes
-from fl_app.node.images import LocalData, state_base
+from fl_app.node.images import LocalData
+from fl_app.node.state import state_base
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -79,7 +80,7 @@ def _image_checks(config: RunConfig, node: NodeConfig, found: LocalData | str, i
     for task in config.tasks:
         yield f"task {task}", partial(images.check_allowed, node, task)
     yield "limits", lambda: images.check_limits(node)
-    reading = images.check_reading(found)
+    reading = images.check_reading(found, node)
     if isinstance(found, str) and found == surveyed:
         reading = Finding("reading", "not checked", "The folder is not ready, see above.")
     yield "reading", lambda: reading

@@ -21,8 +21,12 @@ T = TypeVar("T")
 
 
 def read_images(config: RunConfig, node: NodeConfig) -> LocalData | str:
-    """Read the node's images as a run does, without the cache; if that fails, return the reason, without file names."""
-    return _or_reason(lambda: load_local(config, node.model_copy(update={"max_cache_megabytes": 0})))
+    """Read the node's images as a run does, also those below the node's minimums, without writing anything.
+
+    If that fails, return the reason, without file names.
+    """
+    all_of_them = {"max_cache_megabytes": 0, "min_images": 1, "min_held_out": 1}
+    return _or_reason(lambda: load_local(config, node.model_copy(update=all_of_them), is_trial=True))
 
 
 def survey_folder(config: RunConfig, node: NodeConfig) -> Survey | str:
@@ -62,27 +66,32 @@ def check_limits(node: NodeConfig) -> Finding:
     return Finding("limits", "ready", text)
 
 
-def check_reading(found: LocalData | str) -> Finding:
+def check_reading(found: LocalData | str, node: NodeConfig) -> Finding:
     """Check that a run can read the images, and count the images of each part."""
     name = "reading"
     if isinstance(found, str):
         return Finding(name, "not ready", f"A run could not read the images: {sentence(found)}")
-    train, held_out = len(found.train), len(found.validation)
+    train, held_out, fewest = len(found.train), len(found.validation), node.min_held_out
     tested = f"the {len(found.test)} of the part 'test'"
-    if len(found.test) == 0:
-        tested = "none, because there is no part 'test' and 'data.test-share' is 0 or too small"
+    if 0 < len(found.test) < fewest:
+        tested = f"none, because {plural(len(found.test), 'test image')} are fewer than 'min-held-out', {fewest}"
+    elif len(found.test) == 0:
+        tested = "none, because there is no part 'test' and 'test-share' is 0 or too small"
     elif found.test_from == "drawn":
         tested = (
-            f"{len(found.test)}, taken out of the training images by 'data.test-share'; a part 'test' would replace "
-            "them"
+            f"{len(found.test)}, taken out of the training images by 'test-share'; a part 'test' would replace them"
         )
     text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {tested}."
-    if train == 0:
-        return Finding(name, "not ready", f"{text} There is nothing to train on.")
-    if held_out == 0:
-        return Finding(
-            name, "warning", f"{text} Nothing is measured here, because 'data.validation-share' is 0 or too small."
+    if train < node.min_images:
+        why = f"These are fewer than 'min-images', {node.min_images}: the node would take part without training."
+        return Finding(name, "not ready", f"{text} {why if train else 'There is nothing to train on.'}")
+    if held_out < fewest:
+        why = (
+            f"{held_out} are fewer than 'min-held-out', {fewest}"
+            if held_out
+            else "'validation-share' is 0 or too small"
         )
+        return Finding(name, "warning", f"{text} Nothing is measured here, because {why}.")
     return Finding(name, "ready", text)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_app.data.images import DatasetInfo
+from fl_app.data.listing import PARTS, Part
 from fl_app.errors import RejectedReply
 from fl_app.logs import clean_text
 from fl_app.messages.records import NODE, text, whole
@@ -27,6 +28,7 @@ class SiteDescription:
         num_test_shares: into how many shares, one a node, the common test set of a simulation is split; 0: the test
             images are the node's own.
         num_unreadable: files left out because they are missing or broken.
+        too_few: parts that the node does not use, because they have fewer images than its options allow.
     """
 
     site: str
@@ -36,6 +38,7 @@ class SiteDescription:
     test_counts: list[int]
     num_test_shares: int = 0
     num_unreadable: int = 0
+    too_few: tuple[Part, ...] = ()
 
     def counts(self) -> dict[str, list[int]]:
         """Return the number of images of each class, by part, in run.json's format."""
@@ -56,6 +59,7 @@ def write_description(description: SiteDescription) -> RecordDict:
             "test-counts": description.test_counts,
             "test-shares": description.num_test_shares,
             "unreadable-files": description.num_unreadable,
+            "too-few": [str(part) for part in description.too_few],
         }
     )
     return RecordDict({NODE: node})
@@ -84,6 +88,7 @@ def read_description(message: Message) -> SiteDescription:
             test_counts=[whole(count) for count in _list_of(node["test-counts"], "counts")],
             num_test_shares=whole(node["test-shares"]),
             num_unreadable=whole(node["unreadable-files"]),
+            too_few=tuple(part for part in PARTS if part in _list_of(node["too-few"], "parts")),
         )
     except RejectedReply:
         raise

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fl_app.files import make_private
 from fl_app.messages.records import TRAIN
-from fl_app.node.images import site_name
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.state import site_name
 from fl_app.options.node import NodeConfig
 
 _KEPT_DAYS = 1000  # far more than anybody sets a clock back

@@ -1,9 +1,9 @@
-"""Reads a node's images, and locates its state on disk: where simulated nodes and hospitals differ."""
+"""Reads a node's images: where simulated nodes and hospitals differ."""
 
+import dataclasses
 import functools
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from fl_app.data.image_cache import info_cached, read_cached
 from fl_app.data.images import DatasetInfo, ImageSet, no_images
 from fl_app.data.listing import PARTS, Part, visible
 from fl_app.data.partition import partition, share_of_test, split_validation
-from fl_app.data.sources import dataset_info, limited, load_parts
+from fl_app.data.sources import dataset_info, load_parts
 from fl_app.errors import DataError, OptionError
+from fl_app.node.split import derived_key, find_key, first_images, hold_out, settle
+from fl_app.node.state import key_file, site_name, state_base, used_file
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
 
@@ -35,8 +37,9 @@ class LocalData:
         validation: held-out images, on which heads and temperatures are chosen; may be empty.
         test: test images, on which nothing is chosen; may be empty.
         test_from: origin of the test set: the node's `share` of a set common to all nodes of a simulation, its `own`
-            part, or one `drawn` from its training images by `data.test-share`.
+            part, or one `drawn` from its training images by node option `test-share`.
         num_unreadable: files left out because they are missing or broken.
+        too_few: parts that are empty because they have fewer images than the node's options allow.
     """
 
     site: str
@@ -45,41 +48,32 @@ class LocalData:
     test: ImageSet
     test_from: Literal["share", "own", "drawn"] = "own"
     num_unreadable: int = 0
+    too_few: tuple[Part, ...] = ()
 
 
-def site_name(node: NodeConfig) -> str:
-    """Return a node's name: the hospital's own, or `site-<partition-id>` in a simulation.
+def as_simulated(config: RunConfig, node: NodeConfig) -> NodeConfig:
+    """Return a simulated node with the options that the run states for it; a hospital's node is returned unchanged.
 
-    Raises:
-        OptionError: the node is neither a hospital nor a simulated node.
-    """
-    if node.data_path:
-        return _safe_name("Node option 'site'", node.site)
-    if node.partition_id is None or node.num_partitions is None:
-        raise OptionError(
-            "This node has no images: node options 'data-path' and 'site' are missing. "
-            """Start it with: fl-app supernode --node-config 'data-path="<folder of images>" site="<name>"'"""
-        )
-    if node.partition_id >= node.num_partitions:
-        raise OptionError(
-            f"Node option 'partition-id' must be less than 'num-partitions', {node.num_partitions}, "
-            f"got {node.partition_id}."
-        )
-    return f"site-{node.partition_id}"
-
-
-def as_site(config: RunConfig, node: NodeConfig) -> NodeConfig:
-    """Return a simulated node as the hospital that it stands for, if the run's scheme is `sites`.
-
-    It draws the same numbers and computes the same weights as that hospital's own node would. Other nodes are returned
-    unchanged.
+    If the run's scheme is `sites`, it is the hospital that it stands for: it draws the same numbers and computes the
+    same weights as that hospital's own node would, with the same key, shares and minimums.
 
     Raises:
         OptionError: the numbers of folders and nodes differ.
         DataError: the data folder is missing.
     """
-    if config.partition.scheme != "sites" or node.partition_id is None or node.num_partitions is None:
+    if node.partition_id is None or node.num_partitions is None:
         return node
+    data, partition = config.data, config.partition
+    stated = {
+        "validation_share": data.validation_share,
+        "test_share": data.test_share,
+        "min_images": partition.min_images,
+        "min_held_out": partition.min_held_out,
+        "min_class_count": partition.min_class_count,
+    }
+    own = {name: value for name, value in stated.items() if name not in node.model_fields_set}
+    if partition.scheme != "sites":
+        return node.model_copy(update=own)
     folders = site_folders(config)
     if len(folders) != node.num_partitions:
         names = ", ".join(folder.name for folder in folders)
@@ -89,8 +83,7 @@ def as_site(config: RunConfig, node: NodeConfig) -> NodeConfig:
             public=f"scheme 'sites' finds {len(folders)} folders for {node.num_partitions} nodes",
         )
     folder = folders[node.partition_id]
-    own = {"data_path": str(folder), "site": folder.name, "tell_class_names": True}
-    return node.model_copy(update=own)
+    return node.model_copy(update=own | {"data_path": str(folder), "site": folder.name, "tell_class_names": True})
 
 
 def site_folders(config: RunConfig) -> list[Path]:
@@ -109,35 +102,73 @@ def site_folders(config: RunConfig) -> list[Path]:
     return folders
 
 
-def load_local(config: RunConfig, node: NodeConfig) -> LocalData:
+def load_local(config: RunConfig, node: NodeConfig, *, is_trial: bool = False) -> LocalData:
     """Read a node's images; draw held-out images, and a hospital's test images, if the data have no such part.
+
+    A part with fewer images than the node's options allow is empty in the result.
+
+    Args:
+        config: options of the run; no split of a hospital's images depends on them.
+        node: options of the node.
+        is_trial: nothing is written, neither a key nor which images were used.
 
     Raises:
         OptionError: options of the node or the run do not fit.
         DataError: images are missing or broken.
     """
-    site, share = site_name(node), config.data.validation_share
-    if not node.data_path:
-        assert node.partition_id is not None and node.num_partitions is not None
-        given, wanted = os.environ.get("FL_APP_DATA", ""), wanted_parts(config)
-        simulated = _simulated(config.data, config.partition, config.seed, node.num_partitions, wanted, given)
-        train, validation = simulated.nodes[node.partition_id]
-        if not simulated.has_validation:
-            train, validation = split_validation(train, share, config.seed, site)
-        test = share_of_test(simulated.test, node.partition_id, node.num_partitions)
-        return LocalData(site, train, validation, test, "share")
-    # The run's source only gives the agreed classes, channels and size.
-    directory, info = Path(node.data_path).expanduser(), hospital_info(config, node)
-    shares = (node.max_unreadable_share, config.data.test_share)
-    found = read_cached(*_cache_of(node), directory, info, PARTS, *shares)
-    parts = limited(found.parts, config.data, config.seed)
-    train, validation = parts["train"], parts["validation"]
-    if len(validation) == 0:  # the hospital has not split its images itself
-        train, validation = split_validation(train, share, config.seed, site)
-    if len(validation) == 0 and share > 0 and train.patients is not None:
-        log.warning("All images show one patient, so none can be held out. Check the patient's number.")
+    node = as_simulated(config, node)
+    return _above_minimums(_load_site(config, node, is_trial) if node.data_path else _load_share(config, node), node)
+
+
+def _load_share(config: RunConfig, node: NodeConfig) -> LocalData:
+    site = site_name(node)
+    assert node.partition_id is not None and node.num_partitions is not None
+    given, wanted = os.environ.get("FL_APP_DATA", ""), wanted_parts(config)
+    simulated = _simulated(config.data, config.partition, config.seed, node.num_partitions, wanted, given)
+    train, validation = simulated.nodes[node.partition_id]
+    if not simulated.has_validation:
+        train, validation = split_validation(train, node.validation_share, config.seed, site)
+    test = share_of_test(simulated.test, node.partition_id, node.num_partitions)
+    return LocalData(site, train, validation, test, "share")
+
+
+def _load_site(config: RunConfig, node: NodeConfig, is_trial: bool) -> LocalData:
+    """Read a hospital's images. The run's source only gives the agreed classes, channels and size."""
+    site, directory = site_name(node), Path(node.data_path).expanduser()
+    is_simulated = node.partition_id is not None
+    key = derived_key(config.seed, site) if is_simulated else find_key(key_file(node), makes=not is_trial)
+    found = read_cached(
+        *_cache_of(node), directory, hospital_info(config, node), PARTS, node.max_unreadable_share, node.test_share, key
+    )
+    parts = dict(found.parts)
+    if len(parts["validation"]) == 0:  # the hospital has not split its images itself
+        tested = node.test_share if found.is_test_drawn or len(parts["test"]) == 0 else 0.0
+        parts["train"], parts["validation"] = hold_out(parts["train"], node.validation_share, tested)
+    if is_simulated:
+        parts["train"] = first_images(parts["train"], config.data.limit)
+    elif not is_trial:
+        parts = settle(parts, used_file(node, directory))
     test_from: Literal["own", "drawn"] = "drawn" if found.is_test_drawn else "own"
-    return LocalData(site, train, validation, parts["test"], test_from, found.num_unreadable)
+    return LocalData(
+        site, parts["train"], parts["validation"], parts["test"], test_from, num_unreadable=found.num_unreadable
+    )
+
+
+def _above_minimums(data: LocalData, node: NodeConfig) -> LocalData:
+    """Empty each part with too few images."""
+    fewest: dict[Part, int] = {"train": node.min_images, "validation": node.min_held_out, "test": node.min_held_out}
+    too_few = tuple(part for part in PARTS if 0 < len(getattr(data, part)) < fewest[part])
+    for part in too_few:
+        log.warning(
+            "%d images of the part '%s' are not used: by option '%s' it takes at least %d",
+            len(getattr(data, part)),
+            part,
+            "min-images" if part == "train" else "min-held-out",
+            fewest[part],
+        )
+    nothing = torch.empty(0, dtype=torch.int64)
+    emptied = {part: getattr(data, part).select(nothing) for part in too_few}
+    return dataclasses.replace(data, too_few=too_few, **emptied)
 
 
 def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
@@ -150,7 +181,7 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
     if node.partition_id is None or node.num_partitions is None:
         raise OptionError("The baseline 'centralised' pools the images of all nodes: only a simulation can do that.")
     others = [node.model_copy(update={"partition_id": number}) for number in range(node.num_partitions)]
-    parts = [load_local(config, as_site(config, other)) for other in others]
+    parts = [load_local(config, other) for other in others]
     joined = (_join([getattr(part, name) for part in parts]) for name in ("train", "validation", "test"))
     train, validation, test = joined
     return LocalData(site_name(node), train, validation, test, parts[0].test_from)
@@ -209,35 +240,6 @@ def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
     return info_cached(*_cache_of(node), config.data.model_copy(update={"directory": node.data_path}))
 
 
-def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) -> Path:
-    """Return the folder of a node's optimiser state between rounds, without creating it.
-
-    Args:
-        node: a hospital's own options decide; it never writes to a folder that the server names.
-        run_folder: the server's run folder, used in a simulation only, where both share a machine.
-        run_name: as the server sent it.
-        task: task or baseline, as the server sent it.
-
-    Raises:
-        OptionError: the name of the run, the site or the task is not allowed as a folder's name.
-    """
-    run_name, task = _safe_name("The run's name", run_name), _safe_name("The task's name", task)
-    base, site = state_base(node, run_folder), site_name(node)
-    return base / site / task if _is_in_run_folder(node, run_folder) else base / run_name / site / task
-
-
-def state_base(node: NodeConfig, run_folder: str) -> Path:
-    """Return the folder of a node's state for all runs (in a simulation: this run), without creating it."""
-    if _is_in_run_folder(node, run_folder):
-        return Path(run_folder) / "nodes"
-    return node.state_folder
-
-
-def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
-    """Return whether the node is simulated and `run_folder` is a run's folder on this machine."""
-    return node.partition_id is not None and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
-
-
 def _cache_of(node: NodeConfig) -> tuple[Path, int]:
     """Return the folder of a node's decoded images, and their limit in bytes."""
     if node.partition_id is not None:  # a simulation's state belongs to one run, whose folder is not known here
@@ -286,11 +288,3 @@ def _join(sets: Sequence[ImageSet]) -> ImageSet:
             num_known += len(units)
         patients = torch.cat(numbers)
     return ImageSet(images, labels, sets[0].class_names, patients)
-
-
-def _safe_name(what: str, name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", ".."):
-        raise OptionError(
-            f"{what} must consist of the letters a to z and A to Z, digits, '_', '.' or '-', got {name!r}."
-        )
-    return name

@@ -1,17 +1,53 @@
-"""Checks a hospital's permissions: tasks and plug-ins."""
+"""Checks a hospital's permissions: the study's options, tasks and plug-ins."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
-from fl_app.options.sections import Named
+from fl_app.options.sections import Named, OptionValue
+from fl_app.options.study import differences, read_study
 from fl_app.plugins import AT_NODES, BUILT_IN, allow_only, is_path
+
+_LONGEST_VALUE = 24  # characters of an option's value in an answer, whose length is limited
 
 
 class NotAllowedError(FlAppError):
     """The hospital does not allow the server's request; the text may leave the node, except the state's folder."""
+
+
+def check_study(node: NodeConfig, config: RunConfig) -> None:
+    """Reject a run whose options are not those that the hospital agreed to; without a study every run passes.
+
+    Raises:
+        NotAllowedError: an option differs, or the study's file cannot be read.
+    """
+    if not node.study:
+        return
+    try:
+        study = read_study(Path(node.study))
+    except OptionError as error:
+        raise NotAllowedError(
+            f"{error} Until then this node takes part in no run.",
+            public="this node cannot read its study's file, and so takes part in no run; its log says why",
+        ) from error
+    differing = list(differences(config.to_flat(), study.to_flat()))
+    if differing:
+        first, others = differing[0], len(differing) - 1
+        more = f" (and {others} more)" if others else ""
+        raise NotAllowedError(
+            f"this hospital agreed to other options: '{first.option}' is {_written(first.found)}, agreed was "
+            f"{_written(first.agreed)}{more}. Run the agreed options, or have the hospital agree to these"
+        )
+
+
+def _written(value: OptionValue) -> str:
+    """Write an option's value, cut so that the whole text reaches the server."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def check_task(node: NodeConfig, task: str) -> None:

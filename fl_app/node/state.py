@@ -1,4 +1,4 @@
-"""Stores a node's optimiser state and own weights between rounds, one file for each round."""
+"""A node's name, where it keeps its files, and its optimiser state and own weights between rounds."""
 
 import hashlib
 import logging
@@ -11,14 +11,76 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fl_app.errors import RunFolderError
+from fl_app.errors import OptionError, RunFolderError
 from fl_app.files import make_private, remove_partial, replacing
+from fl_app.options.node import NodeConfig
 
 log = logging.getLogger(__name__)
 
 _DIGEST = "sha256"
 _PARTS = ("weights/", "optimizer/")
 _FILE = re.compile(r"state-(-?\d{4,})\.safetensors")
+
+
+def site_name(node: NodeConfig) -> str:
+    """Return a node's name: the hospital's own, or `site-<partition-id>` in a simulation.
+
+    Raises:
+        OptionError: the node is neither a hospital nor a simulated node.
+    """
+    if node.data_path:
+        return _safe_name("Node option 'site'", node.site)
+    if node.partition_id is None or node.num_partitions is None:
+        raise OptionError(
+            "This node has no images: node options 'data-path' and 'site' are missing. "
+            """Start it with: fl-app supernode --node-config 'data-path="<folder of images>" site="<name>"'"""
+        )
+    if node.partition_id >= node.num_partitions:
+        raise OptionError(
+            f"Node option 'partition-id' must be less than 'num-partitions', {node.num_partitions}, "
+            f"got {node.partition_id}."
+        )
+    return f"site-{node.partition_id}"
+
+
+def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) -> Path:
+    """Return the folder of a node's optimiser state between rounds, without creating it.
+
+    Args:
+        node: a hospital's own options decide; it never writes to a folder that the server names.
+        run_folder: the server's run folder, used in a simulation only, where both share a machine.
+        run_name: as the server sent it.
+        task: task or baseline, as the server sent it.
+
+    Raises:
+        OptionError: the name of the run, the site or the task is not allowed as a folder's name.
+    """
+    run_name, task = _safe_name("The run's name", run_name), _safe_name("The task's name", task)
+    base, site = state_base(node, run_folder), site_name(node)
+    return base / site / task if _is_in_run_folder(node, run_folder) else base / run_name / site / task
+
+
+def state_base(node: NodeConfig, run_folder: str) -> Path:
+    """Return the folder of a node's state for all runs (in a simulation: this run), without creating it."""
+    if _is_in_run_folder(node, run_folder):
+        return Path(run_folder) / "nodes"
+    return node.state_folder
+
+
+def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
+    """Return whether the node is simulated and `run_folder` is a run's folder on this machine."""
+    return node.partition_id is not None and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
+
+
+def key_file(node: NodeConfig) -> Path:
+    """Return the file of a hospital's secret key: see `split.find_key`."""
+    return node.state_folder / f"split-key@{site_name(node)}"  # no run's name has an @
+
+
+def used_file(node: NodeConfig, directory: Path) -> Path:
+    """Return the file that remembers which images of a folder a hospital has used: see `split.settle`."""
+    of_folder = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+    return node.state_folder / f"used@{site_name(node)}-{of_folder}.safetensors"
 
 
 class NodeState:
@@ -79,6 +141,14 @@ class NodeState:
     def _rounds(self) -> list[int]:
         found = (_FILE.fullmatch(path.name) for path in self.folder.glob("state-*.safetensors"))
         return sorted(int(match[1]) for match in found if match)
+
+
+def _safe_name(what: str, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", ".."):
+        raise OptionError(
+            f"{what} must consist of the letters a to z and A to Z, digits, '_', '.' or '-', got {name!r}."
+        )
+    return name
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:

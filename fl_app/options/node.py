@@ -1,10 +1,11 @@
 """The node's own options, which a hospital sets and no run can change."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Plugin, Section, read_section
@@ -14,7 +15,7 @@ class NodeConfig(Section):
     """The options of a node; no option of a run overrides them.
 
     In a simulation Flower sets `partition-id` and `num-partitions`; a hospital sets `data-path` and `site`. Only a
-    simulated node that stands for a site has all four: see `fl_app.node.images.as_site`.
+    simulated node that stands for a site has all four: see `fl_app.node.images.as_simulated`.
     """
 
     partition_id: int | None = Field(default=None, ge=0)
@@ -30,8 +31,23 @@ class NodeConfig(Section):
         default="auto", description="auto (a GPU if there is one), cpu or cuda"
     )
     state_dir: str = Field(default="", description="folder of the node's state between rounds; empty: ~/fl-app/state")
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the images that is held out, if they have no part val"
+    )
+    test_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the images, or patients, to test on, if there is no part test",
+    )
+    min_images: int = Field(
+        default=20, ge=1, description="fewest training images with which the node trains and sends sums of them"
+    )
+    min_held_out: int = Field(
+        default=5, ge=1, description="fewest held-out images, and fewest test images, whose sums leave the node"
+    )
     min_class_count: int = Field(
-        default=1, ge=1, description="fewest images of a class whose prototype leaves the node"
+        default=5, ge=1, description="fewest images of a class whose prototype leaves the node"
     )
     max_unreadable_share: float = Field(
         default=0.05,
@@ -56,9 +72,25 @@ class NodeConfig(Section):
     plugins_allowed: Names = Field(
         default=(), description="installed plug-ins that a run may name, comma-separated; empty: only what is built in"
     )
+    approved_code: Names = Field(
+        default=(),
+        description="SHA-256 of the code that fl-app supernode lets runs execute here, comma-separated, each as "
+        "`fl-app code-hash` prints it; empty: any code",
+    )
+    study: str = Field(
+        default="", description="file of the options of the runs that the node takes part in; empty: any options"
+    )
     tell_class_names: bool = Field(
         default=False, description="the names of the node's classes may leave it if a run states none"
     )
+
+    @field_validator("approved_code")
+    @classmethod
+    def _are_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
+        for one in hashes:
+            if not re.fullmatch("[0-9a-fA-F]{64}", one):
+                raise ValueError(f"must be the 64 hexadecimal digits that `fl-app code-hash` prints, got {one!r}")
+        return tuple(dict.fromkeys(one.lower() for one in hashes))
 
     @property
     def state_folder(self) -> Path:

@@ -41,6 +41,9 @@ ADDED: dict[str, OptionValue] = {
     "diffusion.network": "unet",
     "classification.heads": "",
     "classification.metrics": "",
+    "partition.min-images": 1,
+    "partition.min-held-out": 1,
+    "partition.min-class-count": 1,
 }
 
 
@@ -103,6 +106,13 @@ class PartitionOptions(Section):
     )
     classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
     shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
+    min_images: int = Field(ge=1, description="node option min-images of every simulated node; a hospital's own is 20")
+    min_held_out: int = Field(
+        ge=1, description="node option min-held-out of every simulated node; a hospital's own is 5"
+    )
+    min_class_count: int = Field(
+        ge=1, description="node option min-class-count of every simulated node; a hospital's own is 5"
+    )
 
 
 @dataclass(frozen=True)

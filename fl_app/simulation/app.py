@@ -1,24 +1,14 @@
-"""The files of the Flower app: where they are, and the defaults and recipes in them."""
+"""Which folder is the Flower app, its recipes, and its files in a new folder or in Flower's bundle."""
 
+import hashlib
 import shutil
-import tomllib
-from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 
 from fl_app.errors import OptionError, RunFolderError, did_you_mean
-from fl_app.options.run import default_options
+from fl_app.options.app_files import PACKAGE, PACKAGED, is_app, own_app, read_options
 from fl_app.options.sections import OptionValue
 
-_PACKAGE = Path(str(files("fl_app"))).resolve()
-PACKAGED = _PACKAGE / "app"  # `setup.py` puts the files there when it builds the package
 _BUNDLED = ("pyproject.toml", "server_app.py", "client_app.py", "LICENSE")
-
-
-def own_app() -> Path:
-    """Return the folder with the app's files: the checkout if there is one, else the installed package's copy."""
-    checkout = _PACKAGE.parent
-    return checkout if _is_app(checkout) else PACKAGED
 
 
 def find_app(named: Path | None = None) -> Path:
@@ -27,8 +17,8 @@ def find_app(named: Path | None = None) -> Path:
     Raises:
         OptionError: the folder is no Flower app.
     """
-    folder = named.expanduser() if named else Path.cwd() if _is_app(Path.cwd()) else own_app()
-    if not _is_app(folder):
+    folder = named.expanduser() if named else Path.cwd() if is_app(Path.cwd()) else own_app()
+    if not is_app(folder):
         raise OptionError(f"No Flower app in '{folder}': --app needs the folder with pyproject.toml and server_app.py.")
     return folder.resolve()
 
@@ -46,23 +36,35 @@ def write_app(folder: Path) -> None:
             shutil.copyfile(app / name, folder / name)
         shutil.copytree(app / "recipes", folder / "recipes")
         left_out = shutil.ignore_patterns("__pycache__", PACKAGED.name)
-        shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=left_out)
+        shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=left_out)
     except OSError as error:
         raise RunFolderError(
             f"The app cannot be written to {folder}: {error.strerror or error}. Name a folder that does not exist yet."
         ) from None
 
 
-def read_defaults(app: Path) -> dict[str, OptionValue]:
-    """Read the defaults of all options from the app's pyproject.toml.
+def code_hash(app: Path) -> str:
+    """Return the SHA-256, in hexadecimal, of the bundle that `flwr run` makes of an app.
 
     Raises:
-        OptionError: it holds none.
+        OptionError: Flower cannot bundle the folder.
     """
+    from fl_app.flower import build_bundle
+
     try:
-        return default_options(app / "pyproject.toml")
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise OptionError(f"'{app / 'pyproject.toml'}' has no valid [tool.flwr.app.config]: {error}.") from None
+        bundle = build_bundle(_own_files(app) if app.resolve() == own_app().resolve() else app)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"Flower makes no bundle of '{app}': {error}") from None
+    return hashlib.sha256(bundle).hexdigest()
+
+
+def _own_files(app: Path) -> dict[str, Path]:
+    """Return the files of fl-app's own bundle by place: Flower's search took 14 s in a checkout with a .venv."""
+    names = [name for name in (*_BUNDLED, ".gitignore") if (app / name).is_file()]
+    code = (path for path in PACKAGE.rglob("*.py") if PACKAGED not in path.parents)
+    return {name: app / name for name in names} | {
+        f"{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}": path for path in code
+    }
 
 
 def is_recipe(recipe: str, app: Path) -> bool:
@@ -79,42 +81,10 @@ def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
     named = app / "recipes" / f"{recipe}.toml"
     path = named if named.is_file() else Path(recipe).expanduser()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8 with three bytes
+        return {"recipe": path.stem} | read_options(path, "recipe")
     except OSError:
         known = sorted(file.stem for file in (app / "recipes").glob("*.toml"))
         hint = did_you_mean(recipe, known)
         raise OptionError(
             f"No recipe '{recipe}': give a TOML file or one of {', '.join(known) or 'none in this app'}.{hint}"
         ) from None
-    except UnicodeDecodeError:
-        raise OptionError(f"The recipe '{path}' is not UTF-8 text. Save it as UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"The recipe '{path}' is not valid TOML: {error}.") from None
-    return {"recipe": path.stem} | dict(_flatten(document))
-
-
-def join_values(name: str, values: list[object]) -> str:
-    """Return a list as comma-separated text, since Flower's options cannot be lists."""
-    if any(isinstance(value, bool) or not isinstance(value, int | float | str) for value in values):
-        raise OptionError(f"Option '{name}' must be text or numbers, comma-separated, got a list of something else.")
-    if any("," in str(value) for value in values):
-        raise OptionError(f"Option '{name}' is comma-separated: no part of it may hold a comma, got {values}.")
-    return ",".join(map(str, values))
-
-
-def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            yield f"{prefix}{key}", value
-        elif isinstance(value, list):  # flwr run would refuse it, too
-            text = join_values(f"{prefix}{key}", value)
-            raise OptionError(f"Option '{prefix}{key}' must be comma-separated text, \"{text}\", got a list.")
-        else:
-            kind = type(value).__name__
-            raise OptionError(f"Option '{prefix}{key}' must be a number, true, false or text, got a {kind}.")
-
-
-def _is_app(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("pyproject.toml", "server_app.py"))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.options.app_files import join_values, read_defaults
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 from fl_app.runs.run_json import new_run_name
-from fl_app.simulation.app import join_values, read_defaults, read_recipe
+from fl_app.simulation.app import read_recipe
 
 Options = Mapping[str, OptionValue]
 
@@ -203,11 +204,11 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 
 def _check_sites(config: RunConfig, num_nodes: int) -> None:
     """Read the images of every site, each as its own node will."""
-    from fl_app.node.images import as_site, hospital_info, load_local
+    from fl_app.node.images import as_simulated, hospital_info, load_local
     from fl_app.tasks import build_task
 
     for number in range(num_nodes):
-        node = as_site(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
+        node = as_simulated(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
         info = hospital_info(config, node)
         for task in config.tasks:
             build_task(task, config, info).build_model()

@@ -18,8 +18,9 @@ from pathlib import Path
 import psutil
 
 from fl_app.errors import FlAppError
+from fl_app.options.app_files import PACKAGED
 from fl_app.simulation import enclosure
-from fl_app.simulation.app import PACKAGED, write_app
+from fl_app.simulation.app import write_app
 from fl_app.simulation.processes import KEEP_ENVIRONMENT, TOKEN_VARIABLE, end_processes, ignore_signals, start_guard
 
 _START_SECONDS = 120.0  # a busy machine needs most of it to import Flower

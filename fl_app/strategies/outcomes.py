@@ -20,9 +20,9 @@ _IN_OUR_WORDS = {
     ErrorCode.MESSAGE_UNAVAILABLE: "its instruction was lost at the SuperLink, or it was removed from the federation",
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "its reply was lost at the SuperLink",
     ErrorCode.NODE_UNAVAILABLE: "the connection to it was lost",
-    ErrorCode.INVALID_FAB: "it does not trust this run's code: no known signature",
     ErrorCode.CLIENT_APP_CRASHED: "its process died: out of memory, or a crash in a library",
 }
+_NO_SIGNATURE = "The FAB could not be verified."  # a node with --trusted-entities
 
 
 @dataclass
@@ -118,7 +118,10 @@ def absent(sites: Iterable[str]) -> dict[str, NodeOutcome]:
 
 def failure(error: Error) -> NodeOutcome:
     """Return the outcome of a node whose answer is an error, sent by the node or created by Flower."""
-    return NodeOutcome("failed", shorten(_IN_OUR_WORDS.get(error.code, error.reason)))
+    words = _IN_OUR_WORDS.get(error.code, error.reason)
+    if error.code == ErrorCode.INVALID_FAB and words == _NO_SIGNATURE:  # else `--approved-code`, with its own reason
+        words = "it does not trust this run's code: no known signature"
+    return NodeOutcome("failed", shorten(words))
 
 
 def shorten(reason: str | None) -> str:

@@ -171,6 +171,12 @@ class Roster:
                 log.warning(
                     "Site %s leaves out %d files that it cannot read", description.site, description.num_unreadable
                 )
+            if description.too_few:
+                log.warning(
+                    "Site %s has fewer images than its own minimum, and uses none, for: %s",
+                    description.site,
+                    ", ".join(description.too_few),
+                )
 
     def _check(self, description: SiteDescription) -> None:
         """Raise _Unfit unless a description fits the run, with possible counts."""

@@ -13,8 +13,9 @@ from fl_app.cli.app import app, run_command_line
 from fl_app.cli.options import make_table
 from fl_app.cli.words import check_file
 from fl_app.errors import OptionError, did_you_mean
+from fl_app.options.app_files import read_defaults
 from fl_app.options.run import RunConfig, describe_options
-from fl_app.simulation.app import read_defaults, read_recipe
+from fl_app.simulation.app import read_recipe
 from fl_app.simulation.follow import choose_gpu_share
 from tests.cli.fakes import make_fake_app
 
@@ -87,12 +88,12 @@ def test_the_exit_status_is_that_of_the_command(
     [
         ("seed", ["seed"]),
         ("diffusion.batch-size", ["diffusion.batch-size"]),
-        ("partition", ["scheme", "alpha", "classes-per-node", "shards-per-node"]),
+        ("admission", ["max-weight", "max-update-norm-ratio", "norm-window"]),
     ],
 )
 def test_an_option_or_a_section_is_looked_up(name: str, found: list[str]) -> None:
     shown = json.loads(CliRunner().invoke(app, ["options", name, "--app", str(ROOT), "--json"]).stdout)
-    assert [one["name"].removeprefix("partition.") for one in shown["options"]] == found
+    assert [one["name"].removeprefix("admission.") for one in shown["options"]] == found
 
 
 def test_an_option_that_does_not_exist_is_no_recipe() -> None:

@@ -1,5 +1,6 @@
 """The whole of `fl-app doctor` on real folders, and that nothing it says names a file."""
 
+import functools
 import json
 import re
 import shutil
@@ -14,9 +15,13 @@ from typer.testing import CliRunner
 from fl_app.cli.app import app
 from fl_app.cli.doctor import read_node_options
 from fl_app.errors import OptionError
+from fl_app.options.app_files import own_app
+from fl_app.simulation.app import code_hash
+from fl_app.simulation.choices import parse_settings, to_toml
 from tests.doctor.certificates import issue, make_authority
 from tests.doctor.server import serve
 from tests.doctor.test_key import write_key
+from tests.options import run_config
 
 CANARY = "canary-4711"
 SETTINGS = {
@@ -32,20 +37,28 @@ SETTINGS = {
 }
 
 
+CLASSES = r"Training images: benign \d+, malignant \d+\."
+
+
 def make_folder(folder: Path) -> Path:
-    """Write ten images of each class: dark ones, and bright ones."""
+    """Write sixty images of each class: dark ones, and bright ones."""
     generator = np.random.default_rng(0)
     for name, brightness in (("benign", 60), ("malignant", 180)):
         (folder / name).mkdir(parents=True)
-        for number in range(10):
+        for number in range(60):
             pixels = generator.normal(brightness, 20, (8, 8)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{CANARY}-{number}.png")
     return folder
 
 
-def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None) -> Any:
-    node = f'data-path="{folder}" site="north" device="cpu" state-dir="{folder.parent / "state"}"'
-    command = ["doctor", "--node-config", node, *arguments]
+@functools.cache
+def own_hash() -> str:
+    return code_hash(own_app())
+
+
+def examine(folder: Path, *arguments: str, settings: dict[str, str] | None = None, code: str = "") -> Any:
+    node = f'data-path="{folder}" site="north" device="cpu" validation-share=0.3 state-dir="{folder.parent / "state"}"'
+    command = ["doctor", "--node-config", f'{node} approved-code="{code or own_hash()}"', *arguments]
     for name, value in {**SETTINGS, **(settings or {})}.items():
         command += ["--set", f"{name}={value}"]
     return CliRunner().invoke(app, command)
@@ -57,18 +70,21 @@ def findings(result: Any) -> dict[str, dict[str, Any]]:
 
 def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
     folder, authority = make_folder(tmp_path / "data"), make_authority(tmp_path)
-    key = write_key(tmp_path / "node")
+    key, study = write_key(tmp_path / "node"), tmp_path / "study.toml"
+    agreed = run_config(parse_settings([f"{name}={value}" for name, value in SETTINGS.items()], run_config().to_flat()))
+    study.write_text(to_toml(agreed.to_flat()))
     with serve(issue(authority, tmp_path / "server.pem", "127.0.0.1")) as port:
         more = ["--superlink", f"127.0.0.1:{port}", "--root-certificates", str(authority.file), "--json"]
-        result = examine(folder, *more, "--auth-supernode-private-key", str(key), "--train", "2")
+        result = examine(folder, *more, "--auth-supernode-private-key", str(key), "--train", "2", "--study", str(study))
     found = findings(result)
     assert {one["verdict"] for one in found.values()} == {"ready", "not checked"}, found
     assert [name for name, one in found.items() if one["verdict"] == "not checked"] == ["patients"]
     assert result.exit_code == 0
     assert json.loads(result.stdout)["verdict"] == "ready"
-    assert found["classes"]["text"] == "Training images: benign 7, malignant 9."
-    assert found["reading"]["text"].startswith(
-        "A run trains on 16 images, holds 2 out, and tests on 2, taken out of the training images by 'data.test-share'"
+    assert re.fullmatch(CLASSES, found["classes"]["text"])
+    assert re.match(
+        r"A run trains on \d+ images, holds \d+ out, and tests on \d+, taken out of the training images by 'test-",
+        found["reading"]["text"],
     )
     assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
     assert found["limits"]["text"] == (
@@ -116,7 +132,7 @@ def test_what_is_missing_can_be_lived_with(tmp_path: Path) -> None:
         folder, "--json", settings={"data.class-names": "benign,malignant,other", "tasks": "classification"}
     )
     assert result.exit_code == 1
-    assert findings(result)["classes"]["text"].startswith("Training images: benign 7, malignant 9, other 0. None of ")
+    assert re.match(CLASSES[:-2] + r", other 0\. None of ", findings(result)["classes"]["text"])
     assert findings(result)["port"]["verdict"] == "not checked"
 
 
@@ -176,15 +192,17 @@ def test_the_report_says_who_when_and_what_next_and_folds_what_is_ready(tmp_path
         "Next: run this again with --superlink and --root-certificates, to check the way to the coordinator."
     )
     told = examine(folder, "--all").stdout
-    assert "ready        classes: Training images: benign 7, malignant 9." in told and "--all" not in told
+    assert re.search(f"ready        classes: {CLASSES}", told) and "--all" not in told
     assert examine(folder, "--quiet").output == ""
 
 
 def test_without_a_study_the_folder_is_judged_by_its_own_classes(tmp_path: Path) -> None:
-    node = f'data-path="{make_folder(tmp_path / "data")}" site="north" device="cpu" state-dir="{tmp_path / "state"}"'
+    folder, state = make_folder(tmp_path / "data"), tmp_path / "state"
+    node = f'data-path="{folder}" site="north" device="cpu" validation-share=0.3 state-dir="{state}"'
     small = [word for one in ("block-channels=8,8", "epochs=0.1") for word in ("--set", f"diffusion.{one}")]
     result = CliRunner().invoke(app, ["doctor", "--node-config", node, "--json", *small])
-    assert findings(result)["classes"]["text"] == "Training images: benign 7, malignant 9."
+    assert re.fullmatch(CLASSES, findings(result)["classes"]["text"])
+    assert findings(result)["approved code"]["verdict"] == "warning"  # none is named
     found = json.loads(result.stdout)
     assert (found["site"], found["study"], found["verdict"]) == ("north", None, "warning")  # 8 pixels are enlarged
     assert found["next"].startswith("run this again with the study's file")
@@ -222,3 +240,10 @@ def test_with_names_the_files_concerned_are_named_on_the_error_stream_only(tmp_p
     assert f"the same image with different labels: benign/{CANARY}-1.png, malignant/{CANARY}-again.png\n" in told.stderr
     (folder / "malign").mkdir()
     assert examine(folder, "--names").stderr.count(f"{folder / 'malign'} is not a class of this run") == 1
+
+
+def test_too_few_images_are_a_finding_and_doctor_makes_no_key(tmp_path: Path) -> None:
+    node = f'data-path="{make_folder(tmp_path / "data")}" site="north" min-images=100 state-dir="{tmp_path / "state"}"'
+    result = CliRunner().invoke(app, ["doctor", "--node-config", node, "--json"])
+    assert "fewer than 'min-images', 100: the node would take part without" in findings(result)["reading"]["text"]
+    assert not (tmp_path / "state").exists()

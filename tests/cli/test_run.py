@@ -16,10 +16,10 @@ from fl_app.cli.app import app
 from fl_app.cli.run import resume_command, run
 from fl_app.errors import FlAppError
 from fl_app.files import to_json
+from fl_app.options.app_files import own_app
 from fl_app.runs.documents import RunStatus
 from fl_app.runs.progress import RunReader
 from fl_app.simulation import follow as module
-from fl_app.simulation.app import own_app
 from fl_app.simulation.choices import plan_run
 from fl_app.simulation.flower import choose_home
 from fl_app.simulation.follow import Prepared, write_end

@@ -20,11 +20,13 @@ from fl_app.data.unreadable import UnreadableImageError
 from fl_app.data.worker import Request
 from fl_app.errors import DataError
 from fl_app.node.images import LocalData, hospital_info, load_local
+from fl_app.node.split import find_key
+from fl_app.node.state import key_file
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import write_dicom
-from tests.options import run_config
+from tests.options import NO_MINIMUMS, run_config
 
 
 @pytest.fixture
@@ -47,10 +49,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def load(data: Path, node: dict[str, OptionValue] | None = None, **options: OptionValue) -> LocalData:
     chosen: dict[str, OptionValue] = {"source": "folder", "class-names": "a,b", "num-channels": 1, "image-size": 8}
+    share: dict[str, OptionValue] = {"test-share": options.pop("test_share")} if "test_share" in options else {}
     chosen |= {name.replace("_", "-"): value for name, value in options.items()}
     config = run_config({f"data.{name}": value for name, value in chosen.items()})
     own: dict[str, OptionValue] = {"data-path": str(data), "site": "north", "state-dir": str(data.parent / "state")}
-    return load_local(config, NodeConfig.from_flat(own | (node or {})))
+    options_of_node = NodeConfig.from_flat(NO_MINIMUMS | own | share | (node or {}))
+    find_key(key_file(options_of_node), makes=True)
+    return load_local(config, options_of_node, is_trial=True)
 
 
 def are_equal(one: LocalData, other: LocalData) -> bool:
@@ -162,7 +167,7 @@ def test_a_flipped_bit_anywhere_changes_nothing_and_the_damaged_result_is_replac
     node: dict[str, OptionValue] = {"tell-class-names": True}
     config = run_config({"data.source": "folder", "data.class-names": "", "data.image-size": 8})
     own: dict[str, OptionValue] = {"data-path": str(data), "site": "north", "state-dir": str(data.parent / "state")}
-    site = NodeConfig.from_flat(own | node)
+    site = NodeConfig.from_flat(NO_MINIMUMS | own | node)
     first, first_info = load(data, node, class_names="", num_channels=0), hospital_info(config, site)
     (path,) = (data.parent / "state" / FOLDER).glob(f"*.{kind}")
     content = path.read_bytes()
@@ -200,7 +205,7 @@ def test_the_results_that_were_not_used_for_longest_make_room(data: Path) -> Non
 def test_what_is_larger_than_the_cap_is_not_kept(data: Path) -> None:
     load(data, {"max-cache-megabytes": 1}, image_size=512)
     load(data, {"max-cache-megabytes": 0})
-    assert not (data.parent / "state").exists()
+    assert not (data.parent / "state" / FOLDER).exists()
 
 
 def test_files_that_could_not_be_read_are_tried_again_after_a_while(
@@ -215,7 +220,8 @@ def test_files_that_could_not_be_read_are_tried_again_after_a_while(
 
 
 def test_a_cache_that_cannot_be_written_is_worth_a_warning(data: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (data.parent / "state").write_text("in the way")
+    (data.parent / "state").mkdir()
+    (data.parent / "state" / FOLDER).write_text("in the way")
     assert len(load(data).train) > 0
     assert "The images cannot be kept in" in caplog.text
 
@@ -228,7 +234,7 @@ def test_a_folder_that_changes_while_it_is_read_is_not_kept(data: Path, monkeypa
 
     monkeypatch.setattr(image_cache, "read_parts", change)
     load(data)
-    assert not (data.parent / "state").exists()
+    assert not (data.parent / "state" / FOLDER).exists()
 
 
 def test_a_folder_that_is_gone_is_an_error_and_not_remembered_images(data: Path) -> None:
@@ -243,7 +249,7 @@ def test_clearing_deletes_the_images_and_nothing_else(data: Path) -> None:
     state = data.parent / "state"
     (state / "run").mkdir()
     assert clear(state) > 0 and clear(state) == 0
-    assert [path.name for path in state.iterdir()] == ["run"]
+    assert sorted(path.name for path in state.iterdir()) == ["run", "split-key@north"]
 
 
 def test_a_simulated_site_keeps_nothing(data: Path) -> None:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from fl_app.data.sources import load_split
 from fl_app.errors import DataError, OptionError
-from fl_app.node.images import load_local, site_name, state_folder
+from fl_app.node.images import load_local
+from fl_app.node.state import site_name, state_folder
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import CANARY, write_dicom
-from tests.options import run_config
+from tests.options import NO_MINIMUMS, run_config
 
 
 def _simulated(partition_id: int, num_partitions: int = 3) -> NodeConfig:
@@ -26,7 +27,8 @@ def _simulated(partition_id: int, num_partitions: int = 3) -> NodeConfig:
 
 def _hospital(data_path: Path | str, **changes: OptionValue) -> NodeConfig:
     others = {name.replace("_", "-"): value for name, value in changes.items()}
-    return NodeConfig.from_flat({"data-path": str(data_path), "site": "north", **others})
+    own = {"data-path": str(data_path), "site": "north", "validation-share": 0.25, "test-share": 0.0}
+    return NodeConfig.from_flat(NO_MINIMUMS | own | others)
 
 
 def _folder_run(**changes: OptionValue) -> RunConfig:
@@ -64,18 +66,15 @@ def test_a_node_without_images_is_legal() -> None:
 
 
 def test_a_hospital_reads_its_folder(tmp_path: Path) -> None:
-    local = load_local(_folder_run(), _hospital(write_images(tmp_path, {"a": 4, "c": 4})))
+    local = load_local(_folder_run(), _hospital(write_images(tmp_path, {"a": 40, "c": 40})))
     assert local.site == "north"
-    assert local.train.class_counts().tolist() == [3, 0, 3]
-    assert local.validation.class_counts().tolist() == [1, 0, 1]
+    assert (local.train.class_counts() + local.validation.class_counts()).tolist() == [40, 0, 40]
+    assert 8 <= len(local.validation) <= 34 and local.validation.class_counts()[1] == 0
 
 
 def test_a_hospital_reads_its_folder_whatever_the_source_which_then_says_what_is_agreed(tmp_path: Path) -> None:
     write_images(tmp_path, {"malignant": 3, "normal, benign": 2})
-    local = load_local(
-        run_config({"data.source": "breastmnist", "data.validation-share": 0.0, "data.test-share": 0.0}),
-        _hospital(tmp_path),
-    )
+    local = load_local(run_config({"data.source": "breastmnist"}), _hospital(tmp_path, validation_share=0.0))
     assert local.train.images.shape == (5, 1, 28, 28)
     assert local.train.labels.tolist() == [0, 0, 0, 1, 1]
 
@@ -83,7 +82,7 @@ def test_a_hospital_reads_its_folder_whatever_the_source_which_then_says_what_is
 def test_a_hospital_reads_its_own_folder_and_not_the_one_that_the_run_names(tmp_path: Path) -> None:
     write_images(tmp_path / "here", {"a": 2})
     config = _folder_run(directory=str(write_images(tmp_path / "there", {"b": 3})))
-    assert len(load_local(config, _hospital(tmp_path / "here")).train.labels) == 1
+    assert len(load_local(config, _hospital(tmp_path / "here", validation_share=0.0)).train.labels) == 2
 
 
 def test_a_hospital_without_its_folder_tells_no_path(tmp_path: Path) -> None:
@@ -157,12 +156,12 @@ def _table(folder: Path, lines: list[str]) -> Path:
 
 
 def test_a_hospital_with_patients_holds_out_whole_patients(tmp_path: Path) -> None:
-    write_images(tmp_path, {"files": 12})
-    lines = [f"files/patient-{number}.png,{'ab'[number % 2]},anna-{number // 3}" for number in range(12)]
+    write_images(tmp_path, {"files": 120})
+    lines = [f"files/patient-{number}.png,{'ab'[number % 2]},anna-{number // 3}" for number in range(120)]
     local = load_local(_folder_run(), _hospital(_table(tmp_path, ["file,label,patient", *lines])))
     assert local.train.patients is not None and local.validation.patients is not None
-    assert (len(local.train), len(local.validation)) == (9, 3)
-    assert len(set(local.validation.patients.tolist())) == 1
+    assert len(local.train) + len(local.validation) == 120
+    assert 1 <= len(set(local.validation.patients.tolist())) == len(local.validation) / 3 <= 20
     assert not set(local.train.patients.tolist()) & set(local.validation.patients.tolist())
 
 
@@ -172,16 +171,17 @@ def test_a_split_of_the_hospitals_own_is_kept_whatever_the_shares(tmp_path: Path
     splits = ["train", "val", "train", "test", "val", "train"]
     lines = [f"files/patient-{number}.png,a,{split}" for number, split in enumerate(splits)]
     _table(tmp_path, ["file,label,split", *lines])
-    local = load_local(_folder_run(validation_share=share, test_share=share), _hospital(tmp_path))
+    local = load_local(_folder_run(), _hospital(tmp_path, validation_share=share, test_share=share))
     assert (len(local.train), len(local.validation), len(local.test)) == (3, 2, 1)
 
 
 def test_frames_of_a_patient_stay_together_by_the_number_in_the_dicom_file(tmp_path: Path) -> None:
-    for number in range(4):
+    for number in range(40):
         pixels = np.full((3, 4, 4), number, dtype=np.uint8)
         write_dicom(tmp_path / "a" / f"{number}.dcm", pixels, PatientID=f"{CANARY}-{number // 2}")
     local = load_local(_folder_run(), _hospital(tmp_path))
-    assert (len(local.train), len(local.validation)) == (6, 6)
+    assert len(local.train) + len(local.validation) == 120
+    assert len(local.validation) % 6 == 0 < len(local.validation)
 
 
 @pytest.mark.parametrize("parts", [("train", "val"), ("train", "test"), ("val", "test")])
@@ -199,11 +199,11 @@ def test_dicom_files_of_one_patient_in_two_parts_are_refused_without_the_number(
 
 
 def test_the_column_of_the_table_goes_before_the_number_in_the_dicom_file(tmp_path: Path) -> None:
-    for number in range(4):
+    for number in range(40):
         write_dicom(tmp_path / f"{number}.dcm", np.zeros((2, 2), dtype=np.uint8))  # all of one PatientID
-    lines = [f"{number}.dcm,a,{number}" for number in range(4)]
+    lines = [f"{number}.dcm,a,{number}" for number in range(40)]
     local = load_local(_folder_run(), _hospital(_table(tmp_path, ["file,label,patient", *lines])))
-    assert (len(local.train), len(local.validation)) == (3, 1)
+    assert len(local.train) + len(local.validation) == 40 and 3 <= len(local.validation) <= 20
 
 
 def test_images_of_a_single_patient_cannot_be_held_out_and_the_node_says_so(
@@ -213,7 +213,7 @@ def test_images_of_a_single_patient_cannot_be_held_out_and_the_node_says_so(
     lines = [f"files/patient-{number}.png,a,anna" for number in range(3)]
     local = load_local(_folder_run(), _hospital(_table(tmp_path, ["file,label,patient", *lines])))
     assert (len(local.train), len(local.validation)) == (3, 0)
-    assert "All images show one patient" in caplog.text and "anna" not in caplog.text
+    assert "into the part 'val', so it is empty" in caplog.text and "anna" not in caplog.text
 
 
 def test_the_hospital_says_how_many_files_may_be_broken(tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fl_app.data.images import ImageSet
-from fl_app.data.partition import choose_test, hash_position
-from fl_app.node.images import LocalData, as_site, load_local, load_pooled
+from fl_app.data.folder import read_parts
+from fl_app.data.images import DatasetInfo, ImageSet
+from fl_app.data.listing import PARTS
+from fl_app.data.partition import choose_part, hash_position
+from fl_app.node.images import LocalData, as_simulated, load_local, load_pooled
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.data.dicoms import write_dicom
-from tests.options import run_config
+from tests.options import NO_MINIMUMS, run_config, write_simulated_key
 
-PARTS = ("train", "validation", "test")
 NOTHING = torch.zeros(0, dtype=torch.uint8)
 SHARED: dict[str, OptionValue] = {
     "tasks": "classification", "data.source": "folder", "data.class-names": "a,b", "data.num-channels": 1,
@@ -33,8 +34,9 @@ def of_folder(directory: Path | str = "", **changes: OptionValue) -> RunConfig:
     return run_config({**SHARED, "data.image-size": 6, "data.directory": str(directory), **named, **dotted})
 
 
-def hospital(folder: Path) -> NodeConfig:
-    return NodeConfig.from_flat({"data-path": str(folder), "site": "north"})
+def hospital(folder: Path, **changes: OptionValue) -> NodeConfig:
+    named = {name.replace("_", "-"): value for name, value in changes.items()}
+    return NodeConfig.from_flat(NO_MINIMUMS | {"data-path": str(folder), "site": "north"} | named)
 
 
 def nodes(config: RunConfig, count: int = 3) -> list[LocalData]:
@@ -117,9 +119,8 @@ def test_a_public_set_and_a_folder_with_its_npz_are_the_same_images_node_by_node
 
 def test_a_limit_leaves_the_test_part_whole_and_the_same_share_of_the_held_out_images(tmp_path: Path) -> None:
     folder = write_npz(tmp_path, train=60, val=20, test=30)
-    found = [load_local(of_folder(limit=30), hospital(folder)), load_pooled(of_folder(folder, limit=30), one_of_two())]
-    for data in found:
-        assert (len(data.train), len(data.validation), len(data.test)) == (30, 10, 30)
+    data = load_pooled(of_folder(folder, limit=30), one_of_two())
+    assert (len(data.train), len(data.validation), len(data.test)) == (30, 10, 30)
 
 
 def one_of_two() -> NodeConfig:
@@ -147,7 +148,7 @@ def test_a_folder_without_a_test_part_gets_one_and_nothing_is_lost_or_on_two_sid
 def test_a_folder_that_grows_keeps_its_test_part(tmp_path: Path) -> None:
     config = of_folder()
     before = set(rows(load_local(config, hospital(write_pngs(tmp_path, 80))).test))
-    later = load_local(config, hospital(write_pngs(tmp_path, 120, first=80)))
+    later = load_local(config, hospital(write_pngs(tmp_path, 420, first=80)))
     old = {picture(tmp_path, number) for number in range(80)}
     assert before and set(rows(later.test)) & old == before
     assert len(later.test) > len(before)
@@ -186,7 +187,7 @@ def test_neither_seed_nor_size_nor_channels_of_a_run_change_which_files_are_test
 
 def test_without_a_share_there_is_no_test_set(tmp_path: Path) -> None:
     write_pngs(tmp_path, 40)
-    here = load_local(of_folder(test_share=0.0), hospital(tmp_path))
+    here = load_local(of_folder(), hospital(tmp_path, test_share=0.0))
     assert len(here.test) == 0 and len(here.train) + len(here.validation) == 40
 
 
@@ -213,30 +214,33 @@ def test_all_frames_of_a_file_without_a_patient_are_on_one_side(tmp_path: Path) 
 def test_something_is_always_left_to_train_on(tmp_path: Path, share: float) -> None:
     for count in (1, 2, 3):
         folder = write_npz(tmp_path / str(count), train=count)
-        here = load_local(of_folder(test_share=share), hospital(folder))
+        here = load_local(of_folder(), hospital(folder, test_share=share))
         assert len(here.train) > 0 and len(here.train) + len(here.validation) + len(here.test) == count
 
 
 def test_where_all_would_be_tested_on_none_is_and_the_node_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_test([hash_position(NOTHING, "x")], 0.999999) == [False] and "so there is no test part" in caplog.text
+    assert (
+        choose_part([hash_position(NOTHING, "x")], 0.999999, "test") == [False]
+        and "into the part 'test', so it is empty" in caplog.text
+    )
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=1), st.floats(0.0, 0.9), st.floats(0.0, 0.9))
 def test_a_larger_share_only_adds_to_the_test_part(names: list[str], one: float, other: float) -> None:
     positions = [hash_position(NOTHING, name) for name in names]
-    few, many = (choose_test(positions, share) for share in sorted((one, other)))
+    few, many = (choose_part(positions, share, "test") for share in sorted((one, other)))
     assert all(not small or large for small, large in zip(few, many, strict=True)) or not any(many)
 
 
 def test_the_share_is_that_of_many_patients() -> None:
-    chosen = choose_test([hash_position(NOTHING, str(number)) for number in range(20_000)], 0.2)
+    chosen = choose_part([hash_position(NOTHING, str(number)) for number in range(20_000)], 0.2, "test")
     assert abs(sum(chosen) / 20_000 - 0.2) < 0.01
 
 
 @pytest.mark.parametrize("form", ["npz", "class folders"])
 def test_in_a_simulation_the_test_part_is_taken_out_once_and_shared(tmp_path: Path, form: str) -> None:
     folder = write_npz(tmp_path, train=100) if form == "npz" else write_pngs(tmp_path, 100)
-    whole = set(rows(load_local(of_folder(), hospital(folder)).test))
+    whole = set(rows(read_parts(folder, DatasetInfo(("a", "b"), 1, 6), PARTS, test_share=0.2).parts["test"]))
     for count in (1, 4):
         found = nodes(of_folder(folder), count)
         tested = [row for node in found for row in rows(node.test)]
@@ -252,8 +256,9 @@ def test_each_simulated_site_has_the_test_part_of_its_hospital(tmp_path: Path) -
     expected: list[bytes] = []
     for number, name in enumerate(("north", "south")):
         node = NodeConfig.from_flat({"partition-id": number, "num-partitions": 2})
-        here = load_local(config, as_site(config, node))
-        there = load_local(of_folder(), NodeConfig.from_flat({"data-path": str(tmp_path / name), "site": name}))
+        here = load_local(config, as_simulated(config, node))
+        state = write_simulated_key(tmp_path.parent / f"{tmp_path.name}-state", name)
+        there = load_local(of_folder(), hospital(tmp_path / name, site=name, state_dir=str(state)))
         assert here.test_from == there.test_from == "drawn" and rows(here.test) == rows(there.test) != []
         expected += rows(here.test)
     assert rows(pooled.test) == expected

@@ -8,13 +8,15 @@ import pytest
 
 from benchmarks.what_leaves import write_folders
 from fl_app.errors import DataError, FlAppError, OptionError
-from fl_app.node.images import as_site, load_local, load_pooled, site_folders, state_folder
+from fl_app.node.images import as_simulated, load_local, load_pooled, site_folders
+from fl_app.node.state import state_folder
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.folder import RunFolder
 from fl_app.simulation.choices import check_before_start
 from tests.federation import run_federation
+from tests.options import NO_MINIMUMS, write_simulated_key
 from tests.tiny import tiny_run
 
 CLASSES = ",".join(map(str, range(10)))
@@ -27,6 +29,7 @@ def options(directory: Path, output: Path, **more: Any) -> RunConfig:
         "data.class-names": CLASSES,
         "data.num-channels": 1,
         "data.image-size": 8,
+        "data.limit": 0,
         "partition.scheme": "sites",
     }
     return tiny_run(output, given | {key.replace("_", "-"): value for key, value in more.items()})
@@ -34,6 +37,18 @@ def options(directory: Path, output: Path, **more: Any) -> RunConfig:
 
 def simulated(number: int, num_nodes: int = 2) -> NodeConfig:
     return NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes})
+
+
+def hospital(root: Path, site: str, state: Path, config: RunConfig) -> dict[str, OptionValue]:
+    """Return the options of the hospital for which a simulated node stands."""
+    return {
+        **NO_MINIMUMS,
+        "data-path": str(root / site),
+        "site": site,
+        "state-dir": str(state),
+        "validation-share": config.data.validation_share,
+        "test-share": config.data.test_share,
+    }
 
 
 @pytest.fixture
@@ -45,8 +60,9 @@ def root(tmp_path: Path) -> Path:
 def test_each_node_is_the_hospital_of_its_folder_image_by_image(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "runs")
     for number, site in enumerate(("north", "south")):
-        here = load_local(config, as_site(config, simulated(number)))
-        there = load_local(config, NodeConfig.from_flat({"data-path": str(root / site), "site": site}))
+        here = load_local(config, as_simulated(config, simulated(number)))
+        state = write_simulated_key(tmp_path / "state", site, config.seed)
+        there = load_local(config, NodeConfig.from_flat(hospital(root, site, state, config)))
         assert here.site == there.site == site
         for part in ("train", "validation", "test"):
             ours, theirs = getattr(here, part), getattr(there, part)
@@ -56,10 +72,10 @@ def test_each_node_is_the_hospital_of_its_folder_image_by_image(root: Path, tmp_
 def test_the_simulation_and_the_hospitals_end_with_the_same_bits(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "simulated", tasks="diffusion,classification")
     run_federation(config, 2)
-    nodes = {
-        number: {"data-path": str(root / site), "site": site, "state-dir": str(tmp_path / "state")}
-        for number, site in enumerate(("north", "south"))
-    }
+    nodes = {}
+    for number, site in enumerate(("north", "south")):
+        state = write_simulated_key(tmp_path / "state", site, config.seed)
+        nodes[number] = hospital(root, site, state, config)
     elsewhere = options(tmp_path, tmp_path / "deployed", tasks="diffusion,classification")
     run_federation(elsewhere, 2, node_options=nodes)
     for task in ("diffusion", "classification"):
@@ -79,14 +95,14 @@ def test_what_a_node_keeps_lies_in_the_run_folder_as_in_every_simulation(root: P
     config = options(root, tmp_path / "runs")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    found = state_folder(as_site(config, simulated(1)), str(tmp_path / "run"), "run", "diffusion")
+    found = state_folder(as_simulated(config, simulated(1)), str(tmp_path / "run"), "run", "diffusion")
     assert found == tmp_path / "run" / "nodes" / "south" / "diffusion"
 
 
 def test_all_images_together_are_those_of_the_sites(root: Path, tmp_path: Path) -> None:
     config = options(root, tmp_path / "runs")
-    parts = [load_local(config, as_site(config, simulated(number))) for number in range(2)]
-    pooled = load_pooled(config, as_site(config, simulated(0)))
+    parts = [load_local(config, as_simulated(config, simulated(number))) for number in range(2)]
+    pooled = load_pooled(config, as_simulated(config, simulated(0)))
     assert len(pooled.train) == sum(len(part.train) for part in parts)
     assert len(pooled.validation) == sum(len(part.validation) for part in parts)
     assert len(pooled.test) == sum(len(part.test) for part in parts)

@@ -80,12 +80,13 @@ class Deployment:
         answer = self.flwr("supernode", "register", str(public), "hospitals", "--name", site)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
-    def start_hospital(self, site: str, *options: str) -> None:
+    def start_hospital(self, site: str, *options: str, port: int | None = None) -> None:
         """Start a hospital's SuperNode; its images are those of `folders`, a stranger's those of another one.
 
         Args:
             site: its name.
             options: in place of the authority of the federation, or added.
+            port: for the hospital's own executor; None: one that nobody uses.
         """
         home = self.hospital(site)
         images = self.folders.get(site, next(iter(self.folders.values())))
@@ -93,7 +94,7 @@ class Deployment:
         config += " max-unreadable-share=0.0"  # so that one broken image is too many
         trust = () if "--root-certificates" in options else ("--root-certificates", str(self.authority))
         command = ["fl-app", "supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]
-        command += ["--superlink", self.address, "--host", "127.0.0.1", "--port", str(free_port())]
+        command += ["--superlink", self.address, "--host", "127.0.0.1", "--port", str(port or free_port())]
         self.start(site, [*command, "--node-config", config], home, nan_switch(home))
 
     def start_hospital_like_systemd(self, site: str, seconds: float = 120) -> None:
@@ -144,11 +145,11 @@ class Deployment:
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=120
         )
 
-    def submit(self, options: Mapping[str, OptionValue]) -> int:
-        """Submit this repository's app and return the run's id."""
+    def submit(self, options: Mapping[str, OptionValue], app: Path = ROOT) -> int:
+        """Submit this repository's app, or that of another folder, and return the run's id."""
         file = self.server / f"options-{secrets.token_hex(4)}.toml"
         file.write_text("".join(f"{json.dumps(name)} = {json.dumps(value)}\n" for name, value in options.items()))
-        answer = self.flwr("run", ".", "hospitals", "--run-config", str(file), "--format", "json")
+        answer = self.flwr("run", str(app), "hospitals", "--run-config", str(file), "--format", "json")
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return int(json.loads(answer.stdout)["run-id"])
 

@@ -1,11 +1,12 @@
 """A run as a coordinator sees it: its folder, round by round."""
 
 import time
+from pathlib import Path
 
 from fl_app.options.sections import OptionValue
 from fl_app.runs.documents import RoundLine, RunStatus
 from fl_app.runs.folder import RunFolder, read_status
-from tests.faults.deployment import Deployment, wait_until
+from tests.faults.deployment import ROOT, Deployment, wait_until
 from tests.faults.images import CLASSES
 
 _AROUND_A_ROUND = 100.0  # seconds to find out who is there, and that a silent node is not
@@ -38,13 +39,13 @@ def small_classification(federation: Deployment, name: str, num_rounds: int) -> 
 class Run:
     """A run that goes on while a test watches it."""
 
-    def __init__(self, federation: Deployment, options: dict[str, OptionValue]) -> None:
+    def __init__(self, federation: Deployment, options: dict[str, OptionValue], app: Path = ROOT) -> None:
         self.federation = federation
         self.options = options
         self.patience_seconds = _AROUND_A_ROUND + 2 * federation.deadline_seconds
         self.folder = RunFolder(federation.runs / str(options["run-name"]))
         self._submitted = time.time()  # a resumed run has a status already
-        self.id = federation.submit(options)
+        self.id = federation.submit(options, app)
 
     @property
     def status(self) -> RunStatus:

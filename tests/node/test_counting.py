@@ -14,6 +14,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.training import ClassificationOptions
 from fl_app.simulation.app import read_recipe
+from tests.data.conftest import write_images
 from tests.federation import LocalGrid
 from tests.node.test_permissions import PYPROJECT, hospital
 from tests.options import run_config
@@ -118,17 +119,19 @@ def test_the_count_is_closed_to_other_users(tmp_path: Path) -> None:
     assert {(tmp_path / "state" / name).stat().st_mode & 0o777 for name in ("", "counts@north")} == {0o700}
 
 
-def test_a_refused_message_reads_no_image(tmp_path: Path) -> None:
-    node = {"data-path": str(tmp_path / "no folder"), "site": "north", "state-dir": str(tmp_path)}
+def test_a_node_whose_folder_is_away_may_be_asked_for_ever_and_an_answered_description_counts(tmp_path: Path) -> None:
+    node = {"data-path": str(tmp_path / "data"), "site": "north", "state-dir": str(tmp_path)}
     grid = LocalGrid(tiny_run(tmp_path), 1, node_options={0: {**node, "max-queries-per-day": 1}})
     reasons = []
-    for _ in range(2):
+    for number in range(5):
+        if number == 3:
+            write_images(tmp_path / "data", {str(digit): 1 for digit in range(10)})
         message = Message(RecordDict({CONFIG: ConfigRecord()}), dst_node_id=1000, message_type=DESCRIBE)
         (key,) = grid.push_messages([message])
         (reply,) = grid.pull_messages([key])
-        reasons.append(str(reply.error.reason))
-    assert "cannot be read" in reasons[0] or "folder" in reasons[0]  # this one looked for the images
-    assert "answered 1 messages that read its images today" in reasons[1]
+        reasons.append(str(reply.error.reason) if reply.has_error() else "")
+    assert all("the data folder does not exist" in reason for reason in reasons[:3]) and reasons[3] == ""
+    assert "answered 1 messages that read its images today" in reasons[4]
 
 
 def most_queries(config: RunConfig) -> int:

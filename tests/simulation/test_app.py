@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from fl_app.errors import OptionError, RunFolderError
-from fl_app.simulation import app as app_files
-from fl_app.simulation.app import find_app, own_app, write_app
+from fl_app.options import app_files
+from fl_app.options.app_files import own_app
+from fl_app.simulation.app import find_app, write_app
 from tests.cli.fakes import make_fake_app
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def test_elsewhere_the_app_is_the_checkout_if_there_is_one(tmp_path: Path, monke
 
 def test_without_a_checkout_the_app_is_the_packages_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = make_fake_app(tmp_path / "fl_app", "raise")
-    monkeypatch.setattr(app_files, "_PACKAGE", package)
+    monkeypatch.setattr(app_files, "PACKAGE", package)
     monkeypatch.setattr(app_files, "PACKAGED", make_fake_app(package / "app", "raise"))
     monkeypatch.chdir(tmp_path)
     assert find_app() == package / "app"
