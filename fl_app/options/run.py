@@ -44,6 +44,7 @@ ADDED: dict[str, OptionValue] = {
     "partition.min-images": 1,
     "partition.min-held-out": 1,
     "partition.min-class-count": 1,
+    "federation.sites": "",
 }
 
 
