@@ -231,7 +231,7 @@ def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, 
     federation, admission = config.federation, config.admission
     if plan.is_alone or plan.is_pooled:
         federation = federation.model_copy(update={"nodes_per_round": 0})
-        admission = admission.model_copy(update={"max_update_norm_ratio": 0.0})
+        admission = admission.model_copy(update={"max_update_norm_ratio": 0.0, "max_share": 0.0})
     if plan.is_pooled:
         federation = federation.model_copy(update={"min_nodes": 1, "min_replies": 1})
         admission = admission.model_copy(update={"max_weight": 0.0})

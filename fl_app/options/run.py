@@ -45,6 +45,7 @@ ADDED: dict[str, OptionValue] = {
     "partition.min-held-out": 1,
     "partition.min-class-count": 1,
     "federation.sites": "",
+    "admission.max-share": 0.0,
 }
 
 

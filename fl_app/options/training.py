@@ -93,7 +93,18 @@ class FederationOptions(Section):
 class AdmissionOptions(Section):
     """Which replies are accepted and averaged."""
 
-    max_weight: float = Field(ge=0, description="most images that may count for a node; 0: as many as it described")
+    max_weight: float = Field(
+        ge=0,
+        description="most images that a node may claim to train on: a reply that claims more is rejected; 0: as many "
+        "as the node described",
+    )
+    max_share: float = Field(
+        ge=0,
+        le=1,
+        description="largest share of a round's total weight that a site may carry: a reply above it counts, with less "
+        "weight; below 1 / number of sites: all get the same weight; 0: no cap. FedMedian, FedTrimmedAvg and Krum do "
+        "not weigh by images",
+    )
     max_update_norm_ratio: float = Field(
         ge=0, description="reject an update longer than this many times the median of recent rounds; 0 turns it off"
     )

@@ -16,13 +16,12 @@ from fl_app.strategies.agreement import SharesOf, agreed_shares, ask_description
 from fl_app.strategies.binding import fault_of_name, warn_of_free_names
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import failure
-from fl_app.sums import measures_most
+from fl_app.strategies.shares import warn_of_giants
 
 log = logging.getLogger(__name__)
 
 _ROUNDS_LEFT_ALONE = 5  # asking a silent node again makes all others wait, so it is asked after this many rounds
 _MOST_IMAGES = 2**31
-_DOMINATES = 10  # times the images of all other sites together
 
 
 class _Unfit(Exception):
@@ -111,7 +110,7 @@ class Roster:
             reasons = "; ".join(sorted(str(outcome.reason) for outcome in self.unfit.values()))
             raise FederationError(f"The run cannot be resumed, {', '.join(changed)} had other images: {reasons}.")
         if described:
-            self._warn_of_giants()
+            warn_of_giants({site.site: site.counts() for site in self.sites.values()})
         if described and self._bound == {}:
             warn_of_free_names(self.names())
 
@@ -225,33 +224,6 @@ class Roster:
                 f"Site '{description.site}' had other images when this run began ({changes}). A simulation needs the "
                 "same number of nodes, a hospital the same images. Otherwise start a new run"
             )
-
-    def _warn_of_giants(self) -> None:
-        """Warn of a site that holds most of all images: it alone decides the result, and its counts may be false."""
-        tested = {site.site: sum(site.test_counts) for site in self.sites.values()}
-        if most := measures_most(tested):
-            log.warning(
-                "Site %s says that it has %d of all %d test images: it alone will decide the test "
-                "figures. Compare the figures of each site.",
-                most,
-                tested[most],
-                sum(tested.values()),
-            )
-        for name in ("train", "validation"):
-            totals = {site.site: sum(site.counts()[name]) for site in self.sites.values()}
-            largest = max(totals, key=lambda site: totals[site], default=None)
-            if len(totals) < 3 or largest is None:
-                continue
-            others = sum(totals.values()) - totals[largest]
-            if totals[largest] > _DOMINATES * others > 0:
-                log.warning(
-                    "Site %s says that it holds %d %s images, all other sites together %d: it outweighs them. If this "
-                    "is not so, stop the run and set 'admission.max-weight'.",
-                    largest,
-                    totals[largest],
-                    name,
-                    others,
-                )
 
 
 def _are_counts(counts: Sequence[int], how_many: int) -> bool:
