@@ -39,7 +39,7 @@ class FederationOptions(Section):
     sites: Names = Field(
         description="which node is which site: <node id>=<name>, comma-separated, as `fl-app sites` prints them from "
         "the SuperLink's registration. Then only these nodes take part, each under its own name; empty: names are "
-        "unverified. Needs node keys, so not for simulations, whose node ids change"
+        "unverified. Needs node keys; `fl-app run` ignores it, since simulated nodes have new ids in each run"
     )
 
     @field_validator("sites")

@@ -63,6 +63,8 @@ def plan_run(
 
     root = runs_folder(output or config.output_dir).absolute()
     overrides["output-dir"] = str(root)
+    if config.federation.sites:
+        overrides["federation.sites"] = ""  # ids of a study's nodes, and simulated nodes get new ones
     if config.data.directory:
         overrides["data.directory"] = str(Path(config.data.directory).expanduser().absolute())
     if config.resume == "auto":

@@ -95,7 +95,11 @@ class Roster:
                 self.unfit[self._name_of(node)] = failure(reply.error)
                 continue
             try:
-                described[node] = read_description(reply)
+                description = read_description(reply)
+                if fault := fault_of_name(node, description.site, self._bound or {}):
+                    log.warning("A node is left out: %s", fault)
+                    raise RejectedReply(fault)
+                described[node] = description
             except RejectedReply as error:
                 self.unfit[self._name_of(node)] = NodeOutcome("refused", str(error))
         for node in sorted(described):
@@ -134,11 +138,6 @@ class Roster:
 
     def _add(self, node: int, description: SiteDescription, connected: set[int]) -> None:
         site = description.site
-        fault = fault_of_name(node, site, self._bound or {})
-        if fault:
-            self.unfit[self._name_of(node)] = NodeOutcome("refused", fault)
-            log.warning("A node is left out: %s", fault)
-            return
         try:
             self._check(description)
             before = next((other for other, known in self.sites.items() if known.site == site), None)

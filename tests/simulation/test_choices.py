@@ -201,3 +201,8 @@ def test_an_app_without_options_is_refused(tmp_path: Path) -> None:
 def test_a_run_of_no_node_is_refused_without_advice_to_want_none(app: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"^A run must have at least 1 node, got 0\.$"):
         plan_run(app, None, [], tmp_path, 0)
+
+
+def test_a_simulation_of_a_study_does_not_wait_for_the_studys_own_nodes(app: Path, tmp_path: Path) -> None:
+    plan = plan_run(app, None, ["federation.sites=5=north,6=south"], tmp_path, num_nodes=2)
+    assert plan.config.federation.bound == {} and plan.overrides["federation.sites"] == ""

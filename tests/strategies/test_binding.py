@@ -9,6 +9,7 @@ from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError, OptionError
 from fl_app.messages.descriptions import SiteDescription
 from fl_app.options.sections import OptionValue
+from fl_app.runs.opening import different_options
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.roster import Roster
 from tests.options import run_config
@@ -47,6 +48,18 @@ def test_an_impostor_does_not_stand_in_the_log_under_the_name_of_a_site_that_is_
     roster = Roster(INFO, 1.0, frozen(site("north"), site("south")), bound=BOUND)
     roster.update(Described({4: site("north", [-1, 2]), 6: site("south")}))
     assert list(roster.unfit) == ["node-4"]
+
+
+def test_impostors_do_not_keep_a_run_from_being_resumed() -> None:
+    began = frozen(site("north"), site("south"))
+    impostors = {1: site("north", [1, 1]), 2: site("south", [1, 1])}
+    Roster(INFO, 1.0, began, bound=BOUND).update(Described(impostors))
+    with pytest.raises(FederationError, match="north, south had other images"):
+        Roster(INFO, 1.0, began, bound={}).update(Described(impostors))
+
+
+def test_a_resumed_run_may_bind_names_that_were_free() -> None:
+    assert different_options({"federation.sites": ""}, {"federation.sites": "5=north,6=south"}) == []
 
 
 def test_names_that_are_not_bound_are_said_to_be_unverified_but_those_of_simulated_nodes(
