@@ -11,11 +11,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from flwr.app import Error, Message
 from flwr.common.config import parse_config_args
@@ -95,6 +98,30 @@ def run_supernode(arguments: Sequence[str]) -> None:
 
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
+
+
+def registered_nodes(connection: str) -> list[NodeInfo]:
+    """Ask a SuperLink for its registered nodes, with names and keys, which `flwr supernode list` leaves out.
+
+    Args:
+        connection: a name in Flower's config.toml.
+
+    Raises:
+        FlAppError: the connection does not exist, or the SuperLink does not answer.
+    """
+    from flwr.cli import flower_config, utils  # take a second to import
+    from flwr.proto.control_pb2 import ListNodesRequest
+
+    try:
+        with redirect_stdout(StringIO()), utils.flwr_cli_exc_handler():  # it prints the address
+            client = utils.init_http_client_from_connection(flower_config.read_superlink_connection(connection))
+            try:
+                return list(client.ListNodes(ListNodesRequest()).nodes_info)
+            finally:
+                client.close()
+    except click.ClickException as error:
+        lines = error.message.strip().splitlines()
+        raise FlAppError(f"Flower's answer about '{connection}': {lines[-1] if lines else 'none'}") from None
 
 
 def build_bundle(app: Path | Mapping[str, Path]) -> bytes:

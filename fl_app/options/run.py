@@ -44,6 +44,8 @@ ADDED: dict[str, OptionValue] = {
     "partition.min-images": 1,
     "partition.min-held-out": 1,
     "partition.min-class-count": 1,
+    "federation.sites": "",
+    "admission.max-share": 0.0,
 }
 
 
