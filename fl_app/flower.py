@@ -177,7 +177,9 @@ def check_bundles(fault_of: Callable[[ReceivedBundle], str | None]) -> None:
     loop = importlib.import_module("flwr.supernode.start_client_internal")
     pull: Any = getattr(loop, "_pull_and_store_message", None)
     insert: Any = getattr(loop, "_insert_message", None)
-    if not (_takes(pull, _OF_PULLING) and _takes(insert, _OF_INSERTING) and _calls(loop, "_pull_and_store_message")):
+    start = getattr(loop, "start_client_internal", None)
+    is_called = inspect.isfunction(start) and "_pull_and_store_message" in start.__code__.co_names
+    if not (_takes(pull, _OF_PULLING) and _takes(insert, _OF_INSERTING) and is_called):
         raise FlAppError(
             f"The code of runs cannot be checked with flwr {version('flwr')}, whose SuperNode receives it in another "
             "way. Install the version of flwr that fl-app names."
@@ -217,8 +219,3 @@ def check_bundles(fault_of: Callable[[ReceivedBundle], str | None]) -> None:
 
 def _takes(function: object, names: Sequence[str]) -> bool:
     return callable(function) and {*names} <= {*inspect.signature(function).parameters}
-
-
-def _calls(loop: Any, name: str) -> bool:
-    function = getattr(loop, "start_client_internal", None)
-    return inspect.isfunction(function) and name in function.__code__.co_names
