@@ -249,11 +249,12 @@ def test_patients_make_the_intervals_of_a_site_wider(tmp_path: Path) -> None:
         for name, image in zip(names, pixels.astype(np.uint8), strict=True):
             Image.fromarray(image).save(tmp_path / site / name)
         rows = (f"{name},{('dark', 'light')[label]}" for name, label in zip(names, labels, strict=True))
-        table = [f"{row},p{number // 12}" if site == "known" else row for number, row in enumerate(rows)]
-        header = "file,label,patient" if site == "known" else "file,label"
+        split = [f"{row},{('val', 'train')[number // 12 % 4 > 1]}" for number, row in enumerate(rows)]
+        table = [f"{row},p{number // 12}" if site == "known" else row for number, row in enumerate(split)]
+        header = "file,label,split,patient" if site == "known" else "file,label,split"
         (tmp_path / site / "labels.csv").write_text("\n".join([header, *table]))
     nodes = {
-        number: {**NO_MINIMUMS, "data-path": str(tmp_path / site), "site": site}
+        number: {**NO_MINIMUMS, "test-share": 0.0, "data-path": str(tmp_path / site), "site": site}
         for number, site in enumerate(("known", "unknown"))
     }
     options: dict[str, OptionValue] = {
@@ -262,8 +263,6 @@ def test_patients_make_the_intervals_of_a_site_wider(tmp_path: Path) -> None:
         "data.num-channels": 1,
         "data.image-size": 8,
         "data.limit": 0,
-        "data.validation-share": 0.5,
-        "data.test-share": 0.0,
     }
     run_federation(classification(tmp_path, options), 2, node_options=nodes)
     sums = {}

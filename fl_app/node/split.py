@@ -123,7 +123,7 @@ def settle(parts: Mapping[Part, ImageSet], path: Path) -> dict[Part, ImageSet]:
             for label in np.unique(labels):
                 members = np.flatnonzero(labels == label)
                 key = f"{part}/{images.class_names[label]}/"
-                earlier = [value for name, value in sorted(known.items()) if name.rpartition("/")[0] + "/" == key]
+                earlier = _earlier_sets(known, key, positions[members])
                 is_used[members] = may_use(positions[members], earlier)
                 now = positions[members[is_used[members]]]
                 if len(now) and not any(_images(now) == _images(other) for other in earlier):
@@ -151,6 +151,19 @@ def settle(parts: Mapping[Part, ImageSet], path: Path) -> dict[Part, ImageSet]:
             *(num_left_out.get(part, 0) for part in PARTS),
         )
     return used
+
+
+def _earlier_sets(known: Mapping[str, Positions], key: str, now: Positions) -> list[Positions]:
+    """Return the sets that were used of a class, under whatever name: a run names the classes of an npz as it likes."""
+    part, own, others = key.split("/")[0], [], []
+    for name, value in sorted(known.items()):
+        if name.rpartition("/")[0] + "/" == key:
+            own.append(value)
+        elif name.split("/")[0] == part:
+            num_shared = int(np.isin(now[:, 1], value[:, 1]).sum())
+            if 2 * num_shared > min(len(now), len(value)):
+                others.append(value)
+    return others + own
 
 
 def may_use(now: Positions, earlier: Sequence[Positions]) -> NDArray[np.bool_]:

@@ -45,6 +45,8 @@ ADDED: dict[str, OptionValue] = {
     "partition.min-images": 1,
     "partition.min-held-out": 1,
     "partition.min-class-count": 1,
+    "federation.sites": "",
+    "admission.max-share": 0.0,
     "export.site-names": False,  # those versions did name sites, which nobody had asked for
     "export.licence": "",
 }

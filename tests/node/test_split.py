@@ -71,6 +71,16 @@ def test_a_small_class_that_loses_an_image_is_not_used_and_does_not_come_back_as
     assert settled(path, a=list(range(1, 10)) + list(range(100, 100 + FEWEST_CHANGES))) != []
 
 
+def test_a_class_that_is_called_by_another_name_is_still_known(tmp_path: Path) -> None:
+    old, more = list(range(60)), list(range(61))
+    assert settled(tmp_path / "used", a=old) == settled(tmp_path / "used", b=more) == settled(tmp_path / "used", b=more)
+
+
+def test_two_small_classes_with_one_image_in_common_do_not_stand_for_each_other(tmp_path: Path) -> None:
+    for _ in range(3):
+        assert settled(tmp_path / "used", a=list(range(10)), b=list(range(9, 18))) == [*range(10), *range(9, 18)]
+
+
 def test_a_class_counts_for_itself(tmp_path: Path) -> None:
     path = tmp_path / "used"
     settled(path, a=list(range(50)), b=[500, 501])

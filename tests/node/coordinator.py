@@ -1,0 +1,246 @@
+"""A curious coordinator: with options, weights and the order of messages alone it tries to read a hospital's images.
+
+The built-in `cnn` becomes a plain layer over the pixels: in each group of channels two large constants, which cancel,
+make GroupNorm divide every image by the same number. Then the embedding is ReLU(A x + b), with A and b of the
+coordinator's choice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import Message, RecordDict
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from fl_app.classification.network import Classifier, build_network
+from fl_app.data.images import DatasetInfo
+from fl_app.flower import identify
+from fl_app.messages.arrays import Weights, pack, to_numpy, unpack
+from fl_app.messages.records import CONFIG, WEIGHTS, instruction_config
+from fl_app.options.sections import OptionValue
+from tests.federation import LocalGrid
+from tests.options import run_config, write_simulated_key
+
+Array = NDArray[np.float64]
+Pictures = dict[str, NDArray[np.uint8]]  # of each class: [N, SIDE, SIDE]
+
+SIDE = 16
+NUM_PIXELS = SIDE * SIDE
+CLASSES = ("a", "b", "c")
+
+_LARGE = 100.0  # the constants beside which the pixels do not matter to GroupNorm
+_CARRIED = {1: (0, 1, 8, 9), 2: tuple(8 * group + one for group in range(4) for one in range(4))}  # channels of pixels
+_TAKEN = [(2, 2), (2, 3), (3, 2), (3, 3)]  # places in a 5 x 5 filter of stride 2: the four pixels of a cell
+
+
+def make_pictures(counts: Mapping[str, int], seed: int = 0) -> Pictures:
+    """Draw images: a smooth picture of the class plus noise of the image, of half its variance."""
+    generator = np.random.default_rng(seed)
+    found = {}
+    for number, name in enumerate(CLASSES):
+        coarse = np.random.default_rng(100 + number).normal(size=(4, 4))
+        smooth = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        smooth = (smooth - smooth.mean()) / smooth.std()
+        noise = generator.normal(size=(counts.get(name, 0), SIDE, SIDE))
+        found[name] = np.clip(128 + 30 * smooth + 30 / np.sqrt(2) * noise, 0, 255).astype(np.uint8)
+    return found
+
+
+def write_pictures(folder: Path, pictures: Pictures, start: int = 0) -> None:
+    """Write a folder for each class."""
+    for name, images in pictures.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(images, start):
+            Image.fromarray(image).save(folder / name / f"{number:03d}.png")
+
+
+def write_npz(folder: Path, parts: Mapping[str, Pictures]) -> None:
+    """Write all parts into one npz of MedMNIST's form, in place of an earlier one."""
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for part, pictures in parts.items():
+        arrays[f"{part}_images"] = np.concatenate([pictures[name] for name in CLASSES])
+        labels = [np.full(len(pictures[name]), number, np.uint8) for number, name in enumerate(CLASSES)]
+        arrays[f"{part}_labels"] = np.concatenate(labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "images.npz", allow_pickle=False, **arrays)
+
+
+class Coordinator:
+    """Asks one hospital, whose node has the default options, for whatever it likes.
+
+    Args:
+        folder: the hospital's images lie in its `sites/north`; the node's `state-dir` is its `state`, with a key that
+            is known, so that a test draws the same every time.
+        options: further options of the node.
+        is_simulated: the node is a simulation's, whose run decides how the images are split.
+    """
+
+    def __init__(
+        self, folder: Path, options: Mapping[str, OptionValue] | None = None, *, is_simulated: bool = False
+    ) -> None:
+        self.images = folder / "sites" / "north"
+        self.state = write_simulated_key(folder / "state", "north")
+        hospital = {"data-path": str(self.images), "site": "north", "state-dir": str(self.state)}
+        self.node: dict[str, OptionValue] = {**(options or {}), **({} if is_simulated else hospital)}
+        self.simulated: dict[str, OptionValue] = {"data.directory": str(folder / "sites"), "partition.scheme": "sites"}
+        if not is_simulated:
+            self.simulated = {}
+
+    def forget(self) -> None:
+        """Delete the node's memory of the images that it used, as no coordinator can: to see what it is good for."""
+        for path in self.state.glob("used@*"):
+            path.unlink()
+
+    def ask(
+        self, kind: str, models: Mapping[str, Weights], options: Mapping[str, OptionValue] | None = None
+    ) -> dict[str, Weights]:
+        """Send a message; return the arrays of the answer by record, none if the node refuses.
+
+        Args:
+            kind: of the message.
+            models: `weights` and others, such as `ema`.
+            options: of the run.
+        """
+        config = run_config(
+            {
+                "tasks": "classification",
+                "data.source": "folder",
+                "data.class-names": ",".join(CLASSES),
+                "data.num-channels": 1,
+                "data.image-size": SIDE,
+                "classification.network": "cnn",
+                "classification.num-rounds": 1,
+                "classification.embedding-size": len(models[WEIGHTS]["linear.weight"][0]),
+                **self.simulated,
+                **(options or {}),
+            }
+        )
+        identify(1, 1)
+        grid = LocalGrid(config, 1, node_options={0: self.node})
+        content = RecordDict({name: pack(weights) for name, weights in models.items()})
+        content[CONFIG] = instruction_config("classification", 1, "study", "")
+        (key,) = grid.push_messages([Message(content, dst_node_id=1000, message_type=kind)])
+        (reply,) = grid.pull_messages([key])
+        return (
+            {} if reply.has_error() else {name: unpack(record) for name, record in reply.content.array_records.items()}
+        )
+
+
+class Reader:
+    """A network whose embedding the coordinator chooses.
+
+    Attributes:
+        network: the cnn; only `features.7` (Z to D) and `linear` are left to choose.
+        inverse: [P, Z + 1], the affine map from what `features.7` gets to the pixels in [-1, 1].
+    """
+
+    def __init__(self, size: int, *, is_honest: bool = False, side: int = SIDE) -> None:
+        torch.manual_seed(0)
+        self.network: Classifier = build_network(DatasetInfo(CLASSES, 1, side), "cnn", size)
+        if not is_honest:
+            with torch.no_grad():
+                _let_pixels_through(self.network)
+        self.inverse = self._fit(side)
+
+    def weights(self, rows: Array, offsets: Array, last: Array | None = None) -> Weights:
+        """Return weights with which the embedding is ReLU(rows x + offsets), in its first len(rows) coordinates.
+
+        Args:
+            rows: [R, P], of pixels in [-1, 1].
+            offsets: [R].
+            last: [K, D], of the last layer; None: as it is.
+        """
+        found = {name: np.array(value) for name, value in to_numpy(self.network.state_dict()).items()}
+        through = rows @ self.inverse
+        found[self.hidden + ".weight"][: len(rows)] = through[:, :-1]
+        found[self.hidden + ".bias"][: len(rows)] = through[:, -1] + offsets
+        if last is not None:
+            found["linear.weight"], found["linear.bias"] = last.astype(np.float32), np.zeros(len(last), np.float32)
+        return found
+
+    @property
+    def hidden(self) -> str:
+        """The name of the layer from Z to D."""
+        return next(
+            f"features.{number}" for number, one in self.network.features.named_children() if isinstance(one, nn.Linear)
+        )
+
+    def _fit(self, side: int) -> Array:
+        """Fit the map to the pixels with made-up pictures, which need not look like the hospital's."""
+        generator = np.random.default_rng(1)
+        coarse = generator.normal(size=(4000, 1, 4, 4)).astype(np.float32)
+        smooth = nn.functional.interpolate(torch.from_numpy(coarse), (side, side), mode="bicubic")
+        pictures = (0.25 * smooth + 0.2 * torch.from_numpy(generator.normal(size=smooth.shape))).clip(-1, 1).float()
+        with torch.no_grad():
+            front = nn.Sequential(*list(self.network.features.children())[:-2])
+            z = front(pictures).double().numpy()
+        z = np.hstack([z, np.ones((len(z), 1))])
+        ridge = 1e-6 * np.trace(z.T @ z) / len(z.T) * np.eye(len(z.T))
+        return np.asarray(np.linalg.solve(z.T @ z + ridge, z.T @ pictures.flatten(1).double().numpy()).T)
+
+
+def _let_pixels_through(network: Classifier) -> None:
+    layers = list(network.features.children())
+    for number, (convolution, normed) in enumerate([layers[0:2], layers[3:5]], 1):
+        assert isinstance(convolution, nn.Conv2d) and isinstance(normed, nn.GroupNorm) and convolution.bias is not None
+        for parameter in (*convolution.parameters(), *normed.parameters()):
+            parameter.zero_()
+        carried = _CARRIED[number]
+        sources = [0] * len(carried) if number == 1 else [channel for channel in _CARRIED[1] for _ in _TAKEN]
+        for place, (channel, source) in enumerate(zip(carried, sources, strict=True)):
+            row, column = _TAKEN[place % len(_TAKEN)]
+            convolution.weight[channel, source, row, column] = 1.0
+            normed.weight[channel] = _LARGE / 2.0
+            normed.bias[channel] = 2.0  # so that no ReLU cuts a pixel off
+        for group in range(0, convolution.out_channels, 8):
+            convolution.bias[group + 6], convolution.bias[group + 7] = _LARGE, -_LARGE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How well the best reconstruction shows a single image.
+
+    Attributes:
+        correlation: Pearson's, over pixels, of the reconstruction with the image; 0 if nothing was reconstructed.
+        of_mean: that of the mean of the image's class with it.
+    """
+
+    correlation: float
+    of_mean: float
+
+    @property
+    def excess(self) -> float:
+        """By how much the reconstruction is better than the class mean."""
+        return self.correlation - self.of_mean
+
+
+def judge(reconstructions: Sequence[Array], pictures: Mapping[str, NDArray[np.uint8]]) -> Outcome:
+    """Return the outcome for the image that is shown best, compared with its class mean.
+
+    The class mean is that of the given images, or of other images of the class if that is more alike; so a class with
+    one image has one, too.
+
+    Args:
+        reconstructions: each [P]; one of equal pixels is none.
+        pictures: the images that the answers are about.
+    """
+    given = [_standard(one) for one in reconstructions if np.ptp(one) > 0 and np.isfinite(one).all()]
+    others = make_pictures(dict.fromkeys(pictures, 200), seed=99)
+    found = []
+    for name, images in pictures.items():
+        flat = images.reshape(len(images), NUM_PIXELS).astype(float)
+        means = [_standard(others[name].reshape(200, NUM_PIXELS).mean(axis=0))]
+        means += [_standard(flat.mean(axis=0))] if len(flat) > 1 else []
+        for image in map(_standard, flat):
+            best = max((float(one @ image) for one in given), default=0.0)
+            found.append(Outcome(best, max(float(one @ image) for one in means)))
+    return max(found, key=lambda outcome: outcome.excess)
+
+
+def _standard(picture: Array) -> Array:
+    centred = picture - picture.mean()
+    return np.asarray(centred / np.linalg.norm(centred))

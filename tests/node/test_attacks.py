@@ -1,0 +1,52 @@
+"""What a curious coordinator can read of single images with options, weights and the order of messages alone.
+
+A hospital's node has its default options. `docs/threat-model.md` says what the attacks that still succeed mean.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import attacks
+from tests.node.coordinator import Outcome
+from tests.options import NO_MINIMUMS
+
+Attack = Callable[..., Outcome]
+
+LARGEST_EXCESS = 0.02  # over the class mean, which the sums are meant to tell
+
+
+@pytest.mark.parametrize(
+    ("attack", "guard_off"),
+    [
+        (attacks.class_of_one, {"options": NO_MINIMUMS}),
+        (attacks.held_out_of_one, {"options": NO_MINIMUMS}),
+        (attacks.subtraction, {"options": NO_MINIMUMS, "is_simulated": True}),
+        (attacks.growing_folder, {"options": {}, "forgets": True}),
+        (attacks.renamed_classes, {"options": {}, "forgets": True}),
+    ],
+)
+def test_with_default_options_no_image_is_told_better_than_by_its_class_mean(
+    tmp_path: Path, attack: Attack, guard_off: dict[str, Any]
+) -> None:
+    assert attack(tmp_path / "unguarded", **guard_off).correlation > 0.99
+    assert attack(tmp_path / "guarded", {}).excess <= LARGEST_EXCESS
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(attack, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+        for attack, reason in (
+            (attacks.imprint, "r 1.00, +0.18: one step's weights hold the single gradients of a layer of thresholds"),
+            (attacks.gate, "r 1.00, +0.18: an embedding may be zero for all images of a class but one"),
+            (attacks.near_honest_weights, "r 0.89, +0.06: the same, with 8 of 512 coordinates of honest weights"),
+            (attacks.held_out_class_of_one, "r 0.95, +0.13: min-held-out counts the images of all classes together"),
+            (attacks.held_out_gate, "r 1.00, +0.17: a loss may depend on one held-out image alone"),
+        )
+    ],
+)
+def test_no_weights_make_a_reply_tell_one_image_of_many(tmp_path: Path, attack: Attack) -> None:
+    assert attack(tmp_path, {}).excess <= LARGEST_EXCESS
