@@ -74,7 +74,7 @@ def test_a_folder_that_is_no_class(tmp_path: Path, name: str) -> None:
 def test_class_names_that_sites_disagree_on(name: str, sites: str) -> None:
     described = [site(one, name if one in ("south", "west") else "benign", "x") for one in sites.split()]
     with pytest.raises(FederationError) as caught:
-        common_info(described, 2)
+        common_info(described)
     assert name in str(caught.value)
     found = scrub(str(caught.value), (), known_words() | {"north", "south", "east", "west"})
     assert is_clean(found, name) and "benign" not in found
