@@ -14,7 +14,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-faults docker-check check docs clean
+.PHONY: help demo install test test-faults docker-check check audit docs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ check: install ## Formatting, lint, types, floors, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(MAKE) test
+
+# Tools in an environment of their own, so that the SBOM does not list them.
+audit: install ## A CycloneDX SBOM of .venv, build/sbom.json, and its known vulnerabilities: status 0 none, 1 some, 3 not all looked up
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/audit
+	$(BIN)/uv pip install --quiet --python build/audit/bin/python --group audit -c constraints.txt
+	$(BIN)/python -m tools.audit $(VENV) --tools build/audit/bin --out build/sbom.json
 
 docs: install ## The pages of the Python interface, from its docstrings: build/api/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs/api build/api

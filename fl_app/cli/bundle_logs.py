@@ -8,7 +8,7 @@ import typer
 
 from fl_app.cli.words import Quiet, Runs, Voice, check_file
 from fl_app.errors import OptionError
-from fl_app.runs.log_archive import collect, private_names, read_log
+from fl_app.runs.log_archive import collect, private_names, read_log, words_of
 from fl_app.runs.overview import find_run, runs_folder
 from fl_app.runs.scrubbing import scrub
 
@@ -23,22 +23,22 @@ def bundle_logs(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a run's records for support, scrubbed: no images, names of files, paths, keys or weights."""
+    """Pack a run's records for support, scrubbed: no images, labels, names of files, paths, keys or weights."""
     folder = find_run(run, runs_folder(runs))
     if out.exists():
         raise OptionError(f"--out must name a file that does not exist yet, got {out}.")
     check_file(out)
     from fl_app.files import replacing
 
-    names = private_names()
-    members = collect(folder, names)
+    words = words_of(folder, private_names())
+    members = collect(folder, words)
     for number, log in enumerate(logs or [], start=1):
         if not log.is_file():
             raise OptionError(f"--log must name a file, got {log}.")
-        members[f"log-{number}.txt"] = scrub(read_log(log), names)
+        members[f"log-{number}.txt"] = scrub(read_log(log), words.removed, words.kept)
     with replacing(out.resolve()) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, text in members.items():
             bundle.writestr(name, text)
     voice = Voice(quiet)
     voice.say(f"{', '.join(members)}: {out.resolve()}")
-    voice.say("Paths, names of files and keys were taken out. Look it through before you send it.")
+    voice.say("Paths, names of files, labels and keys were taken out. Look it through before you send it.")

@@ -73,6 +73,11 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+def option_names(section: type[Section]) -> list[str]:
+    """Return the dotted name of every option."""
+    return [name for name, _ in _fields(section)]
+
+
 def describe_section(section: type[Section]) -> Iterator[tuple[str, str]]:
     """Yield (dotted name, description) of every option."""
     for name, field in _fields(section):

@@ -9,7 +9,7 @@ import pytest
 
 from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.errors import OptionError, RunFolderError
-from fl_app.runs.log_archive import collect
+from fl_app.runs.log_archive import collect, words_of
 
 CANARY = "canary"
 
@@ -40,6 +40,10 @@ def plant(folder: Path) -> Path:
     return folder
 
 
+def packed(folder: Path) -> dict[str, str]:
+    return collect(folder, words_of(folder, []))
+
+
 def test_no_canary_gets_into_the_zip(tmp_path: Path) -> None:
     folder, out = plant(tmp_path / "run"), tmp_path / "logs.zip"
     bundle_logs(folder, out)
@@ -52,7 +56,7 @@ def test_no_canary_gets_into_the_zip(tmp_path: Path) -> None:
 
 
 def test_what_support_needs_is_in_it(tmp_path: Path) -> None:
-    members = collect(plant(tmp_path / "run"), [])
+    members = packed(plant(tmp_path / "run"))
     assert json.loads(members["run.json"])["options"]["seed"] == 7
     assert json.loads(members["status.json"])["nodes"] == {"north": {"late": 1}}
     assert json.loads(members["metrics.jsonl"].splitlines()[0])["train-loss"] == 0.5
@@ -65,7 +69,7 @@ def test_a_broken_run_folder_is_packed_as_far_as_it_goes(tmp_path: Path) -> None
     folder = plant(tmp_path / "run")
     (folder / "status.json").write_text(f'{{"reason": "/data/{CANARY}')
     (folder / "run.log").unlink()
-    members = collect(folder, [])
+    members = packed(folder)
     assert list(members) == ["versions.json", "run.json", "status.json", "metrics.jsonl"]
     assert CANARY not in "".join(members.values())
 
@@ -93,3 +97,25 @@ def test_further_logs_are_packed_and_scrubbed_as_well(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--log must name a file"):
         bundle_logs(folder, tmp_path / "other.zip", logs=[tmp_path / "nowhere.log"])
     assert not (tmp_path / "other.zip").exists()
+
+
+def test_labels_that_hospitals_brought_are_taken_out_and_sites_and_stated_classes_stay(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "run")
+    options = {"data.class-names": "benign", "seed": 7}
+    agreed = {"class-names": ["benign", "Mueller", "3"], "num-channels": 1, "image-size": 8}
+    document = {"run-name": "r", "options": options, "nodes": {"north": {"train": [3, 3, 3]}}, "agreed": agreed}
+    (folder / "run.json").write_text(json.dumps(document))
+    reason = "Site 'north' has other classes than the run: missing Mueller, extra Roe. Change the folders"
+    (folder / "status.json").write_text(json.dumps({"state": "failed", "reason": reason}))
+    (folder / "run.log").write_text("site-0: benign 3, Mueller 3\nSite 'east' is left out: no part 'test'\n")
+    log = tmp_path / "north.log"
+    log.write_text("ERROR : labels.csv, line 3: the label 'Roe' is not a class of this run; its classes are Mueller.\n")
+    out = tmp_path / "logs.zip"
+    bundle_logs(folder, out, logs=[log])
+    with zipfile.ZipFile(out) as bundle:
+        texts = {name: bundle.read(name).decode() for name in bundle.namelist()}
+    assert not [name for name, text in texts.items() if "Mueller" in text or "Roe" in text]
+    assert json.loads(texts["run.json"])["agreed"]["class-names"] == ["benign", "[name]", "3"]
+    expected = "Site 'north' has other classes than the run: [values]. Change the folders"
+    assert json.loads(texts["status.json"])["reason"] == expected
+    assert texts["run.log"] == "site-0: benign 3, [name] 3\nSite [value] is left out: no part 'test'\n"

@@ -1,0 +1,1 @@
+"""Programs for those who work on fl-app: `python -m tools.<name> --help`."""
