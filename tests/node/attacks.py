@@ -154,7 +154,8 @@ def near_honest_weights(folder: Path, options: Options, at_once: int = 4) -> Out
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             sent = network.weights(small[part, None] * rows[part], small[part] * offsets[part])
-            assert _distance(sent, honest) < _distance(trained, honest)
+            if _distance(sent, honest) >= _distance(trained, honest):
+                raise ValueError("these weights are not near honest ones")
             answer = coordinator.ask(MOMENTS, {"weights": sent})
             found.append(answer["statistics"]["sum"][0, :at_once] if answer else np.zeros(at_once))
         return np.asarray(np.concatenate(found) / small)
