@@ -1,6 +1,8 @@
 """Makes the keys and certificates of a federation: certificate authority, server certificate, node key pairs."""
 
+import base64
 import datetime as dt
+import hashlib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -144,6 +147,33 @@ def make_node_key(folder: Path, site: str) -> Path:
     line = public + f" {site}\n".encode()
     write_new_files(folder, {f"{site}.key": (private, _PRIVATE), f"{site}.pub": (line, _PUBLIC)})
     return folder / f"{site}.pub"
+
+
+def read_node_key(path: Path) -> bytes:
+    """Read a node's public key as `make_node_key` writes it, and return it as Flower keeps it: PEM.
+
+    Raises:
+        OptionError: the file cannot be read, or holds no public key for a node.
+    """
+    try:
+        key = serialization.load_ssh_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no public key in OpenSSH's format"
+        raise OptionError(f"The public key {path} cannot be read: {reason}.") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise OptionError(f"{path} must hold a public key as `fl-app keys` makes it (ECDSA), got another kind.")
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_fingerprint(public_key: bytes) -> str:
+    """Return the SHA-256 of a PEM public key as `ssh-keygen -lf <site>.pub` prints it; "unknown" if it is no key."""
+    try:
+        key = serialization.load_pem_public_key(public_key)
+        line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    except (ValueError, UnsupportedAlgorithm):
+        return "unknown"
+    digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def _server_certificate(

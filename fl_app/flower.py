@@ -11,11 +11,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from flwr.app import Error, Message
 from flwr.common.config import parse_config_args
@@ -97,6 +100,30 @@ def run_supernode(arguments: Sequence[str]) -> None:
     flower_supernode()
 
 
+def registered_nodes(connection: str) -> list[NodeInfo]:
+    """Ask a SuperLink for its registered nodes, with names and keys, which `flwr supernode list` leaves out.
+
+    Args:
+        connection: a name in Flower's config.toml.
+
+    Raises:
+        FlAppError: the connection does not exist, or the SuperLink does not answer.
+    """
+    from flwr.cli import flower_config, utils  # take a second to import
+    from flwr.proto.control_pb2 import ListNodesRequest
+
+    try:
+        with redirect_stdout(StringIO()), utils.flwr_cli_exc_handler():  # it prints the address
+            client = utils.init_http_client_from_connection(flower_config.read_superlink_connection(connection))
+            try:
+                return list(client.ListNodes(ListNodesRequest()).nodes_info)
+            finally:
+                client.close()
+    except click.ClickException as error:
+        lines = error.message.strip().splitlines()
+        raise FlAppError(f"Flower's answer about '{connection}': {lines[-1] if lines else 'none'}") from None
+
+
 def build_bundle(app: Path | Mapping[str, Path]) -> bytes:
     """Build the bundle (FAB) that `flwr run` makes of an app.
 
@@ -150,7 +177,9 @@ def check_bundles(fault_of: Callable[[ReceivedBundle], str | None]) -> None:
     loop = importlib.import_module("flwr.supernode.start_client_internal")
     pull: Any = getattr(loop, "_pull_and_store_message", None)
     insert: Any = getattr(loop, "_insert_message", None)
-    if not (_takes(pull, _OF_PULLING) and _takes(insert, _OF_INSERTING) and _calls(loop, "_pull_and_store_message")):
+    start = getattr(loop, "start_client_internal", None)
+    is_called = inspect.isfunction(start) and "_pull_and_store_message" in start.__code__.co_names
+    if not (_takes(pull, _OF_PULLING) and _takes(insert, _OF_INSERTING) and is_called):
         raise FlAppError(
             f"The code of runs cannot be checked with flwr {version('flwr')}, whose SuperNode receives it in another "
             "way. Install the version of flwr that fl-app names."
@@ -190,8 +219,3 @@ def check_bundles(fault_of: Callable[[ReceivedBundle], str | None]) -> None:
 
 def _takes(function: object, names: Sequence[str]) -> bool:
     return callable(function) and {*names} <= {*inspect.signature(function).parameters}
-
-
-def _calls(loop: Any, name: str) -> bool:
-    function = getattr(loop, "start_client_internal", None)
-    return inspect.isfunction(function) and name in function.__code__.co_names

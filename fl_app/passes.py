@@ -1,6 +1,7 @@
 """The trainings of a run: which task, by which strategy, and what each one leaves."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -14,6 +15,7 @@ from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
 from fl_app.files import to_json, write_manifest
 from fl_app.messages.arrays import Weights, to_tensors
+from fl_app.model_card import write_card
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
@@ -125,6 +127,8 @@ class DiffusionPass(Pass[DiffusionRounds]):
 
     def export(self, strategy: DiffusionRounds, weights: Weights, held: list[bool], folder: Path) -> None:
         """Write a diffusers folder."""
+        use = "`fl-app sample <this folder>` draws images of its classes; diffusers opens it, too."
+        write_card(folder, "Diffusion model", use, self.config.export.licence)
         self.task.export(self.module(weights), folder, held)
 
 
@@ -155,6 +159,7 @@ class ClassificationPass(Pass[PrototypeRounds]):
         """Return the classifier that an exchange makes."""
         options, method, selection = self.task.options, self.task.method, exchange.selection
         pooled = exchange.pooled[exchange.source]
+        left_out = {site: node.outcome for site, node in sorted(exchange.left_out.items())}
         return ClassifierModel(
             network=options.network,
             embedding_size=options.embedding_size,
@@ -175,12 +180,16 @@ class ClassificationPass(Pass[PrototypeRounds]):
                 if name.split("/")[0] in ("global", method.shipped_reading)
             },
             record={
+                "licence": self.config.export.licence,
                 "round": exchange.round_number,
-                "contributed": exchange.contributed,
+                "num-sites": len(exchange.contributed),
                 "withheld": withheld(self.task.info.class_names, pooled),
                 "shipped": to_json(selection.shipped),
                 "results": to_json(exchange.results, list[HeadRow]),
-                "left-out": {site: node.outcome for site, node in sorted(exchange.left_out.items())},
+                "num-left-out": dict(sorted(Counter(left_out.values()).items())),
+                **(
+                    {"contributed": exchange.contributed, "left-out": left_out} if self.config.export.site_names else {}
+                ),
             },
         )
 
@@ -199,6 +208,8 @@ class PlainPass(Pass[Resilient]):
 
     def export(self, strategy: Resilient, weights: Weights, held: list[bool], folder: Path) -> None:
         """Write `model.safetensors`."""
+        use = f"Weights of the task '{self.plan.task}': the code of its plug-in opens them."
+        write_card(folder, "Model", use, self.config.export.licence)
         (folder / "model.safetensors").write_bytes(save(to_tensors(weights)))
         write_manifest(folder)
 

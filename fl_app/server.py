@@ -125,10 +125,16 @@ def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: St
         status.set("waiting", f"{connected} of {needed} nodes are connected")
 
     wait_for_nodes(grid, federation, needed, show)
-    info = agree(grid, min(federation.round_deadline_seconds, federation.wait_seconds), needed)
+    deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
+    info = agree(grid, deadline, config.data, federation.bound)
     check_tasks(config, info)
     note_agreement(folder, info)
     return info
+
+
+def bound_names(config: RunConfig) -> dict[int, str] | None:
+    """Return the names that are bound to nodes, by node id; None if a simulation takes them from folders."""
+    return config.federation.bound or (None if config.partition.scheme == "sites" else {})
 
 
 def run_pass(plan: PassPlan, run: Opened) -> None:
@@ -155,7 +161,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     config, folder, status, federation = run.config, run.folder, run.status, run.config.federation
     deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
     known = read_document(folder.path).nodes
-    roster = Roster(run.info, deadline, known, run.common_test.counts)
+    roster = Roster(run.info, deadline, known, run.common_test.counts, bound_names(config))
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)
@@ -225,7 +231,7 @@ def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, 
     federation, admission = config.federation, config.admission
     if plan.is_alone or plan.is_pooled:
         federation = federation.model_copy(update={"nodes_per_round": 0})
-        admission = admission.model_copy(update={"max_update_norm_ratio": 0.0})
+        admission = admission.model_copy(update={"max_update_norm_ratio": 0.0, "max_share": 0.0})
     if plan.is_pooled:
         federation = federation.model_copy(update={"min_nodes": 1, "min_replies": 1})
         admission = admission.model_copy(update={"max_weight": 0.0})

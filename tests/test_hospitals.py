@@ -84,13 +84,11 @@ def test_a_disagreement_stops_the_run_before_training_and_names_site_and_differe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_images(tmp_path / "north", {"benign": 3, "malignant": 3})
-    write_images(tmp_path / "south", {"benign": 3, "malignant": 3})
     write_images(tmp_path / "west", {"benign": 3, "malignent": 3}, mode="RGB")
     sent: list[str] = []
     monkeypatch.setattr(LocalGrid, "push_messages", recorder(sent))
-    options = {**OPEN, "federation.min-nodes": 3}
     with pytest.raises(FederationError, match="'west' has other classes than the run: missing malignant, extra"):
-        federate(tmp_path, options, hospitals(tmp_path, "north", "south", "west", tell_class_names=True))
+        federate(tmp_path, OPEN, hospitals(tmp_path, "north", "west", tell_class_names=True))
     assert set(sent) == {"query.describe"}
     assert "other channels than the run: found 3, expected 1" in read(tmp_path, "status.json")["reason"]
 

@@ -223,6 +223,7 @@ def test_a_task_of_a_plugin_is_learned_and_its_weights_are_written(tmp_path: Pat
     assert 0 < metrics["grey-levels"].iloc[-1] < 255
     weights = load_file(tmp_path / "run/autoencoder/model/model.safetensors")
     assert weights["1.weight"].shape == (4, 64)
+    assert "\nLicence: not stated" in (tmp_path / "run/autoencoder/model/README.md").read_text()
 
 
 def test_without_its_packages_a_model_is_refused_and_names_what_it_needs(

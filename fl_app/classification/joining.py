@@ -1,8 +1,9 @@
 """Adds a new site to a finished model without training: reads and writes its sums, and rebuilds the heads."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def read_handover(path: Path) -> Handover:
         ) from None
 
 
-def add_site(classifier: ClassifierModel, site: str, moments: Moments) -> ClassifierModel:
+def add_site(
+    classifier: ClassifierModel, site: str, moments: Moments, known_sites: Iterable[str] = ()
+) -> ClassifierModel:
     """Add a new site's sums to a finished classifier; its network does not change.
 
     The network's own layer cannot predict a class that no site of the run held. If that layer ships and such a class
@@ -76,15 +79,20 @@ def add_site(classifier: ClassifierModel, site: str, moments: Moments) -> Classi
         classifier: that the site joins.
         site: the new site's name.
         moments: `moments.measure_moments` of this classifier's network.
+        known_sites: sites whose sums the model contains, besides those that it names.
 
     Raises:
-        OptionError: the site is in the model already, the sums are of another model, or one of its heads is a plug-in
-            that is not installed.
+        OptionError: the site or its very sums are in the model already, the sums are of another model, or one of its
+            heads is a plug-in that is not installed.
         DataError: no set of images could have produced the sums.
     """
-    if site in classifier.sites:
+    if site in (*classifier.sites, *known_sites):
         raise OptionError(f"Site '{site}' is in this model already, and its images must not be counted twice.")
     check_moments(moments, *classifier.pooled["sum"].shape)
+    digest = _digest(moments)
+    entries = classifier.record.get("added", [])
+    if any(entry.get("sums-sha256") == digest for entry in entries):
+        raise OptionError("These very sums are in this model already, and images must not be counted twice.")
     added = pool([moments])
     pooled = {name: np.asarray(value + added[name]) for name, value in classifier.pooled.items()}
     heads = {name: head for name, head in classifier.heads.items() if name == "linear"}
@@ -94,7 +102,8 @@ def add_site(classifier: ClassifierModel, site: str, moments: Moments) -> Classi
     shipped, why = _choose_head(classifier, heads, pooled["count"] > 0)
     names = classifier.info.class_names
     entry = {
-        "site": site,
+        **({"site": site} if classifier.names_sites else {}),
+        "sums-sha256": digest,
         "images": {name: int(n) for name, n in zip(names, moments["count"], strict=True) if n > 0},
         "withheld": [name for name, flag in zip(names, moments["withheld"], strict=True) if flag],
         "new-classes": [
@@ -103,8 +112,16 @@ def add_site(classifier: ClassifierModel, site: str, moments: Moments) -> Classi
         "shipped": shipped,
         "why": why,
     }
-    record = {**classifier.record, "added": [*classifier.record.get("added", []), entry]}
+    record = {**classifier.record, "added": [*entries, entry]}
     return dataclasses.replace(classifier, pooled=pooled, heads=heads, shipped=shipped, record=record)
+
+
+def _digest(moments: Moments) -> str:
+    """Return the SHA-256 of sums, hexadecimal, which tells equal sums but no site."""
+    digest = hashlib.sha256()
+    for name in sorted(moments):
+        digest.update(name.encode() + np.ascontiguousarray(moments[name], dtype=np.float64).tobytes())
+    return digest.hexdigest()
 
 
 def _choose_head(classifier: ClassifierModel, heads: Mapping[str, Head], known: NDArray[np.bool_]) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The exported classifier: network, prototypes and heads in one folder, usable without a federation."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -19,11 +20,13 @@ from safetensors.torch import save as weights_to_bytes
 from torch import Tensor
 
 from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
+from fl_app.classification.lone_sites import with_lone_sites, without_lone_sites
 from fl_app.classification.moments import SUMS_SHAPE, blank_moments, picture_distances, picture_map, pool
 from fl_app.classification.network import Classifier, build_network
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
 from fl_app.files import check_export, write_manifest
+from fl_app.model_card import write_card
 from fl_app.options.sections import Section
 from fl_app.plugins import FORM, PluginError, named_by_file
 
@@ -43,8 +46,9 @@ class ClassifierModel:
         reading: whose features the sums were measured with, `consistent` or `piggyback`.
         shrinkage: of the covariances of `lda` and `fedcof`.
         abstain_distance: an image farther than this from every prototype gets no answer; None: no limit.
-        record: JSON, the model's origin. `contributed` lists the sites whose sums it contains, and `added` has an
-            entry for each site that `joining.add_site` added.
+        record: JSON, the model's origin. `added` has an entry for each site that `joining.add_site` added. If the
+            model names its sites, `contributed` lists those of the run whose sums it contains. `licence`: empty if
+            not stated.
         temperatures: by head; scores are divided by it before the softmax. A missing head has 1.
         prior: of `lda`: `training` or `equal`.
         abstain_by: the distance that `abstain_distance` limits, `euclid` or `mahalanobis`.
@@ -80,9 +84,15 @@ class ClassifierModel:
         return np.asarray(self.pooled["sum"] / count[:, None])
 
     @property
+    def names_sites(self) -> bool:
+        """Whether the model names the sites whose sums are in the prototypes."""
+        return "contributed" in self.record
+
+    @property
     def sites(self) -> list[str]:
-        """The sites whose sums are in the prototypes."""
-        return [*self.record.get("contributed", []), *(entry["site"] for entry in self.record.get("added", []))]
+        """The sites whose sums are in the prototypes; only those that the model names."""
+        added = [entry["site"] for entry in self.record.get("added", []) if "site" in entry]
+        return [*self.record.get("contributed", []), *added]
 
     def head(self, name: str | None) -> Head:
         """Return the head of that name; for None the one that ships.
@@ -144,6 +154,7 @@ class _Document(Section):
     abstain_by: Literal["euclid", "mahalanobis"] = "euclid"  # likewise
     abstain_picture_distance: float | None = Field(default=None, ge=0)  # likewise
     weights_sha256: str
+    without_site_outer: tuple[str, ...] = ()  # likewise
     record: dict[str, Any]
 
 
@@ -161,7 +172,8 @@ def write_classifier(classifier: ClassifierModel, folder: Path) -> None:
     """Write a classifier into an existing, empty folder.
 
     `model.safetensors` (weights), `prototypes.safetensors` (`prototypes` [K, D] and the sums they come from),
-    `heads.safetensors` (`<head>/weight` [K, D], `<head>/bias` [K]), `classes.json` (names by label), `model.json`.
+    `heads.safetensors` (`<head>/weight` [K, D], `<head>/bias` [K]), `classes.json` (names by label), `model.json`,
+    `README.md`. Of a class that one site holds, `site-outer` is zero: `without-site-outer` in `model.json` names it.
 
     Raises:
         OSError: a file cannot be written.
@@ -172,6 +184,7 @@ def write_classifier(classifier: ClassifierModel, folder: Path) -> None:
     strange = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if strange:
         raise RunFolderError(f"The classifier is not written: {strange[0]} holds a number that is not finite.")
+    names, is_lone = classifier.info.class_names, classifier.pooled["num-sites"] == 1
     document = _Document.model_validate(
         {
             "format": 1,
@@ -189,6 +202,7 @@ def write_classifier(classifier: ClassifierModel, folder: Path) -> None:
             "abstain-by": classifier.abstain_by,
             "abstain-picture-distance": classifier.abstain_picture_distance,
             "weights-sha256": fingerprint(classifier.weights),
+            "without-site-outer": tuple(name for name, flag in zip(names, is_lone, strict=False) if flag),
             "record": classifier.record,
         }
     )
@@ -197,11 +211,13 @@ def write_classifier(classifier: ClassifierModel, folder: Path) -> None:
     heads |= {f"{name}/bias": head.bias for name, head in classifier.heads.items()}
     (folder / "model.safetensors").write_bytes(weights_to_bytes(weights))
     (folder / "prototypes.safetensors").write_bytes(
-        _to_bytes({**classifier.pooled, "prototypes": classifier.prototypes})
+        _to_bytes({**without_lone_sites(classifier.pooled), "prototypes": classifier.prototypes})
     )
     (folder / "heads.safetensors").write_bytes(_to_bytes(heads))
-    _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(classifier.info.class_names)})
+    _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(names)})
     _write_json(folder / "model.json", document.model_dump(by_alias=True))
+    use = "`fl-app predict <this folder> images/` names the class of images."
+    write_card(folder, "Classifier", use, classifier.record.get("licence", ""))
     write_manifest(folder)
 
 
@@ -219,7 +235,7 @@ def read_classifier(folder: Path) -> ClassifierModel:
         document = _Document.model_validate_json((folder / "model.json").read_bytes())
         classifier = _read(folder, document)
         _check_whole(classifier, document.weights_sha256)
-        return classifier
+        return dataclasses.replace(classifier, pooled=with_lone_sites(classifier.pooled))
     except PluginError:
         raise
     except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -21,6 +21,7 @@ from fl_app.cli.run import run
 from fl_app.cli.runs import list_runs
 from fl_app.cli.sample import sample
 from fl_app.cli.sent import sent
+from fl_app.cli.sites import sites
 from fl_app.cli.status import status
 from fl_app.cli.supernode import supernode
 from fl_app.cli.write_app import write
@@ -56,6 +57,7 @@ app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)
 app.command("keys")(keys)
+app.command("sites")(sites)
 app.command("example-images")(example_images)
 app.command("write-app")(write)
 

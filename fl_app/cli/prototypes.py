@@ -83,6 +83,7 @@ def add(
     from fl_app.classification.joining import add_site
     from fl_app.classification.model import read_classifier, write_classifier
     from fl_app.files import replace_folder
+    from fl_app.runs.joined import known_sites, note_joined
 
     model = find_model(run, runs)
     with _locked(model):
@@ -93,10 +94,16 @@ def add(
             sums = _measure(classifier, data, min_class_count or 1)
         else:
             name, sums = _read(classifier, data, site)
-        updated = add_site(classifier, name, sums)
+        known = known_sites(model)
+        updated = add_site(classifier, name, sums, known or ())
         replace_folder(model, lambda folder: write_classifier(updated, folder))
+        note_joined(model, name)
     voice = Voice(quiet)
-    _say_what_changed(voice, updated, classifier.shipped)
+    _say_what_changed(voice, updated, name, classifier.shipped)
+    if known is None and not classifier.names_sites:
+        voice.say(
+            f"Note: this copy does not name its sites. Make sure that '{name}' was not among them: images count once."
+        )
     voice.say(f"model: {model}")
 
 
@@ -152,9 +159,9 @@ def _locked(model: Path) -> Iterator[None]:
         folder.unlock()
 
 
-def _say_what_changed(voice: Voice, classifier: "ClassifierModel", shipped_before: str) -> None:
+def _say_what_changed(voice: Voice, classifier: "ClassifierModel", site: str, shipped_before: str) -> None:
     entry: dict[str, Any] = classifier.record["added"][-1]
-    _say_what_counts(voice, entry["site"], entry["images"], entry["withheld"])
+    _say_what_counts(voice, site, entry["images"], entry["withheld"])
     if entry["new-classes"]:
         voice.say(f"new classes: {', '.join(entry['new-classes'])}")
     known = [name for name, flag in zip(classifier.info.class_names, classifier.known, strict=True) if flag]

@@ -46,7 +46,7 @@ def sent(
         raise OptionError(f"--noted must be a line's hash or its first {_SHORTEST_HASH} digits or more, got {noted!r}.")
     found = verify(folder)
     problems = list(found.problems)
-    if noted is not None and not _has(found, noted):
+    if noted is not None and not any(line.hash.startswith(noted.lower()) for line in found.lines):
         problems.append(f"No line has the hash {noted}: lines were removed, or the log was written anew.")
     shown = of_run(found.lines, run) if run is not None else found.lines
     voice = Voice(as_json=as_json)
@@ -88,12 +88,13 @@ def make_table(lines: Sequence["Line"]) -> Table:
     for line in lines:
         one = line.sent
         where = [one.run or one.flower_run, one.task, one.message]
+        what = ", ".join(f"{name} {len(forms)}" for name, forms in one.records.items())
         table.add_row(
             str(line.number),
             clean_text(one.time[:19].replace("T", " ")),
             *(Text(clean_text(text)) for text in ([one.site, *where] if sites else where)),
             "" if one.round is None else str(one.round),
-            Text(clean_text(_what(line))),
+            Text("an error's text" if one.is_error else clean_text(what)),
             f"{one.bytes:,}",
         )
     return table
@@ -120,13 +121,6 @@ def _print(log: Path, found: "Verified", shown: Sequence["Line"], run: str | Non
         typer.echo("Note it elsewhere: --noted then shows whether the log up to that line is still the same.")
 
 
-def _what(line: "Line") -> str:
-    """Return how many values each record has."""
-    if line.sent.is_error:
-        return "an error's text"
-    return ", ".join(f"{name} {len(forms)}" for name, forms in line.sent.records.items())
-
-
 def _document(line: "Line") -> dict[str, object]:
     from fl_app.files import to_json
 
@@ -141,7 +135,3 @@ def _folder(state_dir: Path | None, node_config: str) -> Path:
         raise OptionError("--state-dir and --node-config both name the folder: give one of them.")
     options = read_node_options(node_config) if node_config else {"state-dir": str(state_dir or "")}
     return NodeConfig.from_flat(options).state_folder
-
-
-def _has(found: "Verified", noted: str) -> bool:
-    return any(line.hash.startswith(noted.lower()) for line in found.lines)

@@ -19,7 +19,7 @@ from fl_app.data.listing import PART_NAMES, PARTS, Part
 from fl_app.data.loading import resize
 from fl_app.data.npz import classes_and_channels, find_npz, open_part, read_npz
 from fl_app.data.partition import PUBLIC_KEY, choose_part, hash_position
-from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, unreadable
+from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, check_problems, unreadable
 from fl_app.data.worker import Request
 from fl_app.errors import DataError, OptionError
 from fl_app.options.run import DataOptions
@@ -184,7 +184,10 @@ def _read_npz(
 
         is_seen = key is not None or (draws_test and part == "train")
         images = read_npz(path, expected, part, see if is_seen else None)
-        parts[part] = _at(images, seen) if is_seen else images
+        if is_seen:  # no patient is known: both positions are those of the image
+            both = torch.tensor(seen, dtype=torch.float64)[:, None].expand(-1, 2)
+            images = dataclasses.replace(images, positions=both)
+        parts[part] = images
     if not draws_test:
         return OwnImages(parts, 0)
     assert parts["train"].positions is not None
@@ -193,11 +196,6 @@ def _read_npz(
     train = parts["train"]
     parts["train"], parts["test"] = (train.select(torch.nonzero(side)[:, 0]) for side in (~chosen, chosen))
     return OwnImages(parts, 0, is_test_drawn=bool(chosen.any()))
-
-
-def _at(images: ImageSet, positions: Sequence[float]) -> ImageSet:
-    """Give images of no known patient their positions."""
-    return dataclasses.replace(images, positions=torch.tensor(positions, dtype=torch.float64)[:, None].expand(-1, 2))
 
 
 def _read_files(
@@ -213,7 +211,7 @@ def _read_files(
     draws_test = test_share > 0 and not any(entry.part == "test" for entry in entries)
     missing = [unreadable(one.path, Fault("it is missing")) for one in entries if not one.path.exists()]
     if entries and len(missing) / len(entries) > max_unreadable_share:  # known without reading any
-        _check_problems(missing, len(entries), max_unreadable_share)
+        check_problems(missing, len(entries), max_unreadable_share)
     secret = key or (PUBLIC_KEY if draws_test else None)
     read, num_unreadable = _decode(
         entries, expected, max_unreadable_share, secret, passes_over_reports=listing.layout == "class folders"
@@ -260,7 +258,7 @@ def _decode(
         elif isinstance(found, UnreadableImageError):
             problems.append(found)
             if len(problems) >= _MANY and len(problems) / len(entries) > max_unreadable_share:
-                _check_problems(problems, len(entries), max_unreadable_share, "at least ")
+                check_problems(problems, len(entries), max_unreadable_share, "at least ")
         else:
             patient = entry.patient or found.header.patient
             positions = None
@@ -274,7 +272,7 @@ def _decode(
         log.warning("%d DICOM files name a window that means nothing: each is shown by its own range", num_windows)
     if num_reports:
         log.info("%d DICOM files hold no image (reports, plans and the like) and are passed over", num_reports)
-    _check_problems(problems, len(entries) - num_reports, max_unreadable_share)
+    check_problems(problems, len(entries) - num_reports, max_unreadable_share)
     return read, len(problems)
 
 
@@ -297,22 +295,6 @@ def _image_set(
         positions = torch.tensor(placed, dtype=torch.float64).reshape(-1, 2)
     labels_of = torch.tensor(labels, dtype=torch.int64)
     return ImageSet(torch.cat(images), labels_of, expected.class_names, groups, positions)
-
-
-def _check_problems(
-    problems: Sequence[UnreadableImageError], num_files: int, max_share: float, at_least: str = ""
-) -> None:
-    if not problems:
-        return
-    are = "is" if len(problems) == 1 else "are"
-    count = f"{at_least}{len(problems)} of {num_files} image files {are} missing or broken"
-    if len(problems) / num_files > max_share:
-        raise DataError(
-            f"{count}; the largest allowed share is {max_share:g} (node option 'max-unreadable-share'; 0 in a "
-            f"simulation). The first one: {problems[0]}",
-            public=f"{count}, more than this node allows",
-        )
-    log.warning("%s and left out. The first one: %s", count, problems[0])
 
 
 SOURCE = Source(info, lambda options, wanted: load(options))

@@ -1,12 +1,15 @@
-"""Files that cannot be read as images: the reasons, the size limits, and the check that a PNG is complete."""
+"""Files that cannot be read as images: reasons, limits of size and number, and the check that a PNG is complete."""
 
+import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from fl_app.errors import DataError
+
+log = logging.getLogger(__name__)
 
 MOST_PIXELS = 50_000_000  # of one frame; decoding takes up to 16 bytes a pixel
 MOST_VALUES = 2**27  # of all frames and channels of one file
@@ -113,3 +116,20 @@ def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         if file.read(4) != struct.pack(">I", zlib.crc32(kind + content)):
             raise Fault("its pixel data are cut off or damaged: a checksum does not fit")
         yield kind, content
+
+
+def check_problems(
+    problems: Sequence[UnreadableImageError], num_files: int, max_share: float, at_least: str = ""
+) -> None:
+    """Raise DataError if too many files cannot be read; else warn of those that cannot."""
+    if not problems:
+        return
+    are = "is" if len(problems) == 1 else "are"
+    count = f"{at_least}{len(problems)} of {num_files} image files {are} missing or broken"
+    if len(problems) / num_files > max_share:
+        raise DataError(
+            f"{count}; the largest allowed share is {max_share:g} (node option 'max-unreadable-share'; 0 in a "
+            f"simulation). The first one: {problems[0]}",
+            public=f"{count}, more than this node allows",
+        )
+    log.warning("%s and left out. The first one: %s", count, problems[0])

@@ -29,16 +29,14 @@ def fault_of(bundle: ReceivedBundle, approved: Sequence[str]) -> str | None:
             f"this node executes approved code only: found SHA-256 {found[:_SHOWN]}…, approved {known}. "
             "Submit approved code (see `fl-app code-hash`), or ask the hospital to approve this one"
         )
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as files:  # approved, so it is whole
+        document = tomllib.loads(files.read("pyproject.toml").decode("utf-8"))
+    project, publisher = document["project"], document["tool"]["flwr"]["app"]["publisher"]
     # Flower starts what lies in a folder of that name: another name would lead to other code.
-    if set(bundle.claimed_hashes) != {found} or bundle.claimed_name != _name_in(bundle.content):
+    if set(bundle.claimed_hashes) != {found} or bundle.claimed_name != (
+        f"{publisher}/{project['name']}",
+        str(project["version"]),
+    ):
         log.error("A run was refused: the SuperLink sent approved code under the name or the SHA-256 of other code.")
         return "the SuperLink sent approved code under another name or SHA-256: this node does not execute it"
     return None
-
-
-def _name_in(content: bytes) -> tuple[str, str]:
-    """Return the publisher with the name, and the version, that an approved bundle states."""
-    with zipfile.ZipFile(io.BytesIO(content)) as bundle:
-        document = tomllib.loads(bundle.read("pyproject.toml").decode("utf-8"))
-    project = document["project"]
-    return f"{document['tool']['flwr']['app']['publisher']}/{project['name']}", str(project["version"])

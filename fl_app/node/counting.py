@@ -3,7 +3,6 @@
 import fcntl
 import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from fl_app.files import make_private
 from fl_app.messages.records import TRAIN
@@ -41,13 +40,17 @@ def count_message(node: NodeConfig, message_type: str) -> None:
         make_private(node.state_folder)
         make_private(folder)
         if not path.exists():
-            _prune(folder, kind)
+            for old in sorted(folder.glob(f"*.{kind}"))[:-_KEPT_DAYS]:
+                old.unlink(missing_ok=True)
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             found = os.fstat(file.fileno()).st_size
             if found >= limit:
+                did = "answered {} messages that read its images today, beside training"
+                if is_training:
+                    did = "trained {} times today"
                 raise NotAllowedError(
-                    f"This node has {_did(is_training, found)}, and its option '{option}' allows {limit}. It "
+                    f"This node has {did.format(found)}, and its option '{option}' allows {limit}. It "
                     f"goes on at midnight UTC, when {today + timedelta(days=1)} begins."
                 )
             file.write(b"\n")
@@ -57,15 +60,3 @@ def count_message(node: NodeConfig, message_type: str) -> None:
             "writable.",
             public="this node cannot count the messages of the day, and so answers none",
         ) from error
-
-
-def _did(is_training: bool, count: int) -> str:
-    if is_training:
-        return f"trained {count} times today"
-    return f"answered {count} messages that read its images today, beside training"
-
-
-def _prune(folder: Path, kind: str) -> None:
-    """Delete the counts of the earliest days, all but the last thousand."""
-    for old in sorted(folder.glob(f"*.{kind}"))[:-_KEPT_DAYS]:
-        old.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fl_app.errors import OptionError
+from fl_app.options.export import ExportOptions
 from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
@@ -44,6 +45,10 @@ ADDED: dict[str, OptionValue] = {
     "partition.min-images": 1,
     "partition.min-held-out": 1,
     "partition.min-class-count": 1,
+    "federation.sites": "",
+    "admission.max-share": 0.0,
+    "export.site-names": False,  # those versions did name sites, which nobody had asked for
+    "export.licence": "",
 }
 
 
@@ -172,6 +177,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    export: ExportOptions
     plugin_task: PluginTaskOptions
 
     @model_validator(mode="after")

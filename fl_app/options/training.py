@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from fl_app.options.sections import BASELINES, Integers, Names, Plugin, Section, split_words
+from fl_app.options.sections import BASELINES, Integers, Names, Plugin, Section, is_site_name, split_words
 from fl_app.plugins import built_in
+
+_LONGEST_ID = 21  # digits: one more than Flower's largest node id has
 
 Reading = Literal["consistent", "piggyback", "local"]
 Augmentation = Literal["flip", "shift"]
@@ -34,6 +36,41 @@ class FederationOptions(Section):
         ge=1, description="failed rounds in a row after which the run stops; it can be resumed"
     )
 
+    sites: Names = Field(
+        description="which node is which site: <node id>=<name>, comma-separated, as `fl-app sites` prints them from "
+        "the SuperLink's registration. Then only these nodes take part, each under its own name; empty: names are "
+        "unverified. Needs node keys, so not for simulations, whose node ids change"
+    )
+
+    @field_validator("sites")
+    @classmethod
+    def _are_nodes_and_names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        """Reject a list in which a node id or a name is impossible, or stands twice."""
+        pairs = [site.partition("=")[::2] for site in sites]
+        for site, (node, name) in zip(sites, pairs, strict=True):
+            if not (node.isdecimal() and 0 < int(node[:_LONGEST_ID]) < 2**64 and is_site_name(name)):
+                raise ValueError(
+                    f"must hold pairs such as 1234567890=north, as `fl-app sites` prints them, got {site!r}"
+                )
+        for what, found in (("node", [str(int(node)) for node, _ in pairs]), ("name", [name for _, name in pairs])):
+            if twice := next((one for one in found if found.count(one) > 1), None):
+                raise ValueError(f"must name each site once, got the {what} {twice} twice")
+        return sites
+
+    @property
+    def bound(self) -> dict[int, str]:
+        """The sites' names by node id; empty: names are not bound."""
+        return {int(node): name for node, name in (site.split("=") for site in self.sites)}
+
+    @model_validator(mode="after")
+    def _enough_sites_are_named(self) -> Self:
+        if 0 < len(self.sites) < self.nodes_at_start:
+            raise ValueError(
+                f"sites must name at least as many sites as the first round needs, {self.nodes_at_start}, got "
+                f"{len(self.sites)}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _quorum_can_be_reached(self) -> Self:
         if 0 < self.nodes_per_round < self.min_replies:
@@ -56,7 +93,18 @@ class FederationOptions(Section):
 class AdmissionOptions(Section):
     """Which replies are accepted and averaged."""
 
-    max_weight: float = Field(ge=0, description="most images that may count for a node; 0: as many as it described")
+    max_weight: float = Field(
+        ge=0,
+        description="most images that a node may claim to train on: a reply that claims more is rejected; 0: as many "
+        "as the node described",
+    )
+    max_share: float = Field(
+        ge=0,
+        le=1,
+        description="largest share of a round's total weight that a site may carry: a reply above it counts, with less "
+        "weight; below 1 / number of sites: all get the same weight; 0: no cap. FedMedian, FedTrimmedAvg and Krum do "
+        "not weigh by images",
+    )
     max_update_norm_ratio: float = Field(
         ge=0, description="reject an update longer than this many times the median of recent rounds; 0 turns it off"
     )

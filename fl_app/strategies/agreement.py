@@ -4,7 +4,7 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -13,7 +13,9 @@ from fl_app.data.images import DatasetInfo
 from fl_app.errors import FederationError, RejectedReply
 from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.messages.records import CONFIG, DESCRIBE
+from fl_app.options.run import DataOptions
 from fl_app.options.sections import LONGEST_NAME
+from fl_app.strategies.binding import SIMULATED, fault_of_name
 from fl_app.strategies.outcomes import shorten
 from fl_app.strategies.transport import send_and_receive
 
@@ -32,16 +34,22 @@ def ask_descriptions(grid: Grid, nodes: Sequence[int], deadline_seconds: float) 
     yield from send_and_receive(grid, messages, deadline_seconds)
 
 
-def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
+def agree(grid: Grid, deadline_seconds: float, stated: DataOptions, bound: Mapping[int, str]) -> DatasetInfo:
     """Ask all connected nodes for their images' classes, channels and size; return those that the sites share.
 
-    A node that fails to answer is left out of the rounds. So is a site that differs, if more than half of the sites,
-    and at least `min_sites`, agree.
+    Each site has one vote. A node has none if it fails to answer, contradicts the options or may not use its name; it
+    cannot take part in the rounds either. Nor can a site that differs from more than half of three sites or more.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        deadline_seconds: how long nodes may take to answer.
+        stated: options that may state classes, channels and size.
+        bound: names by node id, from 'federation.sites'; empty: every node may use every name.
 
     Raises:
         FederationError: sites disagree (the message names each one and its difference), or none answers.
     """
-    found: list[SiteDescription] = []
+    voters: dict[int, SiteDescription] = {}
     problems: list[str] = []
     for reply in ask_descriptions(grid, list(grid.get_node_ids()), deadline_seconds):
         if reply.has_error():
@@ -55,27 +63,29 @@ def agree(grid: Grid, deadline_seconds: float, min_sites: int) -> DatasetInfo:
                         f"site {described.site[:50]!r} has a class name of {len(name)} characters, {LONGEST_NAME} are "
                         "allowed"
                     )
-            found.append(described)
+            if fault := _fault_of_vote(reply.metadata.src_node_id, described, stated, bound):
+                raise RejectedReply(fault)
+            voters[reply.metadata.src_node_id] = described
         except RejectedReply as error:
             problems.append(shorten(str(error)))
     for problem in problems:
         log.warning("A node could not say what images it has: %s", problem)
+    found = list({voters[node].site: voters[node] for node in sorted(voters, reverse=True)}.values())
     if not found:
         reasons = "; ".join(sorted(set(problems))) or "none answered before the deadline"
         raise FederationError(f"No site says what images it has: {reasons}.")
-    agreed = common_info(found, min_sites)
+    agreed = common_info(found)
     num_like_it = sum(site.info == agreed for site in found)
     message = "%d of %d sites have the classes %s; %d channels"
     log.info(message, num_like_it, len(found), _list(agreed.class_names), agreed.num_channels)
     return agreed
 
 
-def common_info(sites: Sequence[SiteDescription], min_sites: int) -> DatasetInfo:
-    """Return the info that all sites share, or else more than half of them and at least `min_sites`.
+def common_info(sites: Sequence[SiteDescription]) -> DatasetInfo:
+    """Return the info that all sites share, or else more than half of them; so one of two decides nothing.
 
     Args:
         sites: at least one.
-        min_sites: how many must agree if not all do.
 
     Raises:
         FederationError: too many disagree.
@@ -88,7 +98,7 @@ def common_info(sites: Sequence[SiteDescription], min_sites: int) -> DatasetInfo
         for site in ordered
         if site.info != most_common
     ]
-    if 2 * len(like_it) > len(ordered) and len(like_it) >= min_sites:
+    if 2 * len(like_it) > len(ordered):
         for difference in differing:
             log.warning("A site is left out: compared with %s, %s", ", ".join(map(repr, like_it)), difference)
         return most_common
@@ -99,6 +109,19 @@ def common_info(sites: Sequence[SiteDescription], min_sites: int) -> DatasetInfo
             "then a site may lack a class, and grey and RGB images are converted."
         )
     return most_common
+
+
+def _fault_of_vote(node: int, site: SiteDescription, stated: DataOptions, bound: Mapping[int, str]) -> str | None:
+    """Return why a node has no vote: its name is that of another node, or it contradicts the options."""
+    if fault := fault_of_name(node, site.site, bound):
+        return fault
+    expected = DatasetInfo(
+        stated.class_names or site.info.class_names,
+        stated.num_channels or site.info.num_channels,
+        stated.image_size or site.info.image_size,
+    )
+    differences = compare(site.info, expected)
+    return f"Site {site.site[:50]!r} has {'; '.join(differences)}" if differences else None
 
 
 def compare(found: DatasetInfo, expected: DatasetInfo) -> list[str]:
@@ -141,7 +164,7 @@ def false_shares(sites: Iterable[SiteDescription], num_shares: int, shares_of: S
     found: dict[str, str] = {}
     fitting = 0
     for site in sites:
-        named = re.fullmatch(r"site-(\d{1,9})", site.site)
+        named = re.fullmatch(SIMULATED, site.site)
         number = int(named[1]) if named else num_shares
         if number >= num_shares:
             found[site.site] = f"Site '{site.site}' is none of the {num_shares} nodes that share the common test set"

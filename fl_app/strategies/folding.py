@@ -108,9 +108,13 @@ class WaitingReplies:
                 shutil.rmtree(left, ignore_errors=True)
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder or None))
 
-    def norms(self) -> list[float]:
-        """Return the norms of all updates."""
-        return [one.norm for one in self._waiting]
+    def norms(self) -> dict[str, float]:
+        """Return the norm of each site's update."""
+        return {one.reply.site: one.norm for one in self._waiting}
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each site's reply."""
+        return {one.reply.site: one.reply.weight for one in self._waiting}
 
     def put(self, reply: Reply, norm: float) -> None:
         """Write a reply's arrays to disk.

@@ -13,15 +13,15 @@ from fl_app.logs import clean_text
 from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.options.sections import LONGEST_NAME, is_site_name
 from fl_app.strategies.agreement import SharesOf, agreed_shares, ask_descriptions, compare, false_shares, unknown_shares
+from fl_app.strategies.binding import fault_of_name, warn_of_free_names
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import failure
-from fl_app.sums import measures_most
+from fl_app.strategies.shares import warn_of_giants
 
 log = logging.getLogger(__name__)
 
 _ROUNDS_LEFT_ALONE = 5  # asking a silent node again makes all others wait, so it is asked after this many rounds
 _MOST_IMAGES = 2**31
-_DOMINATES = 10  # times the images of all other sites together
 
 
 class _Unfit(Exception):
@@ -44,6 +44,7 @@ class Roster:
         deadline_seconds: float,
         frozen: Mapping[str, Mapping[str, Any]] | None = None,
         shares_of: SharesOf = unknown_shares,
+        bound: Mapping[int, str] | None = None,
     ) -> None:
         """Begin without sites.
 
@@ -54,6 +55,8 @@ class Roster:
                 counts have changed since is left out.
             shares_of: returns a share's test images of each class, given its number and the number of shares; None if
                 no common test set is known.
+            bound: names by node id, from 'federation.sites'; empty: names are unverified, and the log says so; None:
+                names need no binding.
         """
         self.expected = expected
         self.deadline_seconds = deadline_seconds
@@ -62,6 +65,7 @@ class Roster:
         self.unfit: dict[str, NodeOutcome] = {}
         self.num_test_shares = 0
         self._shares_of = shares_of
+        self._bound = bound
         self._skip: dict[int, int] = {}
 
     def update(self, grid: Grid, limit_seconds: float | None = None) -> None:
@@ -88,25 +92,27 @@ class Roster:
             node = reply.metadata.src_node_id
             silent.discard(node)
             if reply.has_error():
-                self.unfit[f"node-{node}"] = failure(reply.error)
+                self.unfit[self._name_of(node)] = failure(reply.error)
                 continue
             try:
                 described[node] = read_description(reply)
             except RejectedReply as error:
-                self.unfit[f"node-{node}"] = NodeOutcome("refused", str(error))
+                self.unfit[self._name_of(node)] = NodeOutcome("refused", str(error))
         for node in sorted(described):
             self._add(node, described[node], connected)
         self._judge_test_images()
         self._freeze(described)
         self._skip |= dict.fromkeys(silent, _ROUNDS_LEFT_ALONE)
         for node in sorted(silent):
-            self.unfit[f"node-{node}"] = NodeOutcome("late", "it did not say who it is before the deadline")
+            self.unfit[self._name_of(node)] = NodeOutcome("late", "it did not say who it is before the deadline")
         changed = sorted(began & {description.site for description in described.values()})
         if 2 * len(changed) > len(began) and not began & self.names().keys():
             reasons = "; ".join(sorted(str(outcome.reason) for outcome in self.unfit.values()))
             raise FederationError(f"The run cannot be resumed, {', '.join(changed)} had other images: {reasons}.")
         if described:
-            self._warn_of_giants()
+            warn_of_giants({site.site: site.counts() for site in self.sites.values()})
+        if described and self._bound == {}:
+            warn_of_free_names(self.names())
 
     def names(self) -> dict[str, int]:
         """Return node ids by site, in the order of the sites' names."""
@@ -128,6 +134,11 @@ class Roster:
 
     def _add(self, node: int, description: SiteDescription, connected: set[int]) -> None:
         site = description.site
+        fault = fault_of_name(node, site, self._bound or {})
+        if fault:
+            self.unfit[self._name_of(node)] = NodeOutcome("refused", fault)
+            log.warning("A node is left out: %s", fault)
+            return
         try:
             self._check(description)
             before = next((other for other, known in self.sites.items() if known.site == site), None)
@@ -146,8 +157,12 @@ class Roster:
 
     def _refuse(self, node: int, site: str, reason: str) -> None:
         is_away = site in self.frozen and self.description(site) is None  # else the name belongs to another node
-        self.unfit[site if is_away else f"node-{node}"] = NodeOutcome("refused", reason)
+        self.unfit[site if is_away else self._name_of(node)] = NodeOutcome("refused", reason)
         log.warning("A node is left out: %s", reason)
+
+    def _name_of(self, node: int) -> str:
+        """Return the name that is bound to a node; `node-<id>` if there is none."""
+        return (self._bound or {}).get(node, f"node-{node}")
 
     def _judge_test_images(self) -> None:
         """Leave out sites whose test images are not their share of the common set, if there is one."""
@@ -209,33 +224,6 @@ class Roster:
                 f"Site '{description.site}' had other images when this run began ({changes}). A simulation needs the "
                 "same number of nodes, a hospital the same images. Otherwise start a new run"
             )
-
-    def _warn_of_giants(self) -> None:
-        """Warn of a site that holds most of all images: it alone decides the result, and its counts may be false."""
-        tested = {site.site: sum(site.test_counts) for site in self.sites.values()}
-        if most := measures_most(tested):
-            log.warning(
-                "Site %s says that it has %d of all %d test images: it alone will decide the test "
-                "figures. Compare the figures of each site.",
-                most,
-                tested[most],
-                sum(tested.values()),
-            )
-        for name in ("train", "validation"):
-            totals = {site.site: sum(site.counts()[name]) for site in self.sites.values()}
-            largest = max(totals, key=lambda site: totals[site], default=None)
-            if len(totals) < 3 or largest is None:
-                continue
-            others = sum(totals.values()) - totals[largest]
-            if totals[largest] > _DOMINATES * others > 0:
-                log.warning(
-                    "Site %s says that it holds %d %s images, all other sites together %d: it outweighs them. If this "
-                    "is not so, stop the run and set 'admission.max-weight'.",
-                    largest,
-                    totals[largest],
-                    name,
-                    others,
-                )
 
 
 def _are_counts(counts: Sequence[int], how_many: int) -> bool:

@@ -114,7 +114,7 @@ class Unwatched:
         """Do nothing."""
 
 
-_ANY_UPDATE = {"max-weight": 0, "max-update-norm-ratio": 0, "norm-window": 1}
+_ANY_UPDATE = {"max-weight": 0, "max-share": 0, "max-update-norm-ratio": 0, "norm-window": 1}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Replies are judged, folded into an exact running mean as they arrive, and dropped."""
 
 import logging
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from fl_app.strategies.folding import ExactMean, WaitingReplies
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import RoundRecord, failure
 from fl_app.strategies.setup import Setup
+from fl_app.strategies.shares import cap_of
 from fl_app.strategies.transport import PlainWire, Wire
 from fl_app.sums import Sums
 
@@ -90,8 +92,8 @@ class Streaming(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Fold replies as they come; below the quorum return (None, None) and write down why.
 
-        As long as no earlier round says how long an update is, replies wait on disk until all are there. The sums are
-        exact, so that it makes no difference to them when a reply is folded in.
+        As long as no earlier round says how long an update is, and if a site's share is capped, replies wait on disk
+        until all are there. The sums are exact, so that it makes no difference to them when a reply is folded in.
 
         Args:
             server_round: from 1.
@@ -102,9 +104,10 @@ class Streaming(FedAvg):
         metrics: dict[str, RecordDict] = {}
         self.begin_averages()
 
-        def fold(reply: Reply, norm: float) -> None:
+        def fold(reply: Reply, norm: float, most: float = math.inf) -> None:
             self.admission.remember(reply, norm)
             self.record.keep(reply.site, reply.sums, reply.loss_sum, reply.num_losses)
+            reply = replace(reply, weight=min(reply.weight, most))
             if self.keeps_all:
                 kept.append(replace(reply, weights={key: reply.weights[key] for key in self.current}))
             else:
@@ -113,7 +116,8 @@ class Streaming(FedAvg):
                 metrics[reply.site] = RecordDict({"metrics": reply.metrics})
             self.add_to_averages(reply)
 
-        waiting = WaitingReplies(self.setup.run_folder) if self.admission.must_wait else None
+        must_wait = self.admission.must_wait or 0 < self.admission.options.max_share < 1
+        waiting = WaitingReplies(self.setup.run_folder) if must_wait else None
         try:
             for message in replies:
                 admitted = self._admit(message, mean)
@@ -199,20 +203,26 @@ class Streaming(FedAvg):
         if metrics is None:
             loss_sum, num_losses = self.record.losses()
             metrics = MetricRecord({self.weighted_by_key: weight, "loss-sum": loss_sum, "loss-count": num_losses})
+        elif metrics[self.weighted_by_key] != weight:  # it is capped
+            metrics = MetricRecord({**metrics, self.weighted_by_key: weight})
         content = RecordDict({self.arrayrecord_key: array_record(weights), "metrics": metrics})
         return Message(content, dst_node_id=0, message_type=TRAIN)
 
-    def _fold_waiting(self, waiting: WaitingReplies, fold: Callable[[Reply, float], None]) -> None:
-        """Fold the replies that waited, all but those whose update is too long for this round."""
+    def _fold_waiting(self, waiting: WaitingReplies, fold: Callable[[Reply, float, float], None]) -> None:
+        """Fold the replies that waited, none with more than its share; leave out updates too long for a first round."""
         norms = waiting.norms()
-        typical = statistics.median(norms) if norms else 0.0
-        for reply, norm in waiting.take():
+        typical = statistics.median(norms.values()) if norms and self.admission.must_wait else 0.0
+        weights = waiting.weights()
+        for site, norm in norms.items():
             try:
                 self.admission.judge_norm(norm, typical, "this round")
             except RejectedReply as error:
-                self._note(reply.site, NodeOutcome("refused", str(error)))
-            else:
-                fold(reply, norm)
+                self._note(site, NodeOutcome("refused", str(error)))
+                del weights[site]
+        most = cap_of(list(weights.values()), self.admission.options.max_share)
+        for reply, norm in waiting.take():
+            if reply.site in weights:
+                fold(reply, norm, most)
 
     def _note(self, site: str, outcome: NodeOutcome) -> None:
         self.record.note(site, outcome)

@@ -1,6 +1,7 @@
 """A new site's sums join a finished model."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -91,6 +92,7 @@ def test_a_new_class_replaces_the_linear_head_and_the_record_says_why(classifier
     assert later.record["added"] == [
         {
             "site": "site-2",
+            "sums-sha256": later.record["added"][0]["sums-sha256"],
             "images": {"striped": 12},
             "withheld": [],
             "new-classes": ["striped"],
@@ -129,6 +131,26 @@ def test_a_site_counts_once(classifier: ClassifierModel, site: str) -> None:
     with_another = add_site(classifier, "site-9", sums((4, 0, 0), 2))
     with pytest.raises(OptionError, match=f"Site '{site}' is in this model already"):
         add_site(with_another, site, sums((4, 0, 0), 2))
+
+
+def without_names(classifier: ClassifierModel) -> ClassifierModel:
+    return dataclasses.replace(classifier, record={"num-sites": 2})
+
+
+def test_a_model_that_names_no_site_does_not_name_the_one_that_joins(classifier: ClassifierModel) -> None:
+    later = add_site(without_names(classifier), "site-9", sums((4, 0, 0), 2))
+    assert later.sites == [] and "site-9" not in json.dumps(later.record)
+    assert later.record["added"][0]["images"] == {"dark": 4}
+
+
+def test_without_names_the_same_sums_still_count_once_and_so_do_sites_that_the_run_folder_knows(
+    classifier: ClassifierModel,
+) -> None:
+    later = add_site(without_names(classifier), "site-9", sums((4, 0, 0), 2))
+    with pytest.raises(OptionError, match="These very sums are in this model already"):
+        add_site(later, "another", sums((4, 0, 0), 2))
+    with pytest.raises(OptionError, match="Site 'site-9' is in this model already"):
+        add_site(later, "site-9", sums((5, 0, 0), 3), ["site-9"])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,15 @@ from fl_app.classification.prediction import classify
 from fl_app.errors import OptionError, RunFolderError
 from tests.classification.models import CPU, make_classifier, make_images, make_network
 
-FILES = ["SHA256SUMS", "classes.json", "heads.safetensors", "model.json", "model.safetensors", "prototypes.safetensors"]
+FILES = [
+    "README.md",
+    "SHA256SUMS",
+    "classes.json",
+    "heads.safetensors",
+    "model.json",
+    "model.safetensors",
+    "prototypes.safetensors",
+]
 _REST: tuple[str, str, float, None, dict[str, Any]] = (
     "linear",
     "consistent",
@@ -52,6 +60,54 @@ def test_a_classifier_comes_back_as_it_was_saved(classifier: ClassifierModel, tm
         assert found.heads[name].normalise == head.normalise
     for key, value in classifier.pooled.items():
         assert np.array_equal(found.pooled[key], value)
+
+
+def test_the_second_moment_of_a_class_that_one_site_holds_is_not_written_and_comes_back_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    classifier = make_classifier({"site-0": (20, 15, 0), "site-1": (5, 0, 0)})
+    write_classifier(classifier, tmp_path)
+    written = load_file(tmp_path / "prototypes.safetensors")
+    assert written["num-sites"].tolist() == [2, 1, 0]
+    assert np.array_equal(written["site-outer"][0], classifier.pooled["site-outer"][0])
+    assert classifier.pooled["site-outer"][1].any() and not written["site-outer"][1].any()
+    assert json.loads((tmp_path / "model.json").read_text())["without-site-outer"] == ["bright"]
+    assert np.array_equal(read_classifier(tmp_path).pooled["site-outer"], classifier.pooled["site-outer"])
+
+
+def test_a_second_site_of_such_a_class_joins_as_if_it_had_been_there_from_the_start(tmp_path: Path) -> None:
+    sites = {"site-0": (20, 15, 0), "site-1": (5, 0, 0)}
+    write_classifier(make_classifier(sites), tmp_path)
+    joining = measure_moments(make_network(), make_images((4, 9, 0), 2), CPU, 1)
+    later, whole = (
+        add_site(read_classifier(tmp_path), "site-2", joining),
+        make_classifier({**sites, "site-2": (4, 9, 0)}),
+    )
+    assert np.allclose(later.pooled["site-outer"], whole.pooled["site-outer"], rtol=1e-12)
+    assert np.allclose(later.heads["fedcof"].weight, whole.heads["fedcof"].weight, rtol=1e-6)
+
+
+def test_an_export_that_an_earlier_version_wrote_with_all_moments_opens_as_one_of_today(tmp_path: Path) -> None:
+    classifier = make_classifier({"site-0": (20, 15, 0), "site-1": (5, 0, 0)})
+    write_classifier(classifier, tmp_path)
+    arrays = {**classifier.pooled, "prototypes": classifier.prototypes}
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in arrays.items()}, tmp_path / "prototypes.safetensors"
+    )
+    document = json.loads((tmp_path / "model.json").read_text())
+    del document["without-site-outer"]
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    (tmp_path / "SHA256SUMS").unlink()
+    assert np.array_equal(read_classifier(tmp_path).pooled["site-outer"], classifier.pooled["site-outer"])
+
+
+@pytest.mark.parametrize(("licence", "stated"), [("CC BY-NC 4.0", "CC BY-NC 4.0"), (None, "not stated. The hospitals")])
+def test_the_folder_states_the_licence_or_that_none_is_stated(
+    classifier: ClassifierModel, tmp_path: Path, licence: str | None, stated: str
+) -> None:
+    record = classifier.record | ({"licence": licence} if licence else {})
+    write_classifier(dataclasses.replace(classifier, record=record), tmp_path)
+    assert f"\nLicence: {stated}" in (tmp_path / "README.md").read_text()
 
 
 def test_prior_and_distance_come_back_and_an_older_classifier_opens_with_those_it_was_made_with(

@@ -88,7 +88,7 @@ def test_the_exit_status_is_that_of_the_command(
     [
         ("seed", ["seed"]),
         ("diffusion.batch-size", ["diffusion.batch-size"]),
-        ("admission", ["max-weight", "max-update-norm-ratio", "norm-window"]),
+        ("admission", ["max-weight", "max-share", "max-update-norm-ratio", "norm-window"]),
     ],
 )
 def test_an_option_or_a_section_is_looked_up(name: str, found: list[str]) -> None:
@@ -144,7 +144,7 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
             for word in one.opts if not getattr(one, "hidden", False) else ():
                 commands.setdefault(word, set()).add(name)
                 meanings.setdefault(word, set()).add(str(getattr(one, "help", "")))
-    assert {"run", "sample", "predict", "options", "status", "runs", "doctor", "sent"} == commands["--json"]
+    assert {"run", "sample", "predict", "options", "status", "runs", "doctor", "sent", "sites"} == commands["--json"]
     assert {"sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
     assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 

@@ -19,6 +19,7 @@ from fl_app.certificates import make_certificates, make_node_key
 from fl_app.options.sections import OptionValue
 from fl_app.simulation.processes import TOKEN_VARIABLE, end_processes, find_processes, start_guard
 from tests.faults.images import write_folders
+from tests.options import write_simulated_key
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -80,17 +81,21 @@ class Deployment:
         answer = self.flwr("supernode", "register", str(public), "hospitals", "--name", site)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
-    def start_hospital(self, site: str, *options: str, port: int | None = None) -> None:
+    def start_hospital(self, site: str, *options: str, port: int | None = None, claims: str | None = None) -> None:
         """Start a hospital's SuperNode; its images are those of `folders`, a stranger's those of another one.
 
         Args:
             site: its name.
             options: in place of the authority of the federation, or added.
             port: for the hospital's own executor; None: one that nobody uses.
+            claims: the name that it uses in the federation, if it is another one.
         """
         home = self.hospital(site)
         images = self.folders.get(site, next(iter(self.folders.values())))
-        config = f'data-path="{images}" site="{site}" state-dir="{home / "state"}"'
+        if not (home / "state").exists():  # the parts are those of a simulation, and the same in each test
+            write_simulated_key(home / "state", claims or site)
+        config = f'data-path="{images}" site="{claims or site}" state-dir="{home / "state"}"'
+        config += " min-images=1 min-held-out=1 min-class-count=1"
         config += " max-unreadable-share=0.0"  # so that one broken image is too many
         trust = () if "--root-certificates" in options else ("--root-certificates", str(self.authority))
         command = ["fl-app", "supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]

@@ -49,7 +49,7 @@ def test_with_default_options_no_image_is_told_better_than_by_its_class_mean(
             (attacks.gate, "r 1.00, +0.18: an embedding may be zero for all images of a class but one"),
             (
                 attacks.near_honest_weights,
-                "r 0.89, +0.06: the same in 4 of 512 coordinates of honest weights a message",
+                "r 0.89, +0.06: the same in 4 of 512 coordinates of honest weights",
             ),
             (attacks.held_out_class_of_one, "r 0.95, +0.13: min-held-out counts the images of all classes together"),
             (attacks.held_out_gate, "r 1.00, +0.17: a loss may depend on one held-out image alone"),

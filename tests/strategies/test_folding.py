@@ -146,7 +146,7 @@ def test_replies_come_back_as_they_were_in_the_order_of_the_names(tmp_path: Path
     waiting = WaitingReplies(str(tmp_path))
     for number, site in enumerate(("ccc", "a", "bb")):
         waiting.put(reply(site, has_ema=site == "bb"), float(number))
-    assert sorted(waiting.norms()) == [0.0, 1.0, 2.0]
+    assert sorted(waiting.norms().values()) == [0.0, 1.0, 2.0]
     found = list(waiting.take())
     assert [(one.site, norm) for one, norm in found] == [("a", 1.0), ("bb", 2.0), ("ccc", 0.0)]
     for one, _ in found:

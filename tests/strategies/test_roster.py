@@ -90,7 +90,7 @@ def test_a_name_that_is_not_fit_for_a_folder_is_refused(name: str) -> None:
 def test_the_coordinator_is_told_of_a_site_that_outweighs_all_others(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         known(Roster(INFO, 1.0), {1: site("north"), 2: site("south"), 3: site("west", [10**9, 10**9])})
-    assert "Site west says that it holds 2000000000 train images, all other sites together 60" in caplog.text
+    assert "Site west says that it has 2000000000 of all 2000000060 training images, so it carries 100 %" in caplog.text
 
 
 SHARES = {(number, 3): [number, 10] for number in range(3)} | {(number, 2): [number, 15] for number in range(2)}

@@ -179,7 +179,7 @@ def test_below_the_quorum_nothing_comes_out_and_the_record_says_why() -> None:
 
 
 def test_the_first_round_waits_until_it_is_known_how_long_an_update_is(tmp_path: Path) -> None:
-    options = {"max-weight": 0, "max-update-norm-ratio": 10, "norm-window": 5}
+    options = {"max-weight": 0, "max-share": 0, "max-update-norm-ratio": 10, "norm-window": 5}
     setup = Setup(admission=Admission(AdmissionOptions.model_validate(options)), run_folder=str(tmp_path))
     strategy = Mean(setup=setup)
     found = fold(strategy, [answer(instruction(node), change, 1.0) for node, change in ((1, 1e6), (2, 1.0), (3, 2.0))])

@@ -1,0 +1,48 @@
+"""Which sites' sums a run's classifier contains: the run folder knows them, the exported model need not name them."""
+
+from pathlib import Path
+
+from fl_app.errors import RunFolderError
+from fl_app.files import from_json, write_json
+from fl_app.runs.exchanges import read_exchange
+
+
+def known_sites(model: Path) -> list[str] | None:
+    """Return the sites of the run and those that have joined since; None if the model lies in no run folder.
+
+    Args:
+        model: the exported folder, such as `<run>/classification/model`.
+
+    Raises:
+        RunFolderError: a file of the run is damaged.
+    """
+    exchanges = sorted((model.parent / "prototypes").glob("round-*.json"))
+    if not exchanges:
+        return None
+    return [*read_exchange(exchanges[-1]).contributed, *_joined(model)]
+
+
+def note_joined(model: Path, site: str) -> None:
+    """Note in the run folder that a site has joined; without a run folder nothing is noted.
+
+    Raises:
+        RunFolderError: the file is damaged or cannot be written.
+    """
+    if (model.parent / "prototypes").is_dir():
+        write_json(_path(model), [*_joined(model), site])
+
+
+def _joined(model: Path) -> list[str]:
+    try:
+        found = from_json(list[str], _path(model).read_bytes())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(f"{_path(model)} cannot be read: {error.strerror}.") from error
+    if found is None:
+        raise RunFolderError(f"{_path(model)} is damaged: it must list the names of the sites that joined.")
+    return found
+
+
+def _path(model: Path) -> Path:
+    return model.parent / "joined.json"
