@@ -173,12 +173,11 @@ def imprint(folder: Path, options: Options, *, agreed: bool = False) -> Outcome:
             The gradients are then so small that Adam's step, g / (|g| + 1e-8), is in proportion to them.
     """
     images = write_hospital(folder, {"a": 10, "b": 10}, _OWN_PARTS)["train"]
-    rows, offsets = np.tile(mask(), (NUM_PIXELS, 1)), -np.linspace(-6.0, 6.0, NUM_PIXELS)
-    last = np.zeros((len(CLASSES), NUM_PIXELS))
+    size, scale = (128, 1e-2) if agreed else (NUM_PIXELS, 1.0)
+    rows, offsets = scale * np.tile(mask(), (size, 1)), -scale * np.linspace(-6.0, 6.0, size)
+    last = np.zeros((len(CLASSES), size))
     last[0] = 1e-9 if agreed else 1e-3
-    scale = 1e-2 if agreed else 1.0
-    run: dict[str, OptionValue] = {"classification.embedding-size": NUM_PIXELS} if agreed else _STEP
-    found = _gradient_sums(Coordinator(folder, options), scale * rows, scale * offsets, last, run)
+    found = _gradient_sums(Coordinator(folder, options), rows, offsets, last, {} if agreed else _STEP)
     return judge(list(found[:-1] - found[1:]), images)
 
 
@@ -235,16 +234,17 @@ def _class_sums(coordinator: Coordinator, options: Options | None = None) -> dic
 
 def _gradient_sums(coordinator: Coordinator, rows: Array, offsets: Array, last: Array, options: Options) -> Array:
     """Train for one step; return the sums over images of (gradient before the ReLU) x (image), [R, P]."""
+    network = reader(last.shape[1])
     names = str(options.get("data.class-names", ",".join(CLASSES))).split(",")
-    sent = reader().weights(rows, offsets, last[: len(names)])
+    sent = network.weights(rows, offsets, last[: len(names)])
     answer = coordinator.ask(TRAIN, {"weights": sent}, options)
     if not answer:
         return np.zeros((len(rows), NUM_PIXELS))
     steps = [
-        sent[f"{reader().hidden}.{key}"].astype(float) - answer["weights"][f"{reader().hidden}.{key}"]
+        sent[f"{network.hidden}.{key}"].astype(float) - answer["weights"][f"{network.hidden}.{key}"]
         for key in ("weight", "bias")
     ]
-    return np.hstack([steps[0], steps[1][:, None]])[: len(rows)] @ reader().inverse.T
+    return np.hstack([steps[0], steps[1][:, None]])[: len(rows)] @ network.inverse.T
 
 
 def _measured(coordinator: Coordinator, models: Sequence[_Model], figure: Callable[[Weights], float]) -> Array:
