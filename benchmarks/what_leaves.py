@@ -217,6 +217,8 @@ Weights and sums are not images, but they are computed from images:
   images, and takes part with 20 training images or more (node options `min-class-count`, `min-images`).
 - Two sums over sets that differ by one image tell that image. So no option of a run changes which images a node uses,
   and images that were added or removed wait until 20 patients of a class have changed ([Your images](data.md)).
+- Whoever runs the server can send weights that were made to show a single image, and reads it from the sums or from
+  the trained weights: which such attacks fail, and which succeed, says the [threat model](threat-model.md).
 - The number of images of each class always leaves.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_app.messages.arrays import Weights
+from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.messages.records import EVALUATE, MOMENTS, TRAIN
 from fl_app.options.sections import OptionValue
 from tests.node.coordinator import (
@@ -17,12 +17,12 @@ from tests.node.coordinator import (
     Coordinator,
     Outcome,
     Pictures,
-    Reader,
     judge,
     make_pictures,
     write_npz,
     write_pictures,
 )
+from tests.node.crafted import Reader, mask, through_gate
 
 Options = Mapping[str, OptionValue]
 _Model = tuple[Array, float, int, float]  # row, offset, the class that is scored by it, and times what
@@ -76,7 +76,9 @@ def subtraction(folder: Path, options: Options, *, is_simulated: bool = False) -
     found = [answer[name] for answer in answers for name in answer]
     found += [one[name] - other[name] for one in answers for other in answers for name in set(one) & set(other)]
     trained = [
-        _gradient_sums(coordinator, *_whole(), change)[0] for change in changes if "data.image-size" not in change
+        _gradient_sums(coordinator, *_whole(), _STEP | change)[0]
+        for change in changes
+        if "data.image-size" not in change
     ]
     found += [one - other for one in trained for other in trained]
     return judge(found, pictures)
@@ -94,7 +96,7 @@ def growing_folder(folder: Path, options: Options, *, forgets: bool = False) -> 
         sums = list(_class_sums(coordinator).values())
         if forgets:
             coordinator.forget()
-        return [*sums, sum(sums, np.zeros(NUM_PIXELS)), _gradient_sums(coordinator, *_whole())[0]]
+        return [*sums, sum(sums, np.zeros(NUM_PIXELS)), _gradient_sums(coordinator, *_whole(), _STEP)[0]]
 
     def add() -> None:
         write_pictures(coordinator.images / "train", more, start=40)
@@ -133,33 +135,49 @@ def gate(folder: Path, options: Options) -> Outcome:
         answer = coordinator.ask(MOMENTS, {"weights": reader().weights(rows, offsets)})
         return np.asarray(answer["statistics"]["sum"][0] if answer else np.zeros(NUM_PIXELS))
 
-    return judge([_through_gate(sums)], images)
+    return judge([through_gate(sums)], images)
 
 
-def near_honest_weights(folder: Path, options: Options, at_once: int = 8) -> Outcome:
-    """The same with an honest network, of whose 512 coordinates only a few carry something else in each message."""
+def near_honest_weights(folder: Path, options: Options, at_once: int = 4) -> Outcome:
+    """The same with an honest network, of whose 512 coordinates only a few carry something else in each message.
+
+    A ReLU lets a coordinate be as small as one likes. So the weights change by less than in a round of honest training.
+    """
     images = write_hospital(folder, {"a": 60, "b": 60}, _OWN_PARTS)["train"]
     coordinator, network = Coordinator(folder, options), reader(512, is_honest=True)
+    honest = to_numpy(network.network.state_dict())
+    trained = coordinator.ask(TRAIN, {"weights": honest})["weights"]
 
     def sums(rows: Array, offsets: Array) -> Array:
         found = []
+        small = 0.1 / np.linalg.norm((rows @ network.inverse)[:, :-1], axis=1)
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            answer = coordinator.ask(MOMENTS, {"weights": network.weights(rows[part], offsets[part])})
+            sent = network.weights(small[part, None] * rows[part], small[part] * offsets[part])
+            if _distance(sent, honest) >= _distance(trained, honest):
+                raise ValueError("these weights are not near honest ones")
+            answer = coordinator.ask(MOMENTS, {"weights": sent})
             found.append(answer["statistics"]["sum"][0, :at_once] if answer else np.zeros(at_once))
-        return np.concatenate(found)
+        return np.asarray(np.concatenate(found) / small)
 
-    return judge([_through_gate(sums, num_thresholds=64)], images)
+    return judge([through_gate(sums, num_thresholds=64)], images)
 
 
-def imprint(folder: Path, options: Options) -> Outcome:
-    """Train for one step on 20 images with a first layer of thresholds (Fowl et al. 2022, "Robbing the Fed")."""
+def imprint(folder: Path, options: Options, *, agreed: bool = False) -> Outcome:
+    """Train for one step on 20 images with a first layer of thresholds (Fowl et al. 2022, "Robbing the Fed").
+
+    Args:
+        folder: of the hospital.
+        options: of the node.
+        agreed: the run has its default options, as a study could state them; else those of plain gradient descent.
+            The gradients are then so small that Adam's step, g / (|g| + 1e-8), is in proportion to them.
+    """
     images = write_hospital(folder, {"a": 10, "b": 10}, _OWN_PARTS)["train"]
-    mask = _mask()
-    rows, offsets = np.tile(mask, (NUM_PIXELS, 1)), -np.linspace(-6.0, 6.0, NUM_PIXELS)
-    last = np.zeros((len(CLASSES), NUM_PIXELS))
-    last[0] = 1e-3
-    found = _gradient_sums(Coordinator(folder, options), rows, offsets, last)
+    size, scale = (128, 1e-2) if agreed else (NUM_PIXELS, 1.0)
+    rows, offsets = scale * np.tile(mask(), (size, 1)), -scale * np.linspace(-6.0, 6.0, size)
+    last = np.zeros((len(CLASSES), size))
+    last[0] = 1e-9 if agreed else 1e-3
+    found = _gradient_sums(Coordinator(folder, options), rows, offsets, last, {} if agreed else _STEP)
     return judge(list(found[:-1] - found[1:]), images)
 
 
@@ -190,7 +208,7 @@ def held_out_gate(folder: Path, options: Options) -> Outcome:
         losses = _measured(coordinator, models, lambda sums: float(sums["nll"] - sums["nll-count"] * np.log(3.0)))
         return losses * 1e4
 
-    found = _through_gate(sums, num_thresholds=64)
+    found = through_gate(sums, num_thresholds=64)
     return judge([found, -found], images)
 
 
@@ -214,20 +232,19 @@ def _class_sums(coordinator: Coordinator, options: Options | None = None) -> dic
     }
 
 
-def _gradient_sums(
-    coordinator: Coordinator, rows: Array, offsets: Array, last: Array, options: Options | None = None
-) -> Array:
+def _gradient_sums(coordinator: Coordinator, rows: Array, offsets: Array, last: Array, options: Options) -> Array:
     """Train for one step; return the sums over images of (gradient before the ReLU) x (image), [R, P]."""
-    names = str((options or {}).get("data.class-names", ",".join(CLASSES))).split(",")
-    sent = reader().weights(rows, offsets, last[: len(names)])
-    answer = coordinator.ask(TRAIN, {"weights": sent}, {**_STEP, **(options or {})})
+    network = reader(last.shape[1])
+    names = str(options.get("data.class-names", ",".join(CLASSES))).split(",")
+    sent = network.weights(rows, offsets, last[: len(names)])
+    answer = coordinator.ask(TRAIN, {"weights": sent}, options)
     if not answer:
         return np.zeros((len(rows), NUM_PIXELS))
     steps = [
-        sent[f"{reader().hidden}.{key}"].astype(float) - answer["weights"][f"{reader().hidden}.{key}"]
+        sent[f"{network.hidden}.{key}"].astype(float) - answer["weights"][f"{network.hidden}.{key}"]
         for key in ("weight", "bias")
     ]
-    return np.hstack([steps[0], steps[1][:, None]])[: len(rows)] @ reader().inverse.T
+    return np.hstack([steps[0], steps[1][:, None]])[: len(rows)] @ network.inverse.T
 
 
 def _measured(coordinator: Coordinator, models: Sequence[_Model], figure: Callable[[Weights], float]) -> Array:
@@ -263,31 +280,5 @@ def _whole() -> tuple[Array, Array, Array]:
     return np.zeros((1, NUM_PIXELS)), np.ones(1), last
 
 
-def _mask() -> Array:
-    """Return a random direction along which the hospital's images lie about 1 apart."""
-    return np.random.default_rng(5).choice([-1.0, 1.0], NUM_PIXELS) * 6.0 / SIDE
-
-
-def _through_gate(sums: Callable[[Array, Array], Array], num_thresholds: int = NUM_PIXELS) -> Array:
-    """Return the image that is brightest under a mask, plus a constant: two questions, whatever the number of images.
-
-    Above the threshold that the second brightest image does not reach, the sum of ReLU(brightness - threshold) is that
-    of one image, and falls evenly.
-
-    Args:
-        sums: tells sums of ReLU(rows x + offsets) over the images, each perhaps times a number of the image.
-        num_thresholds: among which the right one is looked for.
-    """
-    mask, grid = _mask(), np.linspace(-6.0, 6.0, num_thresholds)
-    found = sums(np.tile(mask, (num_thresholds, 1)), -grid)
-    reached = np.flatnonzero(np.abs(found) > 1e-4)
-    if len(reached) < 2:
-        return np.zeros(NUM_PIXELS)
-    last = int(reached[-1])
-    slopes = -np.diff(found)
-    first = last - 1
-    while first > 0 and abs(slopes[first - 1] - slopes[last - 1]) < 0.02 * abs(slopes[last - 1]):
-        first -= 1
-    threshold = (grid[first] + grid[last]) / 2.0
-    steep = 4.0 / (threshold - grid[first])
-    return sums(np.eye(NUM_PIXELS) + steep * mask, np.full(NUM_PIXELS, 1.0 - steep * threshold))
+def _distance(one: Weights, other: Weights) -> float:
+    return float(np.sqrt(sum(np.square(one[name].astype(float) - other[name]).sum() for name in other)))

@@ -1,25 +1,16 @@
-"""A curious coordinator: with options, weights and the order of messages alone it tries to read a hospital's images.
-
-The built-in `cnn` becomes a plain layer over the pixels: in each group of channels two large constants, which cancel,
-make GroupNorm divide every image by the same number. Then the embedding is ReLU(A x + b), with A and b of the
-coordinator's choice.
-"""
+"""A coordinator that asks one hospital whatever it likes, made-up images, and how well they were read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
-from fl_app.classification.network import Classifier, build_network
-from fl_app.data.images import DatasetInfo
 from fl_app.flower import identify
-from fl_app.messages.arrays import Weights, pack, to_numpy, unpack
+from fl_app.messages.arrays import Weights, pack, unpack
 from fl_app.messages.records import CONFIG, WEIGHTS, instruction_config
 from fl_app.options.sections import OptionValue
 from tests.federation import LocalGrid
@@ -31,10 +22,6 @@ Pictures = dict[str, NDArray[np.uint8]]  # of each class: [N, SIDE, SIDE]
 SIDE = 16
 NUM_PIXELS = SIDE * SIDE
 CLASSES = ("a", "b", "c")
-
-_LARGE = 100.0  # the constants beside which the pixels do not matter to GroupNorm
-_CARRIED = {1: (0, 1, 8, 9), 2: tuple(8 * group + one for group in range(4) for one in range(4))}  # channels of pixels
-_TAKEN = [(2, 2), (2, 3), (3, 2), (3, 3)]  # places in a 5 x 5 filter of stride 2: the four pixels of a cell
 
 
 def make_pictures(counts: Mapping[str, int], seed: int = 0) -> Pictures:
@@ -128,76 +115,6 @@ class Coordinator:
         return (
             {} if reply.has_error() else {name: unpack(record) for name, record in reply.content.array_records.items()}
         )
-
-
-class Reader:
-    """A network whose embedding the coordinator chooses.
-
-    Attributes:
-        network: the cnn; only `features.7` (Z to D) and `linear` are left to choose.
-        inverse: [P, Z + 1], the affine map from what `features.7` gets to the pixels in [-1, 1].
-    """
-
-    def __init__(self, size: int, *, is_honest: bool = False, side: int = SIDE) -> None:
-        torch.manual_seed(0)
-        self.network: Classifier = build_network(DatasetInfo(CLASSES, 1, side), "cnn", size)
-        if not is_honest:
-            with torch.no_grad():
-                _let_pixels_through(self.network)
-        self.inverse = self._fit(side)
-
-    def weights(self, rows: Array, offsets: Array, last: Array | None = None) -> Weights:
-        """Return weights with which the embedding is ReLU(rows x + offsets), in its first len(rows) coordinates.
-
-        Args:
-            rows: [R, P], of pixels in [-1, 1].
-            offsets: [R].
-            last: [K, D], of the last layer; None: as it is.
-        """
-        found = {name: np.array(value) for name, value in to_numpy(self.network.state_dict()).items()}
-        through = rows @ self.inverse
-        found[self.hidden + ".weight"][: len(rows)] = through[:, :-1]
-        found[self.hidden + ".bias"][: len(rows)] = through[:, -1] + offsets
-        if last is not None:
-            found["linear.weight"], found["linear.bias"] = last.astype(np.float32), np.zeros(len(last), np.float32)
-        return found
-
-    @property
-    def hidden(self) -> str:
-        """The name of the layer from Z to D."""
-        return next(
-            f"features.{number}" for number, one in self.network.features.named_children() if isinstance(one, nn.Linear)
-        )
-
-    def _fit(self, side: int) -> Array:
-        """Fit the map to the pixels with made-up pictures, which need not look like the hospital's."""
-        generator = np.random.default_rng(1)
-        coarse = generator.normal(size=(4000, 1, 4, 4)).astype(np.float32)
-        smooth = nn.functional.interpolate(torch.from_numpy(coarse), (side, side), mode="bicubic")
-        pictures = (0.25 * smooth + 0.2 * torch.from_numpy(generator.normal(size=smooth.shape))).clip(-1, 1).float()
-        with torch.no_grad():
-            front = nn.Sequential(*list(self.network.features.children())[:-2])
-            z = front(pictures).double().numpy()
-        z = np.hstack([z, np.ones((len(z), 1))])
-        ridge = 1e-6 * np.trace(z.T @ z) / len(z.T) * np.eye(len(z.T))
-        return np.asarray(np.linalg.solve(z.T @ z + ridge, z.T @ pictures.flatten(1).double().numpy()).T)
-
-
-def _let_pixels_through(network: Classifier) -> None:
-    layers = list(network.features.children())
-    for number, (convolution, normed) in enumerate([layers[0:2], layers[3:5]], 1):
-        assert isinstance(convolution, nn.Conv2d) and isinstance(normed, nn.GroupNorm) and convolution.bias is not None
-        for parameter in (*convolution.parameters(), *normed.parameters()):
-            parameter.zero_()
-        carried = _CARRIED[number]
-        sources = [0] * len(carried) if number == 1 else [channel for channel in _CARRIED[1] for _ in _TAKEN]
-        for place, (channel, source) in enumerate(zip(carried, sources, strict=True)):
-            row, column = _TAKEN[place % len(_TAKEN)]
-            convolution.weight[channel, source, row, column] = 1.0
-            normed.weight[channel] = _LARGE / 2.0
-            normed.bias[channel] = 2.0  # so that no ReLU cuts a pixel off
-        for group in range(0, convolution.out_channels, 8):
-            convolution.bias[group + 6], convolution.bias[group + 7] = _LARGE, -_LARGE
 
 
 @dataclass(frozen=True)

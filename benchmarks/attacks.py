@@ -1,0 +1,80 @@
+"""Prints the table of `docs/threat-model.md`: what a curious coordinator reads of single images, attack by attack.
+
+python -m benchmarks.attacks
+"""
+
+import functools
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.node import attacks
+from tests.node.coordinator import Outcome
+from tests.options import NO_MINIMUMS
+
+Attack = Callable[[Path], Outcome]
+
+ATTACKS: dict[str, tuple[Attack, Attack]] = {  # what is tried: without the guard, and with the default options
+    "weights that make the embedding the image; a class with one image": (
+        functools.partial(attacks.class_of_one, options=NO_MINIMUMS),
+        functools.partial(attacks.class_of_one, options={}),
+    ),
+    "two questions under other options, subtracted": (
+        functools.partial(attacks.subtraction, options=NO_MINIMUMS, is_simulated=True),
+        functools.partial(attacks.subtraction, options={}),
+    ),
+    "two questions, an image came or left between them": (
+        functools.partial(attacks.growing_folder, options={}, forgets=True),
+        functools.partial(attacks.growing_folder, options={}),
+    ),
+    "the same, and the classes of an npz got other names": (
+        functools.partial(attacks.renamed_classes, options={}, forgets=True),
+        functools.partial(attacks.renamed_classes, options={}),
+    ),
+    "the loss of a held-out set with one image": (
+        functools.partial(attacks.held_out_of_one, options=NO_MINIMUMS),
+        functools.partial(attacks.held_out_of_one, options={}),
+    ),
+    "the scores of a class with one of twenty held-out images": (
+        functools.partial(attacks.held_out_class_of_one, options=NO_MINIMUMS),
+        functools.partial(attacks.held_out_class_of_one, options={}),
+    ),
+    "a loss that depends on one of twenty held-out images": (
+        functools.partial(attacks.held_out_gate, options=NO_MINIMUMS),
+        functools.partial(attacks.held_out_gate, options={}),
+    ),
+    "an embedding that is zero for all but one of the 60 images of a class": (
+        functools.partial(attacks.gate, options=NO_MINIMUMS),
+        functools.partial(attacks.gate, options={}),
+    ),
+    "the same with weights that differ from honest ones by less than a round of training": (
+        functools.partial(attacks.near_honest_weights, options=NO_MINIMUMS),
+        functools.partial(attacks.near_honest_weights, options={}),
+    ),
+    "one training step on 20 images with an imprint layer": (
+        functools.partial(attacks.imprint, options=NO_MINIMUMS),
+        functools.partial(attacks.imprint, options={}),
+    ),
+    "the same under the run's default options, with Adam": (
+        functools.partial(attacks.imprint, options=NO_MINIMUMS, agreed=True),
+        functools.partial(attacks.imprint, options={}, agreed=True),
+    ),
+}
+
+
+def main() -> None:
+    """Run every attack twice and print a table in Markdown."""
+    logging.disable(logging.CRITICAL)
+    print("| attack | guard off | default options |\n|---|---|---|")
+    for name, versions in ATTACKS.items():
+        cells = []
+        for attack in versions:
+            with tempfile.TemporaryDirectory() as folder:
+                outcome = attack(Path(folder))
+                cells.append(f"{outcome.correlation:.2f} ({outcome.excess:+.2f})")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
