@@ -13,9 +13,8 @@ from fl_app.classification.model import ClassifierModel, write_classifier
 from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo
-from fl_app.files import to_json, write_manifest
+from fl_app.files import to_json, write_card, write_manifest
 from fl_app.messages.arrays import Weights, to_tensors
-from fl_app.model_card import write_card
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds

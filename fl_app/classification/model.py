@@ -20,13 +20,19 @@ from safetensors.torch import save as weights_to_bytes
 from torch import Tensor
 
 from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
-from fl_app.classification.lone_sites import with_lone_sites, without_lone_sites
-from fl_app.classification.moments import SUMS_SHAPE, blank_moments, picture_distances, picture_map, pool
+from fl_app.classification.moments import (
+    SUMS_SHAPE,
+    blank_moments,
+    picture_distances,
+    picture_map,
+    pool,
+    with_lone_sites,
+    without_lone_sites,
+)
 from fl_app.classification.network import Classifier, build_network
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
-from fl_app.files import check_export, write_manifest
-from fl_app.model_card import write_card
+from fl_app.files import check_export, write_card, write_manifest
 from fl_app.options.sections import Section
 from fl_app.plugins import FORM, PluginError, named_by_file
 

@@ -12,8 +12,16 @@ from fl_app.errors import FederationError, RejectedReply
 from fl_app.logs import clean_text
 from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.options.sections import LONGEST_NAME, is_site_name
-from fl_app.strategies.agreement import SharesOf, agreed_shares, ask_descriptions, compare, false_shares, unknown_shares
-from fl_app.strategies.binding import fault_of_name, warn_of_free_names
+from fl_app.strategies.agreement import (
+    SharesOf,
+    agreed_shares,
+    ask_descriptions,
+    compare,
+    false_shares,
+    fault_of_name,
+    unknown_shares,
+    warn_of_free_names,
+)
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import failure
 from fl_app.strategies.shares import warn_of_giants
