@@ -195,7 +195,7 @@ took part in a whole run of both tasks, and everything that their nodes sent was
 if a value lacks an explanation. The sizes are for ten classes, grey images of 8 x 8 pixels and the default networks.
 They grow with the networks and the number of classes, but not with the number of images.
 
-**No image, no pixel, no file name, no path and no patient's data leave a hospital.** About its images, a node sends
+**No image file, no file name, no path and no patient's data leave a hospital.** About its images, a node sends
 only sums and counts over many of them, and weights that were trained on them. Nodes open connections to the server,
 and accept none.
 """
