@@ -12,6 +12,7 @@ from fl_app.doctor.finding import Finding, plural, sentence
 from fl_app.errors import FlAppError, is_fault
 from fl_app.node.images import LocalData, load_local
 from fl_app.node.permissions import check_task
+from fl_app.node.state import key_file
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 
@@ -74,7 +75,7 @@ def check_reading(found: LocalData | str, node: NodeConfig) -> Finding:
     train, held_out, fewest = len(found.train), len(found.validation), node.min_held_out
     tested = f"the {len(found.test)} of the part 'test'"
     if 0 < len(found.test) < fewest:
-        tested = f"none, because {plural(len(found.test), 'test image')} are fewer than 'min-held-out', {fewest}"
+        tested = f"none, because {len(found.test)} is less than 'min-held-out', {fewest}"
     elif len(found.test) == 0:
         tested = "none, because there is no part 'test' and 'test-share' is 0 or too small"
     elif found.test_from == "drawn":
@@ -82,14 +83,14 @@ def check_reading(found: LocalData | str, node: NodeConfig) -> Finding:
             f"{len(found.test)}, taken out of the training images by 'test-share'; a part 'test' would replace them"
         )
     text = f"A run trains on {plural(train, 'image')}, holds {held_out} out, and tests on {tested}."
+    if not key_file(node).exists():
+        text += " The node makes the key of its split when it first starts: these numbers may then differ by a few."
     if train < node.min_images:
         why = f"These are fewer than 'min-images', {node.min_images}: the node would take part without training."
         return Finding(name, "not ready", f"{text} {why if train else 'There is nothing to train on.'}")
     if held_out < fewest:
         why = (
-            f"{held_out} are fewer than 'min-held-out', {fewest}"
-            if held_out
-            else "'validation-share' is 0 or too small"
+            f"{held_out} is less than 'min-held-out', {fewest}" if held_out else "'validation-share' is 0 or too small"
         )
         return Finding(name, "warning", f"{text} Nothing is measured here, because {why}.")
     return Finding(name, "ready", text)

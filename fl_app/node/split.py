@@ -48,18 +48,17 @@ def find_key(path: Path, *, makes: bool) -> bytes:
 
     Args:
         path: the file, which only the node's user can read.
-        makes: whether a missing file is made; if not, a key is drawn for this call alone.
+        makes: whether a missing file is made; if not, a key that is no secret stands for it, the same in each call.
 
     Raises:
         DataError: the file is damaged, or cannot be read or written.
     """
     try:
         if not path.exists():
-            drawn = secrets.token_bytes(_KEY_BYTES)
             if not makes:
-                return drawn
+                return derived_key(0, path.name)
             make_private(path.parent)
-            _write_once(path, drawn.hex())
+            _write_once(path, secrets.token_hex(_KEY_BYTES))
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
         raise DataError(
