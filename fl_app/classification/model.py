@@ -19,16 +19,9 @@ from safetensors.torch import load_file as load_weights
 from safetensors.torch import save as weights_to_bytes
 from torch import Tensor
 
+from fl_app.classification import moments
 from fl_app.classification.heads import HEADS, Head, build_heads, distance_map, nearest_distance
-from fl_app.classification.moments import (
-    SUMS_SHAPE,
-    blank_moments,
-    picture_distances,
-    picture_map,
-    pool,
-    with_lone_sites,
-    without_lone_sites,
-)
+from fl_app.classification.moments import SUMS_SHAPE, blank_moments, picture_distances, picture_map, pool
 from fl_app.classification.network import Classifier, build_network
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
@@ -217,7 +210,7 @@ def write_classifier(classifier: ClassifierModel, folder: Path) -> None:
     heads |= {f"{name}/bias": head.bias for name, head in classifier.heads.items()}
     (folder / "model.safetensors").write_bytes(weights_to_bytes(weights))
     (folder / "prototypes.safetensors").write_bytes(
-        _to_bytes({**without_lone_sites(classifier.pooled), "prototypes": classifier.prototypes})
+        _to_bytes({**moments.without_lone_sites(classifier.pooled), "prototypes": classifier.prototypes})
     )
     (folder / "heads.safetensors").write_bytes(_to_bytes(heads))
     _write_json(folder / "classes.json", {str(label): name for label, name in enumerate(names)})
@@ -241,7 +234,7 @@ def read_classifier(folder: Path) -> ClassifierModel:
         document = _Document.model_validate_json((folder / "model.json").read_bytes())
         classifier = _read(folder, document)
         _check_whole(classifier, document.weights_sha256)
-        return dataclasses.replace(classifier, pooled=with_lone_sites(classifier.pooled))
+        return dataclasses.replace(classifier, pooled=moments.with_lone_sites(classifier.pooled))
     except PluginError:
         raise
     except (FlAppError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
