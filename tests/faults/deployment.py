@@ -95,7 +95,7 @@ class Deployment:
         if not (home / "state").exists():  # the parts are those of a simulation, and the same in each test
             write_simulated_key(home / "state", claims or site)
         config = f'data-path="{images}" site="{claims or site}" state-dir="{home / "state"}"'
-        config += " min-images=1 min-held-out=1 min-class-count=1 validation-share=0.2"  # as `rounds.small_classification`
+        config += " min-images=1 min-held-out=1 min-class-count=1 validation-share=0.2"  # as in `rounds`
         config += " max-unreadable-share=0.0"  # so that one broken image is too many
         trust = () if "--root-certificates" in options else ("--root-certificates", str(self.authority))
         command = ["fl-app", "supernode", *trust, *options, "--auth-supernode-private-key", str(home / f"{site}.key")]
