@@ -26,7 +26,7 @@ def show_options(
 ) -> None:
     """List every option of a run: name, default, meaning. Of a recipe: check it before it is submitted.
 
-    Exit status: 2 if an option is unknown, of another type or out of range.
+    Exit status: 2 if an option is unknown, of another type or out of range, or names something that is not installed.
     """
     folder = find_app(app)
     defaults = read_defaults(folder)
@@ -34,7 +34,9 @@ def show_options(
     if recipe is not None and not is_recipe(recipe, folder) and (found := look_up(recipe, defaults)):
         chosen, recipe = found, None
     if recipe is not None:
-        choose_config(folder, recipe, ())
+        from fl_app.data.sources import find_source  # imports torch
+
+        find_source(choose_config(folder, recipe, ()).data.source)
         chosen = read_recipe(recipe, folder)
     if as_json:
         rows = [

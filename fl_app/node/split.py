@@ -122,6 +122,10 @@ def settle(parts: Mapping[Part, ImageSet], path: Path) -> dict[Part, ImageSet]:
             for label in np.unique(labels):
                 members = np.flatnonzero(labels == label)
                 key = f"{part}/{images.class_names[label]}/"
+                last = max((name for name in known if name.rpartition("/")[0] + "/" == key), default=None)
+                if last is not None and np.array_equal(known[last], positions[members]):  # nothing came or went
+                    is_used[members] = True
+                    continue
                 earlier = _earlier_sets(known, key, positions[members])
                 is_used[members] = may_use(positions[members], earlier)
                 now = positions[members[is_used[members]]]

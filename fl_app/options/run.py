@@ -65,19 +65,20 @@ class DataOptions(Section):
     image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
     limit: int = Field(
         ge=0,
-        description="most training images to use, the same share of each class; a part val is reduced by the same "
-        "factor; 0: all",
+        description="most training images to use in a simulation, the same share of each class; a part val is reduced "
+        "by the same factor; 0: all. A hospital uses all of its own",
     )
     validation_share: float = Field(
         ge=0,
         lt=1,
-        description="share of a node's training images that is held out, if the data have no part val; 0: none",
+        description="share of a simulated node's training images that is held out, if the data have no part val; 0: "
+        "none. A hospital has a node option of this name",
     )
     test_share: float = Field(
         ge=0,
         lt=1,
-        description="share of a folder's images (or patients) that becomes its part test, if it has none; 0: no test "
-        "set. Public data sets have a test set of their own",
+        description="share of a folder's images (or patients) that becomes its part test in a simulation, if it has "
+        "none; 0: no test set. Public data sets have a test set of their own, a hospital a node option of this name",
     )
     class_names: Names = Field(
         description="source folder only: the agreed class names, comma-separated, in label order; empty: those of the "

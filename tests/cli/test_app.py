@@ -171,3 +171,9 @@ def test_a_study_is_checked_before_it_is_submitted(tmp_path: Path) -> None:
     answer = run_fl_app("options", str(study), "--app", str(ROOT))
     assert answer.returncode == 2
     assert answer.stderr == "Error: Option 'federation.min-nods' does not exist. Did you mean 'federation.min-nodes'?\n"
+
+
+def test_a_study_with_a_source_that_does_not_exist_does_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('data.source = "foldr"\n')
+    answer = CliRunner().invoke(app, ["options", str(tmp_path / "study.toml"), "--app", str(ROOT)])
+    assert "folder" in str(answer.exception) and "fit" not in answer.stdout

@@ -54,6 +54,15 @@ def test_added_images_wait_until_enough_have_come(tmp_path: Path) -> None:
     assert settled(path, a=list(range(30 + FEWEST_CHANGES))) == list(range(30 + FEWEST_CHANGES))
 
 
+def test_sets_are_compared_only_if_something_came_or_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, old = tmp_path / "used", list(range(30))
+    settled(path, a=old)
+    monkeypatch.setattr("fl_app.node.split.may_use", None)  # takes a second for 100,000 images
+    assert settled(path, a=old) == old
+    with pytest.raises(TypeError):
+        settled(path, a=old[1:])
+
+
 def test_a_removed_image_takes_others_of_its_class_with_it(tmp_path: Path) -> None:
     path = tmp_path / "used"
     settled(path, a=list(range(100)), b=list(range(200, 250)))
