@@ -1,5 +1,7 @@
 """What every test starts from: one torch thread, and no Flower service outside the test."""
 
+import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from fl_app.flower import TaskIdentity
+from fl_app.node import split
 
 torch.set_num_threads(1)
 # Caches of Matplotlib and uv stay where they are; what nodes and runs leave in the home folder goes elsewhere.
@@ -85,3 +88,14 @@ def _task_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Name the run and the node, as Flower's own processes do before an app is called."""
     for name in ("_run_id", "_node_id", "_task_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture(autouse=True)
+def _split_keys(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hospitals of a test split their images the same way each time: a secret key would make it a draw."""
+    numbers = itertools.count()
+
+    def new_key() -> bytes:
+        return hashlib.sha256(f"{request.node.nodeid} {next(numbers)}{os.environ.get('SALT', '')}".encode()).digest()
+
+    monkeypatch.setattr(split, "new_key", new_key)

@@ -813,8 +813,9 @@ def test_few_patients_at_each_simulated_node_are_counted_as_patients_and_at_a_ho
     num_tested = figure(result(tmp_path / "a")["results"], "global", "linear", name="n")
     assert sum(found.values()) == num_tested // 5 > 2
     found.clear()
+    few: dict[str, OptionValue] = {"test-share": 0.1}  # of 24 patients: fewer than 5, whatever the key
     own = {
-        n: {**NO_MINIMUMS, "data-path": str(tmp_path), "site": f"h{n}", "state-dir": str(tmp_path / f"s{n}")}
+        n: {**NO_MINIMUMS, "data-path": str(tmp_path), "site": f"h{n}", "state-dir": str(tmp_path / f"s{n}"), **few}
         for n in range(2)
     }
     run_federation(classification(tmp_path / "b", of_folder(tmp_path, {})), 2, meddle=count_patients, node_options=own)

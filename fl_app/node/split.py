@@ -43,6 +43,11 @@ def derived_key(seed: int, site: str) -> bytes:
     return hashlib.blake2b(f"{seed} {site}".encode(), digest_size=_KEY_BYTES, person=b"fl-app split").digest()
 
 
+def new_key() -> bytes:
+    """Return a new secret key."""
+    return secrets.token_bytes(_KEY_BYTES)
+
+
 def find_key(path: Path, *, makes: bool) -> bytes:
     """Return a hospital's secret key; it is made when it is first needed.
 
@@ -58,7 +63,7 @@ def find_key(path: Path, *, makes: bool) -> bytes:
             if not makes:
                 return derived_key(0, path.name)
             make_private(path.parent)
-            _write_once(path, secrets.token_hex(_KEY_BYTES))
+            _write_once(path, new_key().hex())
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
         raise DataError(

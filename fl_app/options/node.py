@@ -59,7 +59,7 @@ class NodeConfig(Section):
         default=4096, ge=0, description="size of the cache of decoded images in state-dir; 0: no cache"
     )
     max_rounds_per_day: int = Field(
-        default=0, ge=0, description="rounds that the node trains on one day (UTC), over all runs; 0: no limit"
+        default=1000, ge=0, description="rounds that the node trains on one day (UTC), over all runs; 0: no limit"
     )
     max_queries_per_day: int = Field(
         default=1000,

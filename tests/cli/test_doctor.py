@@ -88,7 +88,7 @@ def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
     )
     assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
     assert found["limits"]["text"] == (
-        "In a day (UTC) the node accepts any number of training messages ('max-rounds-per-day') and 1000 others that "
+        "In a day (UTC) the node accepts 1000 training messages ('max-rounds-per-day') and 1000 others that "
         "read its images ('max-queries-per-day')."
     )
     assert not (tmp_path / "state").exists()
