@@ -188,7 +188,7 @@ def _flipped_labels() -> Iterator[None]:
             return found
         parts = {
             part: dataclasses.replace(images, labels=len(images.class_names) - 1 - images.labels)
-            for part in ("train", "validation", "test")
+            for part in ("train", "validation")  # its share of the common test set is known
             for images in [getattr(found, part)]
         }
         return dataclasses.replace(found, **parts)
