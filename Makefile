@@ -32,8 +32,8 @@ test test-faults docker-check check: export OMP_NUM_THREADS := 1
 test: install ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0
 
-test-faults: install ## Break a federation of real processes in a dozen ways (twenty minutes)
-	$(BIN)/python -m pytest tests/faults --durations=0
+test-faults: install ## Break a federation of real processes in a dozen ways (a quarter of an hour)
+	$(BIN)/python -m pytest tests/faults --numprocesses 2 --max-worker-restart 0 --durations=0
 
 # With FL_APP_IMAGE_ROOT, an unpacked image (docker/build-without-engine.sh), also from that image's own files.
 docker-check: install ## Check docker/, and bring its services up as processes on loopback
