@@ -83,6 +83,7 @@ ATTACKS = {
     "none": Attack(),
     "label flip": Attack(flips=True),
     "sign flip": Attack(times(-1.0)),
+    "sign flip, 2.9 times as long": Attack(times(-2.9)),
     "sign flip, 9 times as long": Attack(times(-9.0)),
     "round 1: update times -100": Attack(times(-100.0, only_round=1)),
     "round 1: every weight 100,000": Attack(all_large),
@@ -94,6 +95,7 @@ ATTACKS = {
 STRATEGIES: dict[str, dict[str, Any]] = {
     "FedAvg": {},
     "FedAvg, max-share 0.25": {"admission.max-share": 0.25},
+    "FedAvg, max-update-norm-ratio 3": {"admission.max-update-norm-ratio": 3.0},
     "Krum": {"classification.strategy": "Krum"},
     "FedMedian": {"classification.strategy": "FedMedian"},
     "FedTrimmedAvg": {"classification.strategy": "FedTrimmedAvg"},
