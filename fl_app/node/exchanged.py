@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fl_app.errors import RunFolderError
 from fl_app.files import replacing
 from fl_app.messages.records import HEADS, MOMENTS, TRAIN, Instruction
 from fl_app.node.permissions import NotAllowedError
@@ -57,7 +58,7 @@ def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[]
         measure: measures them; sums without a name are not kept.
 
     Raises:
-        RunFolderError: they cannot be kept.
+        NotAllowedError: they cannot be kept, so that the node could not send the same ones again.
     """
     path = folder / _ANSWER.replace("*", f"{what}-{round_number:04d}")
     try:
@@ -71,8 +72,15 @@ def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[]
         return sums
     sums = measure()
     if sums:
-        with replacing(path, mode=0o600) as temporary:
-            temporary.write_bytes(save(sums))
+        try:
+            with replacing(path, mode=0o600) as temporary:
+                temporary.write_bytes(save(sums))
+        except RunFolderError as error:
+            raise NotAllowedError(
+                f"{error} So these sums, which may leave the node once, do not leave it. Make room in 'state-dir'.",
+                public="this node cannot note which sums of an exchange leave it, and so sends none: its 'state-dir' "
+                "must be writable",
+            ) from error
     return sums
 
 

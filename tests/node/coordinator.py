@@ -25,7 +25,7 @@ Pictures = dict[str, NDArray[np.uint8]]  # of each class: [N, SIDE, SIDE]
 SIDE = 16
 NUM_PIXELS = SIDE * SIDE
 CLASSES = ("a", "b", "c")
-NUM_ROUNDS = 20  # after so many a node allows the weights to have moved by all that it ever allows
+NUM_ROUNDS = 10  # the default; the later the round, the farther its weights may be from the first
 
 
 def make_pictures(counts: Mapping[str, int], seed: int = 0) -> Pictures:

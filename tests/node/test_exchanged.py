@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from fl_app.errors import RunFolderError
 from fl_app.messages.records import HEADS, MOMENTS, TRAIN
+from fl_app.node.permissions import NotAllowedError
 from tests.node.test_history import Hospital, refused
 
 
@@ -47,3 +49,18 @@ def test_sums_of_an_exchange_are_measured_once_and_then_sent_again(hospital: Hos
     assert answer(4, 6.0) == 6.0
     hospital.ask(TRAIN, 1, own)  # the run begins anew
     assert answer(4, 7.0) == 7.0
+
+
+def test_sums_that_the_node_cannot_keep_do_not_leave_it(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = hospital.initial()
+    hospital.ask(TRAIN, 1, own)
+    history = hospital.ask(MOMENTS, 4, own)
+
+    def full(path: Path, mode: int) -> Any:
+        raise RunFolderError(f"{path} could not be written: the disk is full.")
+
+    monkeypatch.setattr("fl_app.node.exchanged.replacing", full)
+    with pytest.raises(NotAllowedError) as caught:
+        history.once("moments", 4, lambda: {"sum": torch.ones(1).double().numpy()})
+    assert "must be writable" in caught.value.public and str(hospital.state) not in caught.value.public
+    assert history.once("own-moments", 3, dict) == {}

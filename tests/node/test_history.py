@@ -285,11 +285,17 @@ def test_a_run_that_begins_anew_has_a_new_history(hospital: Hospital) -> None:
     refused(hospital, TRAIN, 2, moved(own, 2 * length(own)))
 
 
-def test_a_state_that_cannot_be_written_takes_no_weights_and_tells_no_path(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "run").write_text("a file in the folder's place")
-    node = Hospital(tmp_path / "state")
-    assert "must be writable" in refused(node, TRAIN, 1, node.initial())
+def test_without_room_for_its_history_a_node_trains_and_later_knows_nothing_of_the_round(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").write_text("a file in the folder's place")
+    node = Hospital(tmp_path)
+    own = node.initial()
+    with caplog.at_level(logging.WARNING):
+        node.ask(TRAIN, 1, own).note_update(own, moved(own, 1.0))
+        assert node.ask(TRAIN, 2, own).is_late
+    assert "cannot be kept" in caplog.text
+    refused(node, MOMENTS, NUM_ROUNDS, own)
 
 
 def test_a_simulated_node_and_one_without_the_check_take_everything_and_write_nothing(tmp_path: Path) -> None:
