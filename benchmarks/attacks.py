@@ -9,15 +9,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from fl_app.options.sections import OptionValue
 from tests.node import attacks
 from tests.node.coordinator import Outcome
 from tests.options import NO_MINIMUMS
 
 Attack = Callable[[Path], Outcome]
 
+_NO_WEIGHTS: dict[str, OptionValue] = {"check-weights": False}
+_NO_GUARD: dict[str, OptionValue] = {**NO_MINIMUMS, **_NO_WEIGHTS}
+
 ATTACKS: dict[str, tuple[Attack, Attack]] = {  # what is tried: without the guard, and with the default options
     "weights that make the embedding the image; a class with one image": (
-        functools.partial(attacks.class_of_one, options=NO_MINIMUMS),
+        functools.partial(attacks.class_of_one, options=_NO_GUARD),
         functools.partial(attacks.class_of_one, options={}),
     ),
     "two questions under other options, subtracted": (
@@ -25,39 +29,39 @@ ATTACKS: dict[str, tuple[Attack, Attack]] = {  # what is tried: without the guar
         functools.partial(attacks.subtraction, options={}),
     ),
     "two questions, an image came or left between them": (
-        functools.partial(attacks.growing_folder, options={}, forgets=True),
+        functools.partial(attacks.growing_folder, options=_NO_WEIGHTS, forgets=True),
         functools.partial(attacks.growing_folder, options={}),
     ),
     "the same, and the classes of an npz got other names": (
-        functools.partial(attacks.renamed_classes, options={}, forgets=True),
+        functools.partial(attacks.renamed_classes, options=_NO_WEIGHTS, forgets=True),
         functools.partial(attacks.renamed_classes, options={}),
     ),
     "the loss of a held-out set with one image": (
-        functools.partial(attacks.held_out_of_one, options=NO_MINIMUMS),
+        functools.partial(attacks.held_out_of_one, options=_NO_GUARD),
         functools.partial(attacks.held_out_of_one, options={}),
     ),
     "the scores of a class with one of twenty held-out images": (
-        functools.partial(attacks.held_out_class_of_one, options=NO_MINIMUMS),
+        functools.partial(attacks.held_out_class_of_one, options=_NO_GUARD),
         functools.partial(attacks.held_out_class_of_one, options={}),
     ),
     "a loss that depends on one of twenty held-out images": (
-        functools.partial(attacks.held_out_gate, options=NO_MINIMUMS),
+        functools.partial(attacks.held_out_gate, options=_NO_GUARD),
         functools.partial(attacks.held_out_gate, options={}),
     ),
     "an embedding that is zero for all but one of the 60 images of a class": (
-        functools.partial(attacks.gate, options=NO_MINIMUMS),
+        functools.partial(attacks.gate, options=_NO_GUARD),
         functools.partial(attacks.gate, options={}),
     ),
     "the same with weights that differ from honest ones by less than a round of training": (
-        functools.partial(attacks.near_honest_weights, options=NO_MINIMUMS),
+        functools.partial(attacks.near_honest_weights, options=_NO_GUARD),
         functools.partial(attacks.near_honest_weights, options={}),
     ),
     "one training step on 20 images with an imprint layer": (
-        functools.partial(attacks.imprint, options=NO_MINIMUMS),
+        functools.partial(attacks.imprint, options=_NO_GUARD),
         functools.partial(attacks.imprint, options={}),
     ),
     "the same under the run's default options, with Adam": (
-        functools.partial(attacks.imprint, options=NO_MINIMUMS, agreed=True),
+        functools.partial(attacks.imprint, options=_NO_GUARD, agreed=True),
         functools.partial(attacks.imprint, options={}, agreed=True),
     ),
 }

@@ -97,6 +97,7 @@ def _approval_checks(config: RunConfig, options: dict[str, OptionValue], has_stu
     node = NodeConfig.from_flat(options)
     yield "approved code", lambda: approvals.check_code(node, lambda: code_hash(own_app()))
     yield "study", lambda: approvals.check_study(node, config, has_study)
+    yield "weights", lambda: approvals.check_weights(node)
 
 
 def _all_checks(*arguments: Any) -> "Checks":

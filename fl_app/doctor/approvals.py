@@ -1,4 +1,4 @@
-"""What the hospital has agreed to: the code that runs may execute, and the options that they may have."""
+"""What the hospital agrees to: the code that runs execute, the options that they have, the weights that they send."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -65,3 +65,19 @@ def check_study(node: NodeConfig, config: RunConfig, is_given: bool) -> Finding:
         text = "The file is right, but a run that brings other code is not held to it: give --approved-code, too."
         return Finding(name, "warning", text)
     return Finding(name, "ready", "The node takes part only in runs with the options of this file.")
+
+
+def check_weights(node: NodeConfig) -> Finding:
+    """Tell whether the node compares received weights with those of the study and with earlier ones."""
+    if not node.check_weights:
+        return Finding(
+            "weights",
+            "warning",
+            "The node takes any weights, and so tells more of single images: 'check-weights' is false. Leave it true, "
+            "unless honest weights are refused.",
+        )
+    return Finding(
+        "weights",
+        "ready",
+        "The node takes the weights that the run's seed gives, then only such as are not far from earlier ones.",
+    )

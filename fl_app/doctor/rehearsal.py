@@ -43,7 +43,8 @@ def rehearse(
     identify(1, _NODE)
     with tempfile.TemporaryDirectory() as state:
         unlimited = dict.fromkeys(("max-rounds-per-day", "max-queries-per-day"), 0)  # these are no real messages
-        ask = _Node(task_name, config, {**node, **unlimited, "state-dir": state}).ask
+        own: dict[str, OptionValue] = {"check-weights": False, "state-dir": state}
+        ask = _Node(task_name, config, {**node, **unlimited, **own}).ask
         weights = to_numpy(initial_weights(task, config.seed))
         rounds: list[LocalRound] = []
         before: Sums = {}

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -15,6 +16,10 @@ from fl_app.files import make_private
 from fl_app.messages.arrays import to_numpy
 from fl_app.messages.descriptions import SiteDescription, write_description
 from fl_app.messages.records import (
+    EVALUATE,
+    HEADS,
+    MOMENTS,
+    TRAIN,
     Instruction,
     Reply,
     read_instruction,
@@ -23,6 +28,7 @@ from fl_app.messages.records import (
 )
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.node.answering import Node, answering
+from fl_app.node.history import History, check_weights
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.seeding import generator_for
@@ -49,23 +55,24 @@ def train(message: Message, node: Node) -> RecordDict:
     """Measure the received weights on held-out images, train them, and answer: one message a round."""
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
+    history = check_weights(task, node, instruction, TRAIN)
     where = (
         f"Run {instruction.run_name}, {instruction.task}, round {instruction.round_number} of {task.options.num_rounds}"
     )
     log.info("%s: %d images, %d held out", where, len(node.data.train), len(node.data.validation))
-    sums = _measure(task, node, instruction)
+    sums = _measure(task, node, instruction, history)
     model = task.build_model()
     model.load_state_dict(instruction.weights)
     if len(node.data.train) == 0:
         result = LocalResult(0.0, 0, 0, 1, 0.0, {}, instruction.node_ema)
     else:
-        result = _train(task, node, instruction, model)
+        result = _train(task, node, instruction, model, history)
         loss = result.loss_sum / max(result.num_losses, 1)
         log.info("%s: trained for %.1f s, loss %.4f; sending the reply", where, result.seconds, loss)
     if isinstance(task, MeasuresOwn):
-        sums |= task.own_sums(
-            model, node.data.train, node.device, instruction.round_number, node.options.min_class_count
-        )
+        images, number = history.shown(node.data.train), instruction.round_number
+        measure_own = partial(task.own_sums, model, images, node.device, number, node.options.min_class_count)
+        sums |= history.once("own-moments", number, measure_own)
     return write_reply(
         Reply(
             site=node.data.site,
@@ -88,22 +95,28 @@ def evaluate(message: Message, node: Node) -> RecordDict:
     """Measure the received models on held-out images."""
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
-    return write_sums(node.data.site, _measure(task, node, instruction))
+    history = check_weights(task, node, instruction, EVALUATE)
+    return write_sums(node.data.site, _measure(task, node, instruction, history))
 
 
 @answering
 def moments(message: Message, node: Node) -> RecordDict:
     """Sum the embeddings of the training images under the received weights, by class."""
     instruction, task = _read_classification(message, node)
-    images = place(node.data.train, node.device)
-    found = task.moments(instruction.weights, images, node.device, node.options.min_class_count)
-    return write_sums(node.data.site, found)
+    history = check_weights(task, node, instruction, MOMENTS)
+
+    def measure_moments() -> dict[str, NDArray[np.float64]]:
+        images = place(node.data.train, node.device)
+        return task.moments(instruction.weights, images, node.device, node.options.min_class_count)
+
+    return write_sums(node.data.site, history.once("moments", instruction.round_number, measure_moments))
 
 
 @answering
 def heads(message: Message, node: Node) -> RecordDict:
     """Measure the received heads on held-out and test images."""
     instruction, task = _read_classification(message, node)
+    check_weights(task, node, instruction, HEADS)
     own = None
     if node.config.pass_named(instruction.task).keeps_weights:
         own, _ = _kept(node, instruction).load_parts(instruction.round_number + 1)
@@ -121,14 +134,15 @@ def _read_classification(message: Message, node: Node) -> tuple[Instruction, Cla
     return instruction, task
 
 
-def _measure(task: Task, node: Node, instruction: Instruction) -> dict[str, NDArray[np.float64]]:
+def _measure(task: Task, node: Node, instruction: Instruction, history: History) -> dict[str, NDArray[np.float64]]:
     models = {"raw": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models["initial"] = instruction.initial
     received = {name: weights for name, weights in models.items() if weights is not None}
-    return measure(task, received, node.data.validation, node.device, node.config.seed, node.data.site)
+    images = history.shown(node.data.validation)
+    return measure(task, received, images, node.device, node.config.seed, node.data.site)
 
 
-def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -> LocalResult:
+def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, history: History) -> LocalResult:
     """Train the model in place and keep the optimiser's state for the next round."""
     device, site, round_number = node.device, node.data.site, instruction.round_number
     plan = node.config.pass_named(instruction.task)
@@ -136,8 +150,10 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
     model.to(device)
     state = _kept(node, instruction)
     kept_weights, kept_optimizer = state.load_parts(round_number)
+    start = instruction.weights
     if plan.is_alone:  # the received weights are the mean of all nodes
-        model.load_state_dict(kept_weights or initial_weights(task, node.config.seed))
+        start = kept_weights or initial_weights(task, node.config.seed)
+        model.load_state_dict(start)
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
     result = train_local(
@@ -154,6 +170,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module) -
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
     )
+    history.note_update(start, model.state_dict())
     if keeps or plan.keeps_weights:
         weights = model.state_dict() if plan.keeps_weights else {}
         state.save_parts(round_number, weights, result.optimizer_state if keeps else {})

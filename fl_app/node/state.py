@@ -102,7 +102,7 @@ class NodeState:
             with safe_open(self._path(max(earlier)), "pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
                 metadata = file.metadata()
-            if metadata is not None and metadata.get(_DIGEST) != _digest(state):  # earlier versions wrote no metadata
+            if metadata is not None and metadata.get(_DIGEST) != digest(state):  # earlier versions wrote no metadata
                 raise SafetensorError("its SHA-256 differs")
         except (OSError, SafetensorError) as error:
             log.warning("The state of round %d is damaged (%s): starting afresh", max(earlier), error)
@@ -115,7 +115,7 @@ class NodeState:
             make_private(self.folder)
             remove_partial(self.folder)
             with replacing(self._path(round_number)) as temporary:
-                save_file(dict(state), temporary, {_DIGEST: _digest(state)})
+                save_file(dict(state), temporary, {_DIGEST: digest(state)})
         except (OSError, ValueError, RunFolderError) as error:
             log.warning("The state of the round cannot be kept in %s: %s", self.folder, error)
             return
@@ -151,7 +151,7 @@ def _safe_name(what: str, name: str) -> str:
     return name
 
 
-def _digest(state: Mapping[str, Tensor]) -> str:
+def digest(state: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for key in sorted(state):

@@ -66,6 +66,11 @@ class NodeConfig(Section):
         ge=0,
         description="messages beside training that may read the images on one day (UTC), over all runs; 0: no limit",
     )
+    check_weights: bool = Field(
+        default=True,
+        description="received weights must be the study's in round 1 and lie near earlier ones later, and prototypes "
+        "are measured once for each exchange; false: any weights, as often as asked",
+    )
     tasks_allowed: Annotated[Names, Plugin("tasks")] = Field(
         default=(), description="tasks that a run may train here, comma-separated; empty: all"
     )

@@ -49,6 +49,7 @@ ADDED: dict[str, OptionValue] = {
     "admission.max-share": 0.0,
     "export.site-names": False,  # those versions did name sites, which nobody had asked for
     "export.licence": "",
+    "late-joining": False,
 }
 
 
@@ -170,6 +171,10 @@ class RunConfig(Section):
     resume: str = Field(description="a run folder to resume, or auto: the newest unfinished one with the same options")
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
+    late_joining: bool = Field(
+        description="hospitals that have not seen the first round, or have lost their state, also send sums by class: "
+        "held-out figures and prototypes; false: they only train. Runs with federation.nodes-per-round allow it anyway"
+    )
     data: DataOptions
     partition: PartitionOptions
     federation: FederationOptions
@@ -219,6 +224,11 @@ class RunConfig(Section):
                 own = options.model_copy(update=strategy)
                 plans.append(PassPlan(task, own, name.lower(), keeps_weights=name == "local"))
         return tuple(plans)
+
+    @property
+    def allows_late_joining(self) -> bool:
+        """Whether hospitals that have not seen the first round also send sums by class."""
+        return self.late_joining or self.federation.nodes_per_round > 0
 
     def named(self) -> tuple[Named, ...]:
         """Return every name of a built-in part or a plug-in in the options."""

@@ -17,10 +17,13 @@ EXEMPT: Mapping[str, str] = {
     "resume": "which run folder the server reads; a resumed run has the same options",
     "checkpoint-every": "how often the server writes; at a node only how many states of its optimiser are kept",
     "gallery-every": "how often the server draws pictures",
-    "federation": "for how many nodes the server waits, how long, and when it gives up",
     "admission": "which replies the server accepts",
     "sampling": "how the server draws pictures",
     "partition": "splits one data set among simulated nodes; a hospital has its own images",
+    **{
+        f"federation.{name}": "for which nodes the server waits, how long, and when it gives up"
+        for name in ("min-nodes", "wait-seconds", "min-replies", "round-deadline-seconds", "max-failed-rounds", "sites")
+    },
     **{
         f"strategy.{name}": "how the server averages; strategy.proximal-mu alone goes to the nodes"
         for name in (

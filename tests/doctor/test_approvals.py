@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_app.doctor.approvals import check_code, check_study
+from fl_app.doctor.approvals import check_code, check_study, check_weights
 from fl_app.doctor.finding import examine
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
@@ -58,3 +58,9 @@ def test_a_study_is_checked_for_mistakes_and_compared_with_the_run(
     found = examine("study", lambda: check_study(node, run_config(), is_given))
     assert found.verdict == verdict and said in found.text
     assert str(tmp_path) not in found.text
+
+
+def test_a_node_that_takes_any_weights_is_warned() -> None:
+    assert check_weights(hospital()).verdict == "ready"
+    found = check_weights(hospital(check_weights=False))
+    assert found.verdict == "warning" and "takes any weights" in found.text

@@ -22,13 +22,13 @@ from tests.node.coordinator import (
     write_npz,
     write_pictures,
 )
-from tests.node.crafted import Reader, mask, through_gate
+from tests.node.crafted import HONEST_SEED, Reader, mask, through_gate
 
 Options = Mapping[str, OptionValue]
 _Model = tuple[Array, float, int, float]  # row, offset, the class that is scored by it, and times what
 
-_MODELS = ("weights", "ema", "node-ema", "initial")  # what `evaluate` measures at once, and the names of their sums
-_MEASURED = ("raw", "ema", "node-ema", "initial")
+_MODELS = ("weights", "ema", "node-ema")  # what `evaluate` measures at once, and the names of their sums
+_MEASURED = ("raw", "ema", "node-ema")
 _STEP: dict[str, OptionValue] = {  # one step of gradient descent on all images
     "classification.optimizer": "sgd", "classification.learning-rate": 1e4, "classification.momentum": 0.0,
     "classification.batch-size": 100_000, "classification.epochs": 1.0, "classification.augment": "",
@@ -36,6 +36,7 @@ _STEP: dict[str, OptionValue] = {  # one step of gradient descent on all images
     "classification.keep-optimizer-state": False,
 }  # fmt: skip
 _NPZ_PARTS = {"train": {"a": 40, "b": 40}, "val": {"a": 10, "b": 10}, "test": {"a": 5, "b": 5}}
+_SMALL = 0.05  # times the pixels, so that the weights are not far from honest ones
 _OWN_PARTS = {"val": {"a": 10, "b": 10}, "test": {"a": 5, "b": 5}}
 
 
@@ -55,10 +56,10 @@ def write_hospital(
     return found
 
 
-def class_of_one(folder: Path, options: Options) -> Outcome:
+def class_of_one(folder: Path, options: Options, *, is_patient: bool = True) -> Outcome:
     """Sum the embeddings of a class with one image; the embedding is the image."""
     images = write_hospital(folder, {"a": 30, "b": 30, "c": 1}, _OWN_PARTS)["train"]
-    return judge(list(_class_sums(Coordinator(folder, options)).values()), images)
+    return judge(list(_class_sums(Coordinator(folder, options, is_patient=is_patient)).values()), images)
 
 
 def subtraction(folder: Path, options: Options, *, is_simulated: bool = False) -> Outcome:
@@ -126,14 +127,14 @@ def renamed_classes(folder: Path, options: Options, *, forgets: bool = False) ->
     return judge([after - before for before, after in zip(*answers, strict=False)], parts["train"])
 
 
-def gate(folder: Path, options: Options) -> Outcome:
+def gate(folder: Path, options: Options, *, is_patient: bool = True) -> Outcome:
     """Let the embedding be zero for all images of a class but one: the one that is brightest under a random mask."""
     images = write_hospital(folder, {"a": 60, "b": 60}, _OWN_PARTS)["train"]
-    coordinator = Coordinator(folder, options)
+    coordinator = Coordinator(folder, options, is_patient=is_patient)
 
     def sums(rows: Array, offsets: Array) -> Array:
-        answer = coordinator.ask(MOMENTS, {"weights": reader().weights(rows, offsets)})
-        return np.asarray(answer["statistics"]["sum"][0] if answer else np.zeros(NUM_PIXELS))
+        answer = coordinator.ask(MOMENTS, {"weights": reader().weights(_SMALL * rows, _SMALL * offsets)})
+        return np.asarray(answer["statistics"]["sum"][0] / _SMALL if answer else np.zeros(NUM_PIXELS))
 
     return judge([through_gate(sums)], images)
 
@@ -144,9 +145,9 @@ def near_honest_weights(folder: Path, options: Options, at_once: int = 4) -> Out
     A ReLU lets a coordinate be as small as one likes. So the weights change by less than in a round of honest training.
     """
     images = write_hospital(folder, {"a": 60, "b": 60}, _OWN_PARTS)["train"]
-    coordinator, network = Coordinator(folder, options), reader(512, is_honest=True)
+    coordinator, network = Coordinator(folder, options, seed=HONEST_SEED), reader(512, is_honest=True)
     honest = to_numpy(network.network.state_dict())
-    trained = coordinator.ask(TRAIN, {"weights": honest})["weights"]
+    trained = coordinator.train_first(honest)
 
     def sums(rows: Array, offsets: Array) -> Array:
         found = []
@@ -163,7 +164,7 @@ def near_honest_weights(folder: Path, options: Options, at_once: int = 4) -> Out
     return judge([through_gate(sums, num_thresholds=64)], images)
 
 
-def imprint(folder: Path, options: Options, *, agreed: bool = False) -> Outcome:
+def imprint(folder: Path, options: Options, *, agreed: bool = False, is_patient: bool = True) -> Outcome:
     """Train for one step on 20 images with a first layer of thresholds (Fowl et al. 2022, "Robbing the Fed").
 
     Args:
@@ -171,13 +172,16 @@ def imprint(folder: Path, options: Options, *, agreed: bool = False) -> Outcome:
         options: of the node.
         agreed: the run has its default options, as a study could state them; else those of plain gradient descent.
             The gradients are then so small that Adam's step, g / (|g| + 1e-8), is in proportion to them.
+        is_patient: see `Coordinator`.
     """
     images = write_hospital(folder, {"a": 10, "b": 10}, _OWN_PARTS)["train"]
-    size, scale = (128, 1e-2) if agreed else (NUM_PIXELS, 1.0)
+    size, scale = (128, 1e-2) if agreed else (NUM_PIXELS, 0.1)
     rows, offsets = scale * np.tile(mask(), (size, 1)), -scale * np.linspace(-6.0, 6.0, size)
     last = np.zeros((len(CLASSES), size))
     last[0] = 1e-9 if agreed else 1e-3
-    found = _gradient_sums(Coordinator(folder, options), rows, offsets, last, {} if agreed else _STEP)
+    found = _gradient_sums(
+        Coordinator(folder, options, is_patient=is_patient), rows, offsets, last, {} if agreed else _STEP
+    )
     return judge(list(found[:-1] - found[1:]), images)
 
 
@@ -198,13 +202,17 @@ def held_out_class_of_one(folder: Path, options: Options) -> Outcome:
     return judge([found], images)
 
 
-def held_out_gate(folder: Path, options: Options) -> Outcome:
+def held_out_gate(folder: Path, options: Options, *, is_patient: bool = True) -> Outcome:
     """Let the loss depend on one of twenty held-out images, the brightest under a random mask, and measure it."""
     images = write_hospital(folder, {"a": 30, "b": 30}, _OWN_PARTS)["val"]
-    coordinator = Coordinator(folder, options)
+    coordinator = Coordinator(folder, options, is_patient=is_patient)
 
     def sums(rows: Array, offsets: Array) -> Array:
-        models = [(row, float(offset), 0, 1e-4) for row, offset in zip(rows, offsets, strict=True)]
+        small = 1.0 / np.linalg.norm((rows @ reader().inverse)[:, :-1], axis=1)
+        models = [
+            (factor * row, float(factor * offset), 0, 1e-4 / float(factor))
+            for row, offset, factor in zip(rows, offsets, small, strict=True)
+        ]
         losses = _measured(coordinator, models, lambda sums: float(sums["nll"] - sums["nll-count"] * np.log(3.0)))
         return losses * 1e4
 
@@ -220,7 +228,7 @@ def _class_sums(coordinator: Coordinator, options: Options | None = None) -> dic
     side = int(str((options or {}).get("data.image-size", SIDE)))
     names = str((options or {}).get("data.class-names", ",".join(CLASSES))).split(",")
     size = side * side
-    weights = reader(size, side=side).weights(np.eye(size), np.full(size, 1.5))
+    weights = reader(size, side=side).weights(_SMALL * np.eye(size), np.full(size, _SMALL * 1.5))
     weights |= {
         name: np.zeros((len(names), *weights[name].shape[1:]), np.float32) for name in ("linear.weight", "linear.bias")
     }
@@ -248,7 +256,7 @@ def _gradient_sums(coordinator: Coordinator, rows: Array, offsets: Array, last: 
 
 
 def _measured(coordinator: Coordinator, models: Sequence[_Model], figure: Callable[[Weights], float]) -> Array:
-    """Return a figure of the held-out images for each model, four in a message."""
+    """Return a figure of the held-out images for each model, three in a message."""
     found: list[float] = []
     for start in range(0, len(models), len(_MODELS)):
         sent = {}

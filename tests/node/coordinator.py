@@ -9,10 +9,13 @@ from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 from PIL import Image
 
+from fl_app.data.images import DatasetInfo
 from fl_app.flower import identify
-from fl_app.messages.arrays import Weights, pack, unpack
-from fl_app.messages.records import CONFIG, WEIGHTS, instruction_config
+from fl_app.messages.arrays import Weights, pack, to_numpy, unpack
+from fl_app.messages.records import CONFIG, EVALUATE, TRAIN, WEIGHTS, instruction_config
+from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.tasks import build_task, initial_weights
 from tests.federation import LocalGrid
 from tests.options import run_config, write_simulated_key
 
@@ -22,6 +25,7 @@ Pictures = dict[str, NDArray[np.uint8]]  # of each class: [N, SIDE, SIDE]
 SIDE = 16
 NUM_PIXELS = SIDE * SIDE
 CLASSES = ("a", "b", "c")
+NUM_ROUNDS = 10  # the default; the later the round, the farther its weights may be from the first
 
 
 def make_pictures(counts: Mapping[str, int], seed: int = 0) -> Pictures:
@@ -64,10 +68,19 @@ class Coordinator:
             is known, so that a test draws the same every time.
         options: further options of the node.
         is_simulated: the node is a simulation's, whose run decides how the images are split.
+        seed: of the runs.
+        is_patient: it lets the node train in round 1 before it asks for sums, and says that other weights are of a late
+            round; else it asks at once, and lets the node train in the first round.
     """
 
     def __init__(
-        self, folder: Path, options: Mapping[str, OptionValue] | None = None, *, is_simulated: bool = False
+        self,
+        folder: Path,
+        options: Mapping[str, OptionValue] | None = None,
+        *,
+        is_simulated: bool = False,
+        seed: int = 0,
+        is_patient: bool = True,
     ) -> None:
         self.images = folder / "sites" / "north"
         self.state = write_simulated_key(folder / "state", "north")
@@ -76,6 +89,10 @@ class Coordinator:
         self.simulated: dict[str, OptionValue] = {"data.directory": str(folder / "sites"), "partition.scheme": "sites"}
         if not is_simulated:
             self.simulated = {}
+        self.is_guarded = bool(self.node.get("check-weights", not is_simulated))
+        self.seed, self.is_patient = seed, is_patient
+        self._num_runs = 0
+        self._last: tuple[str, RunConfig] | None = None
 
     def forget(self) -> None:
         """Delete the node's memory of the images that it used, as no coordinator can: to see what it is good for."""
@@ -87,34 +104,61 @@ class Coordinator:
     ) -> dict[str, Weights]:
         """Send a message; return the arrays of the answer by record, none if the node refuses.
 
+        A message is the last one of a run of NUM_ROUNDS rounds, whose weights may be farthest from the first. If the
+        node compares weights with earlier ones and is to send sums, it has trained in round 1 before, with the weights
+        that the seed gives. Only `evaluate` is answered more than once in a run.
+
         Args:
             kind: of the message.
             models: `weights` and others, such as `ema`.
             options: of the run.
         """
-        config = run_config(
-            {
-                "tasks": "classification",
-                "data.source": "folder",
-                "data.class-names": ",".join(CLASSES),
-                "data.num-channels": 1,
-                "data.image-size": SIDE,
-                "classification.network": "cnn",
-                "classification.num-rounds": 1,
-                "classification.embedding-size": len(models[WEIGHTS]["linear.weight"][0]),
-                **self.simulated,
-                **(options or {}),
-            }
-        )
+        config = self.config(len(models[WEIGHTS]["linear.weight"][0]), options)
+        is_new = (kind, config) != self._last or kind != EVALUATE
+        self._last = (kind, config)
+        self._num_runs += is_new
+        if is_new and kind != TRAIN and self.is_guarded and self.is_patient:
+            self._send(config, TRAIN, {WEIGHTS: initial(config)}, 1)
+        return self._send(config, kind, models, NUM_ROUNDS if self.is_patient or kind != TRAIN else 1)
+
+    def train_first(self, weights: Weights) -> Weights:
+        """Let the node train in round 1 of a run of its own; return the weights that it sends."""
+        self._num_runs += 1
+        config = self.config(len(weights["linear.weight"][0]))
+        return self._send(config, TRAIN, {WEIGHTS: weights}, 1)[WEIGHTS]
+
+    def config(self, embedding_size: int, options: Mapping[str, OptionValue] | None = None) -> RunConfig:
+        """Return the options of a run."""
+        own = options_of_run(embedding_size) | {"seed": self.seed}
+        return run_config({**own, **self.simulated, **(options or {})})
+
+    def _send(
+        self, config: RunConfig, kind: str, models: Mapping[str, Weights], round_number: int
+    ) -> dict[str, Weights]:
         identify(1, 1)
         grid = LocalGrid(config, 1, node_options={0: self.node})
         content = RecordDict({name: pack(weights) for name, weights in models.items()})
-        content[CONFIG] = instruction_config("classification", 1, "study", "")
+        content[CONFIG] = instruction_config("classification", round_number, f"study-{self._num_runs}", "")
         (key,) = grid.push_messages([Message(content, dst_node_id=1000, message_type=kind)])
         (reply,) = grid.pull_messages([key])
         return (
             {} if reply.has_error() else {name: unpack(record) for name, record in reply.content.array_records.items()}
         )
+
+
+def options_of_run(embedding_size: int) -> dict[str, OptionValue]:
+    """Return the options that all the coordinator's runs have."""
+    return {
+        "tasks": "classification", "data.source": "folder", "data.class-names": ",".join(CLASSES),
+        "data.num-channels": 1, "data.image-size": SIDE, "classification.network": "cnn",
+        "classification.num-rounds": NUM_ROUNDS, "classification.embedding-size": embedding_size,
+    }  # fmt: skip
+
+
+def initial(config: RunConfig) -> Weights:
+    """Return the weights of round 1."""
+    info = DatasetInfo(config.data.class_names, config.data.num_channels, config.data.image_size)
+    return to_numpy(initial_weights(build_task("classification", config, info), config.seed))
 
 
 @dataclass(frozen=True)

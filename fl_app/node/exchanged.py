@@ -1,0 +1,90 @@
+"""Sums of an exchange of prototypes: only in the agreed rounds, measured once, and the same ever after.
+
+Two answers about the same images under different weights tell more than either. So a hospital that is asked again for
+the same run, task and round sends what it sent before, whatever the weights are.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fl_app.errors import RunFolderError
+from fl_app.files import replacing
+from fl_app.messages.records import HEADS, MOMENTS, TRAIN, Instruction
+from fl_app.node.permissions import NotAllowedError
+from fl_app.options.training import ClassificationOptions
+from fl_app.tasks import Task
+
+log = logging.getLogger(__name__)
+
+Sums = dict[str, NDArray[np.float64]]
+
+_ANSWER = "answered-*.safetensors"
+
+
+def check_round(task: Task, instruction: Instruction, message_type: str) -> None:
+    """Refuse a round that the run does not have, and an exchange of prototypes in a round without one.
+
+    Raises:
+        NotAllowedError: the round is not one of the run's options.
+    """
+    number, options = instruction.round_number, task.options
+    if message_type == TRAIN and not 1 <= number <= options.num_rounds:
+        raise NotAllowedError(
+            f"this node was asked to train in round {number}, and the run's option 'num-rounds' is {options.num_rounds}"
+        )
+    if message_type not in (MOMENTS, HEADS) or not isinstance(options, ClassificationOptions):
+        return
+    if number not in options.exchange_rounds:
+        agreed = ", ".join(map(str, sorted(options.exchange_rounds)))
+        raise NotAllowedError(
+            f"this node was asked for '{message_type}' after round {number}; by 'num-rounds' and 'prototype-rounds' "
+            f"prototypes are exchanged after these rounds: {agreed}"
+        )
+
+
+def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[], Sums]) -> Sums:
+    """Return the sums that were measured when they were asked for the first time; these may be those of now.
+
+    Args:
+        folder: of the task's state at the node.
+        what: kind of the sums.
+        round_number: of the exchange.
+        measure: measures them; sums without a name are not kept.
+
+    Raises:
+        NotAllowedError: they cannot be kept, so that the node could not send the same ones again.
+    """
+    path = folder / _ANSWER.replace("*", f"{what}-{round_number:04d}")
+    try:
+        sums = load(path.read_bytes())
+    except FileNotFoundError:
+        pass
+    except (OSError, SafetensorError) as error:
+        log.warning("%s is damaged (%s): these sums are measured anew", path, error)
+    else:
+        log.info("The server asks again for the %s of round %d, and gets the same sums", what, round_number)
+        return sums
+    sums = measure()
+    if sums:
+        try:
+            with replacing(path, mode=0o600) as temporary:
+                temporary.write_bytes(save(sums))
+        except RunFolderError as error:
+            raise NotAllowedError(
+                f"{error} So these sums, which may leave the node once, do not leave it. Make room in 'state-dir'.",
+                public="this node cannot note which sums of an exchange leave it, and so sends none: its 'state-dir' "
+                "must be writable",
+            ) from error
+    return sums
+
+
+def forget_answers(folder: Path) -> None:
+    """Delete the kept sums of a run that begins anew; raises OSError."""
+    for path in folder.glob(_ANSWER):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,284 @@
+"""Weights with a history: a hospital's node takes only weights that its own study, or its own past, leads to.
+
+Weights of a coordinator's choice turn sums into single images. So the weights of round 1 must be those that the node
+derives itself, and later ones must lie near those that it accepted before. This is a hurdle and no proof: weights that
+differ little from honest ones are accepted (`docs/threat-model.md`).
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fl_app.data.images import ImageSet
+from fl_app.errors import RunFolderError
+from fl_app.files import make_private, replacing, write_text
+from fl_app.messages.records import EVALUATE, TRAIN, Instruction
+from fl_app.node.answering import Node
+from fl_app.node.exchanged import answer_once, check_round, forget_answers
+from fl_app.node.permissions import NotAllowedError
+from fl_app.node.state import digest, state_base, state_folder
+from fl_app.tasks import Task, initial_weights
+
+log = logging.getLogger(__name__)
+
+Tensors = Mapping[str, Tensor]
+Sums = dict[str, NDArray[np.float64]]
+
+# Honest steps were at most 2.3 times as long as the longest one that a node had seen, and 0.19 of the weights' length; a
+# whole run moved the weights by at most 4.3 times their length (`python -m benchmarks.jumps`). In tiny runs FedAdagrad's
+# first step is 3.7 times as long as what was seen, and a node with few images has seen next to none. Weights made to show
+# images, and not hidden in honest ones, are 30 times their length away.
+ROUNDING = 1e-6
+MOST_STEPS = 4.0  # times the longest step that the node has seen
+ALWAYS_ALLOWED = 0.5  # of the weights' length, for each round
+MOST_LENGTHS = 10.0  # times the weights' length, however many rounds the node has missed
+
+_WEIGHTS, _STEPS = "history.safetensors", "history.json"
+_DIGEST, _ROUNDS_DONE, _IS_LATE = "sha256", "rounds-done", "is-late"
+_WITHOUT_CLASSES = ("diffusion",)  # tasks whose held-out sums are not by class
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The last weights of a task that a node accepted.
+
+    Attributes:
+        weights: by name.
+        rounds_done: how many rounds had made them.
+        is_late: whether the node came after round 1.
+    """
+
+    weights: dict[str, Tensor]
+    rounds_done: int
+    is_late: bool
+
+
+class History:
+    """What a hospital has seen of the weights of one task in one run; a simulated node has no history.
+
+    Attributes:
+        folder: of the task's state at the node; None: nothing is checked and nothing is written.
+        is_late: the node has not seen round 1, and the run's options do not let it send sums all the same.
+    """
+
+    def __init__(self, folder: Path | None, is_late: bool = False) -> None:
+        self.folder = folder
+        self.is_late = is_late
+
+    def shown(self, images: ImageSet) -> ImageSet:
+        """Return the images of which sums by class may be sent: none if the node is late."""
+        return images.select(torch.empty(0, dtype=torch.int64)) if self.is_late else images
+
+    def note_update(self, before: Tensors, after: Tensors) -> None:
+        """Remember how far the node's own training moved the weights in a round."""
+        if self.folder is not None:
+            self.note_step(distance(after, before))
+
+    def note_step(self, length: float) -> None:
+        """Remember a step, if it is the longest so far."""
+        assert self.folder is not None
+        if length > self.longest() and (self.folder / _WEIGHTS).exists():
+            with _warning(self.folder):
+                write_text(self.folder / _STEPS, json.dumps({"longest-step": length}))
+                (self.folder / _STEPS).chmod(0o600)
+
+    def longest(self) -> float:
+        """Return the longest step that the node has seen, a round's; 0 if it has seen none."""
+        assert self.folder is not None
+        try:
+            found = float(json.loads((self.folder / _STEPS).read_text())["longest-step"])
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("%s is damaged (%s): the node forgets how long earlier steps were", _STEPS, error)
+            return 0.0
+        return found if np.isfinite(found) else 0.0
+
+    def once(self, what: str, round_number: int, measure: Callable[[], Sums]) -> Sums:
+        """Return sums that are measured once in a round, and are the same ever after: see `exchanged.answer_once`."""
+        if self.folder is None or self.is_late:
+            return measure()
+        return answer_once(self.folder, what, round_number, measure)
+
+
+def check_weights(task: Task, node: Node, instruction: Instruction, message_type: str) -> History:
+    """Accept received weights, or refuse them; a simulated node accepts all.
+
+    Args:
+        task: of the instruction.
+        node: with its options.
+        instruction: with all the weights that were received.
+        message_type: of the instruction.
+
+    Returns:
+        What the node knows of the task's weights, the received ones included.
+
+    Raises:
+        NotAllowedError: the weights are not those of the study's seed, or too far from earlier ones; the node has seen
+            too little to send sums by class; the round is none in which these sums are agreed.
+    """
+    if node.options.partition_id is not None or not node.options.check_weights:
+        return History(None)
+    check_round(task, instruction, message_type)
+    folder = state_folder(node.options, "", instruction.run_name, instruction.task)
+    seed, history = node.config.seed, History(folder)
+    if instruction.initial is not None:
+        _check_initial({"initial": instruction.initial}, initial_weights(task, seed), seed)
+    received = {"weights": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
+    models = {name: weights for name, weights in received.items() if weights is not None}
+    if message_type == TRAIN and instruction.round_number == 1:
+        _check_initial(models, initial_weights(task, seed), seed)
+        with _warning(folder):
+            (folder / _STEPS).unlink(missing_ok=True)
+            forget_answers(folder)
+        _write(node, folder, Seen(instruction.weights, 0, is_late=False))
+        return history
+    rounds_done = {TRAIN: instruction.round_number - 1, EVALUATE: task.options.num_rounds}.get(
+        message_type, instruction.round_number
+    )
+    seen = _read(folder)
+    if seen is None:
+        history.is_late = not node.config.allows_late_joining
+        _check_late(history, node, instruction, message_type)
+        initial = initial_weights(task, seed)
+        a_round = ALWAYS_ALLOWED * length(initial)
+        _check_near(models, initial, "those that the seed gives", most=max(1, rounds_done) * a_round)
+        _write(node, folder, Seen(instruction.weights, rounds_done, is_late=True))
+        return history
+    history.is_late = seen.is_late and not node.config.allows_late_joining
+    _check_late(history, node, instruction, message_type)
+    a_round = max(MOST_STEPS * history.longest(), ALWAYS_ALLOWED * length(seen.weights))
+    num_rounds = max(1, abs(rounds_done - seen.rounds_done))
+    since = f"those of {num_rounds} rounds before" if num_rounds > 1 else "the last ones"
+    step = _check_near({"weights": models.pop("weights")}, seen.weights, since, most=num_rounds * a_round)
+    _check_near(models, instruction.weights, "the weights", most=(rounds_done + 1) * a_round)
+    if step > 0:
+        history.note_step(step / num_rounds)
+        _write(node, folder, Seen(instruction.weights, rounds_done, seen.is_late))
+    return history
+
+
+def distance(one: Tensors, other: Tensors) -> float:
+    """Return the Euclidean distance of two sets of weights, over all numbers that are no integers.
+
+    Running statistics of a network count as weights do: the node's own training moves them, too.
+    """
+    return length({key: one[key].cpu() - value.cpu() for key, value in other.items()})
+
+
+def length(weights: Tensors) -> float:
+    """Return the Euclidean length of weights, over all numbers that are no integers."""
+    norms = [torch.linalg.vector_norm(value.float()) for value in weights.values() if value.is_floating_point()]
+    return float(torch.linalg.vector_norm(torch.stack(norms).double())) if norms else 0.0
+
+
+def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> None:
+    """Raise NotAllowedError unless weights are those of the seed, to 1e-6 of 1 or of the weight, if that is larger."""
+    for name, weights in models.items():
+        _check_same_network(weights, own)
+        unequal = [key for key, value in own.items() if not torch.equal(weights[key], value)]
+        found = max((_relative_difference(weights[key], own[key]) for key in unequal), default=0.0)
+        if not found <= ROUNDING:
+            what = "initial weights" if name == "initial" else f"{name} of round 1"
+            raise NotAllowedError(
+                f"the {what} differ by up to {found:.2g} from those of seed {seed}, at most {ROUNDING:g} is allowed. "
+                "Start from the study's seed, with this node's versions of fl-app and torch"
+            )
+
+
+def _relative_difference(found: Tensor, expected: Tensor) -> float:
+    expected = expected.double()
+    return float(((found.double() - expected).abs() / expected.abs().clamp(min=1.0)).max())
+
+
+def _check_near(models: Mapping[str, Tensors], known: Tensors, named: str, most: float) -> float:
+    """Return the largest distance from known weights; raise NotAllowedError if it is too large.
+
+    Args:
+        models: received ones, by name.
+        known: where they should be near.
+        named: the known weights, for the error.
+        most: the largest distance; `MOST_LENGTHS` may allow less.
+    """
+    largest, limit = 0.0, min(most, MOST_LENGTHS * length(known)) if models else most
+    for name, weights in models.items():
+        _check_same_network(weights, known)
+        found = distance(weights, known)
+        if not found <= limit:
+            raise NotAllowedError(
+                f"the {name} are {found:.3g} away from {named}, at most {limit:.3g} is allowed. Go on from weights "
+                "that this node has seen, or begin a new run"
+            )
+        largest = max(largest, found)
+    return largest
+
+
+def _check_same_network(found: Tensors, known: Tensors) -> None:
+    if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in known.items()}:
+        raise NotAllowedError(
+            "the received weights are those of another network than this run's options, or earlier rounds, have. Begin "
+            "a new run under another name"
+        )
+
+
+def _check_late(history: History, node: Node, instruction: Instruction, message_type: str) -> None:
+    """Raise NotAllowedError if a node that came late is asked for sums by class.
+
+    Beside training; a reply to that has no sums of the images then.
+    """
+    is_by_class = node.config.pass_named(instruction.task).task not in _WITHOUT_CLASSES
+    history.is_late = history.is_late and is_by_class
+    if history.is_late and message_type != TRAIN:
+        raise NotAllowedError(
+            "this node has not seen round 1 of this run, or has lost its state: it trains, but sends no sums by class "
+            "unless the run's option 'late-joining' is true"
+        )
+
+
+def _read(folder: Path) -> Seen | None:
+    """Read the last weights that the node accepted; None if there are none, or the file is damaged."""
+    path = folder / _WEIGHTS
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+            about = file.metadata() or {}
+        if about.get(_DIGEST) != digest(weights):
+            raise SafetensorError("its SHA-256 differs")
+        return Seen(weights, int(about[_ROUNDS_DONE]), about[_IS_LATE] == "true")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        log.warning("The history of the weights, %s, is damaged (%s): the node has none now", path, error)
+        return None
+
+
+def _write(node: Node, folder: Path, seen: Seen) -> None:
+    about = {
+        _DIGEST: digest(seen.weights),
+        _ROUNDS_DONE: str(seen.rounds_done),
+        _IS_LATE: "true" if seen.is_late else "false",
+    }
+    with _warning(folder):
+        make_private(state_base(node.options, ""))
+        make_private(folder)
+        with replacing(folder / _WEIGHTS, mode=0o600) as temporary:
+            save_file({key: value.contiguous() for key, value in seen.weights.items()}, temporary, about)
+
+
+@contextmanager
+def _warning(folder: Path) -> Iterator[None]:
+    """Go on if the history cannot be written, as on a full disk: the node then knows less of later weights."""
+    try:
+        yield
+    except (OSError, RunFolderError) as error:
+        log.warning("The history of the weights cannot be kept in %s: %s", folder, error)
