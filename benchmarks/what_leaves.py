@@ -68,6 +68,8 @@ _EXPLAINED = {
     r"statistics/.*/joint": "number of held-out or test images by the scores of a head and of the network's own last "
     'layer together, in 33 x 33 bins for each class; only with `classification.choose-by = "auc"`',
     r"statistics/validation/distance": "number of held-out images by distance from the nearest prototype",
+    r"statistics/left-out/.*": "number of held-out images of classes that two other sites hold, and how many of them a "
+    "head without this node's sums has right, and the network's own last layer; only with three sites or more",
     r"statistics/validation/picture-distance": "number of held-out images by how far their brightness, contrast and "
     "roughness lie from those of the training images",
     r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "
