@@ -222,8 +222,9 @@ Weights and sums are not images, but they are computed from images:
 - Whoever runs the server can send weights that were made to show a single image, and reads it from the sums or from
   the trained weights: which such attacks fail, and which succeed, says the [threat model](threat-model.md).
 - The number of images of each class always leaves.
-- With three sites or more, `evaluate.heads` also asks for three counts a head (`statistics/left-out/…`): held-out images of
-  classes that two other sites hold, and how many of them a head without the node's sums has right, and the last layer.
+- With three sites or more, `evaluate.heads` also asks for three counts a head (`statistics/left-out/…`): the held-out
+  images of classes that two other sites hold, and how many of them a head without the node's sums has right, and how
+  many the last layer.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.
 """

@@ -36,11 +36,13 @@ class _Lead:
         whole: over all sites.
         unopposed: without the site most against it.
         middle: without that one and the site most for it.
+        is_partial: the middle lacks a class that all sites together have.
     """
 
     whole: Difference
     unopposed: Difference
     middle: Difference
+    is_partial: bool = False
 
 
 def choose_head(
@@ -52,9 +54,10 @@ def choose_head(
     """Return the best head that is better than `linear`, whatever any one site says; `linear` if there is none.
 
     A head is better if its lead over `linear` lies above 0 beyond the paired interval, over all sites or without the
-    site most against it; and if, without this site and the one most for it, it does not lie below 0 beyond the
-    interval. With two sites, or if the figure is defined without fewer than three of the sites, all images decide. If
-    `linear` is no better than always naming the most frequent class, no interval is asked for.
+    site most against it; and if there is still a lead without this site and the one most for it. If some class is held
+    out by these two alone, the other sites cannot judge it: then it is enough that their lead does not lie below 0
+    beyond the interval. If fewer than three sites can be left out, all images decide. If `linear` is no better than
+    always naming the most frequent class, any lead is enough.
 
     Args:
         sums: by head, `linear` included, all of the same images and as `paired.difference` reads them. Of heads with
@@ -68,10 +71,9 @@ def choose_head(
     if linear["n"] == 0:
         return Choice(_LINEAR, "no held-out image was measured", {})
     is_guess = (linear[by] or 0.0) <= guess(linear["support"], by)
-    level = 0.0 if is_guess else confidence
     others = [head for head in sums if head != _LINEAR]
-    differences = {head: difference(sums[head], sums[_LINEAR], by, level) for head in others}
-    leads = {head: _lead(sums, sites or {}, head, _LINEAR, by, level) for head in others}
+    leads = {head: _lead(sums, sites or {}, head, _LINEAR, by, confidence) for head in others}
+    differences = {head: lead.whole if lead else None for head, lead in leads.items()}
     measured = {head: lead for head, lead in leads.items() if lead is not None}
     if not measured:
         reason = f"{by} is not defined on the held-out images" if others else "no other head is defined"
@@ -81,20 +83,24 @@ def choose_head(
         return measured[head].whole.value, found[head]["auc"] or 0.0
 
     ranked = sorted(measured, key=rank, reverse=True)  # the first of equals
-    winners = [head for head in ranked if _wins(measured[head])]
+    ahead = [head for head in ranked if _is_ahead(measured[head], is_guess)]
+    winners = [head for head in ahead if _holds(measured[head])]
     reached = f"{by} {linear[by]:.3f} on {linear['n']} held-out images"
-    if not winners:
-        best = measured[ranked[0]]
+    if winners:
+        head = _preferred(winners, sums, sites or {}, by)
+        lead = measured[head]
+        why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
+        why += _text(lead.whole, confidence)
+        if not _is_better(lead.whole, is_guess):
+            why += f", and without the site most against it by {_text(lead.unopposed, confidence)}"
+    elif ahead:
+        head, lead = _LINEAR, measured[ahead[0]]
+        why = f"linear has {reached}, and the lead of {ahead[0]}, {_text(lead.whole, confidence)}, rests on one site: "
+        why += f"without the site most for it and the one most against it, it is {_text(lead.middle, confidence)}"
+    else:
+        head, lead = _LINEAR, measured[ranked[0]]
         why = f"linear has {reached}, and no head is better beyond the interval: the best, {ranked[0]}, differs by "
-        if _is_better(best.whole):
-            why = f"linear has {reached}; that {ranked[0]} is better rests on one site: with it the difference is "
-            why += f"{_text(best.whole, level)}, in the middle of the sites "
-        return Choice(_LINEAR, why + _text(best.middle if _is_better(best.whole) else best.whole, level), differences)
-    head = _preferred(winners, sums, sites or {}, by)
-    why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
-    why += _text(measured[head].whole, level)
-    if not _is_better(measured[head].whole):
-        why += f", and without the site most against it by {_text(measured[head].unopposed, level)}"
+        why += _text(lead.whole, confidence)
     return Choice(head, why, differences)
 
 
@@ -110,21 +116,23 @@ def _lead(
 ) -> _Lead | None:
     """Return a head's lead over another one; None if it is not defined."""
 
-    def of_all_but(*absent: str) -> Difference | None:
-        pair = [sums[head], sums[other]]
+    def pair(*absent: str) -> tuple[Sums, Sums]:
+        found = sums[head], sums[other]
         for site in absent:
-            pair = [without(pair[0], sites[site][head]), without(pair[1], sites[site][other])]
-        return difference(pair[0], pair[1], by, level)
+            found = without(found[0], sites[site][head]), without(found[1], sites[site][other])
+        return found
 
-    whole = of_all_but()
+    whole = difference(*pair(), by, level)
     if whole is None:
         return None
-    rest = {site: one.value for site in sites if (one := of_all_but(site)) is not None}
+    rest = {site: one.value for site in sites if (one := difference(*pair(site), by, 0.0)) is not None}
     if len(rest) < FEWEST_SITES:
         return _Lead(whole, whole, whole)
     opponent, supporter = max(rest, key=lambda site: rest[site]), min(rest, key=lambda site: rest[site])
-    unopposed = of_all_but(opponent) or whole
-    return _Lead(whole, unopposed, of_all_but(opponent, supporter) or unopposed)
+    unopposed, middle = (difference(*pair(*absent), by, level) for absent in ((opponent,), (opponent, supporter)))
+    unopposed = unopposed or whole
+    has_class = [one["confusion"].any(axis=1) for one in (sums[other], pair(opponent, supporter)[1])]
+    return _Lead(whole, unopposed, middle or unopposed, bool((has_class[0] > has_class[1]).any()))
 
 
 def _preferred(
@@ -150,13 +158,18 @@ def _leaning(own: Mapping[str, Sums], linear: Sums, head: str, other: str, by: s
     return float((right / np.maximum(support, 1.0)).sum())
 
 
-def _wins(lead: _Lead) -> bool:
-    is_sure = _is_better(lead.whole) or _is_better(lead.unopposed)
-    return is_sure and max(lead.middle.high, lead.middle.value) > 0
+def _is_ahead(lead: _Lead, is_any_enough: bool) -> bool:
+    """Return whether a head leads over all sites, or without the site most against it."""
+    return _is_better(lead.whole, is_any_enough) or _is_better(lead.unopposed, is_any_enough)
 
 
-def _is_better(one: Difference) -> bool:
-    return min(one.low, one.value) > 0
+def _holds(lead: _Lead) -> bool:
+    """Return whether a lead is there without the site most for it, too."""
+    return lead.middle.value > 0 or (lead.is_partial and lead.middle.high > 0)
+
+
+def _is_better(one: Difference, is_any_enough: bool) -> bool:
+    return one.value > 0 and (is_any_enough or one.low > 0)
 
 
 def _text(one: Difference, level: float) -> str:

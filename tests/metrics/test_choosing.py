@@ -71,8 +71,8 @@ def test_of_two_sites_all_images_decide() -> None:
 
 def test_a_lead_that_rests_on_one_site_is_told() -> None:
     found = choose(*honest({"linear": 0.8, "lda": 0.3}), site(9, {"linear": 0.0, "lda": 1.0}, times=1e7))
-    assert found.head == "linear" and "that lda is better rests on one site" in found.why
-    assert "in the middle of the sites -0." in found.why
+    assert found.head == "linear" and "the lead of lda, +1.000 (" in found.why
+    assert "rests on one site: without the site most for it and the one most against it, it is -0." in found.why
 
 
 def test_a_head_that_only_one_site_finds_worse_is_told_with_and_without_it() -> None:
