@@ -64,6 +64,8 @@ def _of_run(folder: Path, strategy: str, split: str, seed: int, arguments: argpa
             "refused": ", ".join(sorted(result["left-out"])) or "none",
             "ships": classifier.shipped,
             "accuracy": float((found.labels == images.labels.numpy()).mean()),
+            "linear": _accuracy(result, "linear"),
+            "lead at sites left out": _left_out(result["left-out-heads"], result["shipped"]["head"]),
             "by all images": _accuracy(result, _by_all_images(result["shipped"]["differences"])),
             "abstains": float(found.abstain.mean()),
             "temperature": classifier.temperatures.get(classifier.shipped),
@@ -132,6 +134,14 @@ def _result(output: Path, num_rounds: int) -> dict[str, Any]:
     path = output / "run" / "classification" / "prototypes" / f"round-{num_rounds:04d}.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def _left_out(found: dict[str, dict[str, float | None]] | None, head: str) -> float | None:
+    """Return by how much a head exceeds `linear` at sites whose moments it lacks; None if that was not measured."""
+    if found is None:
+        return None
+    own, linear = (found[name].get(head) for name in ("accuracy", "linear-accuracy"))
+    return None if own is None or linear is None else own - linear
 
 
 def _by_all_images(differences: Mapping[str, dict[str, float] | None]) -> str:

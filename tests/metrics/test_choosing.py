@@ -50,6 +50,12 @@ def test_one_site_of_five_ships_no_bad_head(truth: Marks, times: float) -> None:
     assert choose(*honest(truth), lie).head == "linear"
 
 
+def test_one_site_of_five_ships_no_head_that_the_others_find_hardly_worse() -> None:
+    some = [site(seed, {"linear": 0.8, "lda": share}) for seed, share in enumerate((0.82, 0.82, 0.77, 0.77))]
+    assert choose(*some).head == "linear"
+    assert choose(*some, site(9, {"linear": 0.5, "lda": 1.0})).head == "linear"
+
+
 @pytest.mark.parametrize("times", [1.0, 1e7])
 def test_one_site_of_five_keeps_no_better_head_from_shipping(times: float) -> None:
     truth = {"linear": 0.5, "lda": 0.75, "cosine": 0.6}
