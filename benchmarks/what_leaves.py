@@ -68,6 +68,8 @@ _EXPLAINED = {
     r"statistics/.*/joint": "number of held-out or test images by the scores of a head and of the network's own last "
     'layer together, in 33 x 33 bins for each class; only with `classification.choose-by = "auc"`',
     r"statistics/validation/distance": "number of held-out images by distance from the nearest prototype",
+    r"statistics/left-out/.*": "number of held-out images of classes that two other sites hold, and how many of them a "
+    "head without this node's sums has right, and the network's own last layer; only with three sites or more",
     r"statistics/validation/picture-distance": "number of held-out images by how far their brightness, contrast and "
     "roughness lie from those of the training images",
     r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "
@@ -220,6 +222,9 @@ Weights and sums are not images, but they are computed from images:
 - Whoever runs the server can send weights that were made to show a single image, and reads it from the sums or from
   the trained weights: which such attacks fail, and which succeed, says the [threat model](threat-model.md).
 - The number of images of each class always leaves.
+- With three sites or more, `evaluate.heads` also asks for three counts a head (`statistics/left-out/…`): the held-out
+  images of classes that two other sites hold, and how many of them a head without the node's sums has right, and how
+  many the last layer.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.
 """

@@ -147,9 +147,9 @@ def chosen_table(found: Found) -> str:
             difference = signed(estimate(differences(reached, SHIPS, measure).tolist()))
             cells.append(f"{difference}; {_percent(kept)}")
         seeds = reached.values()
-        says = [[one.shipped[SHIPS], one.guess, one.voted] for one in seeds]
+        says = [[one.shipped[SHIPS], one.guess, one.turned] for one in seeds]
         rows.append([setting.name, *(f"{100 * share:.0f} %" for share in np.mean(says, axis=0)), *cells])
-    told = ["`linear` replaced", "`linear` a guess", "turned by a vote"]
+    told = ["`linear` replaced", "`linear` a guess", "turned by one site"]
     return table(["setting", *told, *(f"{m}: minus `linear`; gain kept" for m in MEASURES)], rows)
 
 

@@ -24,6 +24,7 @@ from experiments.heads.plan import DRAWS, FEW, MEASURES, PRIORS, SETTINGS, Cell,
 from fl_app.classification.heads import HEADS, Head
 from fl_app.data.partition import stratified_choice
 from fl_app.seeding import numpy_generator_for
+from fl_app.sums import add
 
 Candidate = tuple[str, Prior]  # a head, and the prior of `lda`
 
@@ -42,7 +43,7 @@ class Reached:
         num_test: images that report.
         num_sites: nodes that held an image out, as far as the run tells.
         guess: the share of the draws in which `linear` is a guess by the measure of the chosen rule.
-        voted: the share of the draws in which a vote changes the head that the chosen rule ships.
+        turned: the share of the draws in which the chosen rule ships another head than all images without sites would.
     """
 
     heads: dict[Candidate, Figures]
@@ -52,7 +53,7 @@ class Reached:
     num_test: int
     num_sites: int = 1
     guess: float = 0.0
-    voted: float = 0.0
+    turned: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def reach(setting: Setting, cell: Cell, embedded: Embedded) -> Reached:
         num_test=len(draws[0].test),
         num_sites=len(np.unique(draws[0].sites)),
         guess=float(np.mean([one.is_guess for one in chosen])),
-        voted=float(np.mean([one.is_voted for one in chosen])),
+        turned=float(np.mean([one.is_turned for one in chosen])),
     )
 
 
@@ -113,7 +114,7 @@ class _Chosen:
 
     candidates: dict[Rule, Candidate]
     is_guess: bool
-    is_voted: bool
+    is_turned: bool
 
 
 def _choose(
@@ -124,10 +125,11 @@ def _choose(
         of_prior = {name: scores[_candidate(name, prior)] for name in heads[prior]}
         sums[prior] = split_sums(of_prior, labels, sites)
     shipped = {rule: choose(rule, heads[rule.prior], sums[rule.prior]) for rule in RULES}
+    by_all = choose(SHIPS, heads[SHIPS.prior], {"all": add(sums[SHIPS.prior].values())})
     return _Chosen(
         {rule: _candidate(one.head, rule.prior) for rule, one in shipped.items()},
         is_guess(SHIPS.measure, sums[SHIPS.prior]),
-        shipped[SHIPS].head != shipped[SHIPS].without_vote,
+        shipped[SHIPS].head != by_all.head,
     )
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fl_app.classification.left_out import check_left_out
 from fl_app.classification.measuring import linear_of
 from fl_app.classification.moments import Moments, are_sums_of_pictures, blank_moments
 from fl_app.errors import DataError, FlAppError, OptionError, RejectedReply
@@ -22,9 +23,9 @@ from fl_app.metrics.paired import coarse_bins
 from fl_app.sums import FEWEST_SITES, ROUNDING, Sums, are_counts
 
 _ADDED_LATER = {"picture"}  # sums of older versions lack it
-_FEWEST_IMAGES = 5  # of a class, for a meaningful mean
-_FARTHER = 1.5  # times as far from its own class as from another: not a mean of that class
-_LARGER = 1.5  # times as long as the other site's mean of that class, or as short
+_FEWEST_IMAGES = 8  # of a class, for a meaningful mean
+_FARTHER = 1.0  # times as far from its own class as from another: not a mean of that class
+_LARGER = 1.3  # times as long as the other site's mean of that class, or as short
 _MORE_SCATTER = 4.0  # times the median of the sites
 _OWN_LARGER = 3.0  # of own networks: times as long as the median site's, or as short
 _OWN_MORE_SCATTER = 10.0  # of own networks: times the median of the sites
@@ -142,6 +143,7 @@ def check_head_sums(sums: Sums, validation_counts: list[int] | None, test_counts
         totals = {sums[key].sum() for key in (averaged, "validation/distance", "validation/picture-distance")}
         if len(totals) > 1:
             raise RejectedReply("it measured distances and heads on different images")
+        check_left_out(sums, float(sums[averaged].sum()))
 
 
 def _check_head_counts(sums: Sums, prefix: str, linear: str, counts: list[int] | None) -> None:

@@ -96,7 +96,6 @@ class Shipped:
         choose_by: the figure that decided.
         differences: of each other head from `linear`; None if not defined.
         why: the reason, as text.
-        without_vote: the head that all sites' images choose without a vote.
     """
 
     __pydantic_config__ = KEBAB
@@ -108,7 +107,6 @@ class Shipped:
     choose_by: str
     differences: dict[str, Difference | None]
     why: str
-    without_vote: str
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,6 @@ def _choose(method: PrototypeMethod, heads: HeadSet, total: Sums, measured: Mapp
         choose_by=method.choose_by,
         differences=choice.differences,
         why=why,
-        without_vote=choice.unvoted,
     )
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_app.classification.measuring import HeadSet, embeddings, measure_heads
+from fl_app.classification.left_out import from_arrays, measure_left_out
+from fl_app.classification.measuring import MEASURED_WITH, HeadSet, embeddings, measure_heads
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network
 from fl_app.classification.selection import PrototypeMethod
@@ -149,6 +150,19 @@ class ClassificationTask:
         trained = self._network(own, device) if own is not None else None
         readings = self.method.measured_readings
         return measure_heads(averaged, trained, heads, readings, images, device, fewest_patients, self.options.metrics)
+
+    def measure_left_out(
+        self,
+        weights: Mapping[str, Tensor],
+        heads: HeadSet,
+        left_out: Mapping[str, NDArray[np.generic]],
+        images: ImageSet,
+        device: torch.device,
+        fewest: int,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure heads that were built without a node's moments: see `left_out.measure_left_out`."""
+        names = heads.heads[MEASURED_WITH[self.method.shipped_reading]]
+        return measure_left_out(from_arrays(left_out), names, self._network(weights, device), images, device, fewest)
 
     def _network(self, weights: Mapping[str, Tensor], device: torch.device) -> Classifier:
         network = self.build_model()

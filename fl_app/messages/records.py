@@ -30,6 +30,7 @@ _SUMS = "statistics"  # on the wire; in this code they are called sums
 _METRICS = "metrics"
 NODE = "node"
 _HEADS = "heads"
+_LEFT_OUT = "left-out"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Instruction:
         initial: the weights before training, measured once at the end.
         proximal_mu: FedProx's weight; 0 turns it off.
         heads: classification heads that the node measures, as flat arrays.
+        left_out: those built without the node's moments; None if they are not measured.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Instruction:
     initial: dict[str, Tensor] | None = None
     proximal_mu: float = 0.0
     heads: Weights = field(default_factory=dict)
+    left_out: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,11 @@ def add_heads(record: RecordDict, heads: Weights) -> None:
     record[_HEADS] = array_record(heads)
 
 
+def left_out_record(heads: Weights) -> RecordDict:
+    """Return what one node's instruction holds beside that of all: heads built without its moments."""
+    return RecordDict({_LEFT_OUT: array_record(heads)})
+
+
 def task_name(message: Message) -> str:
     """Return the task that a message names; empty if it names none."""
     config = message.content.config_records.get(CONFIG) if message.has_content() else None
@@ -128,6 +136,7 @@ def read_instruction(message: Message) -> Instruction:
     config = content.config_records[CONFIG]
     ema, node_ema = content.array_records.get(_EMA), content.array_records.get(_NODE_EMA)
     initial, heads = content.array_records.get(_INITIAL), content.array_records.get(_HEADS)
+    left_out = content.array_records.get(_LEFT_OUT)
     return Instruction(
         task=str(config["task"]),
         round_number=int(cast(int, config["server-round"])),
@@ -139,6 +148,7 @@ def read_instruction(message: Message) -> Instruction:
         initial=to_tensors(unpack(initial)) if initial is not None else None,
         proximal_mu=float(cast(float, config.get("proximal-mu", 0.0))),
         heads=unpack(heads) if heads is not None else {},
+        left_out=unpack(left_out) if left_out is not None else None,
     )
 
 

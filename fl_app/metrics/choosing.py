@@ -1,11 +1,16 @@
-"""Chooses the head that ships, by the sums of held-out images."""
+"""Chooses the head that ships, by the sums of held-out images, so that no single site decides."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
 from fl_app.sums import FEWEST_SITES, Sums, without
+
+_LINEAR = "linear"
 
 
 @dataclass(frozen=True)
@@ -16,13 +21,28 @@ class Choice:
         head: its name.
         why: a sentence for people, with the difference and its interval.
         differences: of each other head from `linear`; None if the figure is not defined.
-        unvoted: the head that all sites' images choose without a vote.
     """
 
     head: str
     why: str
     differences: dict[str, Difference | None]
-    unvoted: str = "linear"
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """By how much a head's figure exceeds another one's.
+
+    Attributes:
+        whole: over all sites.
+        unopposed: without the site most against it.
+        middle: without that one and the site most for it.
+        is_partial: the middle lacks a class that all sites together have.
+    """
+
+    whole: Difference
+    unopposed: Difference
+    middle: Difference
+    is_partial: bool = False
 
 
 def choose_head(
@@ -31,10 +51,13 @@ def choose_head(
     confidence: float,
     sites: Mapping[str, Mapping[str, Sums]] | None = None,
 ) -> Choice:
-    """Return the best head whose paired interval shows it better than `linear`; `linear` if there is none.
+    """Return the best head that is better than `linear`, whatever any one site says; `linear` if there is none.
 
-    If `linear` is no better than always naming the most frequent class, any better head replaces it. If a single site
-    contradicts all others together beyond the interval, the sites vote, one vote each.
+    A head is better if its lead over `linear` lies above 0 beyond the paired interval, over all sites or without the
+    site most against it; and if there is still a lead without this site and the one most for it. If some class is held
+    out by these two alone, the other sites cannot judge it: then it is enough that their lead does not lie below 0
+    beyond the interval. If fewer than three sites can be left out, all images decide. If `linear` is no better than
+    always naming the most frequent class, any lead is enough.
 
     Args:
         sums: by head, `linear` included, all of the same images and as `paired.difference` reads them. Of heads with
@@ -44,94 +67,41 @@ def choose_head(
         sites: the same sums of each site that measured an image; None: not known.
     """
     found = {head: figures(own) for head, own in sums.items()}
-    linear = found["linear"]
+    linear = found[_LINEAR]
     if linear["n"] == 0:
-        return Choice("linear", "no held-out image was measured", {})
+        return Choice(_LINEAR, "no held-out image was measured", {})
     is_guess = (linear[by] or 0.0) <= guess(linear["support"], by)
-    level = 0.0 if is_guess else confidence
-    others = [head for head in sums if head != "linear"]
-    differences = {head: difference(sums[head], sums["linear"], by, level) for head in others}
-    measured = {head: one for head, one in differences.items() if one is not None}
+    others = [head for head in sums if head != _LINEAR]
+    leads = {head: _lead(sums, sites or {}, head, _LINEAR, by, confidence) for head in others}
+    differences = {head: lead.whole if lead else None for head, lead in leads.items()}
+    measured = {head: lead for head, lead in leads.items() if lead is not None}
     if not measured:
         reason = f"{by} is not defined on the held-out images" if others else "no other head is defined"
-        return Choice("linear", reason, differences)
+        return Choice(_LINEAR, reason, differences)
 
     def rank(head: str) -> tuple[float, float]:
-        return measured[head].value, found[head]["auc"] or 0.0
+        return measured[head].whole.value, found[head]["auc"] or 0.0
 
+    ranked = sorted(measured, key=rank, reverse=True)  # the first of equals
+    ahead = [head for head in ranked if _is_ahead(measured[head], is_guess)]
+    winners = [head for head in ahead if _holds(measured[head])]
     reached = f"{by} {linear[by]:.3f} on {linear['n']} held-out images"
-    ballot = _Ballot(sums, sites or {}, by, level)
-    winners = [head for head, one in measured.items() if ballot.wins(head, one)]
-    unvoted = max((head for head, one in measured.items() if _is_better(one)), key=rank, default="linear")
-    if not winners:
-        best = max(measured, key=rank)
-        why = f"linear has {reached}, and no head is better beyond the interval: the best, {best}, differs by "
-        if _is_better(measured[best]):
-            why = f"linear has {reached}, and most sites do not find a better head: one site alone does, {best} by "
-        return Choice("linear", why + _text(measured[best], level), differences, unvoted)
-    head = ballot.prefer(sorted(winners, key=rank, reverse=True))  # the first of equals
-    why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
-    if not _is_better(measured[head]):
-        why = f"better than linear, which has {reached}, at most sites and without the one that differs; with it by "
-    return Choice(head, why + _text(measured[head], level), differences, unvoted)
-
-
-class _Ballot:
-    """The differences of each site's own sums, and those of all other sites together."""
-
-    def __init__(
-        self, sums: Mapping[str, Sums], sites: Mapping[str, Mapping[str, Sums]], by: str, level: float
-    ) -> None:
-        self._own: dict[str, dict[str, Difference | None]] = {}
-        self._others: dict[str, dict[str, Difference | None]] = {}
-        if len(sites) < FEWEST_SITES:
-            return
-        others = [head for head in sums if head != "linear"]
-        for site, parts in sites.items():
-            rest = {head: without(sums[head], parts[head]) for head in sums}
-            for found, heads in ((self._own, parts), (self._others, rest)):
-                found[site] = {head: difference(heads[head], heads["linear"], by, level) for head in others}
-
-    def wins(self, head: str, whole: Difference) -> bool:
-        """Return whether a head beats `linear`; `whole`: its difference over all sites."""
-        alone, rest = (_is_better, _is_worse) if _is_better(whole) else (_is_worse, _is_better)
-        if not any(alone(own[head]) and rest(self._others[site][head]) for site, own in self._own.items()):
-            return _is_better(whole)
-        found_better, found_worse = self._votes(head)
-        return found_better >= 2 and found_better > found_worse
-
-    def prefer(self, ranked: Sequence[str]) -> str:
-        """Return the first head, or a later one if a single site finds it worse and most other sites do not."""
-        best = ranked[0]
-        for head in ranked[1:]:
-            for site, own in self._own.items():
-                own_best, own_head = own[best], own[head]
-                rest_best, rest_head = self._others[site][best], self._others[site][head]
-                if own_best is None or own_head is None or rest_best is None or rest_head is None:
-                    continue
-                is_site_sure = own_best.low > own_head.high and own_best.value > own_head.value
-                found_better, found_worse = self._votes(head, best, site)
-                if is_site_sure and rest_head.value > rest_best.high and found_better >= found_worse:
-                    best = head
-                    break
-        return best
-
-    def _votes(self, head: str, other: str | None = None, absent: str = "") -> tuple[int, int]:
-        """Count the sites, except `absent`, that find a head better, and worse, than another one (None: `linear`)."""
-        leads = []
-        for site, own in self._own.items():
-            one, beside = own[head], own[other] if other else Difference(0.0, 0.0, 0.0)
-            if site != absent and one is not None and beside is not None:
-                leads.append(one.value - beside.value)
-        return sum(lead > 0 for lead in leads), sum(lead < 0 for lead in leads)
-
-
-def _is_better(one: Difference | None) -> bool:
-    return one is not None and min(one.low, one.value) > 0
-
-
-def _is_worse(one: Difference | None) -> bool:
-    return one is not None and max(one.high, one.value) < 0
+    if winners:
+        head = _preferred(winners, sums, sites or {}, by)
+        lead = measured[head]
+        why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
+        why += _text(lead.whole, confidence)
+        if not _is_better(lead.whole, is_guess):
+            why += f", and without the site most against it by {_text(lead.unopposed, confidence)}"
+    elif ahead:
+        head, lead = _LINEAR, measured[ahead[0]]
+        why = f"linear has {reached}, and the lead of {ahead[0]}, {_text(lead.whole, confidence)}, rests on one site: "
+        why += f"without the site most for it and the one most against it, it is {_text(lead.middle, confidence)}"
+    else:
+        head, lead = _LINEAR, measured[ranked[0]]
+        why = f"linear has {reached}, and no head is better beyond the interval: the best, {ranked[0]}, differs by "
+        why += _text(lead.whole, confidence)
+    return Choice(head, why, differences)
 
 
 def guess(support: list[int], by: str) -> float:
@@ -139,6 +109,67 @@ def guess(support: list[int], by: str) -> float:
     if by == "auc":
         return 0.5
     return max(support) / sum(support) if by == "accuracy" else 1.0 / sum(n > 0 for n in support)
+
+
+def _lead(
+    sums: Mapping[str, Sums], sites: Mapping[str, Mapping[str, Sums]], head: str, other: str, by: str, level: float
+) -> _Lead | None:
+    """Return a head's lead over another one; None if it is not defined."""
+
+    def pair(*absent: str) -> tuple[Sums, Sums]:
+        found = sums[head], sums[other]
+        for site in absent:
+            found = without(found[0], sites[site][head]), without(found[1], sites[site][other])
+        return found
+
+    whole = difference(*pair(), by, level)
+    if whole is None:
+        return None
+    rest = {site: one.value for site in sites if (one := difference(*pair(site), by, 0.0)) is not None}
+    if len(rest) < FEWEST_SITES:
+        return _Lead(whole, whole, whole)
+    opponent, supporter = max(rest, key=lambda site: rest[site]), min(rest, key=lambda site: rest[site])
+    unopposed, middle = (difference(*pair(*absent), by, level) for absent in ((opponent,), (opponent, supporter)))
+    unopposed = unopposed or whole
+    has_class = [one["confusion"].any(axis=1) for one in (sums[other], pair(opponent, supporter)[1])]
+    return _Lead(whole, unopposed, middle or unopposed, bool((has_class[0] > has_class[1]).any()))
+
+
+def _preferred(
+    winners: Sequence[str], sums: Mapping[str, Sums], sites: Mapping[str, Mapping[str, Sums]], by: str
+) -> str:
+    """Return the first head, or a later one that leads without the two extreme sites and that most sites prefer."""
+    best = winners[0]
+    for head in winners[1:]:
+        lead = _lead(sums, sites, head, best, by, 0.0)
+        leanings = [_leaning(own, sums[_LINEAR], head, best, by) for own in sites.values()]
+        if lead is not None and len(leanings) >= FEWEST_SITES:
+            best = head if lead.middle.value > 0 and statistics.median(leanings) > 0 else best
+    return best
+
+
+def _leaning(own: Mapping[str, Sums], linear: Sums, head: str, other: str, by: str) -> float:
+    """Return how much a site adds to a head's lead over another one; for the AUC, the difference of its own figures."""
+    if by == "auc":
+        found = [figures(own[name])["auc"] for name in (head, other)]
+        return 0.0 if found[0] is None or found[1] is None else found[0] - found[1]
+    right = np.diagonal(own[head]["confusion"]) - np.diagonal(own[other]["confusion"])
+    support = linear["confusion"].sum(axis=1) if by == "balanced-accuracy" else np.ones(len(right))
+    return float((right / np.maximum(support, 1.0)).sum())
+
+
+def _is_ahead(lead: _Lead, is_any_enough: bool) -> bool:
+    """Return whether a head leads over all sites, or without the site most against it."""
+    return _is_better(lead.whole, is_any_enough) or _is_better(lead.unopposed, is_any_enough)
+
+
+def _holds(lead: _Lead) -> bool:
+    """Return whether a lead is there without the site most for it, too."""
+    return lead.middle.value > 0 or (lead.is_partial and lead.middle.high > 0)
+
+
+def _is_better(one: Difference, is_any_enough: bool) -> bool:
+    return one.value > 0 and (is_any_enough or one.low > 0)
 
 
 def _text(one: Difference, level: float) -> str:

@@ -124,6 +124,9 @@ def heads(message: Message, node: Node) -> RecordDict:
     found = HeadSet.from_arrays(instruction.heads)
     fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a simulated node's images are public
     sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
+    if instruction.left_out is not None:
+        held_out, fewest = images["validation"], node.options.min_held_out
+        sums |= task.measure_left_out(instruction.weights, found, instruction.left_out, held_out, node.device, fewest)
     return write_sums(node.data.site, sums)
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
+from fl_app.classification.left_out import LeftOut
 from fl_app.classification.selection import HeadRow, Shipped, part_of, rows, withheld
 from fl_app.errors import RunFolderError
 from fl_app.files import KEBAB, from_json, replacing, to_json, write_json
@@ -44,6 +45,9 @@ class ExchangeDocument:
         temperatures: by `<reading>/<head>`.
         abstain_distance: an image farther than this from every prototype gets no answer; None: no limit.
         abstain_picture_distance: the same for the distance of brightness, contrast and roughness.
+        left_out_heads: what each head reaches on the held-out images of sites whose moments it was built without; None:
+            not measured, since this is not the last exchange, fewer than three sites have moments, or nodes use heads
+            with networks of their own.
     """
 
     task: str
@@ -61,6 +65,7 @@ class ExchangeDocument:
     temperatures: dict[str, float]
     abstain_distance: float | None
     abstain_picture_distance: float | None
+    left_out_heads: LeftOut | None = None
 
 
 class ExchangeRecorder:
@@ -124,6 +129,7 @@ class ExchangeRecorder:
             temperatures=selection.temperatures,
             abstain_distance=selection.abstain_distance,
             abstain_picture_distance=selection.abstain_picture_distance,
+            left_out_heads=exchange.left_out_heads,
         )
         write_json(self._folder / "prototypes" / f"round-{number:04d}.json", to_json(document))
         self.status.count(exchange.left_out, _label(document, time.time()))
@@ -211,7 +217,7 @@ def _log_result(found: ExchangeDocument) -> None:
         for row in measured
     )
     log.info(
-        "%s, prototypes of round %d: accuracy on %d %s: %s. Ships: %s (%s), %s",
+        "%s, prototypes of round %d: accuracy on %d %s: %s. Ships: %s (%s), %s%s",
         found.task,
         found.round,
         max((row.figures["n"] for row in measured), default=0),
@@ -220,4 +226,17 @@ def _log_result(found: ExchangeDocument) -> None:
         found.shipped.head,
         found.shipped.reading,
         found.shipped.why,
+        _at_others(found),
+    )
+
+
+def _at_others(found: ExchangeDocument) -> str:
+    """Return what the head that ships reaches at sites whose moments it lacks; empty if that is not known."""
+    others, head = found.left_out_heads, found.shipped.head
+    accuracy = others.accuracy.get(head) if others else None
+    if others is None or accuracy is None:
+        return ""
+    return (
+        f". Built without a site's moments, it reaches {accuracy:.3f} there ({others.images[head]} held-out images of "
+        f"classes that two other sites hold), linear {others.linear_accuracy[head]:.3f}"
     )

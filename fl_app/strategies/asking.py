@@ -69,6 +69,7 @@ class Asking(Streaming):
         expected: Sums,
         traffic: Traffic | None = None,
         judge: Judge = lambda site, sums: None,
+        own: Callable[[str], RecordDict] | None = None,
     ) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
         """Ask all connected sites for sums.
 
@@ -79,19 +80,24 @@ class Asking(Streaming):
             expected: names and shapes that an answer must have.
             traffic: counter to which the bytes are added.
             judge: raises RejectedReply if an answer is impossible for a reason beyond names and shapes.
+            own: returns the records that a site's message holds beside those of all; None: no such records.
 
         Returns:
             The admitted sums by site, in the order of the sites' names, and the outcome of each site.
         """
         here = self.who.here(grid)
         sites = {node: site for site, node in here.items()}
-        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sites]
+        shared = self.wire.pack(content)  # what all have in common is packed once, and in memory once
+        contents = {
+            node: RecordDict({**shared, **self.wire.pack(own(site))}) if own else shared for node, site in sites.items()
+        }
+        messages = [Message(found, dst_node_id=node, message_type=message_type) for node, found in contents.items()]
         silent = NodeOutcome("late", f"it did not answer {message_type!r}")
         outcomes = {**absent(self.who.missing(grid)), **dict.fromkeys(here, silent)}
         parts: dict[str, Sums] = {}
         observer = self.setup.observer
         observer.measuring(0, len(here))
-        replies = send_and_receive(grid, messages, self.deadline_seconds, traffic, self.wire.pack)
+        replies = send_and_receive(grid, messages, self.deadline_seconds, traffic, lambda packed: packed)
         for number, reply in enumerate(replies, start=1):
             observer.measuring(number, len(here))
             site = sites[reply.metadata.src_node_id]

@@ -1,25 +1,44 @@
 """Federated averaging of a classifier, and class prototypes exchanged in the last round (Qiao et al. 2023)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fl_app.classification.judging import check_head_sums, check_site_moments, contradicted, out_of_scale
+from fl_app.classification.left_out import (
+    LeftOut,
+    blank_left_out,
+    heads_without,
+    left_out_figures,
+    to_arrays,
+)
 from fl_app.classification.measuring import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
-from fl_app.classification.selection import LINEAR, HeadRow, PrototypeMethod, Selection, build, part_of, rows, select
+from fl_app.classification.selection import (
+    LINEAR,
+    Built,
+    HeadRow,
+    PrototypeMethod,
+    Selection,
+    build,
+    part_of,
+    rows,
+    select,
+)
 from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.records import HEADS, MOMENTS, add_heads
+from fl_app.messages.records import HEADS, MOMENTS, add_heads, left_out_record
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Snapshot, Traffic
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
-from fl_app.sums import Sums, add
+from fl_app.strategies.transport import PackedWire
+from fl_app.sums import FEWEST_SITES, Sums, add
 
 _OWN = "own/"  # prefix of the sums that a node measures with its own network
 _OWN_SUMS = "own-sums"  # of them in a state
@@ -46,6 +65,7 @@ class Exchange:
         test_set: whose test images were measured, `common` or `own parts`; None: there are none.
         selection: what ships.
         results: figures of every head on both parts, over all sites.
+        left_out_heads: what heads reach at sites whose moments they lack; None: not measured.
     """
 
     round_number: int
@@ -64,6 +84,7 @@ class Exchange:
     test_set: str | None
     selection: Selection
     results: list[HeadRow]
+    left_out_heads: LeftOut | None = None
 
 
 class PrototypeRounds(Resilient):
@@ -137,12 +158,15 @@ class PrototypeRounds(Resilient):
             known = self.who.described(site)
             check_head_sums(sums, known.validation_counts if known else None, known.test_counts if known else None)
 
-        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], judge)
+        source = MEASURED_WITH[method.shipped_reading]
+        own = self._left_out(built, parts) if is_last else None
+        names = list(built.heads.heads[source]) if own else []
+        blank |= blank_left_out(names)
+        measured, outcomes = self.ask(grid, HEADS, content, blank, traffic["heads"], judge, own)
         total = add([blank, *measured.values()])
         test_set = self.who.test_parts() if part_of(total, "test", *LINEAR)["confusion"].any() else None
         if method.is_alone:
             scorers.remove(LINEAR)  # the mean of networks that were trained apart
-        source = MEASURED_WITH[method.shipped_reading]
         found = Exchange(
             round_number=number,
             is_last=is_last,
@@ -160,6 +184,7 @@ class PrototypeRounds(Resilient):
             test_set=test_set,
             selection=select(method, built.heads, scorers, total, measured),
             results=rows(scorers, total, len(measured)),
+            left_out_heads=left_out_figures(total, names) if names else None,
         )
         self.exchanges[number] = found
         self.setup.on_exchange(found)
@@ -198,6 +223,21 @@ class PrototypeRounds(Resilient):
             parts["own"], missing = self._own_moments(grid, number)
             left_out |= missing
         return parts, left_out
+
+    def _left_out(self, built: Built, parts: Mapping[str, Mapping[str, Sums]]) -> Callable[[str], RecordDict] | None:
+        """Return what gives a site's heads without its moments; None if they are not defined.
+
+        They are used with the averaged network, so the reading `local` has none, and nodes of an ordinary Flower app
+        are not asked for them.
+        """
+        method = self.method
+        source = MEASURED_WITH[method.shipped_reading]
+        known = {site: sums for site, sums in parts.get(source, {}).items() if sums["count"].any()}
+        is_asked = isinstance(self.wire, PackedWire) and method.shipped_reading != "local" and not method.is_alone
+        if not is_asked or len(known) < FEWEST_SITES:
+            return None
+        settings = (method.shrinkage, method.prior, method.further_heads)
+        return lambda site: left_out_record(to_arrays(heads_without(built.pooled[source], known.get(site), *settings)))
 
     def _own_moments(self, grid: Grid, number: int) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
         """Return what the replies of a round told of the nodes' own networks, by site, and whose is missing."""
