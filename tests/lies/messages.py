@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from fl_app.messages.arrays import pack, unpack
 from tests.lies.values import about_array, lies_about
+
+Record = ArrayRecord | ConfigRecord | MetricRecord
+Make = Callable[[], Record]
+
+MESSAGE = "the message"  # in place of a field
 
 
 @dataclass(frozen=True)
@@ -18,13 +25,13 @@ class Lie:
         kind: of the message.
         field: that is false: record and key, such as `statistics/raw/nll`.
         name: of the lie.
-        content: of the false message.
+        make: makes the content of the false message.
     """
 
     kind: str
     field: str
     name: str
-    content: RecordDict
+    make: Callable[[], RecordDict]
 
     @property
     def id(self) -> str:
@@ -50,75 +57,67 @@ def lies_in(kind: str, content: RecordDict, is_chosen: Callable[[str], bool] = l
         is_chosen: tells of a field whether to lie about it.
     """
     for record_name, record in content.items():
-        if isinstance(record, ArrayRecord):
-            arrays = unpack(record)
-            for key, value in arrays.items():
-                field = f"{record_name}/{key}"
-                if not is_chosen(field):
-                    continue
-                for name, array in about_array(value).items():
-                    yield Lie(kind, field, name, _with(content, record_name, pack({**arrays, key: array})))
-                rest = {other: array for other, array in arrays.items() if other != key}
-                yield Lie(kind, field, "missing", _with(content, record_name, pack(rest)))
-            yield from _of_arrays(kind, content, record_name)
-            continue
-        for key, true in record.items():
-            field = f"{record_name}/{key}"
-            if not is_chosen(field):
-                continue
-            for name, false in lies_about(true).items():
-                if (changed := _record_of(record, {**record, key: false})) is not None:
-                    yield Lie(kind, field, name, _with(content, record_name, changed))
-            rest_of = {other: value for other, value in record.items() if other != key}
-            changed = _record_of(record, rest_of)
-            assert changed is not None
-            yield Lie(kind, field, "missing", _with(content, record_name, changed))
-        more = _record_of(record, {**record, "more": 1})
-        assert more is not None
-        yield Lie(kind, record_name, "an additional value", _with(content, record_name, more))
-    yield from _of_records(kind, content)
+        lies = _about_arrays(record) if isinstance(record, ArrayRecord) else _about_values(record)
+        for key, name, make in lies:
+            field = f"{record_name}/{key}" if key else record_name
+            if not key or is_chosen(field):
+                yield Lie(kind, field, name, partial(_with, content, record_name, make))
+        yield Lie(kind, record_name, "missing", partial(_without, content, record_name))
+        other = MetricRecord({"x": 1}) if isinstance(record, ConfigRecord) else ConfigRecord({"x": 1})
+        yield Lie(kind, record_name, "another kind of record", partial(_with, content, record_name, _always(other)))
+    more = ArrayRecord({"x": Array(np.ones(9))})
+    yield Lie(kind, MESSAGE, "an additional record", partial(_with, content, "more", _always(more)))
+    if "node-ema" not in content:
+        average = _always(pack({}))
+        yield Lie(kind, MESSAGE, "an average that was not asked for", partial(_with, content, "node-ema", average))
+    yield Lie(kind, MESSAGE, "empty", RecordDict)
 
 
-def _of_arrays(kind: str, content: RecordDict, record_name: str) -> Iterator[Lie]:
-    """Yield lies about a record of packed arrays as a whole."""
-    record = content.array_records[record_name]
-    arrays, ((key, sent),) = unpack(record), record.items()
+def _about_arrays(record: ArrayRecord) -> Iterator[tuple[str, str, Make]]:
+    """Yield key, name and maker of lies about a record of packed arrays; no key: about the record."""
+    arrays, ((packed, sent),) = unpack(record), record.items()
     data = sent.data
 
     def of_bytes(false: bytes) -> ArrayRecord:
-        return ArrayRecord({key: Array(sent.dtype, (len(false),), sent.stype, false)})
+        return ArrayRecord({packed: Array(sent.dtype, (len(false),), sent.stype, false)})
 
-    changed = {
-        "an additional array": pack({**arrays, "more": np.zeros(1)}),
-        "no array": pack({}),
-        "all negative": pack({name: value * -1 for name, value in arrays.items()}),
-        "all zero": pack({name: np.zeros_like(value) for name, value in arrays.items()}),
-        "all doubled": pack({name: value * 2 for name, value in arrays.items()}),
-        "all a thousand times": pack({name: value * 1000 for name, value in arrays.items()}),
-        "cut off": of_bytes(data[: len(data) // 2]),
-        "no bytes": of_bytes(b""),
-        "zeros": of_bytes(bytes(len(data))),
-        "a header of 2^63 bytes": of_bytes(b"\xff" * 8 + data[8:]),
-        "not packed": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
-        "packed twice": ArrayRecord({key: sent, "more": sent}),
-        "under another key": ArrayRecord({"more": sent}),
-    }
-    for name, false in changed.items():
-        yield Lie(kind, record_name, name, _with(content, record_name, false))
+    for key, value in arrays.items():
+        for name, array in about_array(value).items():
+            yield key, name, partial(pack, {**arrays, key: array})
+        yield key, "missing", partial(pack, {other: array for other, array in arrays.items() if other != key})
+    yield "", "an additional array", partial(pack, {**arrays, "more": np.zeros(1)})
+    yield "", "no array", partial(pack, {})
+    for name, factor in (("negative", -1), ("zero", 0), ("doubled", 2), ("a thousand times", 1000)):
+        yield "", f"all {name}", partial(_all_times, arrays, factor)
+    yield "", "cut off", lambda: of_bytes(data[: len(data) // 2])
+    yield "", "no bytes", lambda: of_bytes(b"")
+    yield "", "zeros", lambda: of_bytes(bytes(len(data)))
+    yield "", "a header of 2^63 bytes", lambda: of_bytes(b"\xff" * 8 + data[8:])
+    yield "", "not packed", lambda: ArrayRecord({key: Array(one) for key, one in arrays.items()})
+    yield "", "packed twice", lambda: ArrayRecord({packed: sent, "more": sent})
+    yield "", "under another key", lambda: ArrayRecord({"more": sent})
 
 
-def _of_records(kind: str, content: RecordDict) -> Iterator[Lie]:
-    """Yield lies about the records of a message."""
-    for record_name, record in content.items():
-        rest = {name: other for name, other in content.items() if name != record_name}
-        yield Lie(kind, record_name, "missing", RecordDict(rest))
-        other = ConfigRecord({"x": 1}) if not isinstance(record, ConfigRecord) else MetricRecord({"x": 1})
-        yield Lie(kind, record_name, "another kind of record", _with(content, record_name, other))
-    yield Lie(
-        kind, "the message", "an additional record", _with(content, "more", ArrayRecord({"x": Array(np.ones(9))}))
-    )
-    yield Lie(kind, "the message", "an own average that was not asked for", _with(content, "node-ema", pack({})))
-    yield Lie(kind, "the message", "empty", RecordDict())
+def _about_values(record: ConfigRecord | MetricRecord) -> Iterator[tuple[str, str, Make]]:
+    """Yield key, name and maker of lies about a record of values; no key: about the record."""
+    for key, true in record.items():
+        for name, false in lies_about(true).items():
+            if (changed := _record_of(record, {**record, key: false})) is not None:
+                yield key, name, _always(changed)
+        changed = _record_of(record, {other: value for other, value in record.items() if other != key})
+        assert changed is not None
+        yield key, "missing", _always(changed)
+    more = _record_of(record, {**record, "more": 1})
+    assert more is not None
+    yield "", "an additional value", _always(more)
+
+
+def _all_times(arrays: Mapping[str, NDArray[np.generic]], factor: int) -> ArrayRecord:
+    return pack({key: np.asarray(np.multiply(one, factor, dtype=one.dtype)) for key, one in arrays.items()})
+
+
+def _always(record: Record) -> Make:
+    return lambda: record
 
 
 def _record_of(like: ConfigRecord | MetricRecord, values: Mapping[str, object]) -> ConfigRecord | MetricRecord | None:
@@ -129,5 +128,9 @@ def _record_of(like: ConfigRecord | MetricRecord, values: Mapping[str, object]) 
         return None
 
 
-def _with(content: RecordDict, name: str, record: ArrayRecord | ConfigRecord | MetricRecord) -> RecordDict:
-    return RecordDict({**content, name: record})
+def _with(content: RecordDict, name: str, make: Make) -> RecordDict:
+    return RecordDict({**content, name: make()})
+
+
+def _without(content: RecordDict, name: str) -> RecordDict:
+    return RecordDict({other: record for other, record in content.items() if other != name})

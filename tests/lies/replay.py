@@ -1,6 +1,7 @@
 """A federation whose honest nodes answer once: each lie is judged by the real server, without training anew."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 
+from fl_app import server
 from fl_app.classification.prediction import classify
 from fl_app.data.images import ImageSet
 from fl_app.data.sources import CommonTest, load_parts, stated_info
@@ -205,6 +207,14 @@ class Federation:
                     strategy.after_rounds(self.grid, weights, self.run_pass.num_rounds)
             parts, outcomes = strategy.measure(self.grid, {**strategy.models(weights), "initial": self.initial})
         return self._outcome(roster, strategy, weights, parts, outcomes, warnings)
+
+    def run_whole(self, false: Contents) -> Path:
+        """Run the whole server with lies of one site; return the run folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.grid.false, self.grid.is_absent = {**self.claims, **false}, False
+        options: Mapping[str, Any] = self.config.to_flat()
+        server.run(self.grid, Context(1, 1, {}, RecordDict(), dict(options)))
+        return Path(self._folder)
 
     @cached_property
     def _trained(self) -> tuple[Roster, Resilient, Weights]:
