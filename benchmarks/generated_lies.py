@@ -10,7 +10,6 @@ factor).
 
 import argparse
 import logging
-import os
 import random
 import tempfile
 import time
@@ -23,9 +22,9 @@ from benchmarks.output import Row, parser, run
 from tests.lies.messages import Lie, fields_of, lies_in
 from tests.lies.replay import Federation
 from tests.lies.scenarios import SCENARIOS, build, group
-from tests.lies.verdicts import Verdict, judge
+from tests.lies.verdicts import Kind, Verdict, judge
 
-_KINDS = ("rejected", "harmless", "named", "passed", "ended")
+_KINDS: tuple[Kind, ...] = ("rejected", "harmless", "named", "passed", "ended")
 
 
 def measure(arguments: argparse.Namespace) -> Iterable[Row]:
@@ -33,7 +32,6 @@ def measure(arguments: argparse.Namespace) -> Iterable[Row]:
     logging.disable(logging.ERROR)
     logging.getLogger("flwr").disabled = True
     warnings.simplefilter("ignore")
-    os.fsync = lambda descriptor: None
     total: list[tuple[str, Verdict]] = []
     for name in arguments.scenarios:
         with tempfile.TemporaryDirectory() as folder:

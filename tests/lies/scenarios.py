@@ -24,7 +24,15 @@ SCENARIOS: dict[str, tuple[str, Mapping[str, OptionValue]]] = {
         "classification",
         {**_LEARNABLE, "classification.readings": "consistent,piggyback,local", "classification.choose-by": "auc"},
     ),
-    "diffusion": ("diffusion", {"data.limit": 120, "diffusion.node-ema": True, "diffusion.ema-horizon": 0.5}),
+    "diffusion": (
+        "diffusion",
+        {
+            "data.limit": 120,
+            "diffusion.node-ema": True,
+            "diffusion.node-ema-horizon": 0.5,
+            "diffusion.ema-horizon": 0.5,
+        },
+    ),
 }
 
 
