@@ -43,8 +43,7 @@ def fields_of(content: RecordDict) -> list[str]:
     """Return every field of a message: record and key; of packed arrays, the arrays inside."""
     names = []
     for record_name, record in content.items():
-        keys = unpack(record) if isinstance(record, ArrayRecord) else record
-        names += [f"{record_name}/{key}" for key in keys]
+        names += [f"{record_name}/{key}" for key in _keys(record)]
     return names
 
 
@@ -57,11 +56,11 @@ def lies_in(kind: str, content: RecordDict, is_chosen: Callable[[str], bool] = l
         is_chosen: tells of a field whether to lie about it.
     """
     for record_name, record in content.items():
-        lies = _about_arrays(record) if isinstance(record, ArrayRecord) else _about_values(record)
+        fields = {key for key in _keys(record) if is_chosen(f"{record_name}/{key}")}
+        lies = _about_arrays(record, fields) if isinstance(record, ArrayRecord) else _about_values(record, fields)
         for key, name, make in lies:
             field = f"{record_name}/{key}" if key else record_name
-            if not key or is_chosen(field):
-                yield Lie(kind, field, name, partial(_with, content, record_name, make))
+            yield Lie(kind, field, name, partial(_with, content, record_name, make))
         yield Lie(kind, record_name, "missing", partial(_without, content, record_name))
         other = MetricRecord({"x": 1}) if isinstance(record, ConfigRecord) else ConfigRecord({"x": 1})
         yield Lie(kind, record_name, "another kind of record", partial(_with, content, record_name, _always(other)))
@@ -73,7 +72,11 @@ def lies_in(kind: str, content: RecordDict, is_chosen: Callable[[str], bool] = l
     yield Lie(kind, MESSAGE, "empty", RecordDict)
 
 
-def _about_arrays(record: ArrayRecord) -> Iterator[tuple[str, str, Make]]:
+def _keys(record: Record) -> list[str]:
+    return list(unpack(record) if isinstance(record, ArrayRecord) else record)
+
+
+def _about_arrays(record: ArrayRecord, fields: set[str]) -> Iterator[tuple[str, str, Make]]:
     """Yield key, name and maker of lies about a record of packed arrays; no key: about the record."""
     arrays, ((packed, sent),) = unpack(record), record.items()
     data = sent.data
@@ -81,8 +84,8 @@ def _about_arrays(record: ArrayRecord) -> Iterator[tuple[str, str, Make]]:
     def of_bytes(false: bytes) -> ArrayRecord:
         return ArrayRecord({packed: Array(sent.dtype, (len(false),), sent.stype, false)})
 
-    for key, value in arrays.items():
-        for name, array in about_array(value).items():
+    for key in sorted(fields):
+        for name, array in about_array(arrays[key]).items():
             yield key, name, partial(pack, {**arrays, key: array})
         yield key, "missing", partial(pack, {other: array for other, array in arrays.items() if other != key})
     yield "", "an additional array", partial(pack, {**arrays, "more": np.zeros(1)})
@@ -98,10 +101,10 @@ def _about_arrays(record: ArrayRecord) -> Iterator[tuple[str, str, Make]]:
     yield "", "under another key", lambda: ArrayRecord({"more": sent})
 
 
-def _about_values(record: ConfigRecord | MetricRecord) -> Iterator[tuple[str, str, Make]]:
+def _about_values(record: ConfigRecord | MetricRecord, fields: set[str]) -> Iterator[tuple[str, str, Make]]:
     """Yield key, name and maker of lies about a record of values; no key: about the record."""
-    for key, true in record.items():
-        for name, false in lies_about(true).items():
+    for key in sorted(fields):
+        for name, false in lies_about(record[key]).items():
             if (changed := _record_of(record, {**record, key: false})) is not None:
                 yield key, name, _always(changed)
         changed = _record_of(record, {other: value for other, value in record.items() if other != key})
