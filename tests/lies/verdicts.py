@@ -14,7 +14,7 @@ AMOUNTS = {
     "abstains": 0.15,  # more or fewer of them get no answer
     "temperature": 2.0,  # times as high or as low
     "loss": 3.0,  # any loss that a reader sees: times as high or as low
-    "true loss": 1.5,  # of the exported weights on the honest sites' held-out images: times as high
+    "true loss": 2.0,  # of the exported weights on the honest sites' held-out images: times as high
     "reported accuracy": 1.0 / NUM_SITES + 0.02,  # on test images, above that on all of them: the liar's share
     "images": 0.0,  # more than there are, of each part
 }

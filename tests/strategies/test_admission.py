@@ -200,22 +200,22 @@ def judged(judge: Admission, answer: Reply) -> float:
 def test_a_small_array_may_not_move_far_within_a_whole_update_of_usual_length() -> None:
     judge = admission(max_update_norm_ratio=10.0)
     honest = [moved(site, 4.0 + number, 0.5) for number, site in enumerate("abc")]
-    liar = moved("d", 5.0, 6.0)
+    liar = moved("d", 5.0, 11.0)
     norms = {answer.site: judged(judge, answer) for answer in (*honest, liar)}
     ((site, reason),) = judge.judge_round(norms)
-    assert site == "d" and "its update of 'small' is 12.0 times as long as the median of this round" in reason
+    assert site == "d" and "its update of 'small' is 22.0 times as long as the median of this round" in reason
     for answer in honest:
         judge.remember(answer, norms[answer.site])
     judge.end_round()
     assert list(judge.recent_arrays) == [{"large": pytest.approx(5.0), "small": pytest.approx(0.5)}]
-    judged(judge, moved("a", 5.0, 4.9))
-    with pytest.raises(RejectedReply, match=r"its update of 'small' is 12\.0 times as long as the median of recent"):
+    judged(judge, moved("a", 5.0, 9.9))
+    with pytest.raises(RejectedReply, match=r"its update of 'small' is 22\.0 times as long as the median of recent"):
         judged(judge, liar)
 
 
 def test_an_array_that_hardly_moves_elsewhere_is_no_measure() -> None:
     judge = admission(max_update_norm_ratio=10.0)
-    norms = {site: judged(judge, moved(site, 5.0, length)) for site, length in zip("abc", (0.0, 0.0, 0.9), strict=True)}
+    norms = {site: judged(judge, moved(site, 5.0, length)) for site, length in zip("abc", (0.0, 0.0, 1.9), strict=True)}
     assert not list(judge.judge_round(norms))  # 0.02 of the whole update is a share of 0.1
 
 
