@@ -35,7 +35,6 @@ from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.transport import PackedWire
-from fl_app.sums import add
 from fl_app.tasks import build_task, initial_weights
 
 log = logging.getLogger(__name__)
@@ -214,7 +213,7 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     parts, outcomes = strategy.measure(grid, {**task_run.models, "initial": initial})
     left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
     status.count(left_out, time_label(f"final measurement of {run_pass.name}", time.time()))
-    chosen = task_run.finish(add(parts.values()))
+    chosen = task_run.finish(parts)
     if run_pass.plan.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export
     weights, holds_out = task_run.models[chosen], task_run.roster.hold_out()

@@ -7,6 +7,7 @@ claims to have.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ Sums = Mapping[str, NDArray[np.float64]]
 
 ROUNDING = 1e-6  # relative tolerance in comparisons of sums
 FEWEST_SITES = 3  # of two sites nobody can tell which one is wrong
+_TINY = 1e-12  # in place of a figure of 0, whose logarithm is not defined
 _MOST_TESTED = 3  # times the test images of all other sites together
 _MOST_OF_TWO = 10  # times those of the other site
 
@@ -79,6 +81,25 @@ def majority(parts: Mapping[str, Sums], vote: Callable[[Sums], bool | None]) -> 
     return votes.count(True) > votes.count(False)
 
 
+def elect(total: Sums, parts: Mapping[str, Sums], choose: Callable[[Sums], str | None]) -> str | None:
+    """Choose by the sums of all sites or, if that choice hinges on a single site, by a vote.
+
+    Args:
+        total: sums of all sites.
+        parts: sums of each site.
+        choose: returns a choice by added sums or by a site's own; None: there is nothing to choose by.
+
+    Returns:
+        The choice; of equal votes that of all sites, if it is among them.
+    """
+    whole = choose(total)
+    votes = {site: vote for site, part in parts.items() if (vote := choose(part)) is not None}
+    if len(votes) < FEWEST_SITES or all(choose(without(total, parts[site])) == whole for site in votes):
+        return whole
+    counts = Counter(votes.values())
+    return max(sorted(counts), key=lambda name: (counts[name], name == whole))
+
+
 def steady(
     total: Sums,
     parts: Mapping[str, Sums],
@@ -94,7 +115,7 @@ def steady(
     Args:
         total: sums of all sites.
         parts: sums of each site.
-        measure: returns the figure, above 0, or None if it is not defined.
+        measure: returns the figure, at least 0, or None if it is not defined.
         factor: the largest change that counts as steady.
     """
     whole = measure(total)
@@ -105,8 +126,8 @@ def steady(
     is_steady = all(max(whole, other) <= factor * min(whole, other) for other in others)
     if is_steady or len(own) < FEWEST_SITES:
         return whole
-    middle = statistics.median(own)
-    return min([whole, *others], key=lambda value: abs(math.log(value / middle)))
+    middle = max(statistics.median(own), _TINY)
+    return min([whole, *others], key=lambda value: abs(math.log(max(value, _TINY) / middle)))
 
 
 def measures_most(num_images: Mapping[str, float]) -> str | None:

@@ -5,6 +5,7 @@ million weights in 191 arrays took 105 seconds a round, most of it for requests.
 single array, in the format of safetensors.
 """
 
+import json
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,14 @@ Weights = dict[str, NDArray[np.generic]]
 _PACKED = "safetensors"
 _HEADER_BYTES_EACH = 512  # limit for an array in safetensors' header: shape, dtype and position, without its name
 _LENGTH_BYTES = 8  # of the header's length, at the start of the file
+_NUMPY_HEADER_BYTES = 4096  # limit for the header of one array in numpy's own format
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BOOL": "bool",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+}  # fmt: skip
+
+_Form = tuple[str, tuple[int, ...]]  # dtype and shape
 
 
 def array_record(weights: Mapping[str, NDArray[np.generic]] | Mapping[str, Tensor]) -> ArrayRecord:
@@ -55,14 +64,39 @@ def unpack_like(name: str, content: RecordDict, like: Mapping[str, NDArray[Any]]
         like: expected names, shapes and dtypes, which limit the size; None: no limit.
 
     Raises:
-        RejectedReply: the record is not one packed array, or is larger than `like`; checked before it is unpacked.
+        RejectedReply: the record is not one packed array, is larger than `like`, or says that it holds other names,
+            shapes or dtypes. All this is checked before an array is unpacked, so that such a record costs no copy.
     """
     record = content.array_records[name]
     if len(record) != 1:
         raise RejectedReply(f"its {name!r} must be one packed array, got {len(record)}")
     if like is not None:
-        check_size(name, record[_PACKED].data, like)
+        data = record[_PACKED].data
+        check_size(name, data, like)
+        _check_forms(name, _forms_of(data), like)
     return unpack(record)
+
+
+def numpy_like(name: str, record: ArrayRecord, like: Mapping[str, NDArray[Any]], has_dtypes: bool = True) -> Weights:
+    """Return the named arrays of an ordinary Flower node's record, in numpy's own format.
+
+    Args:
+        name: of the record, for the message.
+        record: of arrays that say their own shape and dtype.
+        like: expected names, shapes and dtypes, which limit the size.
+        has_dtypes: whether the dtypes must be those of `like`, too.
+
+    Raises:
+        RejectedReply: an array says that it is another one, or is larger; checked before it is unpacked.
+    """
+    forms = {key: (array.dtype, tuple(array.shape)) for key, array in record.items()}
+    if not has_dtypes:
+        forms = {key: (str(like[key].dtype) if key in like else dtype, shape) for key, (dtype, shape) in forms.items()}
+    _check_forms(name, forms, like)
+    for key, array in record.items():
+        if len(array.data) > like[key].nbytes + _NUMPY_HEADER_BYTES:
+            raise RejectedReply(f"its array {key!r} takes {len(array.data) / 1e6:.1f} MB, more than its shape tells")
+    return to_weights(record)
 
 
 def check_size(name: str, data: bytes, like: Mapping[str, NDArray[Any]]) -> None:
@@ -81,6 +115,26 @@ def check_size(name: str, data: bytes, like: Mapping[str, NDArray[Any]]) -> None
         raise RejectedReply(f"its {name!r} takes {len(data) / 1e6:.1f} MB, expected at most {limit / 1e6:.1f} MB")
     if len(data) < _LENGTH_BYTES or struct.unpack("<Q", data[:_LENGTH_BYTES])[0] > header_limit:
         raise RejectedReply(f"its {name!r} cannot be read: the header is damaged or names too many arrays")
+
+
+def _forms_of(data: bytes) -> dict[str, _Form]:
+    """Return what a safetensors file says of its arrays; a damaged header raises any exception."""
+    end = _LENGTH_BYTES + struct.unpack("<Q", data[:_LENGTH_BYTES])[0]
+    header = json.loads(data[_LENGTH_BYTES:end])
+    return {key: (_DTYPES.get(one["dtype"], str(one["dtype"])), tuple(one["shape"])) for key, one in header.items()}
+
+
+def _check_forms(name: str, found: Mapping[str, _Form], like: Mapping[str, NDArray[Any]]) -> None:
+    """Raise RejectedReply unless a record says that it holds arrays of the expected names, shapes and dtypes."""
+    begin = f"its {name!r} have other names or shapes than those asked for"
+    if found.keys() != like.keys():
+        missing, extra = like.keys() - found.keys(), found.keys() - like.keys()
+        raise RejectedReply(f"{begin}: {len(missing)} missing, {len(extra)} unknown")
+    for key, value in like.items():
+        dtype, shape = found[key]
+        if (dtype, shape) != (str(value.dtype), value.shape):
+            wanted = f"{value.dtype} {list(value.shape)}"
+            raise RejectedReply(f"{begin}: array {key!r} must be {wanted}, got {dtype} {list(shape)[:10]}")
 
 
 def packed(content: RecordDict) -> RecordDict:

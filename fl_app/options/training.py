@@ -106,7 +106,9 @@ class AdmissionOptions(Section):
         "not weigh by images",
     )
     max_update_norm_ratio: float = Field(
-        ge=0, description="reject an update longer than this many times the median of recent rounds; 0 turns it off"
+        ge=0,
+        description="reject an update longer than this many times the median of recent rounds, or one array of it "
+        "longer than twice as many times; 0 turns it off",
     )
     norm_window: int = Field(ge=1, description="rounds over which max-update-norm-ratio takes the median")
 

@@ -26,7 +26,8 @@ class RoundLine:
     Attributes:
         num_rounds: of the pass; 0 if unknown.
         outcome: `ok`, or `failed` with a reason.
-        train_loss: mean over the images of all sites.
+        train_loss: mean over the images of all sites, which no single site moves by more than a factor of 3; the
+            validation losses, too.
         median_train_loss: median of the sites' means.
         validated_round: the round after which the weights were measured, 0 for the initial ones.
         validation_loss: of these weights on held-out images; the next two of their averages.

@@ -243,7 +243,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         arrays = {name: load_file(path / file) for name, file in files.items()}
         state = arrays.pop("server-optimizer")
         return Checkpoint(int(document["round"]), arrays, state, document["values"])
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SafetensorError) as error:
         raise RunFolderError(f"{path} is damaged ({type(error).__name__}).") from None
 
 

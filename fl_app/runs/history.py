@@ -1,6 +1,8 @@
-"""The history of a pass: a line for each round, drawn as a picture, and whether the pass has learned anything."""
+"""The history of a pass: its losses, a line for each round, a picture of them, and whether it has learned anything."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from fl_app.messages.arrays import Weights
 from fl_app.runs.documents import RoundLine
-from fl_app.sums import Sums, add, decide, only
+from fl_app.sums import Sums, add, decide, elect, only, steady
+
+MODEL_NAMES = ("raw", "ema", "node-ema")
+STEADY_FACTOR = 3.0  # a single site may not move a loss by more than this factor
 
 _CURVES = (
     ("train_loss", "training", "round"),
@@ -17,6 +22,39 @@ _CURVES = (
     ("validation_loss_ema", "validation, EMA", "validated_round"),
     ("validation_loss_node_ema", "validation, nodes' EMA", "validated_round"),
 )
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Validation losses of sets of weights.
+
+    Attributes:
+        of: by name; those that were not measured are missing.
+        better: the set that the sites' held-out images prefer; None if nothing was measured.
+    """
+
+    of: dict[str, float]
+    better: str | None
+
+
+def measured_losses(loss_of: Callable[[Sums], float | None], parts: Mapping[str, Sums]) -> Losses:
+    """Return the validation loss of each set of weights, and which set is better; no single site decides either.
+
+    Args:
+        loss_of: of the task, for one set of weights.
+        parts: what each site measured.
+    """
+    total = add(parts.values())
+
+    def loss(name: str, sums: Sums) -> float | None:
+        return loss_of(own) if (own := only(sums, name)) else None
+
+    def better(sums: Sums) -> str | None:
+        found = {name: value for name in MODEL_NAMES if (value := loss(name, sums)) is not None}
+        return min(found, key=found.__getitem__, default=None)
+
+    found = {name: steady(total, parts, partial(loss, name), STEADY_FACTOR) for name in MODEL_NAMES}
+    return Losses({name: value for name, value in found.items() if value is not None}, elect(total, parts, better))
 
 
 def draw_history(lines: Sequence[RoundLine], path: Path) -> None:

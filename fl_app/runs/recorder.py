@@ -14,7 +14,7 @@ from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
 from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
-from fl_app.runs.history import draw_history
+from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
 from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
@@ -22,8 +22,6 @@ from fl_app.strategies.roster import Roster
 from fl_app.sums import Sums, only
 
 log = logging.getLogger(__name__)
-
-MODEL_NAMES = ("raw", "ema", "node-ema")
 
 
 @dataclass
@@ -102,7 +100,7 @@ class TaskRun:
 
     def round_ended(self, record: RoundRecord, after: Snapshot) -> None:
         """Write the round's line; save a checkpoint and draw a gallery if the round has one."""
-        losses = self.losses(record.total_sums())
+        losses = measured_losses(self.task.loss_of, record.sums())
         self._remember_best(record.round_number - 1, losses)
         self.last = after
         line = self._line(record, losses)
@@ -120,15 +118,18 @@ class TaskRun:
         else:
             self._unsaved = self._current()
 
-    def finish(self, sums: Sums) -> str:
+    def finish(self, parts: Mapping[str, Sums]) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
+
+        Args:
+            parts: what each site measured.
 
         Returns:
             The name of the chosen weights.
         """
-        losses = self.losses(sums)
+        losses = measured_losses(self.task.loss_of, parts)
         self._remember_best(self.num_rounds, losses)
-        name = better(losses) or "raw"
+        name = losses.better or "raw"
         self.draw("final", losses)
         if self.best.models:
             self.checkpoint()
@@ -156,23 +157,18 @@ class TaskRun:
             log.error("The last round cannot be saved: %s", error)
         self._unsaved = None
 
-    def draw(self, name: str, losses: dict[str, float]) -> None:
+    def draw(self, name: str, losses: Losses) -> None:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
         with replacing(self.folder.task(self.run_pass.name) / "history.png") as temporary:
             draw_history(self.history, temporary)
         if self.run_pass.gallery is None:
             return
-        used, module = better(losses), self.run_pass.module
+        used, module = losses.better, self.run_pass.module
         shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
         path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
         with replacing(path) as temporary:
             self.run_pass.gallery(shown, temporary)
         self.status.set_gallery(path)
-
-    def losses(self, sums: Sums) -> dict[str, float]:
-        """Return the validation loss of each set of weights."""
-        found = {name: self.task.loss_of(part) for name in MODEL_NAMES if (part := only(sums, name))}
-        return {name: loss for name, loss in found.items() if loss is not None}
 
     def _current(self) -> Checkpoint:
         """Return all that a resumed run needs."""
@@ -200,10 +196,10 @@ class TaskRun:
             log.warning("metrics.jsonl is damaged: it lacks the figures of these rounds: %s", which)
             self.status.blemish(f"metrics.jsonl is damaged and lacks the figures of these rounds: {which}")
 
-    def _remember_best(self, number: int, losses: dict[str, float]) -> None:
-        name = better(losses)
-        if name is not None and (self.best.loss is None or losses[name] < self.best.loss):
-            self.best = Best(losses[name], number, name, self.models)
+    def _remember_best(self, number: int, losses: Losses) -> None:
+        name = losses.better
+        if name is not None and (self.best.loss is None or losses.of[name] < self.best.loss):
+            self.best = Best(losses.of[name], number, name, self.models)
 
     def _note_sites(self) -> None:
         """Write which sites hold which images, as soon as they are known."""
@@ -218,9 +214,9 @@ class TaskRun:
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
 
-    def _line(self, record: RoundRecord, losses: dict[str, float]) -> RoundLine:
+    def _line(self, record: RoundRecord, losses: Losses) -> RoundLine:
         """Return the round's line of metrics.jsonl; its validation figures are of the weights before the round."""
-        loss_sum, num_losses = record.losses()
+        _, num_losses = record.losses()
         raw = only(record.total_sums(), "raw")
         ended = time.time()
         return RoundLine(
@@ -229,12 +225,12 @@ class TaskRun:
             num_rounds=self.num_rounds,
             outcome="ok" if record.reason is None else "failed",
             reason=record.reason,
-            train_loss=loss_sum / num_losses if num_losses else None,
+            train_loss=record.steady_loss(STEADY_FACTOR),
             median_train_loss=record.median_loss(),
             validated_round=record.round_number - 1,
-            validation_loss=losses.get("raw"),
-            validation_loss_ema=losses.get("ema"),
-            validation_loss_node_ema=losses.get("node-ema"),
+            validation_loss=losses.of.get("raw"),
+            validation_loss_ema=losses.of.get("ema"),
+            validation_loss_node_ema=losses.of.get("node-ema"),
             figures=self.task.figures(raw) if raw else {},
             images=int(num_losses),
             started=ended - record.seconds,
@@ -253,11 +249,6 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
-
-
-def better(losses: Mapping[str, float]) -> str | None:
-    """Return the weights with the lowest loss; None if nothing was measured."""
-    return min(losses, key=losses.__getitem__) if losses else None
 
 
 def _log_round(line: RoundLine) -> None:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ _MOST_LOSS = 1e4  # nats, or error, of one image: a model that diverged is of no
 _MOST_EPOCHS = 1e6
 _MOST_SECONDS = 1e9
 _MOST_PIECES = 2**20
+_ARRAY_FACTOR = 2.0  # honest arrays differ more between sites than whole updates: 3.9 against 1.7 times the median
 
 
 class Admission:
@@ -28,6 +29,7 @@ class Admission:
 
     Attributes:
         recent_norms: the update norms of the last rounds, a list for each round.
+        recent_arrays: of the last rounds, the median norm of each array's update, by its name.
         trained_on: the largest number of images that a site's admitted replies had trained on, by site.
     """
 
@@ -41,7 +43,10 @@ class Admission:
         self.options = options
         self.epochs = epochs
         self.recent_norms: deque[list[float]] = deque(maxlen=options.norm_window)
+        self.recent_arrays: deque[dict[str, float]] = deque(maxlen=options.norm_window)
         self.trained_on: dict[str, float] = {}
+        self._shares: dict[str, float] = {}  # of each array, in an update of which all numbers are equal
+        self._arrays_of_round: dict[str, dict[str, float]] = {}  # of each site, the norm of each array's update
         self._norms_of_round: list[float] = []
         self._images_of_round: dict[str, float] = {}
 
@@ -85,9 +90,16 @@ class Admission:
         check_sums(reply.sums, expected)
         if reply.weight == 0:
             return 0.0
-        norm = update_norm(reply.weights, current)
+        squares = update_squares(reply.weights, current)
+        norm = _length(squares)
+        num_weights = sum(value.size for value in current.values())
+        self._shares = {key: math.sqrt(value.size / num_weights) for key, value in current.items()}
+        self._arrays_of_round[site] = {
+            key: math.sqrt(square) for key, square in squares.items() if current[key].dtype.kind == "f"
+        }
         if self.typical_norm > 0:
             self.judge_norm(norm, self.typical_norm, "recent rounds")
+            self._judge_arrays(site, self.typical_norm, _medians(self.recent_arrays), "recent rounds")
         return norm
 
     @property
@@ -110,6 +122,52 @@ class Admission:
                 f"'admission.max-update-norm-ratio' allows {ratio:g}"
             )
 
+    def judge_average(self, site: str, moved: float, gap: float) -> None:
+        """Raise RejectedReply if a node's average of its own weights moved farther than these weights can take it.
+
+        Args:
+            site: whose update has been checked.
+            moved: distance of the average from the one that was sent.
+            gap: distance of the weights that were sent from the average that was sent.
+        """
+        ratio = self.options.max_update_norm_ratio
+        longest = gap + math.hypot(*self._arrays_of_round.get(site, {}).values())
+        if 0 < ratio * longest < moved:
+            raise RejectedReply(
+                f"its EMA moved {moved / longest:.1f} times as far as its weights, 'admission.max-update-norm-ratio' "
+                f"allows {ratio:g}"
+            )
+
+    def judge_round(self, norms: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+        """Yield the sites whose updates, or one array of them, are too long compared with this round's; and why.
+
+        Args:
+            norms: of the updates of the round, by site.
+        """
+        typical = statistics.median(norms.values()) if norms else 0.0
+        arrays = _medians([self._arrays_of_round[site] for site in norms])
+        for site, norm in norms.items():
+            try:
+                self.judge_norm(norm, typical, "this round")
+                self._judge_arrays(site, typical, arrays, "this round")
+            except RejectedReply as error:
+                yield site, str(error)
+
+    def _judge_arrays(self, site: str, typical: float, arrays: Mapping[str, float], of: str) -> None:
+        """Raise RejectedReply if the update of one array is too long, though the whole update is not.
+
+        An array is compared with the median of its own updates, or with its share of a typical update, if that is
+        longer: an array that hardly moves elsewhere is no measure.
+        """
+        ratio = _ARRAY_FACTOR * self.options.max_update_norm_ratio
+        for key, norm in self._arrays_of_round[site].items():
+            longest = max(arrays.get(key, math.inf), self._shares[key] * typical)
+            if ratio > 0 and 0 < ratio * longest < norm:
+                raise RejectedReply(
+                    f"its update of {key!r} is {norm / longest:.1f} times as long as the median of {of}, twice "
+                    f"'admission.max-update-norm-ratio' allows {ratio:g}"
+                )
+
     def remember(self, reply: Reply, norm: float) -> None:
         """Keep an admitted reply's norm and images, until `end_round` or `forget_round`."""
         if reply.weight > 0:
@@ -120,13 +178,14 @@ class Admission:
         """Remember the norms and numbers of images of this round's admitted replies."""
         if self._norms_of_round:
             self.recent_norms.append(sorted(self._norms_of_round))
+            self.recent_arrays.append(_medians([self._arrays_of_round[site] for site in sorted(self._images_of_round)]))
         for site, images in self._images_of_round.items():
             self.trained_on[site] = max(images, self.trained_on.get(site, 0.0))
         self.forget_round()
 
     def forget_round(self) -> None:
         """Drop this round's norms and numbers of images: the round failed."""
-        self._norms_of_round, self._images_of_round = [], {}
+        self._norms_of_round, self._images_of_round, self._arrays_of_round = [], {}, {}
 
     def _check_numbers(self, reply: Reply, num_images: int | None) -> None:
         """Raise RejectedReply if the weight or a figure of the training is impossible."""
@@ -212,8 +271,25 @@ def no_fault(models: Mapping[str, Sums], held_out: Sequence[int] | None) -> str 
 
 def update_norm(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> float:
     """Return the Euclidean norm of the update over all arrays, in float64."""
-    squares = 0.0
+    return _length(update_squares(new, old))
+
+
+def update_squares(new: Mapping[str, NDArray[np.generic]], old: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
+    """Return the squared Euclidean norm of each array's update, in float64, in the order of the old arrays."""
+    squares: dict[str, float] = {}
     for key, value in old.items():  # in the model's own order, since a reply's arrays have another
         difference = new[key].astype(np.float64) - value.astype(np.float64)
-        squares += float(np.vdot(difference, difference))
-    return math.sqrt(squares)
+        squares[key] = float(np.vdot(difference, difference))
+    return squares
+
+
+def _length(squares: Mapping[str, float]) -> float:
+    total = 0.0
+    for square in squares.values():  # in order, rounded at each step: `sum` rounds otherwise in some versions of Python
+        total += square
+    return math.sqrt(total)
+
+
+def _medians(norms: Sequence[Mapping[str, float]] | deque[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each array's norms."""
+    return {key: statistics.median(one[key] for one in norms) for key in (norms[0] if norms else {})}

@@ -11,6 +11,7 @@ from fl_app.diffusion.averages import ServerEma
 from fl_app.errors import OptionError, RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
+from fl_app.strategies.admission import update_norm
 from fl_app.strategies.folding import ExactMean
 from fl_app.strategies.outcomes import Snapshot
 from fl_app.strategies.resilient import Resilient
@@ -62,6 +63,7 @@ class DiffusionRounds(Resilient):
         self.ema: ServerEma | None = None
         self.node_ema: Weights | None = None
         self._node_mean: ExactMean | None = None
+        self._gap = 0.0  # of the weights and the nodes' mean average, as they are sent
 
     def begin(self, weights: Weights) -> None:
         """Start all averages from the initial weights."""
@@ -106,6 +108,7 @@ class DiffusionRounds(Resilient):
     def begin_averages(self) -> None:
         """Start the mean of the nodes' moving averages."""
         self._node_mean = ExactMean(self.current) if self.node_ema is not None else None
+        self._gap = update_norm(self.current, self.node_ema) if self.node_ema is not None else 0.0
 
     def check_reply(self, reply: Reply, mean: ExactMean) -> None:
         """Raise RejectedReply for a reply without the moving average that was asked for, or with one that was not."""
@@ -113,6 +116,8 @@ class DiffusionRounds(Resilient):
             raise RejectedReply("it sent no EMA of its own, or one that was not asked for")
         if not mean.fits(reply.node_ema or {}, reply.weight):
             raise RejectedReply("its EMA is too large, or its weight too small, to be averaged exactly")
+        if reply.node_ema is not None and self.node_ema is not None:
+            self.admission.judge_average(reply.site, update_norm(reply.node_ema, self.node_ema), self._gap)
 
     def add_to_averages(self, reply: Reply) -> None:
         """Fold a node's moving average into the mean."""

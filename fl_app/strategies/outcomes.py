@@ -13,7 +13,7 @@ from fl_app.flower import ErrorCode
 from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights
 from fl_app.strategies.node_outcome import NodeOutcome, Outcome
-from fl_app.sums import Sums, add
+from fl_app.sums import Sums, add, mean, steady
 
 # Flower's own texts for these errors only make sense to readers of its code.
 _IN_OUR_WORDS = {
@@ -83,6 +83,18 @@ class RoundRecord:
         """Return the sum of the training losses and their number."""
         pairs = [pair for _, pair in sorted(self._losses.items())]
         return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+
+    def steady_loss(self, factor: float) -> float | None:
+        """Return the mean training loss, which no single site moves by more than a factor; None if there is none."""
+        parts = {
+            site: {"loss": np.array(total), "count": np.array(number)} for site, (total, number) in self._losses.items()
+        }
+        total = add(parts[site] for site in sorted(parts))
+        return (
+            steady(total, parts, lambda sums: mean(float(sums["loss"]), float(sums["count"])), factor)
+            if total
+            else None
+        )
 
     def median_loss(self) -> float | None:
         """Return the median of the sites' mean training losses, robust to one site; None if there are none."""

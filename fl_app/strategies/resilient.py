@@ -124,6 +124,7 @@ class Resilient(Asking):
         """Return what a resumed run needs beside the weights: arrays, and values for JSON."""
         values = {
             "recent-norms": [list(norms) for norms in self.admission.recent_norms],
+            "recent-arrays": [dict(norms) for norms in self.admission.recent_arrays],
             "trained-on": dict(sorted(self.admission.trained_on.items())),
             "failed-in-a-row": self.failed_in_a_row,
             "counted": self.num_counted,
@@ -140,6 +141,9 @@ class Resilient(Asking):
         self.first_round = snapshot.last_round + 1
         restore_server_state(self, snapshot.arrays)
         self.admission.recent_norms.extend([float(norm) for norm in norms] for norms in snapshot.values["recent-norms"])
+        self.admission.recent_arrays.extend(
+            {key: float(norm) for key, norm in norms.items()} for norms in snapshot.values.get("recent-arrays", [])
+        )
         self.admission.trained_on |= {
             site: float(images) for site, images in snapshot.values.get("trained-on", {}).items()
         }

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -210,14 +209,10 @@ class Streaming(FedAvg):
 
     def _fold_waiting(self, waiting: WaitingReplies, fold: Callable[[Reply, float, float], None]) -> None:
         """Fold the replies that waited, none with more than its share; leave out updates too long for a first round."""
-        norms = waiting.norms()
-        typical = statistics.median(norms.values()) if norms and self.admission.must_wait else 0.0
         weights = waiting.weights()
-        for site, norm in norms.items():
-            try:
-                self.admission.judge_norm(norm, typical, "this round")
-            except RejectedReply as error:
-                self._note(site, NodeOutcome("refused", str(error)))
+        if self.admission.must_wait:
+            for site, reason in self.admission.judge_round(waiting.norms()):
+                self._note(site, NodeOutcome("refused", reason))
                 del weights[site]
         most = cap_of(list(weights.values()), self.admission.options.max_share)
         for reply, norm in waiting.take():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fl_app.errors import RejectedReply
 from fl_app.flower import DecodeError, ErrorCode
 from fl_app.logs import clean_text
-from fl_app.messages.arrays import Weights, num_bytes, packed, to_weights
+from fl_app.messages.arrays import Weights, num_bytes, numpy_like, packed
 from fl_app.messages.records import Reply, instruction_config, read_reply, read_sums
 from fl_app.strategies.outcomes import RoundRecord, Traffic
 from fl_app.sums import Sums
@@ -171,8 +171,8 @@ class PlainWire:
             task=record.task,
             round_number=record.round_number,
             weight=float(cast(float, metrics[self.weighted_by_key])),
-            weights=to_weights(content.array_records[self.arrayrecord_key]),
-            node_ema=to_weights(node_ema) if node_ema is not None else None,
+            weights=numpy_like(self.arrayrecord_key, content.array_records[self.arrayrecord_key], like),
+            node_ema=numpy_like(NODE_EMA, node_ema, like) if node_ema is not None else None,
             sums=self.read_sums(content, sums) if sums else {},
             metrics=metrics,
         )
@@ -181,5 +181,7 @@ class PlainWire:
         """Read the record `sums`."""
         if SUMS not in content.array_records:
             raise RejectedReply(f"it holds no arrays {SUMS!r}")
-        found = to_weights(content.array_records[SUMS])
+        found = numpy_like(SUMS, content.array_records[SUMS], like, has_dtypes=False)
+        if any(value.shape != like[key].shape for key, value in found.items()):  # not what it said
+            raise RejectedReply("its sums have other shapes than they say")
         return {key: np.asarray(value, dtype=np.float64) for key, value in found.items()}

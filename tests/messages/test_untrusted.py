@@ -7,17 +7,18 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_app.data.images import DatasetInfo
 from fl_app.errors import RejectedReply
 from fl_app.logs import LONGEST_REASON, clean_text
-from fl_app.messages.arrays import Weights, pack
+from fl_app.messages.arrays import Weights, array_record, pack
 from fl_app.messages.descriptions import SiteDescription, read_description, write_description
 from fl_app.messages.records import DESCRIBE, Reply, read_reply, read_sums, write_reply
-from fl_app.strategies.outcomes import shorten
+from fl_app.strategies.outcomes import RoundRecord, shorten
+from fl_app.strategies.transport import PlainWire
 
 SUMS = {"raw/loss-sum": np.zeros(4), "raw/loss-count": np.zeros(4)}
 WEIGHTS: Weights = {"w": np.zeros((2, 3), np.float32)}
@@ -43,6 +44,66 @@ def test_sums_of_200_megabytes_cost_nothing() -> None:
     content = of_bytes(struct.pack("<Q", 80) + bytes(200_000_000))
     with costing_at_most(100_000), pytest.raises(RejectedReply, match=r"takes 200\.0 MB, expected at most 0\.0 MB"):
         read_sums(content, SUMS)
+
+
+LARGE: Weights = {"raw/loss-sum": np.zeros(5_000_000)}
+OTHERS: dict[str, Weights] = {
+    "uint8": {"raw/loss-sum": np.zeros(40_000_000, np.uint8)},
+    "float16": {"raw/loss-sum": np.zeros(20_000_000, np.float16)},
+    "another shape": {"raw/loss-sum": np.zeros((2, 2_500_000))},
+    "another name": {"raw/loss": np.zeros(5_000_000)},
+    "two arrays": {"raw/loss": np.zeros(1), "raw/loss-sum": np.zeros(4_999_999)},
+}
+
+
+@pytest.mark.parametrize("wrong", OTHERS)
+def test_sums_of_another_form_are_neither_copied_nor_cast(wrong: str) -> None:
+    content = RecordDict({"statistics": pack(OTHERS[wrong])})
+    with costing_at_most(100_000), pytest.raises(RejectedReply, match="other names or shapes than those asked for"):
+        read_sums(content, LARGE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", OTHERS)
+def test_weights_of_another_form_are_not_copied(wrong: str) -> None:
+    content = write_reply(Reply("a", "diffusion", 1, 5.0, OTHERS[wrong], sums=SUMS))
+    message = Message(content, dst_node_id=1, message_type="train")
+    with costing_at_most(100_000), pytest.raises(RejectedReply, match="its 'weights' have other names or shapes"):
+        read_reply(message, LARGE, SUMS)
+
+
+@pytest.mark.parametrize("wrong", OTHERS)
+def test_arrays_of_an_ordinary_app_of_another_form_are_neither_copied_nor_cast(wrong: str) -> None:
+    found = array_record(OTHERS[wrong])
+    message = Message(
+        RecordDict({"weights": found, "metrics": MetricRecord({"num-examples": 1})}),
+        dst_node_id=1,
+        message_type="train",
+    )
+    wire = PlainWire("num-examples", "weights")
+    with costing_at_most(100_000):
+        with pytest.raises(RejectedReply, match="its 'weights' have other names or shapes"):
+            wire.read_reply(message, "a", RoundRecord("model", 1), LARGE, {})
+        with pytest.raises(RejectedReply, match=r"its 'sums' have other names or shapes|takes"):
+            wire.read_sums(RecordDict({"sums": found}), LARGE)  # type: ignore[arg-type]
+
+
+def test_sums_of_an_ordinary_app_may_be_of_any_number_type() -> None:
+    content = RecordDict({"sums": array_record({"correct": np.ones(3, np.int64)})})
+    found = PlainWire("num-examples", "weights").read_sums(content, {"correct": np.zeros(3)})
+    assert found["correct"].dtype == np.float64 and found["correct"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_an_array_that_says_another_shape_than_it_has_is_refused() -> None:
+    large = Array(np.zeros(5_000_000))
+    said = Array(dtype="float64", shape=(3,), stype=large.stype, data=large.data)
+    content = RecordDict({"sums": ArrayRecord({"correct": said})})
+    wire = PlainWire("num-examples", "weights")
+    with costing_at_most(100_000), pytest.raises(RejectedReply, match=r"takes 40\.0 MB, more than its shape tells"):
+        wire.read_sums(content, {"correct": np.zeros(3)})
+    small = Array(np.zeros(4, np.uint8))
+    said = Array(dtype="float64", shape=(3,), stype=small.stype, data=small.data)
+    with pytest.raises(RejectedReply, match="other shapes than they say"):
+        wire.read_sums(RecordDict({"sums": ArrayRecord({"correct": said})}), {"correct": np.zeros(3)})
 
 
 def test_a_header_that_names_too_many_arrays_is_not_read() -> None:

@@ -182,3 +182,47 @@ def test_the_length_of_an_update_does_not_depend_on_the_order_in_which_arrays_co
     old = {str(number): np.zeros(7, np.float32) for number in range(40)}
     new = {str(number): value for number, value in enumerate(values)}
     assert update_norm(dict(sorted(new.items(), reverse=True)), old) == update_norm(new, old)
+
+
+TWO: Weights = {"large": np.zeros(10_000, np.float32), "small": np.zeros(4, np.float32)}
+
+
+def moved(site: str, large: float, small: float) -> Reply:
+    """Return a reply whose two arrays moved by these lengths."""
+    weights = {"large": np.full(10_000, large / 100.0, np.float32), "small": np.full(4, small / 2.0, np.float32)}
+    return reply(site=site, weights=weights)
+
+
+def judged(judge: Admission, answer: Reply) -> float:
+    return judge.check(answer, "diffusion", 3, answer.site, TWO, SUMS)
+
+
+def test_a_small_array_may_not_move_far_within_a_whole_update_of_usual_length() -> None:
+    judge = admission(max_update_norm_ratio=10.0)
+    honest = [moved(site, 4.0 + number, 0.5) for number, site in enumerate("abc")]
+    liar = moved("d", 5.0, 11.0)
+    norms = {answer.site: judged(judge, answer) for answer in (*honest, liar)}
+    ((site, reason),) = judge.judge_round(norms)
+    assert site == "d" and "its update of 'small' is 22.0 times as long as the median of this round" in reason
+    for answer in honest:
+        judge.remember(answer, norms[answer.site])
+    judge.end_round()
+    assert list(judge.recent_arrays) == [{"large": pytest.approx(5.0), "small": pytest.approx(0.5)}]
+    judged(judge, moved("a", 5.0, 9.9))
+    with pytest.raises(RejectedReply, match=r"its update of 'small' is 22\.0 times as long as the median of recent"):
+        judged(judge, liar)
+
+
+def test_an_array_that_hardly_moves_elsewhere_is_no_measure() -> None:
+    judge = admission(max_update_norm_ratio=10.0)
+    norms = {site: judged(judge, moved(site, 5.0, length)) for site, length in zip("abc", (0.0, 0.0, 1.9), strict=True)}
+    assert not list(judge.judge_round(norms))  # 0.02 of the whole update is a share of 0.1
+
+
+def test_an_average_of_weights_moves_no_farther_than_they_do() -> None:
+    judge = admission(max_update_norm_ratio=10.0)
+    judged(judge, moved("a", 3.0, 4.0))
+    judge.judge_average("a", 59.0, gap=1.0)
+    with pytest.raises(RejectedReply, match=r"its EMA moved 10\.2 times as far as its weights"):
+        judge.judge_average("a", 61.0, gap=1.0)
+    admission(max_update_norm_ratio=0.0).judge_average("a", 1e9, gap=0.0)
