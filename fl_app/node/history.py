@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 Tensors = Mapping[str, Tensor]
 Sums = dict[str, NDArray[np.float64]]
 
-# Honest steps were at most 2.3 times as long as the longest one that a node had seen, and 0.19 of the weights' length; a
-# whole run moved the weights by at most 4.3 times their length (`python -m benchmarks.jumps`). In tiny runs FedAdagrad's
-# first step is 3.7 times as long as what was seen, and a node with few images has seen next to none. Weights made to show
-# images, and not hidden in honest ones, are 30 times their length away.
+# Honest steps were at most 2.3 times as long as the longest one that a node had seen, and 0.19 of the weights' length;
+# a whole run moved the weights by at most 4.2 times their length (`python -m benchmarks.jumps`). In tiny runs the first
+# step of FedAdagrad is 3.7 times as long as what was seen, and a node with few images has seen next to none. Weights
+# made to show images, and not hidden in honest ones, are 30 times their length away.
 ROUNDING = 1e-6
 MOST_STEPS = 4.0  # times the longest step that the node has seen
 ALWAYS_ALLOWED = 0.5  # of the weights' length, for each round
