@@ -187,8 +187,9 @@ def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> No
     for name, weights in models.items():
         _check_same_network(weights, own)
         unequal = [key for key, value in own.items() if not torch.equal(weights[key], value)]
-        found = max((_relative_difference(weights[key], own[key]) for key in unequal), default=0.0)
-        if not found <= ROUNDING:
+        differences = [_relative_difference(weights[key], own[key]) for key in unequal]
+        if not all(one <= ROUNDING for one in differences):  # also if one is not a number
+            found = max(differences)
             what = "initial weights" if name == "initial" else f"{name} of round 1"
             raise NotAllowedError(
                 f"the {what} differ by up to {found:.2g} from those of seed {seed}, at most {ROUNDING:g} is allowed. "
