@@ -79,8 +79,10 @@ def choose_head(
         reason = f"{by} is not defined on the held-out images" if others else "no other head is defined"
         return Choice(_LINEAR, reason, differences)
 
-    def rank(head: str) -> tuple[float, float]:
-        return measured[head].whole.value, found[head]["auc"] or 0.0
+    def rank(head: str) -> tuple[bool, float, float]:
+        lead = measured[head]
+        is_unopposed = _is_better(lead.whole, is_guess) or not _is_better(lead.unopposed, is_guess)
+        return is_unopposed, (lead.whole if is_unopposed else lead.unopposed).value, found[head]["auc"] or 0.0
 
     ranked = sorted(measured, key=rank, reverse=True)  # the first of equals
     ahead = [head for head in ranked if _is_ahead(measured[head], is_guess)]
