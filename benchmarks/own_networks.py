@@ -14,7 +14,7 @@ from flwr.app import Message
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
-from fl_app.classification.judging import mean_length, out_of_scale, scatter
+from fl_app.classification.comparing import mean_length, out_of_scale, scatter
 from fl_app.classification.moments import Moments
 from fl_app.messages.arrays import unpack
 from fl_app.messages.records import TRAIN

@@ -1,10 +1,7 @@
 """Chooses the head that ships, by the sums of held-out images, so that no single site decides."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from fl_app.metrics.classification import figures
 from fl_app.metrics.paired import Difference, difference
@@ -79,15 +76,17 @@ def choose_head(
         reason = f"{by} is not defined on the held-out images" if others else "no other head is defined"
         return Choice(_LINEAR, reason, differences)
 
-    def rank(head: str) -> tuple[float, float]:
-        return measured[head].whole.value, found[head]["auc"] or 0.0
+    def rank(head: str) -> tuple[bool, float, float]:
+        lead = measured[head]
+        is_unopposed = _is_better(lead.whole, is_guess) or not _is_better(lead.unopposed, is_guess)
+        return is_unopposed, (lead.whole if is_unopposed else lead.unopposed).value, found[head]["auc"] or 0.0
 
     ranked = sorted(measured, key=rank, reverse=True)  # the first of equals
     ahead = [head for head in ranked if _is_ahead(measured[head], is_guess)]
     winners = [head for head in ahead if _holds(measured[head])]
     reached = f"{by} {linear[by]:.3f} on {linear['n']} held-out images"
     if winners:
-        head = _preferred(winners, sums, sites or {}, by)
+        head = _preferred(winners, measured, sums, sites or {}, by)
         lead = measured[head]
         why = f"better than linear, which has {reached}{', no more than a guess' if is_guess else ''}: by "
         why += _text(lead.whole, confidence)
@@ -136,26 +135,22 @@ def _lead(
 
 
 def _preferred(
-    winners: Sequence[str], sums: Mapping[str, Sums], sites: Mapping[str, Mapping[str, Sums]], by: str
+    winners: Sequence[str],
+    leads: Mapping[str, _Lead],
+    sums: Mapping[str, Sums],
+    sites: Mapping[str, Mapping[str, Sums]],
+    by: str,
 ) -> str:
-    """Return the first head, or a later one that leads without the two extreme sites and that most sites prefer."""
+    """Return the first head, or a later one that leads it clearly without the site most against this.
+
+    Clearly means by more than half the interval of the first one's lead over `linear`.
+    """
     best = winners[0]
     for head in winners[1:]:
-        lead = _lead(sums, sites, head, best, by, 0.0)
-        leanings = [_leaning(own, sums[_LINEAR], head, best, by) for own in sites.values()]
-        if lead is not None and len(leanings) >= FEWEST_SITES:
-            best = head if lead.middle.value > 0 and statistics.median(leanings) > 0 else best
+        lead, interval = _lead(sums, sites, head, best, by, 0.0), leads[best].unopposed
+        if lead is not None and lead.unopposed.value > interval.high - interval.value:
+            best = head
     return best
-
-
-def _leaning(own: Mapping[str, Sums], linear: Sums, head: str, other: str, by: str) -> float:
-    """Return how much a site adds to a head's lead over another one; for the AUC, the difference of its own figures."""
-    if by == "auc":
-        found = [figures(own[name])["auc"] for name in (head, other)]
-        return 0.0 if found[0] is None or found[1] is None else found[0] - found[1]
-    right = np.diagonal(own[head]["confusion"]) - np.diagonal(own[other]["confusion"])
-    support = linear["confusion"].sum(axis=1) if by == "balanced-accuracy" else np.ones(len(right))
-    return float((right / np.maximum(support, 1.0)).sum())
 
 
 def _is_ahead(lead: _Lead, is_any_enough: bool) -> bool:

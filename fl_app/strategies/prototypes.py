@@ -10,7 +10,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_app.classification.judging import check_head_sums, check_site_moments, contradicted, out_of_scale
+from fl_app.classification.comparing import contradicted, out_of_scale
+from fl_app.classification.judging import check_head_sums, check_site_moments
 from fl_app.classification.left_out import (
     LeftOut,
     blank_left_out,

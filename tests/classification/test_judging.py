@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fl_app.classification.comparing import contradicted, out_of_scale
 from fl_app.classification.heads import build_heads, linear_head
-from fl_app.classification.judging import check_head_sums, check_site_moments, contradicted, out_of_scale
+from fl_app.classification.judging import check_head_sums, check_site_moments
 from fl_app.classification.measuring import HeadSet, blank_head_sums, distance_quantile, measure_heads
 from fl_app.classification.moments import blank_moments, measure_moments, pool
 from fl_app.data.images import ImageSet
