@@ -11,10 +11,12 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from fl_app.data.images import DatasetInfo
+from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.descriptions import SiteDescription
 from fl_app.messages.records import DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN, Reply
 from fl_app.strategies.agreement import agree
@@ -75,6 +77,21 @@ def test_a_lie_that_agrees_with_a_false_description_is_rejected_by_name_or_harml
         for lie in random.Random(SEED).sample(told, 8):
             verdict = judge(liar, {kind: lie.make()})
             assert verdict.kind not in ("passed", "ended"), f"{lie.id}: {verdict.why}"
+
+
+def test_a_site_that_swaps_its_classes_everywhere_is_rejected(federations: Federations) -> None:
+    federation = federations["classification"]
+    truths = federation.truths()
+    node: dict[str, Any] = dict(truths[DESCRIBE].config_records["node"])
+    swapped = {"train-counts": [*node["train-counts"][1:], *node["train-counts"][:1]]}
+    moments = unpack(truths[MOMENTS].array_records["statistics"])
+    moments |= {key: np.roll(moments[key], -1, axis=0) for key in ("count", "sum", "withheld")}
+    false = {
+        DESCRIBE: RecordDict({"node": ConfigRecord({**node, **swapped})}),
+        MOMENTS: RecordDict({**truths[MOMENTS], "statistics": pack(moments)}),
+    }
+    verdict = judge(federation, false)
+    assert verdict.kind == "rejected" and "take the class means of its sums for other classes" in verdict.why, verdict
 
 
 def test_lies_take_the_same_way_through_the_whole_server(federations: Federations) -> None:
