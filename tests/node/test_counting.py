@@ -99,8 +99,8 @@ def test_hospitals_that_share_a_folder_are_counted_apart(tmp_path: Path) -> None
 
 
 def test_without_a_limit_and_at_a_simulated_node_nothing_is_written(tmp_path: Path) -> None:
-    count_message(hospital(tmp_path, max_queries_per_day=0), TRAIN)
-    count_message(hospital(tmp_path, max_queries_per_day=0), MOMENTS)
+    count_message(hospital(tmp_path, max_rounds_per_day=0, max_queries_per_day=0), TRAIN)
+    count_message(hospital(tmp_path, max_rounds_per_day=0, max_queries_per_day=0), MOMENTS)
     simulated = {"partition-id": 0, "num-partitions": 2, "state-dir": str(tmp_path), "max-rounds-per-day": 1}
     for _ in range(2):
         count_message(NodeConfig.from_flat(simulated), TRAIN)
