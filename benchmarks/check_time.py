@@ -1,6 +1,6 @@
 """What share of a run's processor time goes into checks: those of the server, and the guards of the nodes.
 
-Three hospitals of 100 images (the handwritten digits of scikit-learn at 28 pixels) train a diffusion model of 23.5
+Three hospitals of 50 images (the handwritten digits of scikit-learn at 28 pixels) train a diffusion model of 23.5
 million weights for a few rounds of one epoch, through the real server and the real nodes in one process, on the CPU.
 Each check's processor time is added up in that very run. A hospital with more images trains longer, and checks as long.
 """
@@ -26,7 +26,7 @@ from benchmarks.output import Row, parser, run
 from fl_app.options.sections import OptionValue
 
 _SITES = ("east", "north", "south")
-_IMAGES = 100
+_IMAGES = 50
 _SERVER = (
     "strategies.admission.Admission.check",
     "strategies.streaming.check_measured",
@@ -41,6 +41,8 @@ _NODE = (
     "node.answering.append",
     "node.images.find_key",
     "node.images.settle",
+    "node.client.check_weights",
+    "node.history.History.note_update",
 )
 
 
@@ -136,6 +138,6 @@ def _options(folder: Path, arguments: argparse.Namespace) -> dict[str, OptionVal
 
 if __name__ == "__main__":
     own = parser(__doc__)
-    own.add_argument("--rounds", type=int, default=3, help="rounds of one epoch (default: 3)")
+    own.add_argument("--rounds", type=int, default=2, help="rounds of one epoch (default: 2)")
     own.add_argument("--block-channels", default="128,256,256,256", help="of the U-Net (default: 23.5 million weights)")
     run(measure, own.parse_args())
