@@ -1,6 +1,6 @@
 """What share of a run's processor time goes into checks: those of the server, and the guards of the nodes.
 
-Three hospitals of 50 images (the handwritten digits of scikit-learn at 28 pixels) train a diffusion model of 23.5
+Three hospitals of 50 images (the handwritten digits of scikit-learn at 32 pixels) train a diffusion model of 23.5
 million weights for a few rounds of one epoch, through the real server and the real nodes in one process, on the CPU.
 Each check's processor time is added up in that very run. A hospital with more images trains longer, and checks as long.
 """
@@ -114,7 +114,7 @@ def _write_hospitals(folder: Path) -> Iterator[dict[str, OptionValue]]:
         for i in range(_IMAGES):
             path = folder / site / str(i % 2) / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[number * _IMAGES + i]).resize((28, 28)).save(path)
+            Image.fromarray(images[number * _IMAGES + i]).resize((32, 32)).save(path)
         yield {"data-path": str(folder / site), "site": site, "state-dir": str(folder / f"state-{site}")}
 
 
@@ -127,7 +127,7 @@ def _options(folder: Path, arguments: argparse.Namespace) -> dict[str, OptionVal
         "gallery-every": 0,
         "data.source": "folder",
         "data.class-names": "0,1",
-        "data.image-size": 28,
+        "data.image-size": 32,
         "data.num-channels": 1,
         "diffusion.num-rounds": arguments.rounds,
         "diffusion.epochs": 1.0,
