@@ -101,7 +101,7 @@ def make_table(lines: Sequence["Line"]) -> Table:
 
 
 def _print(log: Path, found: "Verified", shown: Sequence["Line"], run: str | None) -> None:
-    if not found.lines and not found.problems:
+    if not found.lines and not found.problems and not found.notes:
         typer.echo(f"{log}: there is no log. Nothing has left this node, or the file was removed.")
         return
     if shown:

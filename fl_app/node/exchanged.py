@@ -1,4 +1,4 @@
-"""Sums of an exchange of prototypes: only in the agreed rounds, measured once, and the same ever after.
+"""Sums of an exchange of prototypes: measured once, and the same ever after.
 
 Two answers about the same images under different weights tell more than either. So a hospital that is asked again for
 the same run, task and round sends what it sent before, whatever the weights are.
@@ -15,37 +15,13 @@ from safetensors.numpy import load, save
 
 from fl_app.errors import RunFolderError
 from fl_app.files import replacing
-from fl_app.messages.records import HEADS, MOMENTS, TRAIN, Instruction
 from fl_app.node.permissions import NotAllowedError
-from fl_app.options.training import ClassificationOptions
-from fl_app.tasks import Task
 
 log = logging.getLogger(__name__)
 
 Sums = dict[str, NDArray[np.float64]]
 
 _ANSWER = "answered-*.safetensors"
-
-
-def check_round(task: Task, instruction: Instruction, message_type: str) -> None:
-    """Refuse a round that the run does not have, and an exchange of prototypes in a round without one.
-
-    Raises:
-        NotAllowedError: the round is not one of the run's options.
-    """
-    number, options = instruction.round_number, task.options
-    if message_type == TRAIN and not 1 <= number <= options.num_rounds:
-        raise NotAllowedError(
-            f"this node was asked to train in round {number}, and the run's option 'num-rounds' is {options.num_rounds}"
-        )
-    if message_type not in (MOMENTS, HEADS) or not isinstance(options, ClassificationOptions):
-        return
-    if number not in options.exchange_rounds:
-        agreed = ", ".join(map(str, sorted(options.exchange_rounds)))
-        raise NotAllowedError(
-            f"this node was asked for '{message_type}' after round {number}; by 'num-rounds' and 'prototype-rounds' "
-            f"prototypes are exchanged after these rounds: {agreed}"
-        )
 
 
 def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[], Sums]) -> Sums:

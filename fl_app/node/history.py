@@ -5,6 +5,7 @@ derives itself, and later ones must lie near those that it accepted before. This
 differ little from honest ones are accepted (`docs/threat-model.md`).
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +24,9 @@ from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private, replacing, write_text
 from fl_app.messages.records import EVALUATE, TRAIN, Instruction
+from fl_app.node.agreed import check_agreed
 from fl_app.node.answering import Node
-from fl_app.node.exchanged import answer_once, check_round, forget_answers
+from fl_app.node.exchanged import answer_once, forget_answers
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import digest, state_base, state_folder
 from fl_app.tasks import Task, initial_weights
@@ -44,7 +46,7 @@ ALWAYS_ALLOWED = 0.5  # of the weights' length, for each round
 MOST_LENGTHS = 10.0  # times the weights' length, however many rounds the node has missed
 
 _WEIGHTS, _STEPS = "history.safetensors", "history.json"
-_DIGEST, _ROUNDS_DONE, _IS_LATE = "sha256", "rounds-done", "is-late"
+_DIGEST, _ROUNDS_DONE, _IS_LATE, _OPTIONS = "sha256", "rounds-done", "is-late", "options"
 _WITHOUT_CLASSES = ("diffusion",)  # tasks whose held-out sums are not by class
 
 
@@ -56,11 +58,13 @@ class Seen:
         weights: by name.
         rounds_done: how many rounds had made them.
         is_late: whether the node came after round 1.
+        options: digest of the seed and the task's options.
     """
 
     weights: dict[str, Tensor]
     rounds_done: int
     is_late: bool
+    options: str
 
 
 class History:
@@ -129,31 +133,33 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
     """
     if node.options.partition_id is not None or not node.options.check_weights:
         return History(None)
-    check_round(task, instruction, message_type)
+    check_agreed(task, node.config, instruction, message_type)
     folder = state_folder(node.options, "", instruction.run_name, instruction.task)
     seed, history = node.config.seed, History(folder)
     if instruction.initial is not None:
         _check_initial({"initial": instruction.initial}, initial_weights(task, seed), seed)
     received = {"weights": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models = {name: weights for name, weights in received.items() if weights is not None}
+    options = hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
     if message_type == TRAIN and instruction.round_number == 1:
         _check_initial(models, initial_weights(task, seed), seed)
-        with _warning(folder):
-            (folder / _STEPS).unlink(missing_ok=True)
-            forget_answers(folder)
-        _write(node, folder, Seen(instruction.weights, 0, is_late=False))
+        _forget(folder)
+        _write(node, folder, Seen(instruction.weights, 0, is_late=False, options=options))
         return history
     rounds_done = {TRAIN: instruction.round_number - 1, EVALUATE: task.options.num_rounds}.get(
         message_type, instruction.round_number
     )
     seen = _read(folder)
+    if seen is not None and seen.options != options:  # those of an earlier run of this name
+        _forget(folder)
+        seen = None
     if seen is None:
         history.is_late = not node.config.allows_late_joining
         _check_late(history, node, instruction, message_type)
         initial = initial_weights(task, seed)
         a_round = ALWAYS_ALLOWED * length(initial)
         _check_near(models, initial, "those that the seed gives", most=max(1, rounds_done) * a_round)
-        _write(node, folder, Seen(instruction.weights, rounds_done, is_late=True))
+        _write(node, folder, Seen(instruction.weights, rounds_done, is_late=True, options=options))
         return history
     history.is_late = seen.is_late and not node.config.allows_late_joining
     _check_late(history, node, instruction, message_type)
@@ -164,7 +170,7 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
     _check_near(models, instruction.weights, "the weights", most=(rounds_done + 1) * a_round)
     if step > 0:
         history.note_step(step / num_rounds)
-        _write(node, folder, Seen(instruction.weights, rounds_done, seen.is_late))
+        _write(node, folder, Seen(instruction.weights, rounds_done, seen.is_late, options))
     return history
 
 
@@ -257,10 +263,18 @@ def _read(folder: Path) -> Seen | None:
             about = file.metadata() or {}
         if about.get(_DIGEST) != digest(weights):
             raise SafetensorError("its SHA-256 differs")
-        return Seen(weights, int(about[_ROUNDS_DONE]), about[_IS_LATE] == "true")
+        return Seen(weights, int(about[_ROUNDS_DONE]), about[_IS_LATE] == "true", about[_OPTIONS])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         log.warning("The history of the weights, %s, is damaged (%s): the node has none now", path, error)
         return None
+
+
+def _forget(folder: Path) -> None:
+    """Delete all that is known of an earlier run."""
+    with _warning(folder):
+        for name in (_WEIGHTS, _STEPS):
+            (folder / name).unlink(missing_ok=True)
+        forget_answers(folder)
 
 
 def _write(node: Node, folder: Path, seen: Seen) -> None:
@@ -268,6 +282,7 @@ def _write(node: Node, folder: Path, seen: Seen) -> None:
         _DIGEST: digest(seen.weights),
         _ROUNDS_DONE: str(seen.rounds_done),
         _IS_LATE: "true" if seen.is_late else "false",
+        _OPTIONS: seen.options,
     }
     with _warning(folder):
         make_private(state_base(node.options, ""))

@@ -20,7 +20,8 @@ FIRST = "0" * 64  # what the first line has as the hash of the line before
 
 _END = re.compile(rb', "hash": "([0-9a-f]{64})"\}')
 _END_BYTES = len(', "hash": ""}') + 64
-_CUT_OFF = "the process that wrote it died, so its reply did not leave."
+_CUT_OFF = "the process that wrote it probably died, and then its reply did not leave."
+_BEGIN = b'{"number": '
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,13 @@ def verify(folder: Path) -> Verified:
             problems.append(f"Line {last} was replaced: line {line.number} was written after another one.")
         lines.append(line)
         last, last_hash, broken = line.number, line.hash if is_whole else "", []
-    if broken and content.endswith(b"\n"):
-        problems.append(f"{_lines(last + 1, last + len(broken))} not as written: no reply can be read there.")
+    is_cut = len(broken) == 1 and not content.endswith(b"\n") and broken[0][: len(_BEGIN)] == _BEGIN[: len(broken[0])]
+    if is_cut:
+        notes.append(f"Line {last + 1} is cut off: {_CUT_OFF}")
     elif broken:
-        notes.append(f"{_lines(last + 1, last + len(broken))} cut off: {_CUT_OFF}")
+        problems.append(f"{_lines(last + 1, last + len(broken))} not as written: no reply can be read there.")
+    if not content:
+        notes.append("The log is empty: the process that made it died before it wrote a line, or it was emptied.")
     return Verified(lines, problems, notes)
 
 

@@ -27,8 +27,6 @@ from tests.node.crafted import HONEST_SEED, Reader, mask, through_gate
 Options = Mapping[str, OptionValue]
 _Model = tuple[Array, float, int, float]  # row, offset, the class that is scored by it, and times what
 
-_MODELS = ("weights", "ema", "node-ema")  # what `evaluate` measures at once, and the names of their sums
-_MEASURED = ("raw", "ema", "node-ema")
 _STEP: dict[str, OptionValue] = {  # one step of gradient descent on all images
     "classification.optimizer": "sgd", "classification.learning-rate": 1e4, "classification.momentum": 0.0,
     "classification.batch-size": 100_000, "classification.epochs": 1.0, "classification.augment": "",
@@ -256,23 +254,14 @@ def _gradient_sums(coordinator: Coordinator, rows: Array, offsets: Array, last: 
 
 
 def _measured(coordinator: Coordinator, models: Sequence[_Model], figure: Callable[[Weights], float]) -> Array:
-    """Return a figure of the held-out images for each model, three in a message."""
+    """Return a figure of the held-out images for each model, a message each."""
     found: list[float] = []
-    for start in range(0, len(models), len(_MODELS)):
-        sent = {}
-        for name, (row, offset, class_number, scale) in zip(_MODELS, models[start:], strict=False):
-            last = np.zeros((len(CLASSES), NUM_PIXELS))
-            last[class_number, 0] = scale
-            sent[name] = reader().weights(row[None], np.array([offset]), last)
-        answer = coordinator.ask(EVALUATE, sent)
-        for name, _ in zip(_MEASURED, sent, strict=False):
-            prefix = f"{name}/"
-            sums = {
-                key.removeprefix(prefix): value
-                for key, value in answer.get("statistics", {}).items()
-                if key.startswith(prefix)
-            }
-            found.append(figure(sums) if sums else 0.0)
+    for row, offset, class_number, scale in models:
+        last = np.zeros((len(CLASSES), NUM_PIXELS))
+        last[class_number, 0] = scale
+        answer = coordinator.ask(EVALUATE, {"weights": reader().weights(row[None], np.array([offset]), last)})
+        sums = {key.removeprefix("raw/"): value for key, value in answer.get("statistics", {}).items()}
+        found.append(figure(sums) if sums else 0.0)
     return np.array(found)
 
 

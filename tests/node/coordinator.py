@@ -119,7 +119,8 @@ class Coordinator:
         self._num_runs += is_new
         if is_new and kind != TRAIN and self.is_guarded and self.is_patient:
             self._send(config, TRAIN, {WEIGHTS: initial(config)}, 1)
-        return self._send(config, kind, models, NUM_ROUNDS if self.is_patient or kind != TRAIN else 1)
+        late = 0 if kind == EVALUATE else NUM_ROUNDS  # the final measurement has no round
+        return self._send(config, kind, models, late if self.is_patient or kind != TRAIN else 1)
 
     def train_first(self, weights: Weights) -> Weights:
         """Let the node train in round 1 of a run of its own; return the weights that it sends."""

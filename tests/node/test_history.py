@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -87,15 +88,21 @@ def refused(hospital: Hospital, *arguments: Any, **named: Any) -> str:
     return caught.value.public
 
 
-@pytest.mark.parametrize("name", ["weights", "ema", "node_ema", "initial"])
-def test_the_first_round_begins_with_the_weights_of_the_seed_and_with_no_others(hospital: Hospital, name: str) -> None:
-    own = hospital.initial()
-    off = {key: value + (2e-6 if key == "linear.bias" else 0.0) for key, value in own.items()}
-    near = {key: value + (5e-7 if key == "linear.bias" else 0.0) for key, value in own.items()}
+@pytest.mark.parametrize(
+    ("task", "name"), [("classification", "weights"), ("diffusion", "ema"), ("diffusion", "node_ema")]
+)
+def test_the_first_round_begins_with_the_weights_of_the_seed_and_with_no_others(
+    tmp_path: Path, task: str, name: str
+) -> None:
+    hospital = Hospital(tmp_path, {"tasks": task, "diffusion.block-channels": "8,8"})
+    own = initial_weights(hospital.task(task), 0)
+    one = next(reversed(own))
+    off = {key: value + (2e-6 if key == one else 0.0) for key, value in own.items()}
+    near = {key: value + (5e-7 if key == one else 0.0) for key, value in own.items()}
     for weights in (own, near):
         models: dict[str, Any] = {"weights": own, name: weights}
-        hospital.ask(TRAIN, 1, **models)
-    said = refused(hospital, TRAIN, 1, **{"weights": own, name: off})
+        hospital.ask(TRAIN, 1, task=task, **models)
+    said = refused(hospital, TRAIN, 1, task=task, **{"weights": own, name: off})
     assert "differ by up to 2e-06 from those of seed 0, at most 1e-06 is allowed" in said
 
 
@@ -115,7 +122,6 @@ def test_numbers_that_are_not_finite_are_refused_in_every_round(hospital: Hospit
     refused(hospital, TRAIN, 1, broken)
     hospital.ask(TRAIN, 1, own)
     refused(hospital, TRAIN, 2, broken)
-    refused(hospital, TRAIN, 2, own, ema=broken)
 
 
 def test_weights_of_another_network_are_refused(hospital: Hospital) -> None:
@@ -176,14 +182,43 @@ def test_a_run_that_is_resumed_from_older_or_newer_weights_goes_on(hospital: Hos
         hospital.ask(TRAIN, number, path[number - 1])
 
 
-def test_averages_may_lag_behind_by_all_rounds_so_far(hospital: Hospital) -> None:
+def test_averages_may_lag_behind_by_all_rounds_so_far(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, {"tasks": "diffusion", "diffusion.block-channels": "8,8"})
+    own = initial_weights(hospital.task("diffusion"), 0)
+    one, path = next(reversed(own)), [own]
+    for number in range(3):
+        path.append({**path[-1], one: path[-1][one] + 0.1 * ALWAYS_ALLOWED * length(own)})
+        hospital.ask(TRAIN, number + 1, path[number], ema=path[0], node_ema=path[number // 2], task="diffusion")
+    far = {**path[2], one: path[2][one] + 5 * ALWAYS_ALLOWED * length(own)}
+    refused(hospital, TRAIN, 3, path[2], ema=far, task="diffusion")
+
+
+def test_a_message_asks_only_what_the_options_lead_to(hospital: Hospital) -> None:
     own = hospital.initial()
-    path = [own]
-    for number in range(5):
-        bias = path[-1]["linear.bias"] + 0.1 * ALWAYS_ALLOWED * length(own)
-        path.append({**path[-1], "linear.bias": bias})
-        hospital.ask(TRAIN, number + 1, path[number], ema=path[0], node_ema=path[number // 2])
-    refused(hospital, TRAIN, 6, path[5], ema=moved(path[5], 7 * ALWAYS_ALLOWED * length(path[5])))
+    hospital.ask(TRAIN, 1, own)
+    unasked = "which has none. Send the weights alone"
+    for name in ("ema", "node_ema", "initial"):
+        more: dict[str, Any] = {name: own}
+        assert unasked in refused(hospital, TRAIN, 2, own, **more)
+    assert unasked in refused(hospital, EVALUATE, 0, own, ema=own)
+    assert "of round 0. Send 0" in refused(hospital, EVALUATE, 7, own)
+    assert "'strategy.proximal-mu' is 0.01" in refused(hospital, TRAIN, 2, own, proximal_mu=1e6)
+    hospital.ask(TRAIN, 2, own, proximal_mu=0.01)
+    last = hospital.task().options.num_rounds
+    for name in ("consistent/x17", "other/lda", "consistent/lda"):
+        heads = {f"{name}/weight": np.zeros((2, 2))}
+        if name == "consistent/lda":
+            hospital.ask(HEADS, last, own, heads=heads)
+        else:
+            assert f"the head '{name}'" in refused(hospital, HEADS, last, own, heads=heads)
+    assert "the head 'consistent/x17'" in refused(hospital, HEADS, last, own, left_out={"x17/weight": np.zeros((2, 2))})
+
+
+def test_an_earlier_run_of_the_same_name_with_other_options_is_forgotten(hospital: Hospital) -> None:
+    own = hospital.initial()
+    hospital.ask(TRAIN, 1, own)
+    other = Hospital(hospital.state, {"seed": 1})
+    assert "has not seen round 1" in refused(other, MOMENTS, other.task().options.num_rounds, other.initial())
 
 
 def test_a_history_survives_the_process_and_is_closed_to_other_users(hospital: Hospital) -> None:
@@ -205,8 +240,9 @@ def test_a_node_that_has_not_seen_the_first_round_trains_and_sends_no_sums_by_cl
     after = moved(own, 0.3 * length(own))
     assert hospital.ask(TRAIN, 5, after).is_late
     assert hospital.ask(TRAIN, 6, after).is_late
-    assert "has not seen round 1" in refused(hospital, kind, NUM_ROUNDS, after)
-    assert "'late-joining' is true" in refused(hospital, kind, NUM_ROUNDS, after, run="never-trained")
+    number = 0 if kind == EVALUATE else NUM_ROUNDS
+    assert "has not seen round 1" in refused(hospital, kind, number, after)
+    assert "'late-joining' is true" in refused(hospital, kind, number, after, run="never-trained")
 
 
 @pytest.mark.parametrize("option", [{"late-joining": True}, {"federation.nodes-per-round": 2}])

@@ -121,7 +121,7 @@ def test_a_line_cut_off_by_the_death_of_its_process_is_noted_and_the_chain_goes_
     lines = write(tmp_path)
     cut = lines[5][:kept]
     assert rewrite(tmp_path, [*lines[:5], cut]) == []
-    noted = ["Line 6 is cut off: the process that wrote it died, so its reply did not leave."]
+    noted = ["Line 6 is cut off: the process that wrote it probably died, and then its reply did not leave."]
     assert verify(tmp_path).notes == noted
     append(tmp_path, ONE)
     found = verify(tmp_path)
@@ -152,7 +152,7 @@ def test_two_processes_that_die_one_after_the_other_cut_off_two_lines(tmp_path: 
     append(tmp_path, ONE)
     found = verify(tmp_path)
     assert found.problems == [] and [line.number for line in found.lines] == [1, 2, 3, 4, 7]
-    assert found.notes == ["Lines 5 to 6 are cut off: the process that wrote it died, so its reply did not leave."]
+    assert found.notes == ["Lines 5 to 6 are cut off: the process that wrote it probably died, and then its reply did not leave."]
 
 
 def test_a_process_killed_while_it_writes_loses_no_earlier_line(tmp_path: Path) -> None:
@@ -264,3 +264,17 @@ def test_simulated_nodes_have_no_log_and_hospitals_always_have_one() -> None:
         "/state"
     )  # wrong options
     assert log_folder({}) == Path.home() / "fl-app" / "state"
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"x\ny\nz", bytes(range(256)), b'{"number": 1}\n'])
+def test_a_log_that_was_overwritten_is_no_log_without_lines(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LOG).write_bytes(content)
+    assert "not as written" in verify(tmp_path).problems[0]
+    assert verify(tmp_path).notes == []
+
+
+def test_an_empty_log_and_half_a_first_line_are_noted(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_bytes(b"")
+    assert "The log is empty" in verify(tmp_path).notes[0] and not verify(tmp_path).problems
+    (tmp_path / LOG).write_bytes(b'{"number": 1, "bef')
+    assert "cut off" in verify(tmp_path).notes[0] and not verify(tmp_path).problems
