@@ -29,7 +29,7 @@ def measure(
     data: Annotated[Path, typer.Argument(help="The hospital's images, a folder for each class.")],
     site: _Site,
     out: Annotated[Path, typer.Option(help="File to write, for `fl-app prototypes add`.")],
-    min_class_count: Annotated[int, typer.Option(help=_FEWEST, min=1)] = 1,
+    min_class_count: Annotated[int, typer.Option(help=_FEWEST, min=1)] = 5,
     runs: Runs = None,
     quiet: Quiet = False,
 ) -> None:

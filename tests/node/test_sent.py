@@ -152,7 +152,9 @@ def test_two_processes_that_die_one_after_the_other_cut_off_two_lines(tmp_path: 
     append(tmp_path, ONE)
     found = verify(tmp_path)
     assert found.problems == [] and [line.number for line in found.lines] == [1, 2, 3, 4, 7]
-    assert found.notes == ["Lines 5 to 6 are cut off: the process that wrote it probably died, and then its reply did not leave."]
+    assert found.notes == [
+        "Lines 5 to 6 are cut off: the process that wrote it probably died, and then its reply did not leave."
+    ]
 
 
 def test_a_process_killed_while_it_writes_loses_no_earlier_line(tmp_path: Path) -> None:
