@@ -32,7 +32,7 @@ test test-faults docker-check check: export OMP_NUM_THREADS := 1
 test: install ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0
 
-test-faults: install ## Break a federation of real processes in a dozen ways (a quarter of an hour)
+test-faults: install ## Break a federation of real processes in a dozen ways
 	$(BIN)/python -m pytest tests/faults --numprocesses 2 --max-worker-restart 0 --durations=0
 
 # With FL_APP_IMAGE_ROOT, an unpacked image (docker/build-without-engine.sh), also from that image's own files.

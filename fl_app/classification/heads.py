@@ -261,3 +261,25 @@ def _unit_rows(rows: Array) -> Array:
     """Divide each row by its norm; a zero row stays zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms > 0, norms, 1.0))
+
+
+def to_arrays(heads: Mapping[str, Head]) -> dict[str, NDArray[np.generic]]:
+    """Return the flat arrays of heads, for a message; a name may hold slashes."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, head in heads.items():
+        arrays |= {f"{name}/weight": head.weight, f"{name}/bias": head.bias}
+        arrays[f"{name}/normalise"] = np.array(head.normalise)
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Head]:
+    """Restore the heads among the arrays that `to_arrays` returned and others."""
+    names = [key.removesuffix("/weight") for key in arrays if key.endswith("/weight")]
+    return {
+        name: Head(
+            arrays[f"{name}/weight"].astype(np.float64),
+            arrays[f"{name}/bias"].astype(np.float64),
+            bool(arrays[f"{name}/normalise"]),
+        )
+        for name in names
+    }

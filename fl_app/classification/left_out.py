@@ -81,28 +81,6 @@ def heads_without(
     return {name: affine_head(head.weight, head.bias, is_known, head.normalise) for name, head in heads.items()}
 
 
-def to_arrays(heads: Mapping[str, Head]) -> dict[str, NDArray[np.generic]]:
-    """Return flat arrays, for a message."""
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for name, head in heads.items():
-        arrays |= {f"{name}/weight": head.weight, f"{name}/bias": head.bias}
-        arrays[f"{name}/normalise"] = np.array(head.normalise)
-    return arrays
-
-
-def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Head]:
-    """Restore heads from the arrays that `to_arrays` returned."""
-    names = [key.removesuffix("/weight") for key in arrays if key.endswith("/weight")]
-    return {
-        name: Head(
-            arrays[f"{name}/weight"].astype(np.float64),
-            arrays[f"{name}/bias"].astype(np.float64),
-            bool(arrays[f"{name}/normalise"]),
-        )
-        for name in names
-    }
-
-
 def blank_left_out(heads: Iterable[str]) -> dict[str, Array]:
     """Return `measure_left_out`'s sums for zero images."""
     return {f"{_KEY}{head}": np.zeros(3) for head in heads}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl_app.classification.heads import Head, linear_head, nearest_distance, predict
+from fl_app.classification.heads import Head, from_arrays, linear_head, nearest_distance, predict, to_arrays
 from fl_app.classification.moments import picture_distances
 from fl_app.classification.network import Classifier, embed
 from fl_app.data.images import ImageSet
@@ -66,26 +66,16 @@ class HeadSet:
             arrays["mapped-by"] = self.mapped_by
         if self.picture_map is not None:
             arrays["picture-map"] = self.picture_map
-        for source, heads in self.heads.items():
-            for name, head in heads.items():
-                key = f"{source}/{name}"
-                arrays |= {f"{key}/weight": head.weight, f"{key}/bias": head.bias}
-                arrays[f"{key}/normalise"] = np.array(head.normalise)
-        return arrays
+        named = {f"{source}/{name}": head for source, heads in self.heads.items() for name, head in heads.items()}
+        return arrays | to_arrays(named)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> "HeadSet":
         """Restore from the arrays that `to_arrays` returned."""
         heads: dict[str, dict[str, Head]] = {}
-        for key in arrays:
-            if key.endswith("/weight"):
-                source, name, _ = key.split("/")
-                head = Head(
-                    arrays[key].astype(np.float64),
-                    arrays[f"{source}/{name}/bias"].astype(np.float64),
-                    bool(arrays[f"{source}/{name}/normalise"]),
-                )
-                heads.setdefault(source, {})[name] = head
+        for key, head in from_arrays(arrays).items():
+            source, name = key.split("/")
+            heads.setdefault(source, {})[name] = head
         mapped_by, picture_map = (
             arrays[key].astype(np.float64) if key in arrays else None for key in ("mapped-by", "picture-map")
         )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_app.classification.left_out import from_arrays, measure_left_out
+from fl_app.classification.heads import from_arrays
+from fl_app.classification.left_out import measure_left_out
 from fl_app.classification.measuring import MEASURED_WITH, HeadSet, embeddings, measure_heads
 from fl_app.classification.moments import measure_moments
 from fl_app.classification.network import Classifier, build_network

@@ -9,6 +9,7 @@ from fl_app.messages.records import EVALUATE, HEADS, MOMENTS, TRAIN, Instruction
 from fl_app.node.permissions import NotAllowedError
 from fl_app.options.run import RunConfig
 from fl_app.options.training import ClassificationOptions
+from fl_app.plugins import BUILT_IN
 from fl_app.tasks import Task
 
 _SOURCES = ("global", "consistent", "own")
@@ -21,11 +22,13 @@ def check_agreed(task: Task, config: RunConfig, instruction: Instruction, messag
         NotAllowedError: the round, a set of weights, a head or FedProx's term is not one of the run's options.
     """
     _check_round(task, instruction.round_number, message_type)
-    allowed = (0.0, config.strategy.proximal_mu)
-    if instruction.proximal_mu not in allowed:
+    strategy, mu = config.pass_named(instruction.task).options.strategy, config.strategy.proximal_mu
+    if strategy in BUILT_IN["strategies"] and strategy != "FedProx":  # a plug-in may be made from FedProx
+        mu = 0.0
+    if instruction.proximal_mu not in (0.0, mu):
         raise NotAllowedError(
-            f"this node was asked to train with a proximal term of {instruction.proximal_mu:g}, and the run's option "
-            f"'strategy.proximal-mu' is {allowed[1]:g}. Change the option, and not the message"
+            f"this node was asked to train with a proximal term of {instruction.proximal_mu:g}, and {strategy} with "
+            f"the run's 'strategy.proximal-mu' allows {mu:g}. Change the options, and not the message"
         )
     is_classifier = isinstance(task.options, ClassificationOptions)
     further = {"ema": instruction.ema, "node-ema": instruction.node_ema} if is_classifier else {}

@@ -11,13 +11,13 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fl_app.classification.comparing import contradicted, out_of_scale
+from fl_app.classification.heads import to_arrays
 from fl_app.classification.judging import check_head_sums, check_site_moments
 from fl_app.classification.left_out import (
     LeftOut,
     blank_left_out,
     heads_without,
     left_out_figures,
-    to_arrays,
 )
 from fl_app.classification.measuring import MEASURED_WITH, HeadSet, Scorer, blank_head_sums
 from fl_app.classification.selection import (

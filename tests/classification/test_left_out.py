@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from fl_app.classification.heads import build_heads, linear_head
+from fl_app.classification.heads import build_heads, from_arrays, linear_head, to_arrays
 from fl_app.classification.left_out import (
     check_left_out,
-    from_arrays,
     heads_without,
     left_out_figures,
     measure_left_out,
-    to_arrays,
     without_site,
 )
 from fl_app.classification.measuring import embeddings

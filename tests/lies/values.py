@@ -29,40 +29,27 @@ def _about_flag(value: bool) -> Lies:
     return {"the opposite": not value, "a number": 7, "a text": "yes"}
 
 
-def _about_whole(value: int) -> Lies:
+def _about_count(value: float) -> Lies:
     return {
         "negative": -value - 1,
-        "zero": 0,
+        "zero": type(value)(0),
         "one more": value + 1,
         "one less": value - 1,
+        "half more": value + 0.5,
         "doubled": 2 * value,
-        "a billion": 10**9,
-        "2^62": 2**62,
-        "a fraction": value + 0.5,
+        "a billion": type(value)(10**9),
         "not a number": float("nan"),
         "infinite": float("inf"),
-        "a text": str(value),
         "a list": [value],
-        "bytes": b"1",
     }
+
+
+def _about_whole(value: int) -> Lies:
+    return _about_count(value) | {"2^62": 2**62, "a text": str(value), "bytes": b"1"}
 
 
 def _about_number(value: float) -> Lies:
-    return {
-        "negative": -value - 1.0,
-        "zero": 0.0,
-        "one more": value + 1.0,
-        "one less": value - 1.0,
-        "half more": value + 0.5,
-        "doubled": 2.0 * value,
-        "a billion": 1e9,
-        "huge": 1e300,
-        "tiny": 1e-320,
-        "not a number": float("nan"),
-        "infinite": float("inf"),
-        "minus infinite": float("-inf"),
-        "a list": [value],
-    }
+    return _about_count(value) | {"huge": 1e300, "tiny": 1e-320, "minus infinite": float("-inf")}
 
 
 def _about_text(value: str) -> Lies:

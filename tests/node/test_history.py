@@ -202,8 +202,14 @@ def test_a_message_asks_only_what_the_options_lead_to(hospital: Hospital) -> Non
         assert unasked in refused(hospital, TRAIN, 2, own, **more)
     assert unasked in refused(hospital, EVALUATE, 0, own, ema=own)
     assert "of round 0. Send 0" in refused(hospital, EVALUATE, 7, own)
-    assert "'strategy.proximal-mu' is 0.01" in refused(hospital, TRAIN, 2, own, proximal_mu=1e6)
-    hospital.ask(TRAIN, 2, own, proximal_mu=0.01)
+    for mu in (0.01, 1e6):
+        assert "FedAvg with the run's 'strategy.proximal-mu' allows 0" in refused(
+            hospital, TRAIN, 2, own, proximal_mu=mu
+        )
+    prox = Hospital(hospital.state, {"classification.strategy": "FedProx", "strategy.proximal-mu": 0.25})
+    assert "allows 0.25" in refused(prox, TRAIN, 1, own, proximal_mu=1e6)
+    prox.ask(TRAIN, 1, own, proximal_mu=0.25)
+    hospital.ask(TRAIN, 1, own)
     last = hospital.task().options.num_rounds
     for name in ("consistent/x17", "other/lda", "consistent/lda"):
         heads = {f"{name}/weight": np.zeros((2, 2))}
