@@ -24,6 +24,7 @@ from flwr.app import Error, Message
 from flwr.common.config import parse_config_args
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -31,7 +32,8 @@ from numpy.typing import NDArray
 
 from fl_app.errors import FlAppError
 
-__all__ = ["DecodeError", "ErrorCode", "NodeInfo", "Run", "TaskIdentity"]  # Flower's own, which others import from here
+# Flower's own, which others import from here:
+__all__ = ["DecodeError", "ErrorCode", "NodeInfo", "ObjectPushError", "Run", "TaskIdentity"]
 
 SERVER_STATE = ("m_t", "v_t", "momentum_vector")  # optimiser state of FedAdam, FedYogi, FedAdagrad and FedAvgM
 

@@ -8,8 +8,11 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.proto.message_pb2 import PushObjectResponse
+from flwr.proto.node_pb2 import Node
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
 
 from benchmarks.instant_grid import InstantGrid
 from fl_app.flower import (
@@ -17,6 +20,7 @@ from fl_app.flower import (
     DecodeError,
     ErrorCode,
     NodeInfo,
+    ObjectPushError,
     Run,
     TaskIdentity,
     find_unknown_options,
@@ -60,6 +64,20 @@ def test_a_message_can_be_named() -> None:
     name_message(message, "message-1")
     assert message.metadata.message_id == "message-1"
     assert Message(RecordDict(), reply_to=message).metadata.reply_to_message_id == "message-1"
+
+
+def test_a_message_that_is_pushed_again_is_the_same_to_the_superlink() -> None:
+    message = Message(RecordDict({"a": ConfigRecord({"b": 1})}), dst_node_id=1, message_type="train")
+    key = message.object_id
+    name_message(message, key)
+    assert message.object_id == key
+
+
+def test_an_object_that_the_superlink_does_not_store_raises_this_error() -> None:
+    node = Node(node_id=1)
+    push = make_push_object_fn_protobuf(lambda _: PushObjectResponse(stored=False), node, 1, "session")
+    with pytest.raises(ObjectPushError):
+        push("an object", b"")
 
 
 def test_a_grid_speaks_of_nodes_and_runs_in_these_classes() -> None:

@@ -3,6 +3,7 @@
 There are two formats: that of this app's nodes, and Flower's usual records.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, cast
@@ -12,8 +13,8 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fl_app.errors import RejectedReply
-from fl_app.flower import DecodeError, ErrorCode
+from fl_app.errors import FederationError, RejectedReply
+from fl_app.flower import DecodeError, ErrorCode, ObjectPushError
 from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights, num_bytes, numpy_like, packed
 from fl_app.messages.records import Reply, instruction_config, read_reply, read_sums
@@ -24,6 +25,9 @@ SUMS = "sums"  # the record of additive sums in a plain reply
 NODE_EMA = "node-ema"  # the record of a node's own average
 
 _POLL_SECONDS = 0.1
+_PUSHES = 5  # a SuperLink that starts anew breaks off at most one or two
+
+log = logging.getLogger(__name__)
 
 
 def send_and_receive(
@@ -54,7 +58,7 @@ def send_and_receive(
         message.content = ready[id(message.content)]
     sizes = {id(message.content): num_bytes(message.content) for message in batch}
     traffic.down += sum(sizes[id(message.content)] for message in batch)
-    message_ids = list(grid.push_messages(batch))
+    message_ids = _push(grid, batch)
     pending = {key: message for key, message in zip(message_ids, batch, strict=True) if key is not None}
     del batch
     while pending:
@@ -69,6 +73,31 @@ def send_and_receive(
             return
         if len(pending) == waiting:
             time.sleep(_POLL_SECONDS)
+
+
+def _push(grid: Grid, batch: list[Message]) -> list[str | None]:
+    """Hand messages to the SuperLink and return their ids, None for those that it cannot deliver.
+
+    A SuperLink that is killed between storing an object and saying so is asked for the same object again, and then
+    refuses it as no longer expected. Pushing the same messages once more is safe: their ids are digests of what they
+    hold, the SuperLink keeps one of each, and asks for the objects that it lacks.
+    """
+    for tried in range(1, _PUSHES + 1):
+        try:
+            message_ids: list[str | None] = list(grid.push_messages(batch))
+        except ObjectPushError as error:
+            log.warning("The messages did not reach the SuperLink as a whole (try %d of %d): %s", tried, _PUSHES, error)
+            time.sleep(_POLL_SECONDS)
+            continue
+        if len(message_ids) == len(batch):
+            return message_ids
+        raise FederationError(
+            f"The SuperLink took {len(message_ids)} of {len(batch)} messages: they are too large for it (HTTP 413). "
+            "Raise the limit of the size of a request in front of it (such as nginx's client_max_body_size)."
+        )
+    raise FederationError(
+        f"The SuperLink did not take the messages in {_PUSHES} tries. Look into its log, then go on with resume=auto."
+    )
 
 
 def _pull(grid: Grid, message_id: str, instruction: Message, traffic: Traffic) -> Message | None:

@@ -7,7 +7,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
 from benchmarks.instant_grid import InstantGrid
-from fl_app.flower import DecodeError
+from fl_app.errors import FederationError
+from fl_app.flower import DecodeError, ObjectPushError
 from fl_app.messages.arrays import num_bytes
 from fl_app.strategies.outcomes import Traffic
 from fl_app.strategies.transport import send_and_receive
@@ -91,3 +92,48 @@ def test_texts_of_errors_are_made_harmless() -> None:
     (reply,) = send_and_receive(Failing([1]), [Message(RecordDict(), dst_node_id=1, message_type="train")], 10.0)
     reason = str(reply.error.reason)
     assert "\x1b" not in reason and len(reason) < 300
+
+
+class Restarted(InstantGrid):
+    """Its SuperLink breaks off pushes, as one does that is killed between storing an object and saying so."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__([1, 2])
+        self.times = times
+        self.taken: list[list[Message]] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Take the messages, and fail a few times."""
+        self.taken.append(list(messages))
+        if len(self.taken) <= self.times:
+            raise ObjectPushError("an object", 1, "a session")
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Answer all."""
+        for key in message_ids:
+            yield Message(RecordDict(), reply_to=self.pending.pop(key))
+
+
+def test_messages_that_a_restarted_superlink_broke_off_are_pushed_again() -> None:
+    messages = [Message(RecordDict(), dst_node_id=node, message_type="train") for node in (1, 2)]
+    grid = Restarted(2)
+    assert len(list(send_and_receive(grid, messages, 10.0))) == 2
+    assert len(grid.taken) == 3
+    assert all(one is other for batch in grid.taken for one, other in zip(batch, messages, strict=True))
+
+
+def test_a_superlink_that_never_takes_the_messages_ends_the_run_with_one_clear_error() -> None:
+    messages = [Message(RecordDict(), dst_node_id=1, message_type="train")]
+    with pytest.raises(FederationError, match="did not take the messages in 5 tries"):
+        list(send_and_receive(Restarted(99), messages, 10.0))
+
+
+def test_messages_that_are_too_large_for_the_way_are_one_clear_error() -> None:
+    class Small(Restarted):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            return []
+
+    messages = [Message(RecordDict(), dst_node_id=1, message_type="train")]
+    with pytest.raises(FederationError, match=r"0 of 1 messages.*HTTP 413"):
+        list(send_and_receive(Small(0), messages, 10.0))
