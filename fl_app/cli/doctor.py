@@ -120,7 +120,10 @@ def read_node_options(text: str) -> dict[str, OptionValue]:
     try:
         options: dict[str, OptionValue] = parse_node_config(text)
     except (click.ClickException, OSError, ValueError):
-        raise OptionError("""--node-config must be like 'data-path="/data" site="north"': text in quotes.""") from None
+        raise OptionError(
+            """--node-config must be like 'data-path="/data" site="north" min-images=20 check-weights=true': text in """
+            f"quotes, numbers, true and false without; got {text!r}."
+        ) from None
     node = NodeConfig.from_flat(options)
     if not node.data_path or not node.site:
         raise OptionError("""--node-config must name folder and hospital, such as 'data-path="/data" site="north"'.""")
@@ -204,12 +207,12 @@ class Report:
         line = _line(finding.verdict, f"{finding.name}: {finding.text}")
         if self.voice.quiet and finding.verdict == "not ready":
             typer.echo(line, err=True)
-        elif self.shows_all or finding.verdict != "ready":
+        elif self.shows_all or not self._is_folded(finding):
             self._say(line)
 
     def end(self, verdict: "Verdict") -> None:
         """Print the folded checks, the verdict, and what to do next; or all of it as JSON."""
-        ready = self._names("ready")
+        ready = [one.name for one in self.findings if self._is_folded(one)]
         if ready and not self.shows_all:
             self._say(_line("ready", f"{', '.join(ready)}. --all tells what was found."))
         concerned = self._names(verdict) if verdict != "ready" else []
@@ -224,7 +227,7 @@ class Report:
                 "study": self.study,
                 "verdict": verdict,
                 "next": self._next(verdict),
-                "checks": [vars(one) for one in self.findings],
+                "checks": [{"name": one.name, "verdict": one.verdict, "text": one.text} for one in self.findings],
             }
         )
 
@@ -240,6 +243,9 @@ class Report:
             f"fl-app supernode --superlink {self.superlink} --root-certificates … --auth-supernode-private-key … "
             "--node-config …"
         )
+
+    def _is_folded(self, finding: "Finding") -> bool:
+        return finding.verdict == "ready" and not finding.is_told
 
     def _names(self, verdict: str) -> Sequence[str]:
         return [one.name for one in self.findings if one.verdict == verdict]

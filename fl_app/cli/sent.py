@@ -110,7 +110,9 @@ def _print(log: Path, found: "Verified", shown: Sequence["Line"], run: str | Non
         errors = sum(line.sent.is_error for line in shown)
         typer.echo(f"{len(shown):,} replies, {errors:,} of them errors: {size / 1e6:,.1f} MB.")
     elif run is not None:
-        typer.echo(f"No reply to a run {run} is in the log.")
+        names = {line.sent.flower_run: line.sent.run for line in found.lines if line.sent.run}
+        known = dict.fromkeys(names.get(line.sent.flower_run, line.sent.flower_run) for line in found.lines)
+        typer.echo(f"No reply to a run {run} is in the log; it has {clean_text(', '.join(known)) or 'none'}.")
     for note in found.notes:
         typer.echo(note)
     if not found.problems:

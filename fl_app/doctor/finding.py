@@ -19,11 +19,13 @@ class Finding:
         name: of the check.
         verdict: a node with a `warning` can join; one that is `not ready` cannot. `not checked` decides nothing.
         text: what was found and, if something is wrong, what to do.
+        is_told: shown even if all is well: it is what a hospital agrees to.
     """
 
     name: str
     verdict: Verdict
     text: str
+    is_told: bool = False
 
 
 Check = Callable[[], Finding]

@@ -58,13 +58,15 @@ def check_allowed(node: NodeConfig, task: str) -> Finding:
 
 
 def check_limits(node: NodeConfig) -> Finding:
-    """Say how many messages of a day the node accepts."""
+    """Say below which numbers of images nothing leaves the node, and how many messages of a day it accepts."""
     rounds, queries = (str(limit or "any number of") for limit in (node.max_rounds_per_day, node.max_queries_per_day))
     text = (
+        f"Nothing leaves of fewer than {node.min_images} training images ('min-images'), {node.min_held_out} held-out "
+        f"or test images ('min-held-out') and {node.min_class_count} images of a class ('min-class-count'). "
         f"In a day (UTC) the node accepts {rounds} training messages ('max-rounds-per-day') and {queries} others that "
         "read its images ('max-queries-per-day')."
     )
-    return Finding("limits", "ready", text)
+    return Finding("limits", "ready", text, is_told=True)
 
 
 def check_reading(found: LocalData | str, node: NodeConfig) -> Finding:
@@ -109,8 +111,9 @@ def check_classes(found: LocalData | str, min_class_count: int) -> Finding:
     if missing:
         text += f" None of {', '.join(missing)}: if you have such images, check the names of your folders or labels."
     if withheld:
-        text += f" Because of 'min-class-count', no prototype of {', '.join(withheld)} leaves this node."
-    return Finding(name, "warning" if missing else "ready", text)
+        which = "any class" if len(withheld) + len(missing) == len(pairs) else ", ".join(withheld)
+        text += f" Because of 'min-class-count', {min_class_count}, no prototype of {which} leaves this node."
+    return Finding(name, "warning" if missing or withheld else "ready", text)
 
 
 def num_bytes(found: LocalData | str) -> int:

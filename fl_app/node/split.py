@@ -33,6 +33,7 @@ FEWEST_CHANGES = 20
 Positions = NDArray[np.float64]  # [N, 2], see ImageSet
 
 _KEY_BYTES = 32
+_KEY_FAULT = "the file of the key by which this node splits its images is damaged or cannot be used; its log names it"
 _MOST_REMEMBERED = 8  # sets of images of a class
 
 _Image = tuple[float, ...]  # positions of its patient and its file
@@ -70,13 +71,13 @@ def find_key(path: Path, *, makes: bool) -> bytes:
             f"{path}, the key by which this node splits its images, cannot be read or written ({error}). Make the "
             "folder writable for the node's user, or set node option 'state-dir'. If the file is damaged, restore it "
             "from a backup; a new key would split the images anew.",
-            public="this node cannot read the key by which it splits its images",
+            public=_KEY_FAULT,
         ) from error
     if len(key) != _KEY_BYTES:
         raise DataError(
             f"{path} must hold {2 * _KEY_BYTES} hexadecimal digits, got {2 * len(key)}. Restore it from a backup; a "
             "new key would split the images anew.",
-            public="this node cannot read the key by which it splits its images",
+            public=_KEY_FAULT,
         )
     return key
 

@@ -85,6 +85,7 @@ def read_recipe(recipe: str, app: Path) -> dict[str, OptionValue]:
     except OSError:
         known = sorted(file.stem for file in (app / "recipes").glob("*.toml"))
         hint = did_you_mean(recipe, known)
+        found = f"There is no file '{recipe}'" if recipe.endswith(".toml") else f"No recipe '{recipe}'"
         raise OptionError(
-            f"No recipe '{recipe}': give a TOML file or one of {', '.join(known) or 'none in this app'}.{hint}"
+            f"{found}: give a TOML file or one of {', '.join(known) or 'none in this app'}.{hint}"
         ) from None

@@ -88,7 +88,9 @@ def test_a_sound_hospital_is_ready_to_join(tmp_path: Path) -> None:
     )
     assert found["training of diffusion"]["text"].startswith("2 rounds, nothing sent: training loss ")
     assert found["limits"]["text"] == (
-        "In a day (UTC) the node accepts 1000 training messages ('max-rounds-per-day') and 1000 others that "
+        "Nothing leaves of fewer than 20 training images ('min-images'), 5 held-out or test images ('min-held-out') "
+        "and 5 images of a class ('min-class-count'). In a day (UTC) the node accepts 1000 training messages "
+        "('max-rounds-per-day') and 1000 others that "
         "read its images ('max-queries-per-day')."
     )
     assert not (tmp_path / "state").exists()
@@ -185,8 +187,14 @@ def test_the_report_says_who_when_and_what_next_and_folds_what_is_ready(tmp_path
     folder = make_folder(tmp_path / "data")
     lines = examine(folder).stdout.splitlines()
     assert re.fullmatch(r"fl-app \S+, site north, 20\d\d-\d\d-\d\d \d\d:\d\d UTC, study of --set", lines[0])
-    ready = [line for line in lines if line.startswith("ready ")]
-    assert ready == [lines[-3]] and "disk" in ready[0] and ready[0].endswith(". --all tells what was found.")
+    limits, *ready = [line for line in lines if line.startswith("ready ")]
+    assert limits.startswith("ready        limits: Nothing leaves of fewer than 20 training images")
+    assert (
+        ready == [lines[-3]]
+        and "disk" in ready[0]
+        and "limits" not in ready[0]
+        and ready[0].endswith(". --all tells what was found.")
+    )
     assert lines[-2] == "Ready."
     assert lines[-1] == (
         "Next: run this again with --superlink and --root-certificates, to check the way to the coordinator."
@@ -194,6 +202,23 @@ def test_the_report_says_who_when_and_what_next_and_folds_what_is_ready(tmp_path
     told = examine(folder, "--all").stdout
     assert re.search(f"ready        classes: {CLASSES}", told) and "--all" not in told
     assert examine(folder, "--quiet").output == ""
+
+
+@pytest.mark.parametrize(("fewest", "which"), [(60, "any class"), (40, "malignant")])
+def test_that_prototypes_are_withheld_is_a_warning_without_asking(tmp_path: Path, fewest: int, which: str) -> None:
+    folder = make_folder(tmp_path / "data")
+    for file in sorted((folder / "malignant").iterdir())[20:]:
+        file.unlink()
+    command = ["doctor", "--node-config", f'data-path="{folder}" site="north" min-class-count={fewest} test-share=0']
+    result = CliRunner().invoke(app, [*command, *(f"--set={name}={value}" for name, value in SETTINGS.items())])
+    assert result.exit_code == 1
+    said = f"Because of 'min-class-count', {fewest}, no prototype of {which} leaves this node."
+    assert re.search(rf"warning +classes: .*{said}", result.stdout)
+
+
+def test_a_malformed_option_of_the_node_is_shown_with_the_form_that_was_expected() -> None:
+    with pytest.raises(OptionError, match=r"check-weights=true.*got 'site=\"n\" check-weights=no'"):
+        read_node_options('site="n" check-weights=no')
 
 
 def test_without_a_study_the_folder_is_judged_by_its_own_classes(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_a_run_is_shown_with_the_messages_that_name_none(tmp_path: Path, run: st
     found = json.loads(show(tmp_path, "--run", run, "--json").stdout)
     assert [one["number"] for one in found["replies"]] == numbers
     assert found["lines"] == 4 and found["verified"] is True and len(found["last-hash"]) == 64
-    assert (f"No reply to a run {run} is in the log." in show(tmp_path, "--run", run).stdout) is (not numbers)
+    missing = f"No reply to a run {run} is in the log; it has study-1, study-2."
+    assert (missing in show(tmp_path, "--run", run).stdout) is (not numbers)
 
 
 def test_a_changed_line_is_named_whichever_run_is_shown_and_the_status_is_1(tmp_path: Path) -> None:

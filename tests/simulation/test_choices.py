@@ -153,6 +153,12 @@ def test_an_unknown_recipe_is_told_the_known_ones(app: Path) -> None:
         read_recipe("nope", app)
 
 
+def test_a_file_that_is_not_there_is_no_recipe_but_a_missing_file(app: Path, tmp_path: Path) -> None:
+    missing = str(tmp_path / "study.toml")
+    with pytest.raises(OptionError, match=f"There is no file '{missing}'"):
+        read_recipe(missing, app)
+
+
 def test_an_option_in_a_recipe_that_does_not_exist_is_refused(app: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.toml"
     path.write_text("[diffusion]\nround = 3\n")
