@@ -155,6 +155,13 @@ class ReceivedBundle:
     claimed_name: tuple[str, str]
 
 
+def folder_of(bundle: ReceivedBundle) -> Path:
+    """Return the folder where Flower unpacks a bundle, or finds it unpacked: 8 digits of its hash are in the name."""
+    from flwr.common.config import get_project_dir
+
+    return get_project_dir(*bundle.claimed_name, bundle.claimed_hashes[1])
+
+
 class _Refused(Exception):
     """A bundle is refused; the text is the answer."""
 

@@ -3,7 +3,10 @@
 import hashlib
 import importlib
 import io
+import tempfile
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +18,7 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.nodestate import NodeStateFactory
 
 from fl_app.errors import FlAppError
-from fl_app.flower import ErrorCode, ReceivedBundle, Run, check_bundles, name_message
+from fl_app.flower import ErrorCode, ReceivedBundle, Run, build_bundle, check_bundles, name_message
 from fl_app.logs import clean_text
 from fl_app.node.approved_code import fault_of
 
@@ -45,6 +48,17 @@ def make_bundle(code: str) -> bytes:
 
 
 GOOD, BAD = make_bundle("app = 1"), make_bundle("app = 2")
+
+
+def make_flowers_bundle() -> bytes:
+    """Make a bundle as Flower does, with the list of its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (("pyproject.toml", PROJECT), ("client_app.py", "app = 1"), ("server_app.py", "app = 1")):
+            (Path(folder) / name).write_text(text)
+        return build_bundle(Path(folder))
+
+
+FLOWERS = make_flowers_bundle()
 
 
 def sha256(content: bytes) -> str:
@@ -77,6 +91,71 @@ def test_approved_code_under_another_name_is_refused_since_flower_would_start_ot
     bundle: ReceivedBundle,
 ) -> None:
     assert "under another name" in str(fault_of(bundle, [sha256(GOOD)]))
+
+
+def unpacked(bundle: bytes) -> Path:
+    """Let Flower unpack a bundle as its executor does; return the folder whose code it then starts."""
+    fab = importlib.import_module("flwr.cli.install")
+    return Path(fab.install_from_fab(bundle, skip_prompt=True))
+
+
+def strange(folder: Path) -> None:
+    (folder / "client_app.py").write_text("app = 2")
+
+
+def more(folder: Path) -> None:
+    (folder / "torch.py").write_text("app = 2")
+
+
+def compiled(folder: Path) -> None:
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "client_app.cpython-311.pyc").write_bytes(b"app = 2")
+
+
+def cut_off(folder: Path) -> None:
+    (folder / "client_app.py").unlink()
+
+
+def linked(folder: Path) -> None:
+    other = folder.with_name("other")
+    folder.rename(other)
+    strange(other)
+    folder.symlink_to(other)
+
+
+@pytest.mark.parametrize("change", [strange, more, compiled, cut_off, linked])
+def test_other_code_in_the_folder_of_approved_code_is_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    folder = unpacked(FLOWERS)
+    change(folder)
+    assert unpacked(FLOWERS) == folder, "Flower takes what lies there"
+    assert fault_of(received(FLOWERS), [sha256(FLOWERS)]) is None
+    assert unpacked(FLOWERS) == folder and not folder.is_symlink()
+    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*")}
+    assert found["client_app.py"] == "app = 1"
+    assert found.keys() == {"pyproject.toml", "client_app.py", "server_app.py"}
+
+
+def test_approved_code_that_is_unpacked_already_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    before = (unpacked(FLOWERS) / "client_app.py").stat().st_ino
+    assert fault_of(received(FLOWERS), [sha256(FLOWERS)]) is None
+    assert (unpacked(FLOWERS) / "client_app.py").stat().st_ino == before
+
+
+def test_the_run_is_told_if_other_code_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    strange(unpacked(FLOWERS))
+
+    def fail(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fl_app.node.approved_code.shutil.rmtree", fail)
+    fault = str(fault_of(received(FLOWERS), [sha256(FLOWERS)]))
+    assert "other code lies where this node unpacks approved code" in fault and str(tmp_path) not in fault
+    assert clean_text(fault) == fault
 
 
 def test_the_whole_reason_reaches_the_record_of_a_round() -> None:
