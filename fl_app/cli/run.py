@@ -38,8 +38,6 @@ def run(
     settings, voice = settings or [], Voice(quiet, as_json)
     prepared = prepare(recipe, settings, nodes, out, gpu_share, app)
     begun = time.time()
-    if prepared.plan.folder is not None:
-        voice.say(f"run folder: {prepared.plan.folder}")
     try:
         outcome, log = run_to_end(prepared, open_console(stderr=as_json, quiet=quiet))
     except BaseException as error:

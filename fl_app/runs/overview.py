@@ -12,6 +12,7 @@ from fl_app.runs.results import results
 from fl_app.runs.run_json import RunDocument, read_document
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
+CLAIM = ".start"  # the lock in a run folder of the `fl-app run` that starts a server there
 ENDED = ("completed", "degraded", "failed")
 _MARKS = ("run.json", "status.json")
 _MODEL_MARKS = ("model.json", "model_index.json")
@@ -91,9 +92,9 @@ def find_runs(runs: Path) -> list[Path]:
 
 
 def find_strangers(runs: Path) -> list[Path]:
-    """Return the folders below a folder that hold neither run.json nor status.json, absolute; not hidden ones."""
+    """Return the folders below a folder that hold no run, absolute: none that is hidden or that a run starts in."""
     folders = [path for path in sorted(runs.glob("[!.]*")) if path.is_dir()]
-    return [folder.resolve() for folder in folders if not _holds(folder, _MARKS)]
+    return [folder.resolve() for folder in folders if not _holds(folder, (*_MARKS, CLAIM))]
 
 
 def find_named(named: Path, runs: Path) -> Path:
@@ -172,10 +173,10 @@ def _sites(status: RunStatus, rounds: Sequence[RoundLine], described: Iterable[s
     return dict(sorted({**dict.fromkeys(described, SiteCounts()), **known}.items()))
 
 
-def is_held(folder: Path) -> bool | None:
+def is_held(folder: Path, lock: str = ".lock") -> bool | None:
     """Return whether a server holds a run folder; None if this is unknown, as on a disk of another machine."""
     try:
-        with (folder / ".lock").open("rb") as file:
+        with (folder / lock).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

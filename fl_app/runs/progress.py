@@ -7,6 +7,8 @@ from pathlib import Path
 from fl_app.files import from_json
 from fl_app.runs.documents import RoundLine, RunStatus
 
+_MARKS = ("run.json", "status.json", "metrics.jsonl")  # what a server writes
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -60,11 +62,12 @@ class RunReader:
 
     @property
     def folder(self) -> Path | None:
-        """The run folder, if it is known and exists."""
+        """The run folder, if it is known and a server has begun to write there."""
         if self._folder is None:
             fresh = [path.parent for path in self._output.glob("*/status.json") if self._is_fresh(path)]
             self._folder = fresh[0] if fresh else None
-        return self._folder if self._folder and self._folder.is_dir() else None
+        has_begun = self._folder and any((self._folder / name).is_file() for name in _MARKS)
+        return self._folder if has_begun else None
 
     def read_status(self) -> RunStatus | None:
         """Read status.json; None if it is damaged, or if this attempt has not written it yet."""

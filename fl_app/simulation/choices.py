@@ -16,6 +16,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 from fl_app.runs.run_json import new_run_name
 from fl_app.simulation.app import read_recipe
+from fl_app.simulation.claim import check_free
 
 Options = Mapping[str, OptionValue]
 
@@ -55,6 +56,7 @@ def plan_run(
 
     Raises:
         OptionError: an option is wrong, or options do not fit together.
+        RunFolderError: a run is going on in the folder.
     """
     defaults = read_defaults(app)
     overrides = _merge(app, recipe, settings, defaults)
@@ -81,10 +83,8 @@ def plan_run(
     else:
         overrides["run-name"] = config.run_name or new_run_name(config.recipe, secrets.token_hex(2))
         folder = root / str(overrides["run-name"])
-        if folder.exists():
-            raise OptionError(
-                f"The run folder '{folder}' exists already: choose another run-name, or set resume to it."
-            )
+    if folder is not None:
+        check_free(folder, is_new=not config.resume)
     return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
 
 

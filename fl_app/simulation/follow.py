@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.runs.view import View, open_view
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import Plan, check_before_start, plan_run, to_toml
+from fl_app.simulation.claim import claim
 from fl_app.simulation.flower import Simulation, read_tail, simulate
 from fl_app.simulation.outcome import Outcome, judge
 from fl_app.simulation.processes import Interrupted
@@ -90,7 +92,7 @@ def prepare(
 
 
 def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
-    """Simulate a run, show its progress, and judge its end.
+    """Print the run folder, simulate the run, show its progress, and judge its end.
 
     If the server could not write the reason of the end into status.json, this does.
 
@@ -98,8 +100,16 @@ def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
         The verdict, and the last lines of what Flower printed.
 
     Raises:
-        FlAppError: Flower's SuperLink did not start.
+        FlAppError: another run has the folder, which is then not touched; or Flower's SuperLink did not start.
     """
+    folder = run.plan.folder
+    with nullcontext() if folder is None else claim(folder, is_new=not run.plan.config.resume):
+        if folder is not None:
+            console.print(f"run folder: {folder}", soft_wrap=True, markup=False)
+        return _run_claimed(run, console)
+
+
+def _run_claimed(run: Prepared, console: Console) -> tuple[Outcome, str]:
     try:
         outcome, log = _follow(run, console)
     except BaseException:  # Ctrl-C; or `| head` has closed the pipe, which rich turns into SystemExit

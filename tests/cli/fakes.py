@@ -53,7 +53,7 @@ app = ServerApp()
 def main(grid, context):
     options = context.run_config
     folder = Path(options["output-dir"]) / options["run-name"]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     status = {{"state": "running", "task": "diffusion", "round": 1, "num-rounds": 2, "folder": str(folder)}}
     save(folder, status)
     while len(nodes := sorted(grid.get_node_ids())) < options["federation.min-nodes"]:

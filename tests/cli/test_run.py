@@ -31,7 +31,6 @@ def follow(folder: Path, end: BaseException | Outcome, monkeypatch: pytest.Monke
     """Run with a server that vanishes in round 89, and return the status."""
 
     def vanish(*_: object) -> tuple[Outcome, str]:
-        folder.mkdir(parents=True)
         (folder / "status.json").write_text(json.dumps({"state": "running", "round": 89}))
         if isinstance(end, Outcome):
             return end, ""
@@ -66,6 +65,7 @@ def prepared(recipe: str, settings: list[str]) -> Prepared:
     plan = plan_run(own_app(), recipe, settings, Path("runs"), 2)
     assert plan.folder is not None
     plan.folder.mkdir(parents=True)
+    (plan.folder / "run.json").touch()
     return Prepared(own_app().resolve(), plan, 2, 0.0, RunReader(plan.folder, plan.output, since=0.0))
 
 
@@ -140,6 +140,7 @@ def test_a_stopped_run_says_as_json_how_to_go_on(
     def stop(run: Prepared, _console: Console) -> None:
         assert run.plan.folder is not None
         run.plan.folder.mkdir(parents=True)
+        (run.plan.folder / "run.json").touch()
         raise Interrupted(2)
 
     monkeypatch.setattr("fl_app.cli.run.run_to_end", stop)

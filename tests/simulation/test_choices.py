@@ -174,6 +174,7 @@ def test_a_run_name_holds_time_recipe_and_what_makes_it_unique() -> None:
 
 def test_a_taken_run_name_is_refused(app: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/run.json").touch()
     with pytest.raises(OptionError, match="exists already"):
         plan_run(app, None, ["run-name=taken"], tmp_path, num_nodes=5)
 
