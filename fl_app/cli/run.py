@@ -12,7 +12,7 @@ from fl_app.errors import FlAppError
 from fl_app.options.app_files import own_app
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
-from fl_app.simulation.follow import GPU_SHARE, Prepared, prepare, run_to_end
+from fl_app.simulation.follow import GPU_SHARE, Prepared, judge_ended, prepare, run_to_end
 from fl_app.simulation.outcome import Outcome, describe_comparison
 from fl_app.simulation.processes import Interrupted
 
@@ -106,8 +106,10 @@ def _say_how_to_resume(
     gpu_share: float | None,
     is_stopped: bool,
 ) -> None:
-    command = None
-    if prepared.reader.folder is None:
+    command, ended = None, judge_ended(prepared.reader)
+    if ended is not None and ended.state != "failed":  # just before stdout was closed
+        voice.warn(f"The run has ended: {ended.state}. Its folder: {ended.folder}")
+    elif prepared.reader.folder is None:
         voice.warn("Stopped before the run had a folder: there is nothing to resume.")
     else:
         command = resume_command(prepared, recipe, settings, app, gpu_share)

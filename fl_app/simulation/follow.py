@@ -19,7 +19,7 @@ from fl_app.runs.view import View, open_view
 from fl_app.simulation.app import find_app
 from fl_app.simulation.choices import Plan, check_before_start, plan_run, to_toml
 from fl_app.simulation.claim import claim
-from fl_app.simulation.flower import Simulation, read_tail, simulate
+from fl_app.simulation.flower import FlowerStatus, Simulation, read_tail, simulate
 from fl_app.simulation.outcome import Outcome, judge
 from fl_app.simulation.processes import Interrupted
 
@@ -94,7 +94,8 @@ def prepare(
 def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
     """Print the run folder, simulate the run, show its progress, and judge its end.
 
-    If the server could not write the reason of the end into status.json, this does.
+    If the server could not write the reason of the end into status.json, this does. A run that had ended when the
+    interrupt came is judged as if there had been none.
 
     Returns:
         The verdict, and the last lines of what Flower printed.
@@ -112,7 +113,10 @@ def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
 def _run_claimed(run: Prepared, console: Console) -> tuple[Outcome, str]:
     try:
         outcome, log = _follow(run, console)
-    except BaseException:  # Ctrl-C; or `| head` has closed the pipe, which rich turns into SystemExit
+    except BaseException as error:  # Ctrl-C; or `| head` has closed the pipe, which rich turns into SystemExit
+        ended = judge_ended(run.reader)
+        if isinstance(error, Interrupted) and ended is not None and ended.state != "failed":
+            return ended, ""  # it ended while Flower was being stopped; a failure there is the stop's
         write_end(run.reader.folder, "stopped; it can be resumed")
         raise
     if outcome.state == "failed":
@@ -127,6 +131,9 @@ def _follow(run: Prepared, console: Console) -> tuple[Outcome, str]:
             try:
                 return _wait(simulation, run.reader, view, console, run.plan.folder), read_tail(simulation.log)
             except Interrupted:
+                ended = judge_ended(run.reader)  # before the processes are ended, which fails a run
+                if ended is not None:
+                    return ended, read_tail(simulation.log)
                 view.show(Progress("stopping"), ())
                 raise
             finally:
@@ -145,6 +152,14 @@ def _wait(simulation: Simulation, reader: RunReader, view: View, console: Consol
         view.show(summarise(status, rounds), tuple(rounds))
         time.sleep(_POLL_SECONDS)
     return judge(simulation.read_status(), status, rounds, reader.folder)
+
+
+def judge_ended(reader: RunReader) -> Outcome | None:
+    """Return the verdict on a run whose server has written its end into status.json; None if it has not."""
+    rounds, status = reader.read_rounds(), reader.read_status()
+    if status is None or status.state not in ENDED:
+        return None
+    return judge(FlowerStatus("finished:completed", ""), status, rounds, reader.folder)
 
 
 def keep_log(log: Path, folder: Path | None) -> None:
