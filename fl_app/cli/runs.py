@@ -8,7 +8,7 @@ from rich.text import Text
 
 from fl_app.cli.words import AsJson, Runs, Voice, open_console
 from fl_app.errors import OptionError
-from fl_app.runs.overview import ENDED, Overview, find_runs, find_strangers, look_at, runs_folder
+from fl_app.runs.overview import Overview, find_runs, find_strangers, look_at, runs_folder
 from fl_app.runs.results import describe_results
 
 
@@ -45,10 +45,9 @@ def make_table(found: list[Overview]) -> Table:
         table.add_column(name, overflow="fold")
     for one in found:
         progress = one.progress
-        is_left = one.is_alive is False and one.state not in ENDED
         table.add_row(
             Text(one.folder.name),
-            "stopped" if is_left else one.state,
+            "stopped" if one.is_stopped else one.state,
             f"{progress.task} {progress.round}/{progress.num_rounds}" if progress.num_rounds else "",
             Text(", ".join(one.tasks)),
             Text((one.started or "")[:16].replace("T", " ")),

@@ -79,7 +79,8 @@ def describe(overview: Overview) -> list[str]:
     """Say in lines what holds for the whole run."""
     progress = overview.progress
     since = "" if overview.seconds_since is None else f" (written {age(overview.seconds_since)} ago)"
-    lines = [f"run folder: {overview.folder}", f"state: {describe_phase(progress)}{since}"]
+    state = f"{'stopped while ' if overview.is_stopped else ''}{describe_phase(progress)}"
+    lines = [f"run folder: {overview.folder}", f"state: {state}{since}"]
     lines += [f"problem: {problem}" for problem in overview.problems]
     if progress.num_rounds:
         failed = f", {overview.num_rounds_failed} failed so far" if overview.num_rounds_failed else ""

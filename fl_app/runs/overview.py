@@ -54,8 +54,13 @@ class Overview:
 
     @property
     def state(self) -> str:
-        """starting, waiting, running, finishing, completed, degraded or failed."""
+        """starting, waiting, running, finishing, completed, degraded or failed; unknown if status.json is damaged."""
         return self.progress.state
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run has not ended and no server works on it; False if either is unknown."""
+        return self.is_alive is False and self.state not in (*ENDED, "unknown")
 
     def to_json(self) -> dict[str, object]:
         """Return all of it as JSON takes it, keys in kebab-case."""
@@ -136,12 +141,15 @@ def look_at(folder: Path, now: float) -> Overview:
         damage = "damaged" if (folder / "run.json").is_file() else "missing"
         problems.append(f"run.json is {damage}: this run cannot be resumed")
     if status is None:
-        exists = (folder / "status.json").is_file()
-        problems.append(f"status.json {'is damaged' if exists else 'was never written'}")
+        if (folder / "status.json").exists():
+            progress = Progress("unknown", "status.json is damaged")
+            problems.append(_advise_on_damage(is_alive, document is not None))
+        else:
+            problems.append("status.json was never written")
     if reader.num_damaged:
         damage = f"{reader.num_damaged} lines of metrics.jsonl are damaged"
         problems.append(f"{damage}: the figures of these rounds are lost")
-    if is_alive is False and status is not None and progress.state not in ENDED:
+    if is_alive is False and status is not None and status.state not in ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
     updated = status.updated if status else None
     described = status.described if status and status.state == "waiting" else {}
@@ -161,6 +169,14 @@ def look_at(folder: Path, now: float) -> Overview:
         started=document.started if document else None,
         results=results(folder, tasks, rounds),
     )
+
+
+def _advise_on_damage(is_alive: bool | None, is_resumable: bool) -> str:
+    """Say what to do about a damaged status.json."""
+    found = "status.json is damaged: whether the run has finished is not known."
+    if is_alive:
+        return f"{found} Its server is at work and writes the file anew at its next step"
+    return f"{found} Resume the run: it keeps what is finished and does the rest" if is_resumable else found[:-1]
 
 
 def _sites(status: RunStatus, rounds: Sequence[RoundLine], described: Iterable[str]) -> dict[str, SiteCounts]:

@@ -15,8 +15,8 @@ class Progress:
     """A run at one moment; what the run has not written is None or empty.
 
     Attributes:
-        state: starting, waiting, running, finishing, completed, degraded or failed.
-        reason: why it waits or failed.
+        state: starting, waiting, running, finishing, completed, degraded or failed; unknown if status.json is damaged.
+        reason: why it waits, failed or is unknown.
         replied: sites that answered in this round.
         failed: sites that cannot contribute to this round, and why.
         awaited: sites that are still at work.

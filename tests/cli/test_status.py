@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fl_app.cli.app import app
+from fl_app.cli.runs import make_table as list_table
 from fl_app.cli.status import ask_flower, describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
 from fl_app.runs.documents import SiteCounts
@@ -94,9 +95,36 @@ def test_a_damaged_status_is_told_and_the_sites_come_from_the_rounds(tmp_path: P
     folder = make_run(tmp_path / "run", rounds=3)
     (folder / "status.json").write_text(text)
     overview = look_at(folder, 1000.0)
-    assert "status.json is damaged" in overview.problems
+    assert overview.state == "unknown" and "starting" not in " ".join(describe(overview))
+    assert describe(overview)[1:3] == [
+        "state: unknown: status.json is damaged",
+        "problem: status.json is damaged: whether the run has finished is not known. Resume the run: it keeps what is "
+        "finished and does the rest",
+    ]
+    assert list(list_table([overview]).columns[1].cells) == ["unknown"]
     assert overview.sites["north"].contributed == 3
     assert (overview.sites["west"].late, overview.sites["west"].reason) == (3, "slow")
+
+
+def test_a_damaged_status_of_a_live_run_is_left_to_its_server(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "status.json").write_text("{")
+    server = RunFolder(folder)
+    server.lock()
+    (problem,) = look_at(folder, 1000.0).problems
+    server.unlock()
+    assert "Its server is at work" in problem and "Resume" not in problem
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(None, "stopped while starting Flower"), (RUNNING, "stopped while training diffusion")]
+)
+def test_status_and_runs_say_the_same_of_a_run_that_no_server_works_on(
+    status: dict[str, Any] | None, state: str, tmp_path: Path
+) -> None:
+    overview = look_at(make_run(tmp_path / "run", status), 1000.0)
+    assert describe(overview)[1].startswith(f"state: {state}")
+    assert list(list_table([overview]).columns[1].cells) == ["stopped"]
 
 
 @pytest.mark.parametrize(

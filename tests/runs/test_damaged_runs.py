@@ -125,6 +125,15 @@ def test_a_damaged_status_is_told_and_the_run_goes_on(run: Path, text: str, capl
     assert "status.json is damaged" in caplog.text
 
 
+def test_a_finished_run_with_a_damaged_status_is_resumed_without_training(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path, options()), 2)
+    run = tmp_path / "run"
+    metrics, model = ((run / name).read_bytes() for name in ("metrics.jsonl", "diffusion/model/SHA256SUMS"))
+    (run / "status.json").write_text("{")
+    assert resume(run)["state"] == "completed"
+    assert [(run / name).read_bytes() for name in ("metrics.jsonl", "diffusion/model/SHA256SUMS")] == [metrics, model]
+
+
 @pytest.mark.parametrize(("kind", "last"), [("train", 3), ("evaluate", 4)])
 def test_a_model_with_a_weight_that_is_no_number_is_not_exported(
     run: Path, tmp_path: Path, kind: str, last: int
