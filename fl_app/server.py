@@ -35,7 +35,7 @@ from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.transport import PackedWire
-from fl_app.tasks import build_task, initial_weights
+from fl_app.tasks import check_tasks, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +100,6 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
     except BaseException as error:
         _fail(status, folder.path, error)
         raise
-
-
-def check_tasks(config: RunConfig, info: DatasetInfo) -> None:
-    """Build the networks once, so that options that do not fit the images fail before anything."""
-    for name in config.tasks:
-        build_task(name, config, info).build_model()
 
 
 def agree_on_images(grid: Grid, config: RunConfig, folder: RunFolder, status: Status) -> DatasetInfo:

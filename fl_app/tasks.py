@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
+from fl_app.errors import OptionError
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import TrainingOptions
 from fl_app.plugins import load
@@ -83,6 +84,21 @@ def build_task(name: str, config: RunConfig, info: DatasetInfo) -> Task:
     plan = config.pass_named(name)
     build: BuildTask = load("tasks", plan.task, "tasks")
     return build(plan, config, info)
+
+
+def check_tasks(config: RunConfig, info: DatasetInfo) -> None:
+    """Build the networks once, so that options that do not fit the images fail before anything.
+
+    Raises:
+        OptionError: they do not fit, or there is but one class to tell apart.
+    """
+    if "classification" in config.tasks and len(info.class_names) < 2:
+        raise OptionError(
+            f"The task 'classification' needs at least two classes, found one: {', '.join(info.class_names)}. "
+            "Use images of more classes (see 'data.class-names'), or leave this task out of 'tasks'."
+        )
+    for name in config.tasks:
+        build_task(name, config, info).build_model()
 
 
 def initial_weights(task: Task, seed: int) -> dict[str, torch.Tensor]:

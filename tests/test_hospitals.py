@@ -11,7 +11,7 @@ from flwr.app import Message
 from PIL import Image
 
 from fl_app.data.images import DatasetInfo
-from fl_app.errors import FederationError
+from fl_app.errors import FederationError, OptionError
 from fl_app.messages.contents import contents_of
 from fl_app.node.images import LocalData, load_local
 from fl_app.node.sent import verify
@@ -69,6 +69,15 @@ def write_learnable(folder: Path, names: tuple[str, ...] = ("a", "b")) -> Path:
             pixels = generator.integers(200 * number, 200 * number + 50, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{image}.png")
     return folder
+
+
+@pytest.mark.parametrize("stated", ["a", ""])
+def test_hospitals_with_one_class_train_no_classifier(stated: str, tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_learnable(tmp_path / name, ("a",))
+    nodes = hospitals(tmp_path, "north", "south", tell_class_names=True)
+    with pytest.raises(OptionError, match=r"needs at least two classes, found one: a\."):
+        federate(tmp_path, {**OPEN, "data.class-names": stated}, nodes)
 
 
 def test_hospitals_agree_on_what_the_options_leave_open(tmp_path: Path) -> None:

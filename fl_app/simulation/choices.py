@@ -189,7 +189,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     from fl_app.node.images import share_out, wanted_parts
     from fl_app.runs.folder import RunFolder
     from fl_app.runs.opening import check_resumable
-    from fl_app.tasks import build_task
+    from fl_app.tasks import check_tasks
 
     if resumed is not None:
         check_resumable(RunFolder(resumed), config)
@@ -198,8 +198,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
         _check_sites(config, num_nodes)
         return
     info = dataset_info(config.data)
-    for task in config.tasks:
-        build_task(task, config, info).build_model()
+    check_tasks(config, info)
     parts = load_parts(config.data, config.seed, wanted_parts(config))
     share_out(parts, num_nodes, config.partition, config.seed)
 
@@ -207,11 +206,10 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
 def _check_sites(config: RunConfig, num_nodes: int) -> None:
     """Read the images of every site, each as its own node will."""
     from fl_app.node.images import as_simulated, hospital_info, load_local
-    from fl_app.tasks import build_task
+    from fl_app.tasks import check_tasks
 
     for number in range(num_nodes):
         node = as_simulated(config, NodeConfig.from_flat({"partition-id": number, "num-partitions": num_nodes}))
         info = hospital_info(config, node)
-        for task in config.tasks:
-            build_task(task, config, info).build_model()
+        check_tasks(config, info)
         load_local(config, node)

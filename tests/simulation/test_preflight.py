@@ -9,6 +9,7 @@ from fl_app.files import write_json
 from fl_app.options.sections import OptionValue
 from fl_app.runs.opening import open_run
 from fl_app.simulation.choices import check_before_start
+from tests.data.conftest import write_images
 from tests.tiny import tiny_run
 
 
@@ -36,6 +37,24 @@ def test_options_that_do_not_fit_the_images_fail_at_once(
 ) -> None:
     with pytest.raises(kind, match=words):
         check(tmp_path, overrides)
+
+
+@pytest.mark.parametrize("kind", ["stated", "folder", "sites"])
+def test_a_classifier_of_one_class_is_an_error_before_anything_starts(kind: str, tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {
+        "tasks": "diffusion,classification",
+        "data.source": "folder",
+        "data.directory": str(tmp_path / "images"),
+        "data.class-names": "7" if kind == "stated" else "",
+        "data.image-size": 8,
+        "data.limit": 0,
+        "partition.scheme": "sites" if kind == "sites" else "iid",
+    }
+    for site in ("north", "south", "west") if kind == "sites" else ("",):
+        write_images(tmp_path / "images" / site, {"7": 30})
+    with pytest.raises(OptionError, match=r"'classification' needs at least two classes, found one: 7\."):
+        check(tmp_path / "runs", options)
+    check(tmp_path / "runs", options | {"tasks": "diffusion"})
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
