@@ -213,7 +213,7 @@ def read_run(folder: Path) -> None:
 
 
 def read_progress(folder: Path) -> None:
-    reader = RunReader(folder, folder.parent, 0.0)
+    reader = RunReader(folder, 0.0)
     summarise(reader.read_status(), reader.read_rounds())
 
 

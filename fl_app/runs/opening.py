@@ -3,7 +3,8 @@
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,11 +37,10 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
     """
     runs = runs_folder(config.output_dir).resolve()
     if config.resume == "auto":
-        candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for folder in (RunFolder(options_file.parent) for options_file in candidates):
+        for folder in find_resumable(runs, config):
             try:
                 _take(folder, config)
-            except RunFolderError:  # of other options, finished, or in use
+            except RunFolderError:  # in use
                 continue
             log.info("Going on with %s", folder.path)
             note_run_id(folder.path, run_id)
@@ -88,6 +88,15 @@ def agreed_info(folder: RunFolder) -> DatasetInfo | None:
     """Return what the hospitals agreed on when the run began; None if they have not been asked yet."""
     agreed = read_document(folder.path).agreed
     return DatasetInfo(agreed.class_names, agreed.num_channels, agreed.image_size) if agreed else None
+
+
+def find_resumable(runs: Path, config: RunConfig) -> Iterator[RunFolder]:
+    """Yield the unfinished runs of the same options below a folder, the newest first; some may be going on."""
+    candidates = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in (RunFolder(options_file.parent) for options_file in candidates):
+        with suppress(RunFolderError):  # of other options, or finished
+            check_resumable(folder, config)
+            yield folder
 
 
 def check_resumable(folder: RunFolder, config: RunConfig) -> None:

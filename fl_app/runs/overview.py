@@ -130,7 +130,7 @@ def _holds(folder: Path, names: Sequence[str]) -> bool:
 
 def look_at(folder: Path, now: float) -> Overview:
     """Read a run folder, even if files are missing or damaged; `now`: unix seconds."""
-    reader = RunReader(folder, folder.parent, since=0.0)
+    reader = RunReader(folder, since=0.0)
     status, rounds = reader.read_status(), reader.read_rounds()
     progress = summarise(status, rounds)
     is_alive, problems = is_held(folder), []

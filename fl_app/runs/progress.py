@@ -44,17 +44,15 @@ class RunReader:
     """Reads the files of one run, and ignores those of an earlier attempt.
 
     Args:
-        folder: the run folder; None: the first one below `output` whose status.json changes.
-        output: where run folders are made.
+        folder: the run folder, which may not exist yet.
         since: unix seconds at which this attempt started.
 
     Attributes:
         num_damaged: lines of metrics.jsonl that cannot be read.
     """
 
-    def __init__(self, folder: Path | None, output: Path, since: float) -> None:
+    def __init__(self, folder: Path, since: float) -> None:
         self._folder = folder
-        self._output = output
         self._since = since
         self._offset = 0
         self._rounds: list[RoundLine] = []
@@ -62,12 +60,8 @@ class RunReader:
 
     @property
     def folder(self) -> Path | None:
-        """The run folder, if it is known and a server has begun to write there."""
-        if self._folder is None:
-            fresh = [path.parent for path in self._output.glob("*/status.json") if self._is_fresh(path)]
-            self._folder = fresh[0] if fresh else None
-        has_begun = self._folder and any((self._folder / name).is_file() for name in _MARKS)
-        return self._folder if has_begun else None
+        """The run folder; None if no server has begun to write there."""
+        return self._folder if any((self._folder / name).is_file() for name in _MARKS) else None
 
     def read_status(self) -> RunStatus | None:
         """Read status.json; None if it is damaged, or if this attempt has not written it yet."""

@@ -46,7 +46,7 @@ def watch_run(folder: Path, console: Console, picture: Callable[[Overview], Rend
         console: what is no screen gets lines, without control characters.
         picture: what a screen shows.
     """
-    reader = RunReader(folder, folder.parent, since=0.0)
+    reader = RunReader(folder, since=0.0)
     was_left = False
     with _open_view(console, picture) as show:
         while True:

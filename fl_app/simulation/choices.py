@@ -16,7 +16,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 from fl_app.runs.run_json import new_run_name
 from fl_app.simulation.app import read_recipe
-from fl_app.simulation.claim import check_free
+from fl_app.simulation.claim import check_free, is_free
 
 Options = Mapping[str, OptionValue]
 
@@ -29,13 +29,15 @@ class Plan:
         config: every option.
         overrides: the options that differ from the app's defaults, flat and dotted, for `flwr run --run-config`.
         output: where run folders are made, absolute.
-        folder: the folder of this run, absolute; None if the server looks for one to resume.
+        folder: the folder of this run, absolute.
+        note: what the user should know of the choice; may be empty.
     """
 
     config: RunConfig
     overrides: Mapping[str, OptionValue]
     output: Path
-    folder: Path | None
+    folder: Path
+    note: str = ""
 
 
 def plan_run(
@@ -69,8 +71,11 @@ def plan_run(
         overrides["federation.sites"] = ""  # ids of a study's nodes, and simulated nodes get new ones
     if config.data.directory:
         overrides["data.directory"] = str(Path(config.data.directory).expanduser().absolute())
+    folder, note = None, ""
     if config.resume == "auto":
-        folder = None
+        folder = _find_to_resume(root, RunConfig.from_flat(defaults | overrides))
+        note = "" if folder else f"resume=auto found nothing to resume in {root}: a new run begins."
+        overrides["resume"] = str(folder or "")
     elif config.resume:
         folder = find_named(Path(config.resume), root)
         if not folder.is_dir():
@@ -80,12 +85,18 @@ def plan_run(
                 f"{hint}"
             )
         overrides["resume"] = str(folder)
-    else:
+    if folder is None:
         overrides["run-name"] = config.run_name or new_run_name(config.recipe, secrets.token_hex(2))
         folder = root / str(overrides["run-name"])
-    if folder is not None:
-        check_free(folder, is_new=not config.resume)
-    return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder)
+    check_free(folder, is_new=not overrides.get("resume"))
+    return Plan(RunConfig.from_flat(defaults | overrides), overrides, root, folder, note)
+
+
+def _find_to_resume(runs: Path, config: RunConfig) -> Path | None:
+    """Return the newest unfinished run of the same options that nobody goes on with."""
+    from fl_app.runs.opening import find_resumable
+
+    return next((found.path for found in find_resumable(runs, config) if is_free(found.path)), None)
 
 
 def choose_config(

@@ -5,7 +5,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def prepare(
     plan = plan_run(found, recipe, options, output, num_nodes)
     check_before_start(plan.config, num_nodes, plan.output, plan.folder if plan.config.resume else None)
     share = choose_gpu_share(gpu_share)
-    return Prepared(found, plan, num_nodes, share, RunReader(plan.folder, plan.output, since=time.time()))
+    return Prepared(found, plan, num_nodes, share, RunReader(plan.folder, since=time.time()))
 
 
 def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
@@ -103,10 +102,11 @@ def run_to_end(run: Prepared, console: Console) -> tuple[Outcome, str]:
     Raises:
         FlAppError: another run has the folder, which is then not touched; or Flower's SuperLink did not start.
     """
-    folder = run.plan.folder
-    with nullcontext() if folder is None else claim(folder, is_new=not run.plan.config.resume):
-        if folder is not None:
-            console.print(f"run folder: {folder}", soft_wrap=True, markup=False)
+    plan = run.plan
+    with claim(plan.folder, is_new=not plan.config.resume):
+        for line in (plan.note, f"run folder: {plan.folder}"):
+            if line:
+                console.print(line, soft_wrap=True, markup=False)
         return _run_claimed(run, console)
 
 
@@ -129,7 +129,7 @@ def _follow(run: Prepared, console: Console) -> tuple[Outcome, str]:
         view.show(Progress("starting"), ())
         with simulate(run.app, to_toml(run.plan.overrides), run.num_nodes, run.gpu_share) as simulation:
             try:
-                return _wait(simulation, run.reader, view, console, run.plan.folder), read_tail(simulation.log)
+                return _wait(simulation, run.reader, view), read_tail(simulation.log)
             except Interrupted:
                 ended = judge_ended(run.reader)  # before the processes are ended, which fails a run
                 if ended is not None:
@@ -140,15 +140,12 @@ def _follow(run: Prepared, console: Console) -> tuple[Outcome, str]:
                 keep_log(simulation.log, run.reader.folder)
 
 
-def _wait(simulation: Simulation, reader: RunReader, view: View, console: Console, told: Path | None) -> Outcome:
-    """Show progress until the run ends, and judge it; print the run folder as soon as the server has chosen it."""
+def _wait(simulation: Simulation, reader: RunReader, view: View) -> Outcome:
+    """Show progress until the run ends, and judge it."""
     is_running = True
     while is_running:
         is_running = simulation.is_running()  # asked before the files are read, so that the last read is complete
         rounds, status = reader.read_rounds(), reader.read_status()
-        if reader.folder is not None and reader.folder != told:
-            told = reader.folder
-            console.print(f"run folder: {told}", soft_wrap=True, markup=False)
         view.show(summarise(status, rounds), tuple(rounds))
         time.sleep(_POLL_SECONDS)
     return judge(simulation.read_status(), status, rounds, reader.folder)

@@ -66,7 +66,7 @@ def prepared(recipe: str, settings: list[str]) -> Prepared:
     assert plan.folder is not None
     plan.folder.mkdir(parents=True)
     (plan.folder / "run.json").touch()
-    return Prepared(own_app().resolve(), plan, 2, 0.0, RunReader(plan.folder, plan.output, since=0.0))
+    return Prepared(own_app().resolve(), plan, 2, 0.0, RunReader(plan.folder, since=0.0))
 
 
 def test_the_command_that_goes_on_means_the_same_from_any_folder(
@@ -122,6 +122,17 @@ def test_json_is_one_document_and_all_else_is_on_stderr(tmp_path: Path, monkeypa
     assert (row["approach"], row["accuracy"], row["auc"], row["home-n"]) == ("FedAvg (ships)", 0.5, "not defined", None)
     assert "training diffusion" in answer.stderr and "outcome: degraded" in answer.stderr
     assert answer.exit_code == 0
+
+
+def test_a_resume_that_finds_nothing_is_said_before_the_new_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "check_before_start", lambda *_: None)
+    monkeypatch.setattr(module, "_follow", lambda *_: (Outcome("completed"), ""))
+    words = ["run", "--gpu-share", "0", "--out", str(tmp_path), "--set", "resume=auto", "--set", "run-name=one"]
+    lines = CliRunner().invoke(app, words).output.splitlines()
+    said = f"resume=auto found nothing to resume in {tmp_path}: a new run begins."
+    assert lines[:2] == [said, f"run folder: {tmp_path / 'one'}"]
 
 
 def test_quiet_prints_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

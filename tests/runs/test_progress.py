@@ -103,7 +103,7 @@ def test_a_finished_run_has_no_time_left_and_awaits_nobody() -> None:
 
 
 def test_rounds_are_read_line_by_line_and_never_half(tmp_path: Path) -> None:
-    metrics, folder = tmp_path / "metrics.jsonl", RunReader(tmp_path, tmp_path.parent, since=0)
+    metrics, folder = tmp_path / "metrics.jsonl", RunReader(tmp_path, since=0)
     assert folder.read_rounds() == []
     first, second = text(make_round(1)), text(make_round(2))
     metrics.write_text(f"{first}\n{second[:20]}")
@@ -114,7 +114,7 @@ def test_rounds_are_read_line_by_line_and_never_half(tmp_path: Path) -> None:
 
 
 def test_rounds_that_a_resumed_run_took_back_are_forgotten(tmp_path: Path) -> None:
-    metrics, folder = tmp_path / "metrics.jsonl", RunReader(tmp_path, tmp_path.parent, since=0)
+    metrics, folder = tmp_path / "metrics.jsonl", RunReader(tmp_path, since=0)
     metrics.write_text("".join(f"{text(make_round(number))}\n" for number in (1, 2, 3)))
     assert len(folder.read_rounds()) == 3
     metrics.write_text(f"{text(make_round(1))}\n")
@@ -123,30 +123,19 @@ def test_rounds_that_a_resumed_run_took_back_are_forgotten(tmp_path: Path) -> No
 
 def test_a_broken_line_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(f"no json\n[1]\n{text(make_round(1))}\n")
-    assert len(RunReader(tmp_path, tmp_path.parent, since=0).read_rounds()) == 1
+    assert len(RunReader(tmp_path, since=0).read_rounds()) == 1
 
 
 def test_the_status_of_an_earlier_attempt_does_not_count(tmp_path: Path) -> None:
     write_status(tmp_path)
     os.utime(tmp_path / "status.json", (1000, 1000))
-    folder = RunReader(tmp_path, tmp_path.parent, since=time.time())
+    folder = RunReader(tmp_path, since=time.time())
     assert folder.read_status() is None
     write_status(tmp_path)
     assert folder.read_status() == STATUS
 
 
-def test_an_automatically_resumed_folder_is_the_one_that_shows_life(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write_status(tmp_path / name)
-        os.utime(tmp_path / name / "status.json", (1000, 1000))
-    folder = RunReader(None, tmp_path, since=time.time())
-    assert folder.folder is None
-    write_status(tmp_path / "b")
-    assert folder.folder == tmp_path / "b"
-
-
 def test_a_missing_folder_is_no_folder(tmp_path: Path) -> None:
-    folder = RunReader(tmp_path / "none", tmp_path, since=0)
+    folder = RunReader(tmp_path / "none", since=0)
     assert folder.folder is None
     assert folder.read_status() is None

@@ -8,9 +8,11 @@ import pytest
 
 from fl_app.errors import OptionError
 from fl_app.options.sections import OptionValue
+from fl_app.runs.opening import open_run
 from fl_app.runs.run_json import new_run_name
 from fl_app.simulation.app import read_recipe
 from fl_app.simulation.choices import parse_settings, plan_run, to_toml
+from fl_app.simulation.claim import claim
 from tests.cli.fakes import make_fake_app
 
 
@@ -188,8 +190,23 @@ def test_a_run_is_resumed_by_its_name_or_its_path(app: Path, tmp_path: Path) -> 
         assert "run-name" not in plan.overrides
 
 
-def test_the_folder_of_an_automatic_resume_is_left_to_the_server(app: Path, tmp_path: Path) -> None:
-    assert plan_run(app, None, ["resume=auto"], tmp_path, num_nodes=5).folder is None
+def test_an_automatic_resume_that_finds_nothing_says_that_a_new_run_begins(app: Path, tmp_path: Path) -> None:
+    plan = plan_run(app, None, ["resume=auto", "run-name=new"], tmp_path, num_nodes=5)
+    assert plan.note == f"resume=auto found nothing to resume in {tmp_path}: a new run begins."
+    assert plan.folder == tmp_path / "new" and plan.config.resume == "" and plan.config.run_name == "new"
+
+
+def test_an_automatic_resume_takes_the_newest_run_that_nobody_goes_on_with(app: Path, tmp_path: Path) -> None:
+    first = plan_run(app, None, ["run-name=old", "seed=3"], tmp_path, num_nodes=5)
+    old = open_run(first.config, 1)
+    settings = ["resume=auto", "seed=3"]
+    assert plan_run(app, None, settings, tmp_path, num_nodes=5).note
+    old.unlock()
+    plan = plan_run(app, None, settings, tmp_path, num_nodes=5)
+    assert (plan.folder, plan.overrides["resume"], plan.note) == (old.path, str(old.path), "")
+    with claim(old.path, is_new=False):
+        assert plan_run(app, None, settings, tmp_path, num_nodes=5).note
+    assert plan_run(app, None, ["resume=auto"], tmp_path, num_nodes=5).note  # of another seed
 
 
 def test_relative_folders_become_absolute(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
