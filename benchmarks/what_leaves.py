@@ -197,9 +197,17 @@ took part in a whole run of both tasks, and everything that their nodes sent was
 if a value lacks an explanation. The sizes are for ten classes, grey images of 8 x 8 pixels and the default networks.
 They grow with the networks and the number of classes, but not with the number of images.
 
-**No image file, no file name, no path and no patient's data leave a hospital.** About its images, a node sends
-only sums and counts over many of them, and weights that were trained on them. Nodes open connections to the server,
-and accept none.
+**No image file, no file name, no path and no name or identifier of a patient leaves a hospital.** What leaves it:
+
+- weights that were trained on its images;
+- sums and counts over its images. Most are over many images, but not all: some are kept for each class, and a class may
+  have one held-out image only. Then they describe this image ([what remains possible](#what-remains-possible));
+- its name, the names of its classes, the number of images of each class, and which of its parts are too small;
+- the number of files that it could not read, and of patients that it measured on;
+- how long training took, and whether GPU memory was short;
+- one sentence if something fails ([when something goes wrong](#when-something-goes-wrong)).
+
+Nodes open connections to the server, and accept none.
 """
 
 _TAIL = """## When something goes wrong
@@ -222,6 +230,9 @@ Weights and sums are not images, but they are computed from images:
 - Whoever runs the server can send weights that were made to show a single image, and reads it from the sums or from
   the trained weights: which such attacks fail, and which succeed, says the [threat model](threat-model.md).
 - The number of images of each class always leaves.
+- Right and wrong answers (`statistics/…/confusion`) and scores (`statistics/…/auroc`) on held-out and test images are
+  counted for each class. `min-held-out` counts the images of all classes together. So if a class has one such image,
+  its counts say how the model answers for this image.
 - With three sites or more, `evaluate.heads` also asks for three counts a head (`statistics/left-out/…`): the held-out
   images of classes that two other sites hold, and how many of them a head without the node's sums has right, and how
   many the last layer.

@@ -9,7 +9,7 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 
 from benchmarks.local_grid import run_federation
-from benchmarks.what_leaves import FILE_NAME, explanation, hospital_run, values_of, write_folders
+from benchmarks.what_leaves import _HEAD, _TAIL, FILE_NAME, explanation, hospital_run, values_of, write_folders
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 from tests.options import NO_MINIMUMS
@@ -75,6 +75,19 @@ def test_a_file_that_breaks_before_the_last_round_is_told_without_its_name(tmp_p
     (reason,) = set(map(str, failed.values()))
     assert re.fullmatch(r"1 of \d+ image files is missing or broken, more than this node allows", reason)
     assert not names_a_place(replies, tmp_path, "")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/what-leaves-the-building.md"])
+def test_the_pages_name_every_kind_of_thing_that_leaves(page: str) -> None:
+    text = " ".join((PAGE.parents[1] / page).read_text(encoding="utf-8").split())
+    for kind in ("weights", "sums", "name", "number of images of each class", "files that it could not read", "fails"):
+        assert kind in text
+    assert "only sums" not in text and "only model weights" not in text
+
+
+def test_the_words_around_the_tables_are_those_of_the_program() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.startswith(_HEAD) and page.endswith(_TAIL)
 
 
 def test_a_value_that_nobody_explained_stops_the_page() -> None:
