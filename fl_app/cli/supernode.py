@@ -19,6 +19,7 @@ from rich.text import Text
 
 from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
 from fl_app.cli.doctor import read_node_options
+from fl_app.cli.node_connection import check_connection, check_own_port
 from fl_app.cli.words import open_console
 from fl_app.errors import DataError, OptionError, did_you_mean
 from fl_app.files import make_private
@@ -69,8 +70,9 @@ def supernode(context: typer.Context, approved_code: ApprovedCode = None, study:
         raise typer.Exit
     arguments = add_to_arguments(context.args, approved_code, study)
     node = check_arguments(arguments)
-    from fl_app.flower import check_bundles, run_supernode
+    from fl_app.flower import check_bundles, read_connection, run_supernode
 
+    check_own_port(read_connection(arguments))
     if node.approved_code:
         from fl_app.node.approved_code import fault_of
 
@@ -113,21 +115,16 @@ def check_arguments(arguments: Sequence[str]) -> NodeConfig:
         OptionError: an argument is unknown, the node's options are malformed or wrong, or a file or folder that they
             name is missing or cannot be used.
     """
+    from fl_app.flower import read_connection
+
     _check_words(arguments)
     node = NodeConfig.from_flat(read_node_options(_node_config(arguments)))
     if node.study:
         read_study(Path(node.study))
+    check_connection(read_connection(arguments))
     _check_images(node)
     _check_state_dir(node)
     _check_device(node)
-    for authority in _values("--root-certificates", arguments):
-        if not Path(authority).expanduser().is_file():
-            raise OptionError(f"--root-certificates must name a file, got '{authority}': the coordinator's ca.crt.")
-    for key in _values("--auth-supernode-private-key", arguments):
-        if not Path(key).expanduser().is_file():
-            raise OptionError(
-                f"--auth-supernode-private-key must name a file, got '{key}'. `fl-app keys <site>` makes a key pair."
-            )
     return node
 
 

@@ -1,6 +1,7 @@
 """`fl-app supernode` passes everything on to Flower, and ends where Flower's own command would stay, deaf."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from fl_app.cli.supernode import check_arguments, show_help
 from fl_app.errors import OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section
+from tests.faults.deployment import free_port
 
 _PROGRAM = """
 import signal, sys, threading, time
@@ -44,7 +46,8 @@ def node(tmp_path: Path) -> list[str]:
     image.parent.mkdir(parents=True)
     image.write_bytes(b"no image")
     Image.new("L", (8, 8)).save(image.with_name("b.png"))
-    return ["--node-config", f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}"']
+    config = f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}"'
+    return ["--node-config", config, f"--port={free_port()}"]
 
 
 def test_a_supernode_that_fails_ends_although_its_http_server_would_go_on(node: list[str]) -> None:
@@ -104,6 +107,16 @@ def test_a_file_that_is_not_there_is_refused(node: list[str], option: str, said:
     check_arguments(node)
     with pytest.raises(OptionError, match=said):
         check_arguments([*node, option, "nowhere.key"])
+
+
+def test_wrong_files_addresses_and_a_taken_port_end_the_command_with_one_line(node: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.crt").touch()
+    for arguments in (["--root-certificates", str(tmp_path / "empty.crt")], ["--superlink", "localhost"]):
+        with pytest.raises(OptionError, match=arguments[0]):
+            check_arguments([*node, *arguments])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        answer = run("raise RuntimeError", *node, "--host=127.0.0.1", f"--port={other.getsockname()[1]}")
+    assert answer.returncode == 2 and "is taken" in answer.stderr and len(answer.stderr.splitlines()) == 1
 
 
 def test_a_folder_of_a_form_that_no_run_can_read_is_refused(node: list[str], tmp_path: Path) -> None:
