@@ -9,8 +9,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import typer
@@ -28,7 +29,8 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section
 from fl_app.options.study import read_study
 
-PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
+# For Flower to end by itself. After 5 s it ends its process, with status 0; systemd and Docker kill after 90 and 10 s.
+PATIENCE_SECONDS = 4.5
 
 _BEFORE = """
 Usage: fl-app supernode [OPTIONS]
@@ -78,14 +80,22 @@ def supernode(context: typer.Context, approved_code: ApprovedCode = None, study:
 
         show_log()
         check_bundles(lambda bundle: fault_of(bundle, node.approved_code))
-    end_when_told()
+    stop_watching = end_when_told()
     try:
         run_supernode(arguments)
+    except SystemExit:  # Flower's, with status 0 after a signal
+        if signal_number := stop_watching():
+            _end(128 + signal_number)
+        raise
     except Exception:
         traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # sys.exit would wait for the HTTP server, for ever
+        _end(1)
+
+
+def _end(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # sys.exit would wait for the HTTP server, for ever
 
 
 def add_to_arguments(arguments: Sequence[str], codes: Sequence[str] | None, study: Path | None) -> list[str]:
@@ -202,21 +212,29 @@ def _check_device(node: NodeConfig) -> None:
             raise OptionError(found.text)
 
 
-def end_when_told() -> None:
+def end_when_told() -> Callable[[], int]:
     """Watch for SIGTERM, SIGINT and SIGQUIT, and end this process and its children if Flower does not.
 
     Flower's handler joins threads, and was seen to wait forever for one of them. A thread reads what Python's signal
     machinery writes for each signal, whatever the main thread does.
+
+    Returns:
+        A function that ends the watch for further signals, and returns the number of the one that came, 0 if none did.
     """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     ends = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+    received: list[int] = []
+    is_read = threading.Event()
 
     def watch() -> None:
-        with theirs:  # kept open
-            while not ends & {*(received := ours.recv(1))}:
-                pass
+        while (byte := ours.recv(1)) and not ends & {*byte}:
+            pass
+        received.extend(byte)
+        is_read.set()
+        if not byte:
+            return
         time.sleep(PATIENCE_SECONDS)
         os.write(2, f"Flower's SuperNode did not end within {PATIENCE_SECONDS:g} s of the signal: ended.\n".encode())
         children = psutil.Process().children(recursive=True)
@@ -224,9 +242,16 @@ def end_when_told() -> None:
             child.terminate()
         for child in psutil.wait_procs(children, timeout=1)[1]:
             child.kill()
-        os._exit(128 + received[0])
+        os._exit(128 + byte[0])
+
+    def stop_watching() -> int:
+        signal.set_wakeup_fd(-1)
+        theirs.close()  # the thread has then read all that came
+        is_read.wait()
+        return sum(received)
 
     threading.Thread(target=watch, name="end-when-told", daemon=True).start()
+    return stop_watching
 
 
 def _node_config(arguments: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from flwr.supercore.constant import FORCE_EXIT_TIMEOUT_SECONDS
 from PIL import Image
 from typer.testing import CliRunner
 
 from fl_app.cli.app import app
-from fl_app.cli.supernode import check_arguments, show_help
+from fl_app.cli.supernode import PATIENCE_SECONDS, check_arguments, show_help
 from fl_app.errors import OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section
@@ -70,6 +71,30 @@ def test_one_sigterm_ends_a_supernode_and_its_children_although_flower_waits_for
     assert answer.returncode == 143, answer.stderr
     assert "did not end within 0.2 s of the signal" in answer.stderr
     assert not psutil.pid_exists(int(answer.stdout.split("\n")[1]))
+
+
+_WILLING = """
+    from flwr.supercore.exit import register_signal_handlers
+    register_signal_handlers(event_type=None)  # Flower's own, which ends with status 0
+    signal.raise_signal(signal.{name})
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_supernode_that_ends_by_itself_tells_the_signal(node: list[str], name: str, status: int) -> None:
+    answer = run(_WILLING.format(name=name), *node)
+    assert answer.returncode == status, answer.stderr
+    assert "did not end" not in answer.stderr
+
+
+def test_the_unit_of_systemd_takes_the_status_after_its_own_sigterm_for_success() -> None:
+    unit = Path(__file__).parents[2] / "deploy/systemd/fl-app-hospital.service"
+    assert "SuccessExitStatus=143" in unit.read_text().splitlines()
+
+
+def test_flower_would_end_with_status_0_only_after_our_patience() -> None:
+    assert FORCE_EXIT_TIMEOUT_SECONDS > PATIENCE_SECONDS
 
 
 def test_all_arguments_reach_flower_as_they_are(node: list[str]) -> None:
