@@ -21,8 +21,9 @@ from rich.text import Text
 from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
 from fl_app.cli.doctor import read_node_options
 from fl_app.cli.node_connection import check_connection, check_own_port
+from fl_app.cli.node_images import check_images
 from fl_app.cli.words import open_console
-from fl_app.errors import DataError, OptionError, did_you_mean
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.files import make_private
 from fl_app.logs import show_log
 from fl_app.options.node import NodeConfig
@@ -132,7 +133,7 @@ def check_arguments(arguments: Sequence[str]) -> NodeConfig:
     if node.study:
         read_study(Path(node.study))
     check_connection(read_connection(arguments))
-    _check_images(node)
+    check_images(node)
     _check_state_dir(node)
     _check_device(node)
     return node
@@ -146,47 +147,6 @@ def _check_words(arguments: Sequence[str]) -> None:
         word = unknown[0].partition("=")[0]
         hint = did_you_mean(word, [*known, "--approved-code", "--study"]) or " `fl-app supernode --help` lists them."
         raise OptionError(f"There is no option '{word}'.{hint}")
-
-
-def _check_images(node: NodeConfig) -> None:
-    """Reject a data folder that is missing, in an unknown layout, or without a readable image."""
-    from fl_app.data.entries import list_entries
-    from fl_app.data.npz import classes_and_channels, find_npz
-
-    folder = Path(node.data_path).expanduser()
-    if folder.is_file():
-        raise OptionError(f"'data-path' in --node-config must name a folder, got the file {folder}.")
-    try:
-        npz = find_npz(folder)
-        if npz is not None:
-            classes_and_channels(npz)
-        else:
-            _find_readable(folder, [entry.path for entry in list_entries(folder).entries])
-    except DataError as error:
-        raise OptionError(f"--node-config names a folder that no run can use. {error}") from None
-
-
-def _find_readable(folder: Path, files: Sequence[Path]) -> None:
-    """Read files until one of them is an image; raises DataError if none is."""
-    from fl_app.data.decoders import read_file
-    from fl_app.data.unreadable import UnreadableImageError
-    from fl_app.data.worker import Request
-
-    if not files:
-        raise DataError(f"{folder} holds no labelled image.", public="the data folder holds no labelled image")
-    reasons = []
-    for path in files:
-        try:
-            read_file(Request(path))
-            return
-        except UnreadableImageError as error:
-            reasons.append(str(error))
-    first = reasons[0].rstrip(".")
-    raise DataError(
-        f"None of the {len(files)} labelled files in {folder} can be read; the first one: {first}. "
-        "`fl-app doctor --names` names them all.",
-        public="no file of the data folder can be read",
-    )
 
 
 def _check_state_dir(node: NodeConfig) -> None:

@@ -47,7 +47,7 @@ def node(tmp_path: Path) -> list[str]:
     image.parent.mkdir(parents=True)
     image.write_bytes(b"no image")
     Image.new("L", (8, 8)).save(image.with_name("b.png"))
-    config = f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}"'
+    config = f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}" max-unreadable-share=0.5'
     return ["--node-config", config, f"--port={free_port()}"]
 
 
