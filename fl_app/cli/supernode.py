@@ -75,12 +75,18 @@ def supernode(context: typer.Context, approved_code: ApprovedCode = None, study:
     node = check_arguments(arguments)
     from fl_app.flower import check_bundles, read_connection, run_supernode
 
-    check_own_port(read_connection(arguments))
+    connection = read_connection(arguments)
+    check_own_port(connection)
     if node.approved_code:
         from fl_app.node.approved_code import fault_of
 
         show_log()
         check_bundles(lambda bundle: fault_of(bundle, node.approved_code))
+    typer.echo(
+        f"Connecting to the SuperLink at {connection.superlink}. If that fails again and again, `fl-app doctor "
+        f"--superlink {connection.superlink} …` finds the reason.",
+        err=True,
+    )
     stop_watching = end_when_told()
     try:
         run_supernode(arguments)

@@ -104,6 +104,12 @@ def test_all_arguments_reach_flower_as_they_are(node: list[str]) -> None:
     assert answer.stdout.strip() == str(["flower-supernode", *arguments])
 
 
+def test_the_address_that_is_tried_is_told_once_with_what_checks_the_way(node: list[str]) -> None:
+    answer = run("import os; os._exit(0)", *node, "--superlink=fl.example.org:8443")
+    (line,) = answer.stderr.splitlines()
+    assert "SuperLink at fl.example.org:8443" in line and "`fl-app doctor --superlink fl.example.org:8443" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
