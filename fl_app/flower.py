@@ -8,8 +8,11 @@ and tested by real runs. Tests also use `flwr.cli.build` and `flwr.common.serde`
 import importlib
 import inspect
 import json
+import os
 import re
+import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -127,6 +130,8 @@ def run_supernode(arguments: Sequence[str]) -> None:
     """Run Flower's SuperNode in this process, with the arguments of `flower-supernode`."""
     from flwr.supernode.cli import flower_supernode  # takes a second to import
 
+    if shutil.which("flower-superexec") is None:  # this program was started by its path, the environment is not active
+        os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
 

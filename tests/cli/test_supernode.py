@@ -104,6 +104,14 @@ def test_all_arguments_reach_flower_as_they_are(node: list[str]) -> None:
     assert answer.stdout.strip() == str(["flower-supernode", *arguments])
 
 
+def test_flowers_own_commands_are_found_although_the_environment_is_not_active(
+    node: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    answer = run('import os, shutil; print(shutil.which("flower-superexec"), flush=True); os._exit(0)', *node)
+    assert answer.stdout.splitlines()[-1].endswith("/flower-superexec"), answer.stderr
+
+
 def test_the_address_that_is_tried_is_told_once_with_what_checks_the_way(node: list[str]) -> None:
     answer = run("import os; os._exit(0)", *node, "--superlink=fl.example.org:8443")
     (line,) = answer.stderr.splitlines()
