@@ -63,7 +63,7 @@ def _moved(coordinator: Coordinator, options: Options) -> dict[str, Array]:
     if not answer:
         return {}
     after, rate = answer[WEIGHTS], config.classification.learning_rate
-    return {key: (sent[key].astype(np.float64) - after[key]) / rate for key in sent}
+    return {key: (sent[key].astype(np.float64) - after[key].astype(np.float64)) / rate for key in sent}
 
 
 def _image_of(step: Mapping[str, Array]) -> list[Array]:
