@@ -1,13 +1,15 @@
 """What a coordinator reads of single images with options of the training alone: its weights are those of round 1."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import TRAIN, WEIGHTS
+from fl_app.node.images import LocalData
 from fl_app.options.sections import OptionValue
 from tests.node.attacks import reader, write_hospital
 from tests.node.coordinator import SIDE, Array, Coordinator, Outcome, initial, judge
@@ -22,6 +24,12 @@ _DESCENT: dict[str, OptionValue] = {
     "classification.batch-size": 1000, "classification.keep-optimizer-state": False,
 }  # fmt: skip
 _PARTS = {"val": {"a": 10, "b": 10}, "test": {"a": 5, "b": 5}}
+
+
+def unguarded(attack: Callable[[Path, Options], Outcome], folder: Path) -> Outcome:
+    """Attack a node that trains on any number of images, in an order that everybody knows."""
+    with mock.patch.object(LocalData, "order_name", lambda data, task, options: f"{task}-order"):
+        return attack(folder, {"min-images": 1})
 
 
 def one_image_a_round(folder: Path, options: Options) -> Outcome:
@@ -52,6 +60,24 @@ def last_batch(folder: Path, options: Options) -> Outcome:
     whole, parted = (_moved(coordinator, {"classification.batch-size": n, **small}) for n in (_NUM_IMAGES, rest))
     step = {key: (parted[key] - whole[key] * _NUM_IMAGES / rest) * rest / (rest - 1) for key in whole if key in parted}
     return judge(_image_of(step), images)
+
+
+def two_batch_sizes(folder: Path, options: Options) -> Outcome:
+    """Let the batch after the first one hold 20 images, and in another run these and one more; subtract."""
+    images = write_hospital(folder, {"a": 60, "b": 60}, _PARTS)["train"]
+    coordinator = Coordinator(folder, options, seed=HONEST_SEED, is_patient=False)
+    sizes = (_NUM_IMAGES, 100, 99)
+    steps = [
+        _moved(coordinator, {"classification.batch-size": size, "classification.learning-rate": 1e-3}) for size in sizes
+    ]
+    if not all(steps):
+        return judge([], images)
+    total = {key: value * _NUM_IMAGES for key, value in steps[0].items()}
+    second = [
+        {key: (step[key] - total[key] / size) / (1 / (_NUM_IMAGES - size) - 1 / size) for key in total}
+        for step, size in zip(steps[1:], sizes[1:], strict=True)
+    ]
+    return judge(_image_of({key: second[1][key] - second[0][key] for key in total}), images)
 
 
 def _moved(coordinator: Coordinator, options: Options) -> dict[str, Array]:
