@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fl_app.options.sections import OptionValue
-from tests.node import attacks
+from tests.node import attacks, honest_training
 from tests.node.coordinator import Outcome
 from tests.options import NO_MINIMUMS
 
@@ -64,6 +64,15 @@ ATTACKS: dict[str, tuple[Attack, Attack]] = {  # what is tried: without the guar
         functools.partial(attacks.imprint, options=_NO_GUARD, agreed=True),
         functools.partial(attacks.imprint, options={}, agreed=True),
     ),
+    **{
+        name: (functools.partial(honest_training.unguarded, attack), functools.partial(attack, options={}))
+        for name, attack in {
+            "honest weights, a round of one image": honest_training.one_image_a_round,
+            "honest weights, rounds of 20 and of 21 images, subtracted": honest_training.one_image_more,
+            "honest weights, a last batch of one image": honest_training.last_batch,
+            "honest weights, second batches of 20 and of 21 images, subtracted": honest_training.two_batch_sizes,
+        }.items()
+    },
 }
 
 

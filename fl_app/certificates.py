@@ -149,6 +149,14 @@ def make_node_key(folder: Path, site: str) -> Path:
     return folder / f"{site}.pub"
 
 
+def is_node_key(content: bytes) -> bool:
+    """Tell whether a file's content is an elliptic-curve private key in OpenSSH's form without a passphrase."""
+    try:
+        return isinstance(serialization.load_ssh_private_key(content, None), ec.EllipticCurvePrivateKey)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a passphrase
+        return False
+
+
 def read_node_key(path: Path) -> bytes:
     """Read a node's public key as `make_node_key` writes it, and return it as Flower keeps it: PEM.
 

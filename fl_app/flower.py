@@ -8,8 +8,11 @@ and tested by real runs. Tests also use `flwr.cli.build` and `flwr.common.serde`
 import importlib
 import inspect
 import json
+import os
 import re
+import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -94,10 +97,41 @@ def find_unknown_options(arguments: Sequence[str]) -> tuple[list[str], list[str]
     return parser.parse_known_args(list(arguments))[1], re.findall(r"--[a-z][a-z-]*", parser.format_usage())
 
 
+@dataclass(frozen=True)
+class NodeConnection:
+    """The arguments of `flower-supernode` about its connections; None: not given.
+
+    Attributes:
+        superlink: HOST:PORT of the SuperLink.
+        root_certificates: file of the certificate authority.
+        private_key: file of the node's key.
+        host: where the node's own processes reach it.
+        port: of that host.
+    """
+
+    superlink: str
+    root_certificates: str | None
+    private_key: str | None
+    host: str
+    port: int
+
+
+def read_connection(arguments: Sequence[str]) -> NodeConnection:
+    """Read the arguments about connections, with the defaults of `flower-supernode`."""
+    from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+
+    found, _ = _parse_args_run_supernode().parse_known_args(list(arguments))
+    return NodeConnection(
+        found.superlink, found.root_certificates, found.auth_supernode_private_key, found.host, found.port
+    )
+
+
 def run_supernode(arguments: Sequence[str]) -> None:
     """Run Flower's SuperNode in this process, with the arguments of `flower-supernode`."""
     from flwr.supernode.cli import flower_supernode  # takes a second to import
 
+    if shutil.which("flower-superexec") is None:  # this program was started by its path, the environment is not active
+        os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
 

@@ -77,7 +77,7 @@ def test_the_refusal_names_the_option_with_both_values_and_reaches_the_server_wh
     assert clean_text(f"{'s' * 20}: {caught.value.public}").endswith("agree to these")
 
 
-@pytest.mark.parametrize("text", [None, "seed = ", "sede = 1", "seed = -1"])
+@pytest.mark.parametrize("text", [None, "seed = ", "sede = 1", "seed = -1", "", "# cut off", "[data]\n"])
 def test_a_study_that_cannot_be_read_allows_no_run_and_tells_no_path(tmp_path: Path, text: str | None) -> None:
     study = tmp_path / "study.toml"
     if text is not None:

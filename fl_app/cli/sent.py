@@ -53,6 +53,7 @@ def sent(
     voice.answer(
         {
             "log": folder / LOG,
+            "exists": found.exists,
             "lines": len(found.lines),
             "verified": not problems,
             "problems": problems,
@@ -101,7 +102,7 @@ def make_table(lines: Sequence["Line"]) -> Table:
 
 
 def _print(log: Path, found: "Verified", shown: Sequence["Line"], run: str | None) -> None:
-    if not found.lines and not found.problems and not found.notes:
+    if not found.exists:
         typer.echo(f"{log}: there is no log. Nothing has left this node, or the file was removed.")
         return
     if shown:

@@ -9,8 +9,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import typer
@@ -19,15 +20,18 @@ from rich.text import Text
 
 from fl_app.cli.approvals import ApprovedCode, Study, add_approvals
 from fl_app.cli.doctor import read_node_options
+from fl_app.cli.node_connection import check_connection, check_own_port
+from fl_app.cli.node_images import check_images
 from fl_app.cli.words import open_console
-from fl_app.errors import DataError, OptionError, did_you_mean
+from fl_app.errors import OptionError, did_you_mean
 from fl_app.files import make_private
 from fl_app.logs import show_log
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section
 from fl_app.options.study import read_study
 
-PATIENCE_SECONDS = 7.0  # for Flower to end by itself; systemd and Docker kill what has not ended after 90 and 10 s
+# For Flower to end by itself. After 5 s it ends its process, with status 0; systemd and Docker kill after 90 and 10 s.
+PATIENCE_SECONDS = 4.5
 
 _BEFORE = """
 Usage: fl-app supernode [OPTIONS]
@@ -69,21 +73,36 @@ def supernode(context: typer.Context, approved_code: ApprovedCode = None, study:
         raise typer.Exit
     arguments = add_to_arguments(context.args, approved_code, study)
     node = check_arguments(arguments)
-    from fl_app.flower import check_bundles, run_supernode
+    from fl_app.flower import check_bundles, read_connection, run_supernode
 
+    connection = read_connection(arguments)
+    check_own_port(connection)
     if node.approved_code:
         from fl_app.node.approved_code import fault_of
 
         show_log()
         check_bundles(lambda bundle: fault_of(bundle, node.approved_code))
-    end_when_told()
+    typer.echo(
+        f"Connecting to the SuperLink at {connection.superlink}. If that fails again and again, `fl-app doctor "
+        f"--superlink {connection.superlink} …` finds the reason.",
+        err=True,
+    )
+    stop_watching = end_when_told()
     try:
         run_supernode(arguments)
+    except SystemExit:  # Flower's, with status 0 after a signal
+        if signal_number := stop_watching():
+            _end(128 + signal_number)
+        raise
     except Exception:
         traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # sys.exit would wait for the HTTP server, for ever
+        _end(1)
+
+
+def _end(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # sys.exit would wait for the HTTP server, for ever
 
 
 def add_to_arguments(arguments: Sequence[str], codes: Sequence[str] | None, study: Path | None) -> list[str]:
@@ -113,21 +132,16 @@ def check_arguments(arguments: Sequence[str]) -> NodeConfig:
         OptionError: an argument is unknown, the node's options are malformed or wrong, or a file or folder that they
             name is missing or cannot be used.
     """
+    from fl_app.flower import read_connection
+
     _check_words(arguments)
     node = NodeConfig.from_flat(read_node_options(_node_config(arguments)))
     if node.study:
         read_study(Path(node.study))
-    _check_images(node)
+    check_connection(read_connection(arguments))
+    check_images(node)
     _check_state_dir(node)
     _check_device(node)
-    for authority in _values("--root-certificates", arguments):
-        if not Path(authority).expanduser().is_file():
-            raise OptionError(f"--root-certificates must name a file, got '{authority}': the coordinator's ca.crt.")
-    for key in _values("--auth-supernode-private-key", arguments):
-        if not Path(key).expanduser().is_file():
-            raise OptionError(
-                f"--auth-supernode-private-key must name a file, got '{key}'. `fl-app keys <site>` makes a key pair."
-            )
     return node
 
 
@@ -139,47 +153,6 @@ def _check_words(arguments: Sequence[str]) -> None:
         word = unknown[0].partition("=")[0]
         hint = did_you_mean(word, [*known, "--approved-code", "--study"]) or " `fl-app supernode --help` lists them."
         raise OptionError(f"There is no option '{word}'.{hint}")
-
-
-def _check_images(node: NodeConfig) -> None:
-    """Reject a data folder that is missing, in an unknown layout, or without a readable image."""
-    from fl_app.data.entries import list_entries
-    from fl_app.data.npz import classes_and_channels, find_npz
-
-    folder = Path(node.data_path).expanduser()
-    if folder.is_file():
-        raise OptionError(f"'data-path' in --node-config must name a folder, got the file {folder}.")
-    try:
-        npz = find_npz(folder)
-        if npz is not None:
-            classes_and_channels(npz)
-        else:
-            _find_readable(folder, [entry.path for entry in list_entries(folder).entries])
-    except DataError as error:
-        raise OptionError(f"--node-config names a folder that no run can use. {error}") from None
-
-
-def _find_readable(folder: Path, files: Sequence[Path]) -> None:
-    """Read files until one of them is an image; raises DataError if none is."""
-    from fl_app.data.decoders import read_file
-    from fl_app.data.unreadable import UnreadableImageError
-    from fl_app.data.worker import Request
-
-    if not files:
-        raise DataError(f"{folder} holds no labelled image.", public="the data folder holds no labelled image")
-    reasons = []
-    for path in files:
-        try:
-            read_file(Request(path))
-            return
-        except UnreadableImageError as error:
-            reasons.append(str(error))
-    first = reasons[0].rstrip(".")
-    raise DataError(
-        f"None of the {len(files)} labelled files in {folder} can be read; the first one: {first}. "
-        "`fl-app doctor --names` names them all.",
-        public="no file of the data folder can be read",
-    )
 
 
 def _check_state_dir(node: NodeConfig) -> None:
@@ -205,21 +178,29 @@ def _check_device(node: NodeConfig) -> None:
             raise OptionError(found.text)
 
 
-def end_when_told() -> None:
+def end_when_told() -> Callable[[], int]:
     """Watch for SIGTERM, SIGINT and SIGQUIT, and end this process and its children if Flower does not.
 
     Flower's handler joins threads, and was seen to wait forever for one of them. A thread reads what Python's signal
     machinery writes for each signal, whatever the main thread does.
+
+    Returns:
+        A function that ends the watch for further signals, and returns the number of the one that came, 0 if none did.
     """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     ends = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+    received: list[int] = []
+    is_read = threading.Event()
 
     def watch() -> None:
-        with theirs:  # kept open
-            while not ends & {*(received := ours.recv(1))}:
-                pass
+        while (byte := ours.recv(1)) and not ends & {*byte}:
+            pass
+        received.extend(byte)
+        is_read.set()
+        if not byte:
+            return
         time.sleep(PATIENCE_SECONDS)
         os.write(2, f"Flower's SuperNode did not end within {PATIENCE_SECONDS:g} s of the signal: ended.\n".encode())
         children = psutil.Process().children(recursive=True)
@@ -227,9 +208,16 @@ def end_when_told() -> None:
             child.terminate()
         for child in psutil.wait_procs(children, timeout=1)[1]:
             child.kill()
-        os._exit(128 + received[0])
+        os._exit(128 + byte[0])
+
+    def stop_watching() -> int:
+        signal.set_wakeup_fd(-1)
+        theirs.close()  # the thread has then read all that came
+        is_read.wait()
+        return sum(received)
 
     threading.Thread(target=watch, name="end-when-told", daemon=True).start()
+    return stop_watching
 
 
 def _node_config(arguments: Sequence[str]) -> str:

@@ -59,8 +59,10 @@ def visible(folder: Path) -> list[Path]:
     """List a folder in a fixed order, without hidden files and litter.
 
     Raises:
-        DataError: it is missing or cannot be listed.
+        DataError: it is missing or a file, or cannot be listed.
     """
+    if folder.is_file():
+        raise DataError(f"The data folder {folder} is a file, not a folder.", public="the data folder is a file")
     if not folder.is_dir():
         raise DataError(f"The data folder {folder} does not exist.", public="the data folder does not exist")
     try:

@@ -76,7 +76,12 @@ def take(images: ImageSet, indices: Tensor, device: torch.device) -> Batch:
 
 
 def batches_of_round(
-    num_images: int, batch_size: int, epochs: float, round_number: int, order: Callable[[int], torch.Generator]
+    num_images: int,
+    batch_size: int,
+    epochs: float,
+    round_number: int,
+    order: Callable[[int], torch.Generator],
+    fewest: int = 1,
 ) -> list[Tensor]:
     """Return the images that a node trains on in a round, batch by batch.
 
@@ -89,18 +94,37 @@ def batches_of_round(
         epochs: passes over the images in a round, such as 2 or 0.1.
         round_number: from 1.
         order: returns the CPU generator that draws the order of an epoch, counted from 0.
+        fewest: a hospital's `min-images`. Rounds then begin and end at multiples of it within an epoch, so that no
+            round trains on fewer images, and no two on sets that differ by fewer; a round may be empty, and the one
+            before it longer. A last batch that is smaller than this, and than the others, joins the one before.
 
     Returns:
         Positions of images, [B] int64 each.
     """
-    begin, end = (round(number * epochs * num_images) for number in (round_number - 1, round_number))
+    begin, end = (
+        _at_multiple(round(number * epochs * num_images), num_images, fewest)
+        for number in (round_number - 1, round_number)
+    )
     batches: list[Tensor] = []
     for epoch in range(begin // max(num_images, 1), math.ceil(end / max(num_images, 1))):
         shuffled = torch.randperm(num_images, generator=order(epoch))
         first = epoch * num_images
         part = shuffled[max(begin - first, 0) : end - first]
-        batches.extend(torch.split(part, batch_size) if len(part) else [])
+        found = list(torch.split(part, batch_size)) if len(part) else []
+        if len(found) > 1 and len(found[-1]) < min(batch_size, fewest):
+            found[-2:] = [torch.cat(found[-2:])]
+        batches.extend(found)
     return batches
+
+
+def _at_multiple(position: int, num_images: int, fewest: int) -> int:
+    """Return the next position in a row of epochs that is a multiple of `fewest` images from the epoch's begin.
+
+    The epoch's end stands for the last of them, so that at least `fewest` images lie between two, if there are as many.
+    """
+    epoch, place = divmod(position, max(num_images, 1))
+    place = math.ceil(place / fewest) * fewest
+    return epoch * num_images + (num_images if num_images - place < fewest and place else place)
 
 
 def augment(images: Tensor, names: tuple[str, ...], generator: torch.Generator) -> Tensor:

@@ -73,7 +73,9 @@ def _network_checks(address: Address | None, root: Path | None, key: Path | None
 def _image_checks(config: RunConfig, node: NodeConfig, found: LocalData | str, info: DatasetInfo | None) -> Checks:
     surveyed = images.survey_folder(config, node)
     if isinstance(surveyed, str):
-        where = "" if Path(node.data_path).expanduser().is_dir() else " 'data-path' in --node-config must name it."
+        path = Path(node.data_path).expanduser()
+        what = "a folder" if path.exists() else "it"
+        where = "" if path.is_dir() else f" 'data-path' in --node-config must name {what}."
         yield "folder", lambda: Finding("folder", "not ready", f"{sentence(surveyed)}{where}")
     else:
         yield from folder_checks(surveyed, info, node.max_unreadable_share)

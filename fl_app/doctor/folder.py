@@ -3,6 +3,7 @@
 from functools import partial
 
 from fl_app.data.images import DatasetInfo
+from fl_app.data.listing import KINDS
 from fl_app.data.survey import Survey
 from fl_app.doctor.finding import Checks, Finding, plural
 
@@ -12,6 +13,12 @@ _COLOURS = {1: "grey", 3: "RGB"}
 
 def check_folder(found: Survey) -> Finding:
     """Count the images, and name the form of their labels."""
+    if found.num_files == 0:
+        text = (
+            f"It holds no labelled image. Expected {KINDS} files in one folder for each class, or a table labels.csv "
+            "with the columns file and label, or one npz in MedMNIST's form."
+        )
+        return Finding("folder", "not ready", text)
     parts = ", ".join(f"{name} {count:,}" for name, count in found.part_counts.items())
     text = f"{plural(found.num_images, 'readable image')}, labelled by {found.layout}; {parts or 'no parts'}."
     return Finding("folder", "ready" if found.num_images else "not ready", text)
@@ -138,7 +145,8 @@ def check_brightness(found: Survey) -> Finding:
 def folder_checks(found: Survey, info: DatasetInfo | None, max_unreadable_share: float) -> Checks:
     """Yield the checks of a folder; `info`: of the run, if known."""
     yield "folder", partial(check_folder, found)
-    yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
+    if found.num_files:
+        yield "unreadable", partial(check_unreadable, found, max_unreadable_share)
     if not found.num_images:
         return
     yield "sizes", partial(check_sizes, found, info)

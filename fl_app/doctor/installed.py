@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
+from fl_app.certificates import is_node_key
 from fl_app.doctor.finding import Finding
 from fl_app.errors import did_you_mean
 from fl_app.node.permissions import not_allowed
@@ -115,11 +113,7 @@ def check_key(file: Path) -> Finding:
     except OSError as error:
         problem = os.strerror(error.errno) if error.errno else type(error).__name__
         return Finding("key", "not ready", f"The node's private key cannot be read: {problem}.")
-    try:
-        is_usable = isinstance(load_ssh_private_key(content, None), EllipticCurvePrivateKey)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a passphrase
-        is_usable = False
-    if not is_usable:
+    if not is_node_key(content):
         return Finding(
             "key",
             "not ready",

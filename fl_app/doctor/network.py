@@ -149,14 +149,28 @@ def check_clock(found: Visit) -> Finding:
     return Finding("clock", "ready", "This clock agrees with the SuperLink's.")
 
 
+def read_authorities(file: Path) -> list[dict[str, Any]]:
+    """Return the certificate authorities in a PEM file, in the form of `SSLSocket.getpeercert`, read as Flower does.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no certificate, or something that is not ASCII.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    text = file.read_bytes().decode("ascii")
+    try:
+        context.load_verify_locations(cadata=text)
+    except ssl.SSLError as error:
+        raise ValueError(error.reason) from None
+    return context.get_ca_certs()
+
+
 def check_root_certificates(file: Path, now: float) -> Finding:
     """Check the file of the certificate authority, without a connection; `now`: unix seconds."""
     name = "authority"
     try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cafile=file.expanduser())
-        authorities = context.get_ca_certs()
-    except ssl.SSLError:
+        authorities = read_authorities(file.expanduser())
+    except ValueError:
         authorities = []
     except OSError as error:
         return Finding(name, "not ready", f"The file of --root-certificates cannot be read: {error.strerror}.")

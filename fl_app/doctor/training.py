@@ -54,7 +54,7 @@ def check_step(
     options, batch_size = task.options, task.options.batch_size
     step = time_step(task, info, batch_size, device)
     if num_images == 0:
-        return Finding(f"step of {task.name}", "not checked", "The node has no readable training image.")
+        return Finding(f"step of {task.name}", "not checked", "A run could read no training image, see above.")
     round_seconds, start_seconds = num_images * options.epochs * step.seconds / batch_size, time_start(task.name)
     num_weights = sum(parameter.numel() for parameter in task.build_model().parameters())
     text = (

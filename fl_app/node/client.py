@@ -166,12 +166,13 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
         options,
         Progress(round_number, options.num_rounds),
         device=device,
-        order=lambda epoch: generator_for(node.config.seed, site, epoch, f"{plan.task}-order"),
+        order=lambda epoch: generator_for(node.config.seed, site, epoch, node.data.order_name(plan.task, options)),
         noise=generator_for(*seed, f"{plan.task}-noise", device),
         proximal_mu=instruction.proximal_mu,
         optimizer_state=kept_optimizer if keeps else None,
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
+        fewest=node.options.min_images,
     )
     history.note_update(start, model.state_dict())
     if keeps or plan.keeps_weights:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from fl_app.node.split import derived_key, find_key, first_images, hold_out, set
 from fl_app.node.state import key_file, site_name, state_base, used_file
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
+from fl_app.options.training import TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class LocalData:
             part, or one `drawn` from its training images by node option `test-share`.
         num_unreadable: files left out because they are missing or broken.
         too_few: parts that are empty because they have fewer images than the node's options allow.
+        secret: a hospital's key, if it is one; None: a simulation's key stands for it.
     """
 
     site: str
@@ -49,6 +52,18 @@ class LocalData:
     test_from: Literal["share", "own", "drawn"] = "own"
     num_unreadable: int = 0
     too_few: tuple[Part, ...] = ()
+    secret: bytes | None = field(default=None, repr=False)
+
+    def order_name(self, task: str, options: TrainingOptions) -> str:
+        """Return the purpose of the random numbers that order a task's training images.
+
+        At a hospital another size of the batches makes another order, which nobody else knows. Else the second batch of
+        20 images and that of 21 would differ by one.
+        """
+        if self.secret is None:
+            return f"{task}-order"
+        about = f"{task} {options.batch_size} {options.epochs!r}".encode()
+        return f"{task}-order-{hashlib.blake2b(about, key=self.secret, person=b'fl-app order').hexdigest()}"
 
 
 def as_simulated(config: RunConfig, node: NodeConfig) -> NodeConfig:
@@ -150,7 +165,13 @@ def _load_site(config: RunConfig, node: NodeConfig, is_trial: bool) -> LocalData
         parts = settle(parts, used_file(node, directory))
     test_from: Literal["own", "drawn"] = "drawn" if found.is_test_drawn else "own"
     return LocalData(
-        site, parts["train"], parts["validation"], parts["test"], test_from, num_unreadable=found.num_unreadable
+        site,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        test_from,
+        num_unreadable=found.num_unreadable,
+        secret=key if key != derived_key(config.seed, site) else None,
     )
 
 

@@ -95,11 +95,13 @@ class Verified:
         lines: those that can be read, in the order of the file.
         problems: what was changed, removed or moved, each with the number of the line.
         notes: lines that were cut off, which is no problem.
+        exists: there is a log, be it empty.
     """
 
     lines: list[Line]
     problems: list[str]
     notes: list[str]
+    exists: bool = True
 
 
 def log_folder(options: Mapping[str, object]) -> Path | None:
@@ -155,7 +157,7 @@ def verify(folder: Path) -> Verified:
             fcntl.flock(file, fcntl.LOCK_SH)
             content = file.read()
     except FileNotFoundError:
-        return Verified([], [], [])
+        return Verified([], [], [], exists=False)
     except OSError as error:
         raise DataError(f"{folder / LOG} cannot be read: {error.strerror}.") from error
     raw = content.removesuffix(b"\n").split(b"\n") if content else []

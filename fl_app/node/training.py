@@ -86,6 +86,7 @@ def train_local(
     optimizer_state: Mapping[str, Tensor] | None = None,
     ema: Mapping[str, Tensor] | None = None,
     ema_horizon: float = 0.0,
+    fewest: int = 1,
 ) -> LocalResult:
     """Train a model in place for `options.epochs` epochs, a whole number or a fraction.
 
@@ -103,6 +104,7 @@ def train_local(
         optimizer_state: state kept from an earlier round; None starts fresh.
         ema: weights that the average over steps continues from; None turns averaging off.
         ema_horizon: averaging time as a share of the whole training.
+        fewest: images, as in `batches_of_round`.
 
     Raises:
         FlAppError: the loss is no longer finite, or the GPU cannot hold a single image's gradients.
@@ -115,7 +117,7 @@ def train_local(
     runner = cast(nn.Module, torch.compile(model)) if options.compile else model
     anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu > 0 else []
     average = {key: value.to(device, copy=True) for key, value in ema.items()} if ema is not None else None
-    batches = batches_of_round(len(images), options.batch_size, options.epochs, progress.round_number, order)
+    batches = batches_of_round(len(images), options.batch_size, options.epochs, progress.round_number, order, fewest)
     num_steps = len(batches)
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
     started = time.perf_counter()

@@ -45,7 +45,7 @@ def read_options(path: Path, kind: str) -> dict[str, OptionValue]:
 
     Raises:
         OSError: the file cannot be read.
-        OptionError: it is not UTF-8 or not TOML, or holds something that no option can be.
+        OptionError: it is not UTF-8 or not TOML, states no option, or holds something that no option can be.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8 with three bytes
@@ -55,7 +55,11 @@ def read_options(path: Path, kind: str) -> dict[str, OptionValue]:
     except tomllib.TOMLDecodeError as error:
         text = f"is not valid TOML: {error}."
         raise OptionError(f"The {kind} '{path}' {text}", public=f"the {kind}'s file {text}") from None
-    return dict(_flatten(document))
+    options = dict(_flatten(document))
+    if not options:  # a download that was cut off would mean: all defaults
+        text = "states no option. Expected lines such as seed = 1; get the whole file again."
+        raise OptionError(f"The {kind} '{path}' {text}", public=f"the {kind}'s file {text}")
+    return options
 
 
 def join_values(name: str, values: list[object]) -> str:

@@ -53,7 +53,8 @@ def read_study(path: Path) -> RunConfig:
     """Read a study's file; options that it does not state have the defaults of the app's pyproject.toml.
 
     Raises:
-        OptionError: the file cannot be read, or states an option that is unknown, of the wrong type or out of range.
+        OptionError: the file cannot be read or states no option, or an option is unknown, of the wrong type or out of
+            range.
     """
     try:
         stated = read_options(path.expanduser(), "study")

@@ -76,6 +76,7 @@ def test_two_studies_are_refused(node: list[str]) -> None:
     [
         (None, "The study '.*' cannot be read: No such file or directory"),
         ("seed = ", "The study '.*' is not valid TOML"),
+        ("[classification]\n", "The study '.*' states no option. Expected lines such as .*; get the whole file again"),
         ("sede = 1", "Option 'sede' does not exist. Did you mean 'seed'?"),
         ("[diffusion]\nnum-rounds = 0", "Option 'diffusion.num-rounds' must be at least 1, got 0"),
     ],

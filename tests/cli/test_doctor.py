@@ -110,6 +110,7 @@ def test_every_flaw_of_a_folder_is_told_and_no_file_is_named(tmp_path: Path) -> 
     assert found["duplicates"]["verdict"] == "warning"
     assert found["reading"]["verdict"] == "not ready"
     assert found["device"]["verdict"] == "ready"
+    assert found["step of diffusion"]["text"] == "A run could read no training image, see above."
     assert CANARY not in result.output and str(tmp_path) not in result.output
 
 
@@ -125,6 +126,15 @@ def test_a_folder_that_is_missing_stops_no_other_check(tmp_path: Path) -> None:
     )
     assert "ready        disk: " in result.stdout
     assert "not ready    training of diffusion: " in result.stdout
+    assert CANARY not in result.output
+
+
+def test_a_file_in_place_of_the_folder_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / CANARY).touch()
+    result = examine(tmp_path / CANARY, "--json")
+    assert findings(result)["folder"]["text"] == (
+        "The data folder is a file. 'data-path' in --node-config must name a folder."
+    )
     assert CANARY not in result.output
 
 

@@ -103,6 +103,14 @@ def test_a_node_without_a_log_says_what_that_can_mean(tmp_path: Path) -> None:
     )
 
 
+def test_a_missing_log_is_told_from_an_empty_one(tmp_path: Path) -> None:
+    assert json.loads(show(tmp_path, "--json").stdout)["exists"] is False
+    (tmp_path / LOG).touch()
+    assert json.loads(show(tmp_path, "--json").stdout)["exists"] is True
+    write(tmp_path)
+    assert json.loads(show(tmp_path, "--json").stdout)["exists"] is True
+
+
 def test_the_folder_can_be_named_by_the_options_of_the_node(tmp_path: Path) -> None:
     write(tmp_path)
     node = f'data-path="/data" site="north" state-dir="{tmp_path}"'

@@ -1,6 +1,7 @@
 """`fl-app supernode` passes everything on to Flower, and ends where Flower's own command would stay, deaf."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,14 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from flwr.supercore.constant import FORCE_EXIT_TIMEOUT_SECONDS
 from PIL import Image
 from typer.testing import CliRunner
 
 from fl_app.cli.app import app
-from fl_app.cli.supernode import check_arguments, show_help
+from fl_app.cli.supernode import PATIENCE_SECONDS, check_arguments, show_help
 from fl_app.errors import OptionError
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import describe_section
+from tests.faults.deployment import free_port
 
 _PROGRAM = """
 import signal, sys, threading, time
@@ -44,7 +47,8 @@ def node(tmp_path: Path) -> list[str]:
     image.parent.mkdir(parents=True)
     image.write_bytes(b"no image")
     Image.new("L", (8, 8)).save(image.with_name("b.png"))
-    return ["--node-config", f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}"']
+    config = f'data-path="{tmp_path / "data"}" site="north" state-dir="{tmp_path / "state"}" max-unreadable-share=0.5'
+    return ["--node-config", config, f"--port={free_port()}"]
 
 
 def test_a_supernode_that_fails_ends_although_its_http_server_would_go_on(node: list[str]) -> None:
@@ -69,11 +73,49 @@ def test_one_sigterm_ends_a_supernode_and_its_children_although_flower_waits_for
     assert not psutil.pid_exists(int(answer.stdout.split("\n")[1]))
 
 
+_WILLING = """
+    from flwr.supercore.exit import register_signal_handlers
+    register_signal_handlers(event_type=None)  # Flower's own, which ends with status 0
+    signal.raise_signal(signal.{name})
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_supernode_that_ends_by_itself_tells_the_signal(node: list[str], name: str, status: int) -> None:
+    answer = run(_WILLING.format(name=name), *node)
+    assert answer.returncode == status, answer.stderr
+    assert "did not end" not in answer.stderr
+
+
+def test_the_unit_of_systemd_takes_the_status_after_its_own_sigterm_for_success() -> None:
+    unit = Path(__file__).parents[2] / "deploy/systemd/fl-app-hospital.service"
+    assert "SuccessExitStatus=143" in unit.read_text().splitlines()
+
+
+def test_flower_would_end_with_status_0_only_after_our_patience() -> None:
+    assert FORCE_EXIT_TIMEOUT_SECONDS > PATIENCE_SECONDS
+
+
 def test_all_arguments_reach_flower_as_they_are(node: list[str]) -> None:
     arguments = ["--superlink", "fl.example.org:8443", *node, "--insecure", "--isolation=process"]
     answer = run("import os; sys.stdout.flush(); os._exit(7)", *arguments)
     assert answer.returncode == 7, answer.stderr
     assert answer.stdout.strip() == str(["flower-supernode", *arguments])
+
+
+def test_flowers_own_commands_are_found_although_the_environment_is_not_active(
+    node: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    answer = run('import os, shutil; print(shutil.which("flower-superexec"), flush=True); os._exit(0)', *node)
+    assert answer.stdout.splitlines()[-1].endswith("/flower-superexec"), answer.stderr
+
+
+def test_the_address_that_is_tried_is_told_once_with_what_checks_the_way(node: list[str]) -> None:
+    answer = run("import os; os._exit(0)", *node, "--superlink=fl.example.org:8443")
+    (line,) = answer.stderr.splitlines()
+    assert "SuperLink at fl.example.org:8443" in line and "`fl-app doctor --superlink fl.example.org:8443" in line
 
 
 @pytest.mark.parametrize(
@@ -104,6 +146,16 @@ def test_a_file_that_is_not_there_is_refused(node: list[str], option: str, said:
     check_arguments(node)
     with pytest.raises(OptionError, match=said):
         check_arguments([*node, option, "nowhere.key"])
+
+
+def test_wrong_files_addresses_and_a_taken_port_end_the_command_with_one_line(node: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.crt").touch()
+    for arguments in (["--root-certificates", str(tmp_path / "empty.crt")], ["--superlink", "localhost"]):
+        with pytest.raises(OptionError, match=arguments[0]):
+            check_arguments([*node, *arguments])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        answer = run("raise RuntimeError", *node, "--host=127.0.0.1", f"--port={other.getsockname()[1]}")
+    assert answer.returncode == 2 and "is taken" in answer.stderr and len(answer.stderr.splitlines()) == 1
 
 
 def test_a_folder_of_a_form_that_no_run_can_read_is_refused(node: list[str], tmp_path: Path) -> None:

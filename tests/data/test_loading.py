@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_app.data.loading import batches_of_round, iterate, place, to_bytes, to_float
@@ -100,3 +100,37 @@ def test_placing_on_the_cpu_changes_nothing() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_small_set_is_placed_on_the_gpu() -> None:
     assert place(image_set([0, 1]), torch.device("cuda")).images.is_cuda
+
+
+def _taken(num_images: int, batch_size: int, epochs: float, number: int, fewest: int) -> list[int]:
+    return [
+        int(one) for part in batches_of_round(num_images, batch_size, epochs, number, _order, fewest) for one in part
+    ]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 150), st.integers(1, 160), st.floats(0.004, 2.5), st.integers(1, 30))
+def test_rounds_and_batches_of_a_hospital_are_never_small(
+    num_images: int, batch_size: int, epochs: float, fewest: int
+) -> None:
+    rounds = [_taken(num_images, batch_size, epochs, number, fewest) for number in range(1, 7)]
+    least = min(fewest, num_images)
+    assert all(len(one) == 0 or len(one) >= least for one in rounds)
+    for number in range(1, 7):
+        sizes = [len(one) for one in batches_of_round(num_images, batch_size, epochs, number, _order, fewest)]
+        assert all(size >= min(batch_size, least) for size in sizes)
+        assert all(size < batch_size + fewest for size in sizes)
+    asked = round(6 * epochs * num_images)
+    assert asked <= sum(map(len, rounds)) < asked + 2 * fewest
+
+
+def test_two_rounds_of_a_hospital_never_train_on_sets_that_differ_by_fewer_images() -> None:
+    sets = [set(_taken(120, 1000, number / 120, 1, 20)) for number in range(1, 121)]
+    sizes = {len(one ^ other) for one in sets for other in sets}
+    assert min(sizes - {0}) >= 20
+    assert len(sets[0]) == 20 and len(sets[-1]) == 120
+
+
+def test_every_image_is_seen_once_an_epoch_at_a_hospital_too() -> None:
+    taken = [image for number in range(1, 11) for image in _taken(107, 8, 0.1, number, 20)]
+    assert sorted(taken) == list(range(107))

@@ -1,5 +1,7 @@
 """What doctor says of a folder: counts, and never a name of a file."""
 
+import dataclasses
+
 import pytest
 
 from fl_app.data.images import DatasetInfo
@@ -24,6 +26,13 @@ def test_a_sound_folder_is_ready_in_every_respect() -> None:
     assert findings["folder"].text == "10 readable images, labelled by table; train 8, validation 2."
     assert findings["sizes"].text == "Pixels: 32 x 32 (10). The run resizes to 32 x 32."
     assert findings["patients"].text == "5 patients. None is in more than one part."
+
+
+def test_a_folder_without_a_labelled_file_is_told_what_is_expected_and_nothing_else() -> None:
+    findings = look(dataclasses.replace(sound(), num_files=0, class_counts={}, part_counts={}))
+    assert list(findings) == ["folder"] and findings["folder"].verdict == "not ready"
+    assert "holds no labelled image. Expected " in findings["folder"].text
+    assert "one folder for each class, or a table labels.csv" in findings["folder"].text
 
 
 @pytest.mark.parametrize(

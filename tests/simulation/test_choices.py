@@ -112,6 +112,7 @@ def test_a_recipe_may_be_a_file_and_names_itself(app: Path, tmp_path: Path) -> N
             "diffusion.block-channels = [32, 64]",
             "Option 'diffusion.block-channels' must be comma-separated text, \"32,64\", got a list",
         ),
+        ("", "The recipe '.*' states no option. Expected lines such as seed = 1; get the whole file again"),
         ("seed = 2025-01-01", "Option 'seed' must be a number, true, false or text, got a date"),
     ],
 )
