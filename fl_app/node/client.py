@@ -29,6 +29,7 @@ from fl_app.messages.records import (
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.history import History, check_weights
+from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.seeding import generator_for
@@ -166,7 +167,9 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
         options,
         Progress(round_number, options.num_rounds),
         device=device,
-        order=lambda epoch: generator_for(node.config.seed, site, epoch, node.data.order_name(plan.task, options)),
+        order=lambda epoch: generator_for(
+            node.config.seed, site, epoch, order_name(node.data.secret, plan.task, options)
+        ),
         noise=generator_for(*seed, f"{plan.task}-noise", device),
         proximal_mu=instruction.proximal_mu,
         optimizer_state=kept_optimizer if keeps else None,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ from fl_app.node.split import derived_key, find_key, first_images, hold_out, set
 from fl_app.node.state import key_file, site_name, state_base, used_file
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
-from fl_app.options.training import TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +51,6 @@ class LocalData:
     num_unreadable: int = 0
     too_few: tuple[Part, ...] = ()
     secret: bytes | None = field(default=None, repr=False)
-
-    def order_name(self, task: str, options: TrainingOptions) -> str:
-        """Return the purpose of the random numbers that order a task's training images.
-
-        At a hospital another size of the batches makes another order, which nobody else knows. Else the second batch of
-        20 images and that of 21 would differ by one.
-        """
-        if self.secret is None:
-            return f"{task}-order"
-        about = f"{task} {options.batch_size} {options.epochs!r}".encode()
-        return f"{task}-order-{hashlib.blake2b(about, key=self.secret, person=b'fl-app order').hexdigest()}"
 
 
 def as_simulated(config: RunConfig, node: NodeConfig) -> NodeConfig:

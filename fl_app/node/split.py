@@ -25,6 +25,7 @@ from fl_app.data.listing import PARTS, Part
 from fl_app.data.partition import choose_part
 from fl_app.errors import DataError, RunFolderError
 from fl_app.files import make_private, replacing
+from fl_app.options.training import TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,23 @@ def hold_out(train: ImageSet, share: float, tested: float) -> tuple[ImageSet, Im
     left = ((train.positions[:, 0] - tested) / (1.0 - tested)).tolist()
     is_held_out = torch.tensor(choose_part(left, share, "val"), dtype=torch.bool)
     return train.select(torch.nonzero(~is_held_out)[:, 0]), train.select(torch.nonzero(is_held_out)[:, 0])
+
+
+def order_name(secret: bytes | None, task: str, options: TrainingOptions) -> str:
+    """Return the purpose of the random numbers that order a task's training images.
+
+    At a hospital another size of the batches makes another order, which nobody else knows. Else the second batch of 20
+    images and that of 21 would differ by one.
+
+    Args:
+        secret: the hospital's key; None: a simulation's.
+        task: whose images are ordered.
+        options: of the task.
+    """
+    if secret is None:
+        return f"{task}-order"
+    about = f"{task} {options.batch_size} {options.epochs!r}".encode()
+    return f"{task}-order-{hashlib.blake2b(about, key=secret, person=b'fl-app order').hexdigest()}"
 
 
 def first_images(images: ImageSet, limit: int) -> ImageSet:

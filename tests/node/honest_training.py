@@ -9,7 +9,6 @@ import torch
 
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import TRAIN, WEIGHTS
-from fl_app.node.images import LocalData
 from fl_app.options.sections import OptionValue
 from tests.node.attacks import reader, write_hospital
 from tests.node.coordinator import SIDE, Array, Coordinator, Outcome, initial, judge
@@ -28,7 +27,7 @@ _PARTS = {"val": {"a": 10, "b": 10}, "test": {"a": 5, "b": 5}}
 
 def unguarded(attack: Callable[[Path, Options], Outcome], folder: Path) -> Outcome:
     """Attack a node that trains on any number of images, in an order that everybody knows."""
-    with mock.patch.object(LocalData, "order_name", lambda data, task, options: f"{task}-order"):
+    with mock.patch("fl_app.node.client.order_name", lambda secret, task, options: f"{task}-order"):
         return attack(folder, {"min-images": 1})
 
 
