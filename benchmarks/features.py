@@ -17,7 +17,7 @@ from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate, to_bytes, to_float
 from fl_app.data.sources import load_split
 from fl_app.errors import OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from fl_app.seeding import seed_for
 from fl_app.sums import Sums, add
 

@@ -43,7 +43,7 @@ from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.errors import OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
 from fl_app.sums import Sums

@@ -1,0 +1,118 @@
+"""What a node answers about generated images: they are compared with its own, once a run for each network."""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from fl_app.data.images import ImageSet
+from fl_app.data.loading import place
+from fl_app.files import make_private
+from fl_app.messages.generated import QUALITY, Generated
+from fl_app.node.agreed import check_agreed
+from fl_app.node.answering import Node
+from fl_app.node.history import History, check_weights, options_digest, read_seen
+from fl_app.node.permissions import NotAllowedError
+from fl_app.node.state import state_base, state_folder
+from fl_app.options.quality import USEFULNESS
+from fl_app.quality.features import features_of, load_network, pixels
+from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
+from fl_app.quality.usefulness import usefulness
+from fl_app.seeding import seed_for
+from fl_app.tasks import Task, build_task
+
+log = logging.getLogger(__name__)
+
+Sums = dict[str, NDArray[np.float64]]
+
+
+def answer_quality(asked: Generated, node: Node) -> Sums:
+    """Compare the received images with the node's own, or train small classifiers on them.
+
+    Returns:
+        The sums of `quality.measuring.measure_quality` or of `quality.usefulness.usefulness`. Asked again in the same
+        run, the node returns the same sums, whatever images it gets.
+
+    Raises:
+        NotAllowedError: the run's options do not lead to the request, or the node has not seen the run's first round.
+        DataError: the images or their labels do not fit the run.
+    """
+    task = build_task(asked.instruction.task, node.config, node.info)
+    history = _check_allowed(task, asked, node)
+    generated = asked.image_set(node.info.class_names)
+    if generated.images.shape[1:] != node.data.train.images.shape[1:]:
+        raise NotAllowedError(
+            f"this node was sent generated images of the shape {list(generated.images.shape[1:])}, and its own have "
+            f"{list(node.data.train.images.shape[1:])}. Send images of the run's size"
+        )
+    log.info("%d generated images are judged by: %s", len(generated), asked.measured)
+
+    def measure() -> Sums:
+        if asked.measured == USEFULNESS:
+            return _train_on(generated, node)
+        return _compare(asked, task, generated, node)
+
+    return history.once(f"quality-{asked.measured}", asked.instruction.round_number, measure)
+
+
+def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> Sums:
+    network: nn.Module | None = None
+    if asked.measured == "classifier":
+        network = task.build_model()
+        network.load_state_dict(asked.instruction.weights)
+    elif asked.measured != "pixels":
+        approved = None if node.options.partition_id is not None else node.options.quality_networks
+        network = load_network(asked.network_file.tobytes(), asked.measured, approved)
+
+    def features(images: ImageSet) -> NDArray[np.float64]:
+        chosen = place(images, node.device)
+        return pixels(chosen) if network is None else features_of(network, chosen, node.device)
+
+    per_feature = IMAGES_PER_FEATURE if node.options.data_path else 0  # a simulated node's images are public
+    return measure_quality(
+        features, node.data.test, node.data.train, generated, node.config.quality.neighbours, per_feature
+    )
+
+
+def _train_on(generated: ImageSet, node: Node) -> Sums:
+    options, data = node.config.classification, node.data
+    seed = seed_for(node.config.seed, USEFULNESS)
+    return usefulness(options, data.train, generated, data.test, device=node.device, seed=seed)
+
+
+def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
+    """Refuse what the run's options do not lead to; return what the node has seen of the run."""
+    config, instruction = node.config, asked.instruction
+    if asked.measured not in config.judged:
+        raise NotAllowedError(
+            f"this node was asked to judge generated images by '{asked.measured[:40]}', and the run's options lead to "
+            f"{', '.join(config.judged) or 'no judgement'}. Change 'quality.features'"
+        )
+    if len(asked.labels) > config.quality.num_images:
+        raise NotAllowedError(
+            f"this node was sent {len(asked.labels)} generated images, and the run's option 'quality.num-images' is "
+            f"{config.quality.num_images}. Send no more"
+        )
+    expected = "classification" if asked.measured == "classifier" else "diffusion"
+    if instruction.task != expected:
+        raise NotAllowedError(
+            f"this node was asked to judge generated images by '{asked.measured}' for the task '{instruction.task}', "
+            f"and that belongs to '{expected}'. Name this task"
+        )
+    if instruction.weights:
+        return check_weights(task, node, instruction, QUALITY)
+    if node.options.partition_id is not None or not node.options.check_weights:
+        return History(None)
+    check_agreed(task, config, instruction, QUALITY)
+    folder = state_folder(node.options, "", instruction.run_name, instruction.task)
+    seen = read_seen(folder)
+    is_known = seen is not None and not seen.is_late and seen.options == options_digest(task, config.seed)
+    if not is_known and not config.allows_late_joining:
+        raise NotAllowedError(
+            "this node has not seen round 1 of this run, or has lost its state: it judges no generated images unless "
+            "the run's option 'late-joining' is true"
+        )
+    make_private(state_base(node.options, ""))
+    make_private(folder)
+    return History(folder)

@@ -1,0 +1,1 @@
+"""How good generated images are, measured beside the real images of the sites."""

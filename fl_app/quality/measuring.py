@@ -1,0 +1,111 @@
+"""Compares generated images with a node's own real ones, in the features of one network: additive sums."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fl_app.data.images import ImageSet
+from fl_app.metrics.generation import feature_sums, kernel_sums, neighbour_sums
+from fl_app.sums import Sums
+
+Array = NDArray[np.float64]
+Features = Callable[[ImageSet], Array]
+
+KINDS = ("generated", "floor")
+IMAGES_PER_FEATURE = 2  # of a hospital's moments: from fewer images than features single images can be computed
+_FEWEST = 2  # images that have a covariance
+
+
+def measure_quality(
+    features: Features, real: ImageSet, train: ImageSet, generated: ImageSet, neighbours: int, per_feature: int = 0
+) -> dict[str, Array]:
+    """Compare generated images with a node's real test images, and training images with the same ones: the floor.
+
+    Args:
+        features: returns the features of images, [N, D] float64.
+        real: test images; may be empty.
+        train: training images, of which as many as there are test images are used, evenly spaced in each class.
+        generated: images of the model.
+        neighbours: k of precision, recall, density and coverage.
+        per_feature: moments are summed over at least as many images a feature; see `groups_of`. 0: over two or more.
+
+    Returns:
+        `moments/*`, those of `groups_of` the test images, and `floor-moments/*` of the training images (see
+        `metrics.generation.feature_sums`, with K + 1 groups, the last one of classes with few images); for `generated`
+        and `floor`: `<kind>/kernel-*` (`kernel_sums`) and `<kind>/neighbours` (`neighbour_sums`). Zeros if there are
+        too few images.
+    """
+    compared = {"generated": generated, "floor": evenly_chosen(train, len(real))}
+    found = {kind: features(images) for kind, images in compared.items()}
+    size, num_classes = found["generated"].shape[1], len(real.class_names)
+    sums = blank_quality(size, num_classes)
+    if len(real) == 0:
+        return sums
+    of_real, fewest = features(real), max(_FEWEST, per_feature * size)
+    sums |= _moments("moments", of_real, real, fewest)
+    sums |= _moments("floor-moments", found["floor"], compared["floor"], fewest)
+    for kind, one in found.items():
+        if len(one):
+            sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(of_real, one).items()}
+            sums[f"{kind}/neighbours"] = neighbour_sums(of_real, one, neighbours)["counts"]
+    return sums
+
+
+def blank_quality(num_features: int, num_classes: int) -> dict[str, Array]:
+    """Return `measure_quality`'s sums for zero images."""
+    nothing = np.zeros((0, num_features))
+    labels = np.zeros(0, dtype=np.int64)
+    sums: dict[str, Array] = {}
+    for name in ("moments", "floor-moments"):
+        sums |= {f"{name}/{key}": value for key, value in feature_sums(nothing, labels, num_classes + 1).items()}
+    for kind in KINDS:
+        sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(nothing, nothing).items()}
+        sums[f"{kind}/neighbours"] = neighbour_sums(nothing, nothing)["counts"]
+    return sums
+
+
+def moments_of(sums: Sums, name: str) -> dict[str, Array]:
+    """Return the moments of a name, `moments` or `floor-moments`, as `frechet_distance` takes them."""
+    return {key: sums[f"{name}/{key}"] for key in ("count", "sum", "outer")}
+
+
+def kernel_of(sums: Sums, kind: str) -> dict[str, Array]:
+    """Return a kind's kernel sums, as `kernel_distance` takes them."""
+    begin = f"{kind}/kernel-"
+    return {key.removeprefix(begin): value for key, value in sums.items() if key.startswith(begin)}
+
+
+def groups_of(counts: NDArray[np.int64], fewest: int) -> NDArray[np.int64] | None:
+    """Return the group in which the images of each class are summed: [K] int64 in [0, K].
+
+    A class with `fewest` images is a group of its own. All others share group K, which must have as many, too: else
+    the smallest other class joins it, since its sums could be had by subtraction.
+
+    Returns:
+        None if there are too few images for any sums.
+    """
+    num_classes = len(counts)
+    groups = np.where(counts >= fewest, np.arange(num_classes), num_classes)
+    while 0 < counts[groups == num_classes].sum() < fewest:
+        alone = np.flatnonzero(groups < num_classes)
+        if len(alone) == 0:
+            return None
+        groups[alone[counts[alone].argmin()]] = num_classes
+    return groups if counts.sum() >= fewest else None
+
+
+def evenly_chosen(images: ImageSet, number: int) -> ImageSet:
+    """Return at most `number` images, evenly spaced in the order of the labels."""
+    order = torch.sort(images.labels, stable=True).indices
+    positions = torch.linspace(0, len(images) - 1, min(number, len(images))).long()
+    return images.select(order[positions])
+
+
+def _moments(name: str, features: Array, images: ImageSet, fewest: int) -> Mapping[str, Array]:
+    labels, num_classes = images.labels.cpu().numpy(), len(images.class_names)
+    groups = groups_of(np.bincount(labels, minlength=num_classes), fewest)
+    if groups is None:
+        return {}
+    return {f"{name}/{key}": value for key, value in feature_sums(features, groups[labels], num_classes + 1).items()}
