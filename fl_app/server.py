@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
+from fl_app.evaluation import Judgement, judge_generated
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
@@ -33,7 +34,7 @@ from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
-from fl_app.strategies.setup import Setup
+from fl_app.strategies.setup import Setup, Unwatched
 from fl_app.strategies.transport import PackedWire
 from fl_app.tasks import check_tasks, initial_weights
 
@@ -93,6 +94,8 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config))
         for plan in config.passes():
             run_pass(plan, opened)
+        sites = Attendance(_roster(opened), config.federation, Unwatched())
+        judge_generated(grid, Judgement(config, info, folder, status, sites))
         if "classification" in config.tasks:
             write_comparison(folder, config)
         status.end()
@@ -151,10 +154,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     Raises:
         FederationError: nothing was learned, or the federation could not go on.
     """
-    config, folder, status, federation = run.config, run.folder, run.status, run.config.federation
-    deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
-    known = read_document(folder.path).nodes
-    roster = Roster(run.info, deadline, known, run.common_test.counts, bound_names(config))
+    config, folder, status, roster = run.config, run.folder, run.status, _roster(run)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)
@@ -175,7 +175,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         nodes_per_round=options.nodes_per_round,
         max_failed_rounds=options.max_failed_rounds,
         run_folder=str(folder.path),
-        begins=not known,
+        begins=not roster.frozen,
         exchanged=exchanges.done,
         on_exchange=exchanges.keep,
     )
@@ -217,6 +217,13 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     held = held_classes(task_run.folder.path)
     task_run.export(chosen, partial(run_pass.export, strategy, weights, held))
+
+
+def _roster(run: Opened) -> Roster:
+    """Return the sites of a run: those that are known, and nodes that are yet to be asked."""
+    federation, known = run.config.federation, read_document(run.folder.path).nodes
+    deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
+    return Roster(run.info, deadline, known, run.common_test.counts, bound_names(run.config))
 
 
 def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:

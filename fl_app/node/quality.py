@@ -1,11 +1,13 @@
 """What a node answers about generated images: they are compared with its own, once a run for each network."""
 
 import logging
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from fl_app.classification.network import Classifier
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import place
 from fl_app.files import make_private
@@ -15,8 +17,8 @@ from fl_app.node.answering import Node
 from fl_app.node.history import History, check_weights, options_digest, read_seen
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import state_base, state_folder
-from fl_app.options.quality import USEFULNESS
-from fl_app.quality.features import features_of, load_network, pixels
+from fl_app.options.quality import FROM_FILE, USEFULNESS
+from fl_app.quality.features import Embedding, Pixels, open_network, set_features
 from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
 from fl_app.quality.usefulness import usefulness
 from fl_app.seeding import seed_for
@@ -57,17 +59,17 @@ def answer_quality(asked: Generated, node: Node) -> Sums:
 
 
 def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> Sums:
-    network: nn.Module | None = None
+    network: nn.Module = Pixels()
     if asked.measured == "classifier":
-        network = task.build_model()
-        network.load_state_dict(asked.instruction.weights)
-    elif asked.measured != "pixels":
+        classifier = cast(Classifier, task.build_model())
+        classifier.load_state_dict(asked.instruction.weights)
+        network = Embedding(classifier)
+    elif asked.measured in FROM_FILE:
         approved = None if node.options.partition_id is not None else node.options.quality_networks
-        network = load_network(asked.network_file.tobytes(), asked.measured, approved)
+        network = open_network(asked.network_file.tobytes(), asked.measured, approved)
 
     def features(images: ImageSet) -> NDArray[np.float64]:
-        chosen = place(images, node.device)
-        return pixels(chosen) if network is None else features_of(network, chosen, node.device)
+        return set_features(network, place(images, node.device), node.device)
 
     per_feature = IMAGES_PER_FEATURE if node.options.data_path else 0  # a simulated node's images are public
     return measure_quality(

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from fl_app.options.sections import Section, split_words
 
-NETWORKS = ("pixels", "classifier", "inception", "file")
+FROM_FILE = ("inception", "file")
 USEFULNESS = "usefulness"
 
 _Networks = Annotated[tuple[Literal["pixels", "classifier", "inception", "file"], ...], BeforeValidator(split_words)]
@@ -39,7 +39,7 @@ class QualityOptions(Section):
     def _options_fit_together(self) -> Self:
         if len(set(self.features)) < len(self.features):
             raise ValueError(f"features must name each network once, got {', '.join(self.features)}")
-        from_file = [name for name in self.features if name in ("inception", "file")]
+        from_file = [name for name in self.features if name in FROM_FILE]
         if len(from_file) > 1:
             raise ValueError("features must name inception or file, not both: there is one network-file")
         if from_file and not self.network_file:

@@ -1,55 +1,17 @@
 """Figures of image quality, from the sums of all sites; each with what it was measured on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_app.files import KEBAB
 from fl_app.metrics.generation import frechet_distance, kernel_distance, neighbour_figures
 from fl_app.metrics.intervals import wilson
+from fl_app.quality.figure import FRECHET, KERNEL, LABELS, NEIGHBOURS, TRAINED_ON, Figure
 from fl_app.quality.measuring import KINDS, kernel_of, moments_of
 from fl_app.sums import Sums, add, mean
 
-FRECHET, KERNEL, LABELS = "frechet-distance", "kernel-distance", "label-accuracy"
-NEIGHBOURS = ("precision", "recall", "density", "coverage")
-TRAINED_ON = ("synthetic", "real", "both")
-
 _LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure of generated images.
-
-    Attributes:
-        name: such as `frechet-distance`.
-        features: network whose features are compared; empty: none.
-        class_name: of the images; None: all classes.
-        value: None if it is not defined.
-        error: standard error over the real images, if known.
-        interval: of 95 %, if known.
-        floor: the same figure of real training images in place of generated ones; None: not defined, or no such thing.
-        num_real: real test images.
-        num_generated: generated images.
-        num_sites: whose images are in it.
-        reason: why there is no value.
-    """
-
-    __pydantic_config__ = KEBAB
-
-    name: str
-    features: str
-    class_name: str | None
-    value: float | None
-    error: float | None = None
-    interval: tuple[float, float] | None = None
-    floor: float | None = None
-    num_real: int = 0
-    num_generated: int = 0
-    num_sites: int = 0
-    reason: str | None = None
 
 
 def quality_figures(
@@ -97,14 +59,14 @@ def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterato
     """
     for variant in TRAINED_ON:
         found = {site: sums[variant] for site, sums in parts.items() if sums[variant].any()}
-        right, images = np.sum([*found.values(), np.zeros((2, 1))], axis=0).sum(axis=1)
+        right, images = (float(sum(one[row].sum() for one in found.values())) for row in range(2))
         share = mean(right, images)
         yield Figure(
             f"trained-on-{variant}",
             "",
             None,
             share,
-            interval=None if share is None else wilson(share, float(images), _LEVEL),
+            interval=None if share is None else wilson(share, images, _LEVEL),
             num_real=int(images),
             num_generated=0 if variant == "real" else num_generated,
             num_sites=len(found),

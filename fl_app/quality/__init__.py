@@ -1,1 +1,0 @@
-"""How good generated images are, measured beside the real images of the sites."""
