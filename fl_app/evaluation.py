@@ -20,7 +20,7 @@ from fl_app.errors import FlAppError, RejectedReply
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.messages.generated import QUALITY, write_generated
 from fl_app.metrics.generation import feature_sums
-from fl_app.options.quality import FROM_FILE, USEFULNESS
+from fl_app.options.quality import USEFULNESS
 from fl_app.options.run import RunConfig
 from fl_app.quality.features import Embedding, Pixels, open_network, read_file, set_features
 from fl_app.quality.figures import Figure, label_figure, quality_figures, usefulness_figures
@@ -168,7 +168,7 @@ def _ask(
         if measured == "classifier":
             assert classifier is not None
             network, weights = Embedding(classifier.build_network()), to_numpy(classifier.weights)
-        elif measured in FROM_FILE:
+        elif measured == "inception" or measured == "file":
             content = read_file(Path(config.quality.network_file), measured)
             network, file = open_network(content, measured, None), np.frombuffer(content, dtype=np.uint8)
         features = set_features(network, images, torch.device("cpu"))
