@@ -3,8 +3,9 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,16 +17,17 @@ from fl_app.classification.model import ClassifierModel, read_classifier
 from fl_app.classification.prediction import classify
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import to_bytes
-from fl_app.errors import FlAppError, RejectedReply
+from fl_app.errors import FlAppError
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.messages.generated import QUALITY, write_generated
 from fl_app.metrics.generation import feature_sums
-from fl_app.options.quality import USEFULNESS
+from fl_app.options.quality import FROM_FILE, USEFULNESS
 from fl_app.options.run import RunConfig
-from fl_app.quality.features import Embedding, Pixels, open_network, read_file, set_features
-from fl_app.quality.figures import Figure, label_figure, quality_figures, usefulness_figures
+from fl_app.quality.features import Embedding, Kind, Pixels, open_network, read_file, set_features
+from fl_app.quality.figure import Figure
+from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from fl_app.quality.judging import check_quality
-from fl_app.quality.measuring import blank_quality
+from fl_app.quality.measuring import blank_quality, num_groups
 from fl_app.quality.usefulness import blank_usefulness, check_usefulness
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
@@ -71,7 +73,7 @@ def judge_generated(grid: Grid, run: Judgement) -> None:
     Nothing that goes wrong here ends the run: the model is finished. It is then degraded, with the reason. A resumed
     run whose images are judged already is left alone.
     """
-    if not run.config.judged or (found := read_quality(run.folder.path)) is not None and found.problem is None:
+    if not run.config.judged or ((found := read_quality(run.folder.path)) is not None and found.problem is None):
         return
     try:
         write_quality(run.folder.path, _judge(grid, run))
@@ -111,15 +113,19 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     from fl_app.diffusion.sampling import steps_of
 
     started, config, folder = time.monotonic(), run.config, run.folder.path
-    tested = [node["test"] for node in read_document(folder).nodes.values()]
-    counts = np.sum([np.zeros(len(run.info.class_names), dtype=np.int64), *tested], axis=0).astype(np.int64)
+    counts = np.zeros(len(run.info.class_names), dtype=np.int64)
+    for node in read_document(folder).nodes.values():
+        counts += node["test"]
     labels = classes_to_draw(counts, held_classes(folder), config.quality.num_images)
+    np.bincount(labels, minlength=len(counts)).tolist()
     pipeline = open_pipeline(folder / "diffusion" / "model")
     document = QualityDocument(
         round=config.diffusion.num_rounds,
         seed=seed_for(config.seed, _PURPOSE),
         num_images=len(labels),
-        images_per_class=dict(zip(run.info.class_names, np.bincount(labels, minlength=len(counts)).tolist())),
+        images_per_class=dict(
+            zip(run.info.class_names, np.bincount(labels, minlength=len(counts)).tolist(), strict=False)
+        ),
         sampler=config.sampling.sampler,
         num_steps=steps_of(config.sampling.sampler, config.sampling.num_steps, config.diffusion.num_timesteps),
         guidance_scale=config.sampling.guidance_scale,
@@ -136,7 +142,7 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     traffic, outcomes, figures = Traffic(), {}, []
     classifier = read_classifier(folder / "classification" / "model") if "classification" in config.tasks else None
     for measured in config.judged:
-        parts, outcomes[measured], found = _ask(grid, run, measured, images, classifier, traffic)
+        _parts, outcomes[measured], found = _ask(grid, run, measured, images, classifier, traffic)
         figures += found
         left_out = {site: node for site, node in outcomes[measured].items() if node.outcome != "contributed"}
         run.status.count(left_out, time_label(f"judgement of generated images ({measured})", time.time()))
@@ -168,9 +174,10 @@ def _ask(
         if measured == "classifier":
             assert classifier is not None
             network, weights = Embedding(classifier.build_network()), to_numpy(classifier.weights)
-        elif measured == "inception" or measured == "file":
-            content = read_file(Path(config.quality.network_file), measured)
-            network, file = open_network(content, measured, None), np.frombuffer(content, dtype=np.uint8)
+        elif measured in FROM_FILE:
+            kind = cast(Kind, measured)
+            content = read_file(Path(config.quality.network_file), kind)
+            network, file = open_network(content, kind, None), np.frombuffer(content, dtype=np.uint8)
         features = set_features(network, images, torch.device("cpu"))
         blank = blank_quality(features.shape[1], len(names))
 
@@ -183,14 +190,15 @@ def _ask(
             check_quality(sums, test_counts, len(images), neighbours)
 
     asking = _asking(run, task)
-    number = config.pass_named(task).options.num_rounds
-    asked = (measured, task, number, run.folder.path.name, str(run.folder.path))
+    last_round = config.pass_named(task).options.num_rounds
+    asked = (measured, task, last_round, run.folder.path.name, str(run.folder.path))
     parts, outcomes = asking.ask(
         grid, QUALITY, write_generated(asked, images, weights, file), blank, traffic, judge=judge
     )
     if measured == USEFULNESS:
         return parts, outcomes, list(usefulness_figures(parts, len(images)))
-    generated = feature_sums(features, images.labels.numpy(), len(names) + 1)
+    number = num_groups(features.shape[1], len(names))
+    generated = feature_sums(features, np.minimum(images.labels.numpy(), number - 1), number)
     return parts, outcomes, list(quality_figures(measured, names, parts, generated, neighbours))
 
 

@@ -12,9 +12,11 @@ from flwr.app import Message
 
 from fl_app import evaluation
 from fl_app.api.run import Run
+from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.diffusion.pipeline import open_pipeline
 from fl_app.evaluation import classes_to_draw
+from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.generated import QUALITY
 from fl_app.metrics.generation import feature_sums, frechet_distance
 from fl_app.node.images import load_pooled
@@ -22,7 +24,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
 from fl_app.quality.features import Pixels, set_features
 from fl_app.runs.quality import describe_quality, read_quality
-from fl_app.data.images import ImageSet
+from fl_app.strategies import transport
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
@@ -46,12 +48,12 @@ def test_the_distance_of_a_federation_is_that_of_all_its_images_in_one_place(tmp
     classes = [label for label, n in enumerate(found.images_per_class.values()) for _ in range(n)]
     drawn = to_bytes(open_pipeline(tmp_path / "run/diffusion/model")(classes, seed=found.seed))
     generated = ImageSet(drawn, torch.tensor(classes), real.class_names)
-    sums = [
+    of_real, of_generated = (
         feature_sums(set_features(Pixels(), one, torch.device("cpu")), one.labels.numpy(), 10)
         for one in (real, generated)
-    ]
+    )
     whole = next(one for one in found.figures if one.class_name is None)
-    assert whole.value == pytest.approx(frechet_distance(*sums), rel=1e-9)
+    assert whole.value == pytest.approx(frechet_distance(of_real, of_generated), rel=1e-9)
     assert (whole.num_real, whole.num_generated, whole.num_sites) == (len(real), 40, 3)
 
 
@@ -75,14 +77,27 @@ def test_a_run_that_judges_nothing_asks_nobody_and_writes_nothing(tmp_path: Path
 def test_a_resumed_run_is_not_judged_twice(tmp_path: Path) -> None:
     run_federation(tiny_run(tmp_path, JUDGED), 2)
     before = (tmp_path / "run/diffusion/quality.json").read_bytes()
+    stopped = status(tmp_path) | {"state": "failed"}  # as if it had been stopped before its end
+    (tmp_path / "run/status.json").write_text(json.dumps(stopped))
     grid = run_federation(tiny_run(tmp_path, {**JUDGED, "resume": str(tmp_path / "run")}), 2)
     assert QUALITY not in {message.metadata.message_type for message in grid.sent}
     assert (tmp_path / "run/diffusion/quality.json").read_bytes() == before
 
 
-def _break(message: Message) -> Message:
-    from fl_app.messages.arrays import pack, unpack
+class Clock:
+    """Stands still while nodes work, and goes on while the server waits."""
 
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def _break(message: Message) -> Message:
     sums = unpack(message.content.array_records["statistics"])
     message.content["statistics"] = pack({**sums, "moments/count": sums["moments/count"] * 9})
     return message
@@ -92,13 +107,15 @@ def _break(message: Message) -> Message:
     ("change", "outcome"), [(_break, "refused"), (lambda message: None, "late")], ids=["a lie", "silence"]
 )
 def test_a_site_that_lies_or_is_silent_is_left_out_of_the_figures_and_named(
-    tmp_path: Path, change: Callable[[Message], Message | None], outcome: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Message], Message | None], outcome: str
 ) -> None:
+    monkeypatch.setattr(transport, "time", Clock())
+
     def meddle(instruction: Message, reply: Message) -> Message | None:
         is_chosen = instruction.metadata.message_type == QUALITY and instruction.metadata.dst_node_id == 1000
         return change(reply) if is_chosen else reply
 
-    run_federation(tiny_run(tmp_path, {**JUDGED, "federation.round-deadline-seconds": 0.3}), 3, meddle=meddle)
+    run_federation(tiny_run(tmp_path, {**JUDGED, "federation.round-deadline-seconds": 5.0}), 3, meddle=meddle)
     found = read_quality(tmp_path / "run")
     assert found is not None and found.sites is not None
     assert found.sites["pixels"]["site-0"].outcome == outcome

@@ -17,8 +17,8 @@ from fl_app.node.answering import Node
 from fl_app.node.history import History, check_weights, options_digest, read_seen
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import state_base, state_folder
-from fl_app.options.quality import USEFULNESS
-from fl_app.quality.features import Embedding, Pixels, open_network, set_features
+from fl_app.options.quality import FROM_FILE, USEFULNESS
+from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
 from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
 from fl_app.quality.usefulness import usefulness
 from fl_app.seeding import seed_for
@@ -64,9 +64,9 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
         classifier = cast(Classifier, task.build_model())
         classifier.load_state_dict(asked.instruction.weights)
         network = Embedding(classifier)
-    elif asked.measured == "inception" or asked.measured == "file":
+    elif asked.measured in FROM_FILE:
         approved = None if node.options.partition_id is not None else node.options.quality_networks
-        network = open_network(asked.network_file.tobytes(), asked.measured, approved)
+        network = open_network(asked.network_file.tobytes(), cast(Kind, asked.measured), approved)
 
     def features(images: ImageSet) -> NDArray[np.float64]:
         return set_features(network, place(images, node.device), node.device)

@@ -23,7 +23,8 @@ def quality_figures(
         network: its name.
         class_names: K names.
         parts: `measuring.measure_quality` of each site.
-        generated: `metrics.generation.feature_sums` of the generated images, with K + 1 groups.
+        generated: `metrics.generation.feature_sums` of the generated images, with `num_groups` groups. Of one group
+            there are no figures by class.
         neighbours: k.
     """
     if not parts:
@@ -31,7 +32,8 @@ def quality_figures(
             yield Figure(name, network, None, None, reason="no site measured it")
         return
     total = add(parts.values())
-    for label, class_name in ((None, None), *enumerate(class_names)):
+    by_class = enumerate(class_names) if len(generated["count"]) > 1 else ()
+    for label, class_name in ((None, None), *by_class):
         yield _frechet(network, class_name, label, parts, total, generated)
     yield _kernel(network, parts)
     yield from _neighbours(network, total, parts, neighbours)

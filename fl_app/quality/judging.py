@@ -35,7 +35,7 @@ def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None, most: fl
     count, total, outer = found["count"], found["sum"], found["outer"]
     if not are_counts(count) or (most is not None and count.sum() > most):
         raise RejectedReply(f"its '{name}' do not count images, or more of them than it said it holds")
-    if counts is not None and (count[:-1] > np.asarray(counts)).any():
+    if counts is not None and len(count) > 1 and (count[:-1] > np.asarray(counts)).any():
         raise RejectedReply(f"its '{name}' count more images of a class than it said it holds")
     if total[count == 0].any() or outer[count == 0].any():
         raise RejectedReply(f"its '{name}' of zero images are not 0")
@@ -43,9 +43,7 @@ def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None, most: fl
         if number:
             scatter = one_outer - np.outer(one_sum, one_sum) / number
             size = float(np.trace(one_outer))
-            if np.abs(one_outer - one_outer.T).max() > ROUNDING * size:
-                raise RejectedReply(f"its second '{name}' are not symmetric")
-            if np.linalg.eigvalsh((scatter + scatter.T) / 2.0)[0] < -ROUNDING * size:
+            if np.linalg.eigvalsh(scatter)[0] < -ROUNDING * size:
                 raise RejectedReply(f"its second '{name}' are smaller than their means allow")
 
 

@@ -16,6 +16,7 @@ Features = Callable[[ImageSet], Array]
 KINDS = ("generated", "floor")
 IMAGES_PER_FEATURE = 2  # of a hospital's moments: from fewer images than features single images can be computed
 _FEWEST = 2  # images that have a covariance
+_MOST_BY_CLASS = 256  # features of which each class has moments of its own: 2048 of ten classes would be 185 MB
 
 
 def measure_quality(
@@ -32,9 +33,9 @@ def measure_quality(
         per_feature: moments are summed over at least as many images a feature; see `groups_of`. 0: over two or more.
 
     Returns:
-        `moments/*`, those of `groups_of` the test images, and `floor-moments/*` of the training images (see
-        `metrics.generation.feature_sums`, with K + 1 groups, the last one of classes with few images); for `generated`
-        and `floor`: `<kind>/kernel-*` (`kernel_sums`) and `<kind>/neighbours` (`neighbour_sums`). Zeros if there are
+        `moments/*`, those of `groups_of` the test images, and `floor-moments/*` of the training images, as `moments_of`
+        reads them: K + 1 groups, the last one of classes with few images, or of all classes if there are more than 256
+        features. For `generated` and `floor`: `<kind>/kernel-*` (`kernel_sums`) and `<kind>/neighbours` (`neighbour_sums`). Zeros if there are
         too few images.
     """
     compared = {"generated": generated, "floor": evenly_chosen(train, len(real))}
@@ -55,20 +56,27 @@ def measure_quality(
 
 def blank_quality(num_features: int, num_classes: int) -> dict[str, Array]:
     """Return `measure_quality`'s sums for zero images."""
-    nothing = np.zeros((0, num_features))
-    labels = np.zeros(0, dtype=np.int64)
-    sums: dict[str, Array] = {}
-    for name in ("moments", "floor-moments"):
-        sums |= {f"{name}/{key}": value for key, value in feature_sums(nothing, labels, num_classes + 1).items()}
+    nothing, labels = np.zeros((0, num_features)), np.zeros(0, dtype=np.int64)
+    sums = _packed("moments", feature_sums(nothing, labels, num_groups(num_features, num_classes)))
+    sums |= {f"floor-{key}": value for key, value in sums.items()}
     for kind in KINDS:
         sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(nothing, nothing).items()}
         sums[f"{kind}/neighbours"] = neighbour_sums(nothing, nothing)["counts"]
     return sums
 
 
+def num_groups(num_features: int, num_classes: int) -> int:
+    """Return into how many groups of classes moments are summed: K + 1, or 1 if there are many features."""
+    return num_classes + 1 if num_features <= _MOST_BY_CLASS else 1
+
+
 def moments_of(sums: Sums, name: str) -> dict[str, Array]:
     """Return the moments of a name, `moments` or `floor-moments`, as `frechet_distance` takes them."""
-    return {key: sums[f"{name}/{key}"] for key in ("count", "sum", "outer")}
+    count, total, upper = (sums[f"{name}/{key}"] for key in ("count", "sum", "outer"))
+    rows, columns = np.triu_indices(total.shape[1])
+    outer = np.zeros((len(count), total.shape[1], total.shape[1]))
+    outer[:, rows, columns] = outer[:, columns, rows] = upper
+    return {"count": count, "sum": total, "outer": outer}
 
 
 def kernel_of(sums: Sums, kind: str) -> dict[str, Array]:
@@ -108,4 +116,12 @@ def _moments(name: str, features: Array, images: ImageSet, fewest: int) -> Mappi
     groups = groups_of(np.bincount(labels, minlength=num_classes), fewest)
     if groups is None:
         return {}
-    return {f"{name}/{key}": value for key, value in feature_sums(features, groups[labels], num_classes + 1).items()}
+    number = num_groups(features.shape[1], num_classes)
+    return _packed(name, feature_sums(features, np.minimum(groups[labels], number - 1), number))
+
+
+def _packed(name: str, sums: Sums) -> dict[str, Array]:
+    """Return moments as they are sent: of a symmetric matrix [D, D] the upper half, [D (D + 1) / 2]."""
+    rows, columns = np.triu_indices(sums["outer"].shape[1])
+    packed = {**sums, "outer": sums["outer"][:, rows, columns]}
+    return {f"{name}/{key}": np.asarray(value) for key, value in packed.items()}

@@ -124,15 +124,12 @@ def test_weights_far_from_those_that_the_node_has_seen_make_no_features(tmp_path
         hospital.ask("classifier", instruction={"weights": far})
 
 
-@pytest.mark.parametrize(
-    ("options", "measured"),
-    [({"tasks": "diffusion"}, "classifier"), ({"quality.features": ""}, "pixels"), ({"quality.num-images": 0}, "pixels")],
-)
+@pytest.mark.parametrize("options", [{"quality.features": ""}, {"quality.num-images": 0}])
 def test_a_run_whose_options_judge_nothing_is_answered_with_nothing(
-    tmp_path: Path, options: dict[str, OptionValue], measured: str
+    tmp_path: Path, options: dict[str, OptionValue]
 ) -> None:
     with pytest.raises(NotAllowedError, match="the run's options lead to"):
-        Hospital(tmp_path, run=options, has_begun=False).ask(measured)
+        Hospital(tmp_path, run=options, has_begun=False).ask()
 
 
 def test_a_hospital_with_few_test_images_sends_no_moments_of_them(tmp_path: Path) -> None:
@@ -142,5 +139,3 @@ def test_a_hospital_with_few_test_images_sends_no_moments_of_them(tmp_path: Path
     found = hospital.ask()  # 64 features, so 128 images
     assert not any(value.any() for key, value in found.items() if key.startswith("moments"))
     assert found["generated/neighbours"][4] == 100
-
-

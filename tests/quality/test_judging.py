@@ -46,7 +46,7 @@ LIES: dict[str, Callable[[Sums], Sums]] = {
     "half an image": changed("moments/count", lambda count: count - 0.5),
     "another class's images": changed("moments/count", lambda count: np.roll(count, 1)),
     "second moments too small": changed("moments/outer", lambda outer: outer * 0.1),
-    "second moments not symmetric": changed("moments/outer", lambda outer: outer + np.tri(outer.shape[1], k=-1)),
+    "second moments of no image": changed("moments/outer", lambda outer: outer - outer.mean()),
     "sums of no image": changed("floor-moments/count", np.zeros_like),
     "neighbours of too many": changed("generated/neighbours", at(4, 1e6)),
     "more inside than there are": changed("generated/neighbours", at(0, NUM_GENERATED + 1.0)),

@@ -10,7 +10,7 @@ from fl_app.data.images import ImageSet
 from fl_app.metrics.generation import feature_sums, frechet_distance
 from fl_app.quality.measuring import blank_quality, evenly_chosen, groups_of, measure_quality, moments_of
 from fl_app.sums import add
-from tests.quality.sites import CLASSES, NEIGHBOURS, D, K, make_images, plain, sums_of
+from tests.quality.sites import CLASSES, NEIGHBOURS, Array, D, K, make_images, plain, sums_of
 
 
 def joined(sets: list[ImageSet]) -> ImageSet:
@@ -70,3 +70,12 @@ def test_the_floor_has_as_many_training_images_as_there_are_test_images_spread_o
     assert len(evenly_chosen(train, 1000)) == 180 and len(evenly_chosen(train, 0)) == 0
     sums = measure_quality(plain, make_images(1, (20, 20, 20)), train, make_images(77), NEIGHBOURS)
     assert sums["floor/kernel-num-generated"] == 60 and sums["floor-moments/count"].sum() == 60
+
+
+def test_many_features_have_moments_of_all_classes_together() -> None:
+    def many(images: ImageSet) -> Array:
+        return np.repeat(plain(images), 30, axis=1)
+
+    assert measure_quality(many, make_images(1), make_images(2), make_images(3), 3)["moments/count"].tolist() == [120]
+    blank, found = blank_quality(30 * D, K), measure_quality(many, make_images(1), make_images(2), make_images(3), 3)
+    assert {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in blank.items()}
