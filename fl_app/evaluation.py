@@ -24,11 +24,10 @@ from fl_app.metrics.generation import feature_sums
 from fl_app.options.quality import FROM_FILE, USEFULNESS
 from fl_app.options.run import RunConfig
 from fl_app.quality.features import Embedding, Kind, Pixels, open_network, read_file, set_features
-from fl_app.quality.figure import Figure
+from fl_app.quality.figure import TRAINED_ON, Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
-from fl_app.quality.judging import check_quality
+from fl_app.quality.judging import check_quality, check_usefulness
 from fl_app.quality.measuring import blank_quality, num_groups
-from fl_app.quality.usefulness import blank_usefulness, check_usefulness
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import QualityDocument, describe_quality, read_quality, write_quality
@@ -168,7 +167,7 @@ def _ask(
     task = "classification" if measured == "classifier" else "diffusion"
     weights: Weights = {}
     file: NDArray[np.uint8] | None = None
-    features, blank = np.zeros((0, 0)), blank_usefulness(len(names))
+    features, blank = np.zeros((0, 0)), {name: np.zeros((2, len(names))) for name in TRAINED_ON}
     if measured != USEFULNESS:
         network: nn.Module = Pixels()
         if measured == "classifier":

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fl_app.classification.network import Classifier
+from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import place
 from fl_app.files import make_private
@@ -18,10 +19,10 @@ from fl_app.node.history import History, check_weights, options_digest, read_see
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import state_base, state_folder
 from fl_app.options.quality import FROM_FILE, USEFULNESS
+from fl_app.options.run import PassPlan
 from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
 from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
 from fl_app.quality.usefulness import usefulness
-from fl_app.seeding import seed_for
 from fl_app.tasks import Task, build_task
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,8 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
 
 def _train_on(generated: ImageSet, node: Node) -> Sums:
     options, data = node.config.classification, node.data
-    seed = seed_for(node.config.seed, USEFULNESS)
-    return usefulness(options, data.train, generated, data.test, device=node.device, seed=seed)
+    task = ClassificationTask(PassPlan("classification", options), node.info)
+    return usefulness(task, data.train, generated, data.test, device=node.device, seed=node.config.seed, site=data.site)
 
 
 def _check_allowed(task: Task, asked: Generated, node: Node) -> History:

@@ -24,6 +24,8 @@ class Figure:
         num_real: real test images.
         num_generated: generated images.
         num_sites: whose images are in it.
+        rests_on: a site without which the figure would be quite another one: false sums of one site can do that, and so
+            can a site that differs from the others; None: no such site, or fewer than three sites.
         reason: why there is no value.
     """
 
@@ -39,4 +41,5 @@ class Figure:
     num_real: int = 0
     num_generated: int = 0
     num_sites: int = 0
+    rests_on: str | None = None
     reason: str | None = None

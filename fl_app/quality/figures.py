@@ -1,6 +1,8 @@
 """Figures of image quality, from the sums of all sites; each with what it was measured on."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +11,12 @@ from fl_app.metrics.generation import frechet_distance, kernel_distance, neighbo
 from fl_app.metrics.intervals import wilson
 from fl_app.quality.figure import FRECHET, KERNEL, LABELS, NEIGHBOURS, TRAINED_ON, Figure
 from fl_app.quality.measuring import KINDS, kernel_of, moments_of
-from fl_app.sums import Sums, add, mean
+from fl_app.sums import FEWEST_SITES, Sums, add, mean
 
 _LEVEL = 0.95
+_MOST_SHARE = 0.2  # that precision, recall, density or coverage may change without one site
+_MOST_FEATURES = 512  # with which figures are computed again without each site
+_TINY = 1e-12
 
 
 def quality_figures(
@@ -31,6 +36,24 @@ def quality_figures(
         for name in (FRECHET, KERNEL, *NEIGHBOURS):
             yield Figure(name, network, None, None, reason="no site measured it")
         return
+    found = list(_figures(network, class_names, parts, generated, neighbours))
+    without: dict[str, dict[str, Figure]] = {}
+    if len(parts) >= FEWEST_SITES and generated["sum"].shape[1] <= _MOST_FEATURES:
+        for site in parts:
+            others = {other: part for other, part in parts.items() if other != site}
+            without[site] = {one.name: one for one in _figures(network, (), others, generated, neighbours)}
+    for one in found:
+        if one.class_name is not None or not without:
+            yield one
+            continue
+        changes = {site: _change(one, others[one.name]) for site, others in without.items()}
+        most = max(changes, key=lambda site: changes[site])
+        yield replace(one, rests_on=most if changes[most] > 1.0 else None)
+
+
+def _figures(
+    network: str, class_names: Sequence[str], parts: Mapping[str, Sums], generated: Sums, neighbours: int
+) -> Iterator[Figure]:
     total = add(parts.values())
     by_class = enumerate(class_names) if len(generated["count"]) > 1 else ()
     for label, class_name in ((None, None), *by_class):
@@ -74,6 +97,21 @@ def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterato
             num_sites=len(found),
             reason="no site measured it" if share is None else None,
         )
+
+
+def _change(one: Figure, other: Figure) -> float:
+    """Return how far a figure, or its floor, moves if a site is left out; more than 1: it becomes another one.
+
+    1 is a factor of two of a distance, beyond twice its standard error and twice its floor; or 0.2 of a share.
+    """
+    if one.value is None or other.value is None:
+        return 0.0 if one.value is other.value else math.inf
+    if one.name in NEIGHBOURS:
+        return abs(one.value - other.value) / _MOST_SHARE
+    noise = 2.0 * max(min(abs(one.floor or 0.0), abs(other.floor or 0.0)), min(one.error or 0.0, other.error or 0.0))
+    moved = abs(one.value - other.value) / max(min(abs(one.value), abs(other.value)), noise, _TINY)
+    floors = [max(figure.floor or 0.0, _TINY) for figure in (one, other)] if one.name == FRECHET else [1.0, 1.0]
+    return max(moved, max(floors) / min(floors) - 1.0)
 
 
 def _frechet(

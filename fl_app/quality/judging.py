@@ -30,6 +30,23 @@ def check_quality(sums: Sums, test_counts: Sequence[int] | None, num_generated: 
         _check_kernel(sums, kind, most, most_compared)
 
 
+def check_usefulness(sums: Sums, test_counts: Sequence[int] | None) -> None:
+    """Raise RejectedReply if counts of right answers contradict each other, or the site's description.
+
+    Args:
+        sums: from `usefulness.usefulness`.
+        test_counts: test images of each class, as the site described them; None: unknown.
+
+    Raises:
+        RejectedReply: with the reason.
+    """
+    for name, (right, total) in sums.items():
+        if not are_counts(right) or not are_counts(total) or (right > total).any():
+            raise RejectedReply(f"its right answers of the classifier trained on '{name}' images are no counts")
+        if test_counts is not None and total.any() and (total != np.asarray(test_counts)).any():
+            raise RejectedReply(f"its classifier trained on '{name}' images was tested on other images than described")
+
+
 def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None, most: float | None) -> None:
     found = moments_of(sums, name)
     count, total, outer = found["count"], found["sum"], found["outer"]

@@ -35,8 +35,8 @@ def measure_quality(
     Returns:
         `moments/*`, those of `groups_of` the test images, and `floor-moments/*` of the training images, as `moments_of`
         reads them: K + 1 groups, the last one of classes with few images, or of all classes if there are more than 256
-        features. For `generated` and `floor`: `<kind>/kernel-*` (`kernel_sums`) and `<kind>/neighbours` (`neighbour_sums`). Zeros if there are
-        too few images.
+        features. For `generated` and `floor`: `<kind>/kernel-*` (`kernel_sums`) and `<kind>/neighbours`
+        (`neighbour_sums`). Zeros if there are too few images.
     """
     compared = {"generated": generated, "floor": evenly_chosen(train, len(real))}
     found = {kind: features(images) for kind, images in compared.items()}

@@ -84,6 +84,11 @@ def describe_quality(folder: Path) -> list[str]:
         named = ", ".join(f"{_NAMES.get(one.name, one.name)} {_value(one)}" for one in shown if one.value is not None)
         num_real = max((one.num_real for one in shown), default=0)
         lines.append(f"  {features} (floor of real images in brackets; {num_real} real): {named or shown[0].reason}")
+    resting: dict[str, list[str]] = {}
+    for one in whole:
+        if one.rests_on is not None:
+            resting.setdefault(one.rests_on, []).append(f"{one.name} ({one.features})")
+    lines += [f"  quite other without {site}: {', '.join(names)}" for site, names in resting.items()]
     others = [one for one in whole if not one.features]
     lines += [f"  {_NAMES.get(one.name, one.name)}: {_share(one)}" for one in others]
     return lines

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_app.errors import RejectedReply
-from fl_app.quality.judging import check_quality
+from fl_app.quality.judging import check_quality, check_usefulness
 from tests.quality.sites import NEIGHBOURS, Array, sums_of
 
 COUNTS = (40, 30, 20)
@@ -64,3 +64,20 @@ def test_sums_that_no_images_lead_to_are_rejected(lie: str) -> None:
     check(honest)
     with pytest.raises(RejectedReply):
         check(LIES[lie](honest))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda right, total: (total + 1, total),
+        lambda right, total: (right, total * 2),
+        lambda right, total: (right - 0.5, total),
+        lambda right, total: (-right, total),
+    ],
+)
+def test_more_right_answers_than_test_images_are_rejected(lie: Callable[[Array, Array], tuple[Array, Array]]) -> None:
+    total = np.array(COUNTS, dtype=np.float64)
+    honest = {"synthetic": np.stack([total / 2, total]), "real": np.zeros((2, 3))}
+    check_usefulness(honest, COUNTS)
+    with pytest.raises(RejectedReply):
+        check_usefulness({**honest, "synthetic": np.stack(lie(total / 2, total))}, COUNTS)
