@@ -69,8 +69,8 @@ _EXPLAINED = {
     "site with fewer than 5 patients sends these sums as if all its images were one patient's",
     r"statistics/.*/joint": "number of held-out or test images by the scores of a head and of the network's own last "
     'layer together, in 33 x 33 bins for each class; only with `classification.choose-by = "auc"`',
-    r"statistics/(floor-)?moments/count": "number of test images (floor: of training images, as many as there are test "
-    "images) of each class whose features were summed, and of the classes with few images together",
+    r"statistics/(floor-)?moments/count": "number of test images (floor: of training images) of each "
+    "class whose features were summed, and of the classes with few images together",
     r"statistics/(floor-)?moments/sum": "for each of these groups of classes, the sum of the features of its images: "
     "pixels of a small picture, or the embedding of the run's classifier",
     r"statistics/(floor-)?moments/outer": "for each of these groups, the sum of f f' over the features f, for the "

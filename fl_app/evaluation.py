@@ -45,6 +45,7 @@ from fl_app.sums import Sums
 log = logging.getLogger(__name__)
 
 _PURPOSE = "quality"
+_FLOOR_IMAGES = 10  # training images for each generated one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Judgement:
     folder: RunFolder
     status: Status
     sites: Sites
+
+    def floor_share(self) -> float:
+        """Return the share of the training images that make the floor: ten times as many as are generated, or all."""
+        nodes = read_document(self.folder.path).nodes.values()
+        num_train = sum(sum(node["train"]) for node in nodes)
+        return min(1.0, _FLOOR_IMAGES * self.config.quality.num_images / max(num_train, 1))
 
 
 def judge_generated(grid: Grid, run: Judgement) -> None:
@@ -182,17 +189,17 @@ def _ask(
 
     def judge(site: str, sums: Sums) -> None:
         known = run.sites.described(site)
-        test_counts = known.test_counts if known else None
+        test_counts, train_counts = (known.test_counts, known.train_counts) if known else (None, None)
         if measured == USEFULNESS:
             check_usefulness(sums, test_counts)
         else:
-            check_quality(sums, test_counts, len(images), neighbours)
+            check_quality(sums, test_counts, train_counts, len(images), neighbours)
 
     asking = _asking(run, task)
     last_round = config.pass_named(task).options.num_rounds
     asked = (measured, task, last_round, run.folder.path.name, str(run.folder.path))
     parts, outcomes = asking.ask(
-        grid, QUALITY, write_generated(asked, images, weights, file), blank, traffic, judge=judge
+        grid, QUALITY, write_generated(asked, images, weights, run.floor_share(), file), blank, traffic, judge=judge
     )
     if measured == USEFULNESS:
         return parts, outcomes, list(usefulness_figures(parts, len(images)))

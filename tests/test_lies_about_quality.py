@@ -55,7 +55,7 @@ def test_each_lie_is_rejected_or_named_or_harmless() -> None:
         try:
             sums = read_sums(lie.make(), blank)
             check_sums(sums, blank)
-            check_quality(sums, COUNTS, sum(COUNTS), NUM_NEIGHBOURS)
+            check_quality(sums, COUNTS, COUNTS, sum(COUNTS), NUM_NEIGHBOURS)
         except RejectedReply:
             verdicts["rejected"].append(lie.id)
             continue
@@ -72,7 +72,7 @@ def test_a_site_like_the_others_is_not_named() -> None:
     assert {one.rests_on for one in figures({**HONEST, LIAR: TRUTH}).values()} == {None}
 
 
-@pytest.mark.parametrize("factor", [4.0, 100.0])
+@pytest.mark.parametrize("factor", [20.0, 100.0])
 def test_second_moments_that_are_too_large_name_their_site(factor: float) -> None:
     false = {**TRUTH, "moments/outer": np.asarray(TRUTH["moments/outer"] * factor)}
     assert figures({**HONEST, LIAR: false})["frechet-distance"].rests_on == LIAR

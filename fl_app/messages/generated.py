@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from fl_app.data.images import ImageSet
 from fl_app.errors import OptionError
 from fl_app.messages.arrays import Weights, array_record, to_tensors, unpack
-from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, instruction_config, text, whole
+from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, instruction_config, number, text, whole
 
 QUALITY = "query.quality"
 
 _GENERATED = "generated"
 _NETWORK = "network"
 _MEASURED = "measured"
+_FLOOR_SHARE = "floor-share"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Generated:
         images: [N, C, H, W] uint8.
         labels: [N] int64, the class that each was drawn as.
         instruction: the task, its last round, the run, and the weights that make the features; empty: none do.
+        floor_share: share of its training images that the node compares with its test images as well.
         network_file: the bytes of a safetensors file, [M] uint8; empty: the network has no file.
     """
 
@@ -35,6 +37,7 @@ class Generated:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     instruction: Instruction
+    floor_share: float = 1.0
     network_file: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
 
     def image_set(self, class_names: tuple[str, ...]) -> ImageSet:
@@ -46,6 +49,7 @@ def write_generated(
     asked: tuple[str, str, int, str, str],
     images: ImageSet,
     weights: Weights,
+    floor_share: float,
     network_file: NDArray[np.uint8] | None = None,
 ) -> RecordDict:
     """Return the content of the message.
@@ -54,11 +58,12 @@ def write_generated(
         asked: what is measured, the task, its last round, the run's name and its folder.
         images: generated ones.
         weights: of the network that makes the features; empty: none.
+        floor_share: see `Generated`.
         network_file: see `Generated`.
     """
     measured, task, round_number, run_name, run_folder = asked
     config = instruction_config(task, round_number, run_name, run_folder)
-    config[_MEASURED] = measured
+    config[_MEASURED], config[_FLOOR_SHARE] = measured, floor_share
     content = RecordDict(
         {
             CONFIG: ConfigRecord(dict(config)),
@@ -92,6 +97,7 @@ def read_generated(message: Message) -> Generated:
             images.astype(np.uint8),
             labels.astype(np.int64),
             instruction,
+            number(config[_FLOOR_SHARE]),
             np.zeros(0, dtype=np.uint8) if network is None else unpack(network)["file"].astype(np.uint8),
         )
     except (KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ from fl_app.node.state import state_base, state_folder
 from fl_app.options.quality import FROM_FILE, USEFULNESS
 from fl_app.options.run import PassPlan
 from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
-from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
+from fl_app.quality.measuring import IMAGES_PER_FEATURE, evenly_chosen, measure_quality
 from fl_app.quality.usefulness import usefulness
 from fl_app.tasks import Task, build_task
 
@@ -74,7 +74,12 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
 
     per_feature = IMAGES_PER_FEATURE if node.options.data_path else 0  # a simulated node's images are public
     return measure_quality(
-        features, node.data.test, node.data.train, generated, node.config.quality.neighbours, per_feature
+        features,
+        node.data.test,
+        evenly_chosen(node.data.train, asked.floor_share),
+        generated,
+        node.config.quality.neighbours,
+        per_feature,
     )
 
 
@@ -102,6 +107,10 @@ def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
         raise NotAllowedError(
             f"this node was asked to judge generated images by '{asked.measured}' for the task '{instruction.task}', "
             f"and that belongs to '{expected}'. Name this task"
+        )
+    if not 0.0 < asked.floor_share <= 1.0:
+        raise NotAllowedError(
+            f"this node was asked to compare {asked.floor_share:g} of its training images. Send more than 0, at most 1"
         )
     if instruction.weights:
         return check_weights(task, node, instruction, QUALITY)

@@ -15,6 +15,7 @@ from fl_app.sums import FEWEST_SITES, Sums, add, mean
 
 _LEVEL = 0.95
 _MOST_SHARE = 0.2  # that precision, recall, density or coverage may change without one site
+_MOST_FLOOR = 10.0  # factor of a Fréchet distance's floor
 _MOST_FEATURES = 512  # with which figures are computed again without each site
 _TINY = 1e-12
 
@@ -102,7 +103,8 @@ def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterato
 def _change(one: Figure, other: Figure) -> float:
     """Return how far a figure, or its floor, moves if a site is left out; more than 1: it becomes another one.
 
-    1 is a factor of two of a distance, beyond twice its standard error and twice its floor; or 0.2 of a share.
+    1 is a factor of two of a distance, beyond twice its standard error and twice its floor; a factor of ten of a floor,
+    which lacks classes without a site; or 0.2 of a share.
     """
     if one.value is None or other.value is None:
         return 0.0 if one.value is other.value else math.inf
@@ -111,7 +113,7 @@ def _change(one: Figure, other: Figure) -> float:
     noise = 2.0 * max(min(abs(one.floor or 0.0), abs(other.floor or 0.0)), min(one.error or 0.0, other.error or 0.0))
     moved = abs(one.value - other.value) / max(min(abs(one.value), abs(other.value)), noise, _TINY)
     floors = [max(figure.floor or 0.0, _TINY) for figure in (one, other)] if one.name == FRECHET else [1.0, 1.0]
-    return max(moved, max(floors) / min(floors) - 1.0)
+    return max(moved, max(floors) / min(floors) / _MOST_FLOOR)
 
 
 def _frechet(
@@ -121,7 +123,7 @@ def _frechet(
         return float(sums["count"].sum() if label is None else sums["count"][label])
 
     real, floor = moments_of(total, "moments"), moments_of(total, "floor-moments")
-    value = frechet_distance(real, generated, label)
+    value = frechet_distance(real, _as_frequent(generated, real), label)
     return Figure(
         FRECHET,
         network,
@@ -135,6 +137,23 @@ def _frechet(
         if value is None
         else None,
     )
+
+
+def _as_frequent(generated: Sums, real: Sums) -> Sums:
+    """Return the moments of generated images as if classes were as frequent among them as among the real ones.
+
+    They are drawn so, but a site may be missing. Unchanged if the real images of a class are not known by themselves.
+    """
+    counts, wanted = generated["count"], real["count"]
+    if len(counts) == 1 or wanted[-1] > 0 or wanted.sum() == 0 or ((counts == 0) & (wanted > 0)).any():
+        return generated
+    shares = np.divide(wanted, counts, out=np.zeros_like(wanted), where=counts > 0)
+    weights = shares * counts.sum() / wanted.sum()
+    return {
+        "count": counts * weights,
+        "sum": generated["sum"] * weights[:, None],
+        "outer": generated["outer"] * weights[:, None, None],
+    }
 
 
 def _kernel(network: str, parts: Mapping[str, Sums]) -> Figure:

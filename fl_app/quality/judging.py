@@ -9,12 +9,19 @@ from fl_app.quality.measuring import KINDS, moments_of
 from fl_app.sums import ROUNDING, Sums, are_counts
 
 
-def check_quality(sums: Sums, test_counts: Sequence[int] | None, num_generated: int, neighbours: int) -> None:
+def check_quality(
+    sums: Sums,
+    test_counts: Sequence[int] | None,
+    train_counts: Sequence[int] | None,
+    num_generated: int,
+    neighbours: int,
+) -> None:
     """Raise RejectedReply if a site's sums contradict each other, or the site's description.
 
     Args:
         sums: from `measuring.measure_quality`, of the expected names and shapes, all finite.
         test_counts: test images of each class, as the site described them; None: unknown.
+        train_counts: the same of training images.
         num_generated: images that were sent.
         neighbours: k.
 
@@ -22,8 +29,9 @@ def check_quality(sums: Sums, test_counts: Sequence[int] | None, num_generated: 
         RejectedReply: with the reason.
     """
     most = None if test_counts is None else float(sum(test_counts))
-    for name in ("moments", "floor-moments"):
-        _check_moments(sums, name, test_counts if name == "moments" else None, most)
+    described = {"moments": test_counts, "floor-moments": train_counts}
+    for name, counts in described.items():
+        _check_moments(sums, name, counts)
     for kind in KINDS:
         most_compared = float(num_generated) if kind == "generated" else most
         _check_neighbours(sums, kind, most, most_compared, neighbours)
@@ -47,7 +55,8 @@ def check_usefulness(sums: Sums, test_counts: Sequence[int] | None) -> None:
             raise RejectedReply(f"its classifier trained on '{name}' images was tested on other images than described")
 
 
-def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None, most: float | None) -> None:
+def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None) -> None:
+    most = None if counts is None else float(sum(counts))
     found = moments_of(sums, name)
     count, total, outer = found["count"], found["sum"], found["outer"]
     if not are_counts(count) or (most is not None and count.sum() > most):

@@ -1,10 +1,12 @@
 """Compares generated images with a node's own real ones, in the features of one network: additive sums."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fl_app.data.images import ImageSet
 from fl_app.metrics.generation import feature_sums, kernel_sums, neighbour_sums
@@ -20,14 +22,18 @@ _MOST_BY_CLASS = 256  # features of which each class has moments of its own: 204
 
 
 def measure_quality(
-    features: Features, real: ImageSet, train: ImageSet, generated: ImageSet, neighbours: int, per_feature: int = 0
+    features: Features, real: ImageSet, floor: ImageSet, generated: ImageSet, neighbours: int, per_feature: int = 0
 ) -> dict[str, Array]:
     """Compare generated images with a node's real test images, and training images with the same ones: the floor.
+
+    Classes are as skewed in the training images of a simulated node as its options say, and in its test images they are
+    not. So kernel and neighbours of the floor are of as many training as test images of each class, whichever are
+    fewer. The moments are of all of the floor's images: added over the sites, they have the classes of all.
 
     Args:
         features: returns the features of images, [N, D] float64.
         real: test images; may be empty.
-        train: training images, of which as many as there are test images are used, evenly spaced in each class.
+        floor: training images.
         generated: images of the model.
         neighbours: k of precision, recall, density and coverage.
         per_feature: moments are summed over at least as many images a feature; see `groups_of`. 0: over two or more.
@@ -38,19 +44,20 @@ def measure_quality(
         features. For `generated` and `floor`: `<kind>/kernel-*` (`kernel_sums`) and `<kind>/neighbours`
         (`neighbour_sums`). Zeros if there are too few images.
     """
-    compared = {"generated": generated, "floor": evenly_chosen(train, len(real))}
-    found = {kind: features(images) for kind, images in compared.items()}
-    size, num_classes = found["generated"].shape[1], len(real.class_names)
+    of_generated = features(generated)
+    size, num_classes = of_generated.shape[1], len(real.class_names)
     sums = blank_quality(size, num_classes)
     if len(real) == 0:
         return sums
-    of_real, fewest = features(real), max(_FEWEST, per_feature * size)
+    of_real, of_floor, fewest = features(real), features(floor), max(_FEWEST, per_feature * size)
     sums |= _moments("moments", of_real, real, fewest)
-    sums |= _moments("floor-moments", found["floor"], compared["floor"], fewest)
-    for kind, one in found.items():
-        if len(one):
-            sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(of_real, one).items()}
-            sums[f"{kind}/neighbours"] = neighbour_sums(of_real, one, neighbours)["counts"]
+    sums |= _moments("floor-moments", of_floor, floor, fewest)
+    in_real, in_floor = matched(real.labels, floor.labels)
+    pairs = {"generated": (of_real, of_generated), "floor": (of_real[in_real], of_floor[in_floor])}
+    for kind, (one, other) in pairs.items():
+        if len(one) and len(other):
+            sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(one, other).items()}
+            sums[f"{kind}/neighbours"] = neighbour_sums(one, other, neighbours)["counts"]
     return sums
 
 
@@ -104,11 +111,31 @@ def groups_of(counts: NDArray[np.int64], fewest: int) -> NDArray[np.int64] | Non
     return groups if counts.sum() >= fewest else None
 
 
-def evenly_chosen(images: ImageSet, number: int) -> ImageSet:
-    """Return at most `number` images, evenly spaced in the order of the labels."""
-    order = torch.sort(images.labels, stable=True).indices
-    positions = torch.linspace(0, len(images) - 1, min(number, len(images))).long()
-    return images.select(order[positions])
+def evenly_chosen(images: ImageSet, share: float) -> ImageSet:
+    """Return a share of the images, evenly spaced in the order of the labels."""
+    number = math.ceil(share * len(images))
+    return images.select(torch.sort(images.labels, stable=True).indices[_even(len(images), number)])
+
+
+def matched(one: Tensor, other: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return positions in two sets with equally many of each class, as many as possible, evenly spaced.
+
+    Args:
+        one: labels, [N].
+        other: labels, [M].
+    """
+    found: list[list[NDArray[np.int64]]] = [[np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]]
+    for label in torch.unique(one).tolist():
+        places = [torch.nonzero(labels == label).flatten().cpu() for labels in (one, other)]
+        number = min(map(len, places))
+        for chosen, there in zip(found, places, strict=True):
+            chosen.append(there[_even(len(there), number)].numpy())
+    return np.concatenate(found[0]), np.concatenate(found[1])
+
+
+def _even(length: int, number: int) -> Tensor:
+    """Return positions in [0, length), evenly spaced: [number] int64."""
+    return torch.linspace(0, max(length - 1, 0), number).long()
 
 
 def _moments(name: str, features: Array, images: ImageSet, fewest: int) -> Mapping[str, Array]:

@@ -94,6 +94,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"images": images(1, 60).images.numpy(), "labels": images(1, 60).labels.numpy()},
         "sent 60 generated images, and the run's option 'quality.num-images' is 50",
     ),
+    "more training images than there are": ({"floor_share": 1.5}, "compare 1.5 of its training images"),
     "images of another size": ({"images": np.zeros((40, 1, 4, 4), dtype=np.uint8)}, "the shape [1, 4, 4]"),
 }
 

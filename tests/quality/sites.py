@@ -33,5 +33,5 @@ def make_images(seed: int, counts: tuple[int, ...] = (40, 40, 40), spread: float
 
 def sums_of(seed: int, counts: tuple[int, ...] = (40, 40, 40), per_feature: int = 0) -> dict[str, Array]:
     """Return what a site measures of the same generated images; seed and counts are those of its own images."""
-    real, train = make_images(seed, counts), make_images(1000 + seed, counts)
-    return measure_quality(plain, real, train, make_images(77), NEIGHBOURS, per_feature)
+    real, floor = make_images(seed, counts), make_images(1000 + seed, counts)
+    return measure_quality(plain, real, floor, make_images(77), NEIGHBOURS, per_feature)

@@ -66,3 +66,9 @@ def test_the_usefulness_adds_right_answers_over_the_sites_that_have_any() -> Non
     assert (found["trained-on-synthetic"].value, found["trained-on-synthetic"].num_real) == (0.5, 8)
     assert (found["trained-on-real"].num_sites, found["trained-on-real"].num_generated) == (1, 0)
     assert found["trained-on-both"].value is None and found["trained-on-both"].reason
+
+
+def test_a_class_of_which_no_site_answers_counts_no_more_among_generated_images() -> None:
+    full, lacking = figures((60, 60, 60))[FRECHET, None], figures((60, 60, 0))[FRECHET, None]
+    assert full.value is not None and lacking.value is not None
+    assert lacking.value < 2 * full.value  # and not the distance between two classes and three

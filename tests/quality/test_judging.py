@@ -18,7 +18,7 @@ Sums = dict[str, Array]
 
 
 def check(sums: Sums, counts: tuple[int, ...] | None = COUNTS) -> None:
-    check_quality(sums, counts, NUM_GENERATED, NEIGHBOURS)
+    check_quality(sums, counts, counts, NUM_GENERATED, NEIGHBOURS)
 
 
 @settings(max_examples=20, deadline=None)

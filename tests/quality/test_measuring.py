@@ -64,12 +64,19 @@ def test_no_group_of_classes_and_no_difference_of_groups_has_few_images(counts: 
     assert all(size == 0 or size >= fewest for size in sizes)
 
 
-def test_the_floor_has_as_many_training_images_as_there_are_test_images_spread_over_the_classes() -> None:
+def test_the_floor_compares_equally_many_training_and_test_images_of_each_class() -> None:
+    train, real = make_images(5, (90, 10, 0)), make_images(1, (20, 20, 20))
+    sums = measure_quality(plain, real, train, make_images(77), NEIGHBOURS)
+    assert sums["floor/kernel-num-real"] == sums["floor/kernel-num-generated"] == 30  # 20 of a, 10 of b, none of c
+    assert sums["floor-moments/count"].tolist() == [90, 10, 0, 0]
+    # classes that are rarer in training than in the test make no distance
+    assert abs(float(sums["floor/kernel-real"][0] - sums["floor/kernel-cross"][0])) < 0.1
+
+
+def test_a_share_of_the_images_is_spread_over_the_classes() -> None:
     train = make_images(5, (90, 60, 30))
-    assert evenly_chosen(train, 60).class_counts().tolist() == pytest.approx([30, 20, 10], abs=1)
-    assert len(evenly_chosen(train, 1000)) == 180 and len(evenly_chosen(train, 0)) == 0
-    sums = measure_quality(plain, make_images(1, (20, 20, 20)), train, make_images(77), NEIGHBOURS)
-    assert sums["floor/kernel-num-generated"] == 60 and sums["floor-moments/count"].sum() == 60
+    assert evenly_chosen(train, 1 / 3).class_counts().tolist() == pytest.approx([30, 20, 10], abs=1)
+    assert len(evenly_chosen(train, 1.0)) == 180 and len(evenly_chosen(make_images(5, (0, 0, 0)), 0.5)) == 0
 
 
 def test_many_features_have_moments_of_all_classes_together() -> None:
