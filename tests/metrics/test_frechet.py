@@ -92,7 +92,8 @@ def test_the_distance_of_one_feature_is_that_of_two_normal_distributions() -> No
 @laws
 @given(seeds)
 def test_a_set_has_no_distance_to_itself(seed: int) -> None:
-    assert frechet_distance(summed(features(seed)), summed(features(seed))) == pytest.approx(0.0, abs=1e-9)
+    found = frechet_distance(summed(features(seed)), summed(features(seed)))
+    assert found is not None and 0.0 <= found < 1e-9
 
 
 @laws
