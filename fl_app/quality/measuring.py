@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 Features = Callable[[ImageSet], Array]
 
 KINDS = ("generated", "floor")
+FLOOR_IMAGES = 10  # training images of all sites, at most, for each generated one
 IMAGES_PER_FEATURE = 2  # of a hospital's moments: from fewer images than features single images can be computed
 _FEWEST = 2  # images that have a covariance
 _MOST_BY_CLASS = 256  # features of which each class has moments of its own: 2048 of ten classes would be 185 MB
@@ -84,6 +85,12 @@ def moments_of(sums: Sums, name: str) -> dict[str, Array]:
     outer = np.zeros((len(count), total.shape[1], total.shape[1]))
     outer[:, rows, columns] = outer[:, columns, rows] = upper
     return {"count": count, "sum": total, "outer": outer}
+
+
+def group_sums(features: Array, labels: NDArray[np.int64], num_classes: int) -> dict[str, Array]:
+    """Return the moments of generated images, [N, D], in the groups of `moments_of`: each class by itself, or all."""
+    number = num_groups(features.shape[1], num_classes)
+    return feature_sums(features, np.minimum(labels, number - 1), number)
 
 
 def kernel_of(sums: Sums, kind: str) -> dict[str, Array]:
