@@ -13,12 +13,12 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
-from fl_app.evaluation import Judgement, judge_generated
+from fl_app.evaluation import Judgement, drawing_of, judge_generated
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
+from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.quality.features import check_network_file
 from fl_app.runs.comparison import write_comparison
@@ -179,6 +179,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         run_folder=str(folder.path),
         begins=not roster.frozen,
         exchanged=exchanges.done,
+        drawing=drawing_of(plan, folder, config),
         on_exchange=exchanges.keep,
     )
     strategy = run_pass.strategy(setup)
@@ -195,6 +196,9 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     except BaseException:
         task_run.save_last_round()
         raise
+    if setup.drawing is not None:
+        left_out = {site: one for site, one in setup.drawing.outcomes.items() if one.outcome != "contributed"}
+        status.count(left_out, time_label(f"drawing of images for {name}", time.time()))
     finish_task(run.grid, strategy, task_run, status)
 
 
