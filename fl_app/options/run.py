@@ -50,6 +50,7 @@ ADDED: dict[str, OptionValue] = {
     "export.site-names": False,  # those versions did name sites, which nobody had asked for
     "export.licence": "",
     "late-joining": False,
+    "tracking": "",
 }
 
 
@@ -171,6 +172,10 @@ class RunConfig(Section):
     resume: str = Field(description="a run folder to resume, or auto: the newest unfinished one with the same options")
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
+    tracking: Literal["", "tensorboard"] = Field(
+        description="also write each round's figures for TensorBoard, into the run's folder tensorboard (needs the extra "
+        "tensorboard); empty: metrics.jsonl only"
+    )
     late_joining: bool = Field(
         description="hospitals that have not seen the first round, or have lost their state, also send sums by class: "
         "held-out figures and prototypes; false: they only train. Runs with federation.nodes-per-round allow it anyway"

@@ -200,11 +200,13 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     from fl_app.node.images import share_out, wanted_parts
     from fl_app.runs.folder import RunFolder
     from fl_app.runs.opening import check_resumable
+    from fl_app.runs.tracking import check_tracking
     from fl_app.tasks import check_tasks
 
     if resumed is not None:
         check_resumable(RunFolder(resumed), config)
     config.import_plugins()
+    check_tracking(config.tracking)
     if config.partition.scheme == "sites":
         _check_sites(config, num_nodes)
         return
