@@ -44,9 +44,8 @@ def choose_baseline(collected: Collected, wanted: str | None) -> str:
     """
     labels = list(collected.settings)
     if wanted is not None and wanted not in labels:
-        raise OptionError(
-            f"--baseline must be one of the settings, {'; '.join(labels)}, got '{wanted}'.{did_you_mean(wanted, labels)}"
-        )
+        hint = did_you_mean(wanted, labels)
+        raise OptionError(f"--baseline must be one of the settings, {'; '.join(labels)}, got '{wanted}'.{hint}")
     return labels[0] if wanted is None else wanted
 
 
@@ -69,9 +68,7 @@ def compare_figures(collected: Collected, baseline: str) -> list[Line]:
     ]
 
 
-def _line(
-    key: Key, setting: str, runs: Sequence[RunFigures], collected: Collected, baseline: str
-) -> Line | None:
+def _line(key: Key, setting: str, runs: Sequence[RunFigures], collected: Collected, baseline: str) -> Line | None:
     found = dict(_of_key(runs, key))
     if not found:
         return None
@@ -124,9 +121,7 @@ def _of_key(runs: Sequence[RunFigures], key: Key) -> Iterator[tuple[int, tuple[R
                 break
 
 
-def _reference(
-    key: Key, setting: str, collected: Collected, baseline: str
-) -> tuple[tuple[str, Key] | None, str]:
+def _reference(key: Key, setting: str, collected: Collected, baseline: str) -> tuple[tuple[str, Key] | None, str]:
     """Return the setting and figure that a figure is compared with, and its name; None if it is the reference."""
     if len(collected.settings) > 1:
         return (None, "") if setting == baseline else ((baseline, key), baseline)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from fl_app.files import write_text
 from fl_app.grids.collecting import Collected, collect, find
 from fl_app.grids.comparing import Line, choose_baseline, compare_figures
-from fl_app.grids.tables import COLUMNS, page, rows, to_csv
+from fl_app.grids.reading import DRAWN, SHIPS
+from fl_app.grids.tables import COLUMNS, difference, images, page, rows, spread, to_csv
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +59,44 @@ class Comparison:
         return pandas.DataFrame([row_of(line) for line in self.lines]).astype(
             dict.fromkeys((*_NUMBERS, "difference-low", "difference-high"), "float64")
         )
+
+    def summary(self) -> tuple[list[str], list[list[str]]]:
+        """Return the head and the cells of a small table: what ships, drawn images, and the last loss of each task."""
+        kept = [
+            line
+            for line in self.lines
+            if not line.figure.site
+            and (
+                (line.figure.method == SHIPS and line.figure.name in ("accuracy", "balanced-accuracy", "auc"))
+                or line.figure.name == "held-out-loss"
+                or line.figure.method == DRAWN
+            )
+        ]
+        rows = [
+            [
+                line.setting,
+                f"{line.figure.task} {line.figure.name}" if not line.figure.method else line.figure.name,
+                spread(line.over_seeds, line.figure.name),
+                difference(line),
+                str(line.over_seeds.num_seeds),
+                images(line),
+            ]
+            for line in kept
+        ]
+        return ["setting", "figure", "mean ± deviation", "difference, 95 %", "seeds", "images"], rows
+
+    def to_json(self) -> dict[str, object]:
+        """Return settings, problems and the table's rows as JSON takes them; what is not defined is None."""
+        meanings = self.collected.meanings
+        return {
+            "baseline": self.baseline,
+            "settings": {
+                label: {"options": meanings.get(label, ""), "runs": [run.folder for run in runs]}
+                for label, runs in self.collected.settings.items()
+            },
+            "problems": self.problems,
+            "rows": [row_of(line) for line in self.lines],
+        }
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write comparison.csv, comparison.md and the pictures into a folder, and return the paths of the files.

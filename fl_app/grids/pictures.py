@@ -15,7 +15,7 @@ from fl_app.files import replacing
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import estimate
-from fl_app.grids.reading import SHIPS, RunFigures
+from fl_app.grids.reading import DRAWN, SHIPS, RunFigures
 from fl_app.runs.documents import RoundLine
 
 _DPI = 200
@@ -59,8 +59,8 @@ def _figures(collected: Collected, lines: Sequence[Line]) -> Iterator[tuple[str,
         yield from _draw_curves(f"loss-{main}", losses, "loss (log scale)", title, is_log=True)
     ships = [line for line in lines if (line.figure.method, line.figure.name) == (SHIPS, "accuracy")]
     yield from _draw_rows("test-accuracy", collected, ships, "accuracy on test images", 1.0)
-    for name in dict.fromkeys(one.figure.name for one in lines if one.figure.method == "drawn images"):
-        of_name = [one for one in lines if (one.figure.method, one.figure.name) == ("drawn images", name)]
+    for name in dict.fromkeys(one.figure.name for one in lines if one.figure.method == DRAWN):
+        of_name = [one for one in lines if (one.figure.method, one.figure.name) == (DRAWN, name)]
         safe = "".join(letter if letter.isalnum() else "-" for letter in name)
         yield from _draw_rows(f"quality-{safe}", collected, of_name, f"{name} of drawn images", 1.0)
     for main in mains:
@@ -154,7 +154,10 @@ def _values(runs: Sequence[RunFigures], line: Line) -> list[float]:
 
 def _draw_sites(collected: Collected) -> Iterator[tuple[str, Figure]]:
     """Draw what the classifier that ships reaches at each site, and each site's training time: a panel for each."""
-    panels = [("home-accuracy", SHIPS, "accuracy on the site's own images"), ("seconds-a-round", "", "training, s a round")]
+    panels = [
+        ("home-accuracy", SHIPS, "accuracy on the site's own images"),
+        ("seconds-a-round", "", "training, s a round"),
+    ]
     found = {name: _by_site(collected, name, method) for name, method, _ in panels}
     shown = [panel for panel in panels if found[panel[0]]]
     if not shown:

@@ -21,6 +21,7 @@ NOT_DEFINED = "not defined"
 SHIPS = "ships"
 OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
+DRAWN = "drawn images"
 TEST_FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
 QUALITY = Path("diffusion", "quality.json")
 
@@ -103,15 +104,15 @@ def read_run(folder: Path) -> RunFigures:
     document = read_document(folder)
     options = {**ADDED, **document.options}
     if not str(options.get("tasks", "")).strip():
-        raise RunFolderError(f"{folder} holds a run without a task: there is nothing to compare.")
+        raise RunFolderError("the run names no task, so there is nothing to compare.")
     seed = options.get("seed", document.seed)
     if not isinstance(seed, int):
-        raise RunFolderError(f"{folder} holds a run without a seed: it cannot be paired with others.")
+        raise RunFolderError("the run names no seed, so it cannot be paired with others.")
     overview = look_at(folder, 0.0)
     if overview.state not in _ENDED_WELL:
         state = "stopped" if overview.is_stopped else overview.state
-        reason = f", {overview.progress.reason}" if overview.progress.reason else ""
-        raise RunFolderError(f"{folder} holds a run that is not finished ({state}{reason}): finish it first.")
+        reason = f": {overview.progress.reason}" if overview.progress.reason else ""
+        raise RunFolderError(f"the run has not ended well. It is {state}{reason}")
     reader = RunReader(folder, since=0.0)
     rounds = reader.read_rounds()
     strategy = str(options.get("classification.strategy", ""))
@@ -164,7 +165,9 @@ def _test_figures(folder: Path, strategy: str) -> Iterator[Figure]:
         for mark in _MARKS:
             base = base.removesuffix(mark)
         base, plus, _ = base.partition(" + ")
-        method = (PROTOTYPES if plus else OWN_LAYER) if base == strategy else base + (f" + {PROTOTYPES}" if plus else "")
+        method = (
+            (PROTOTYPES if plus else OWN_LAYER) if base == strategy else base + (f" + {PROTOTYPES}" if plus else "")
+        )
         figures = [_of_cell(row, name, method, head) for name in TEST_FIGURES]
         found += figures
         if approach.endswith(_MARKS[0]):
@@ -235,12 +238,12 @@ def _quality(folder: Path) -> Iterator[Figure]:
     """Yield the figures of the drawn images, if diffusion/quality.json is there and has the form that is known."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         document = json.loads((folder / QUALITY).read_bytes())
-        for one in document["figures"] if "figures" in document else ():
+        for one in document.get("figures", ()):
             value = one.get("value")
             is_number = isinstance(value, int | float) and math.isfinite(value)
             why = "" if is_number else str(one.get("reason") or value or "not measured")
             number = float(value) if is_number else None
-            yield Figure("diffusion", "drawn images", "", str(one["name"]), number, _count(one.get("n")), why)
+            yield Figure("diffusion", DRAWN, "", str(one["name"]), number, _count(one.get("n")), why)
 
 
 def _count(value: object) -> int | None:

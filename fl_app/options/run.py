@@ -173,8 +173,8 @@ class RunConfig(Section):
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
     tracking: Literal["", "tensorboard"] = Field(
-        description="also write each round's figures for TensorBoard, into the run's folder tensorboard (needs the extra "
-        "tensorboard); empty: metrics.jsonl only"
+        description="tensorboard: also write each round's figures for TensorBoard, into the run's folder tensorboard "
+        "(needs the extra tensorboard); empty: metrics.jsonl only"
     )
     late_joining: bool = Field(
         description="hospitals that have not seen the first round, or have lost their state, also send sums by class: "
