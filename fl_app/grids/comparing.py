@@ -92,7 +92,8 @@ def _line(key: Key, setting: str, runs: Sequence[RunFigures], collected: Collect
             continue
         pairs.append(values[seed] - figure.value)
     if len(pairs) < 2 and not refused:
-        refused = [f"{len(pairs)} common seeds with {named}, at least 2 give an interval"]
+        common = "one common seed" if pairs else "no common seed"
+        refused = [f"{common} with {named}, an interval needs two"]
     reasons += refused
     difference = estimate(pairs)
     return _make(setting, key, found, estimate(list(values.values())), named, difference, reasons)

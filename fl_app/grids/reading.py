@@ -181,7 +181,7 @@ def _of_cell(row: Mapping[str, str], name: str, method: str, head: str) -> Figur
     value, images = read_figure(row.get(name)), read_figure(row.get("n"))
     why = ""
     if not isinstance(value, int | float) or not math.isfinite(value):
-        texts = [one for one in (value, images, row.get("images")) if isinstance(one, str)]
+        texts = [one for one in (value, images, row.get("images")) if isinstance(one, str) and one != "test"]
         why, value = (texts[0] if texts else "not in comparison.csv"), None
     return Figure("classification", method, head, name, value, images if isinstance(images, int) else None, why)
 
@@ -236,7 +236,7 @@ def _of_rounds(rounds: Sequence[RoundLine], document: RunDocument) -> Iterator[F
 
 def _quality(folder: Path) -> Iterator[Figure]:
     """Yield the figures of the drawn images, if diffusion/quality.json is there and has the form that is known."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
         document = json.loads((folder / QUALITY).read_bytes())
         for one in document.get("figures", ()):
             value = one.get("value")

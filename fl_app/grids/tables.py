@@ -15,6 +15,7 @@ COLUMNS = (
 )  # fmt: skip
 
 _COSTS = ("rounds", "failed-rounds", "bytes-down-a-round", "bytes-up-a-round", "seconds-a-round", "seconds")
+_MOST_NAMES = 4
 _AS_SHARE = ("accuracy", "balanced-accuracy", "auc", "macro-f1", "home-accuracy")
 
 
@@ -161,8 +162,12 @@ def _notes(collected: Collected, lines: Sequence[Line]) -> list[str]:
         if line.why and not line.figure.site:
             reasons.setdefault(f"{line.setting}: {line.why}", []).append(_name(line.figure))
     said = [f"- {problem}\n" for problem in collected.problems]
-    said += [f"- {reason} ({', '.join(dict.fromkeys(names))})\n" for reason, names in reasons.items()]
+    said += [f"- {reason} ({_shorten(list(dict.fromkeys(names)))})\n" for reason, names in reasons.items()]
     return ["## Left out, and not defined\n", "".join(said)] if said else []
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} figures, {names[0]} among them"
 
 
 def _name(figure: Figure) -> str:
@@ -196,9 +201,12 @@ def difference(line: Line) -> str:
     if found.mean is None:
         return NOT_DEFINED
     digits = 3 if line.figure.name in _AS_SHARE else 4
-    if found.low is None:
-        return f"{found.mean:+.{digits}f}, one pair"
-    return f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    ends = [
+        f"{round(value, digits) + 0.0:+.{digits}f}"
+        for value in (found.mean, found.low, found.high)
+        if value is not None
+    ]
+    return f"{ends[0]} [{ends[1]}, {ends[2]}]" if len(ends) > 1 else f"{ends[0]} [{NOT_DEFINED}]"
 
 
 def images(line: Line) -> str:
