@@ -25,6 +25,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 _ROW = 0.34  # inches for each setting of a picture with a row for each
+_MANY = 5  # series whose bands lie upon one another
 _LONGEST = 28  # characters of a label before it is broken
 
 Curves = dict[str, dict[int, list[float]]]  # series -> x -> values of the seeds
@@ -58,7 +59,7 @@ def _figures(collected: Collected, lines: Sequence[Line]) -> Iterator[tuple[str,
         title = f"Loss of {main} on held-out images"
         yield from _draw_curves(f"loss-{main}", losses, "loss (log scale)", title, is_log=True)
     ships = [line for line in lines if (line.figure.method, line.figure.name) == (SHIPS, "accuracy")]
-    yield from _draw_rows("test-accuracy", collected, ships, "accuracy on test images", 1.0)
+    yield from _draw_rows("test-accuracy", collected, ships, "accuracy on test images", 1.0, is_share=True)
     for name in dict.fromkeys(one.figure.name for one in lines if one.figure.method == DRAWN):
         of_name = [one for one in lines if (one.figure.method, one.figure.name) == (DRAWN, name)]
         safe = "".join(letter if letter.isalnum() else "-" for letter in name)
@@ -106,12 +107,13 @@ def _draw_curves(
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(_WIDTH, 4.0 + 0.2 * rows), layout="constrained")
     axes = figure.subplots()
+    band = 0.15 if len(curves) <= _MANY else 0.06
     for number, (series, points) in enumerate(curves.items()):
         at = list(points)
         style = _style(number)
         axes.plot(at, [sum(values) / len(values) for values in points.values()], label=series, markersize=4, **style)
         low, high = ([end(values) for values in points.values()] for end in (min, max))
-        axes.fill_between(at, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(at, low, high, color=style["color"], alpha=band, linewidth=0)
     axes.set_xlabel("rounds before the measurement")
     axes.set_ylabel(label)
     if is_log:
@@ -125,7 +127,14 @@ def _draw_curves(
 
 
 def _draw_rows(
-    name: str, collected: Collected, lines: Sequence[Line], label: str, unit: float, *, from_zero: bool = False
+    name: str,
+    collected: Collected,
+    lines: Sequence[Line],
+    label: str,
+    unit: float,
+    *,
+    from_zero: bool = False,
+    is_share: bool = False,
 ) -> Iterator[tuple[str, Figure]]:
     """Draw a row for each setting: every seed, and the mean with its 95 % interval."""
     found = {line.setting: line for line in lines if line.over_seeds.mean is not None}
@@ -144,6 +153,9 @@ def _draw_rows(
     axes.set_xlabel(label)
     if from_zero:
         axes.set_xlim(left=0)
+    elif is_share:  # the interval of two seeds may be wider than all that a share can be
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -0.01), min(high, 1.01))
     axes.set_title(_title(f"{label[0].upper()}{label[1:]}: each seed, mean and its 95 % interval"), fontsize=10)
     yield name, figure
 
@@ -213,5 +225,5 @@ def _style(number: int) -> dict[str, Any]:
     return {
         "color": _COLOURS[number % colours],
         "linestyle": _LINES[number // colours % len(_LINES)],
-        "marker": _MARKERS[number % len(_MARKERS)],
+        "marker": _MARKERS[(number + number // colours) % len(_MARKERS)],
     }
