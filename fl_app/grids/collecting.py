@@ -16,6 +16,7 @@ _NO_SETTING = (
 )  # fmt: skip
 _LONGEST_LABEL = 60  # characters
 _NODES = "nodes"
+_IMAGES = ("data.", "partition.")
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,32 @@ class Collected:
 
     Attributes:
         settings: label of a setting -> its runs, one a seed, in the order in which they were found.
-        meanings: label -> the options that it stands for.
+        values: label -> the options that it stands for; those in which the settings differ.
         problems: what was left out, and why.
     """
 
     settings: dict[str, list[RunFigures]]
-    meanings: dict[str, str] = field(default_factory=dict)
+    values: dict[str, dict[str, OptionValue]] = field(default_factory=dict)
     problems: Sequence[str] = ()
 
     @property
     def runs(self) -> list[RunFigures]:
         """All runs."""
         return [run for runs in self.settings.values() for run in runs]
+
+    def meaning(self, setting: str) -> str:
+        """Return the options of a setting as text."""
+        return ", ".join(f"{name} = {value}" for name, value in self.values.get(setting, {}).items())
+
+    def reference_of(self, setting: str, baseline: str) -> str:
+        """Return the setting that a setting is compared with: the baseline, on the setting's own data and split.
+
+        If strategies are compared at several values of `partition.alpha`, each is compared with the baseline's strategy
+        at its own alpha. If there is no such setting, this is the baseline.
+        """
+        own, wanted = self.values.get(setting, {}), self.values.get(baseline, {})
+        wanted = {name: own.get(name, value) if name.startswith(_IMAGES) else value for name, value in wanted.items()}
+        return next((label for label, values in self.values.items() if values == wanted), baseline)
 
 
 def find(named: Iterable[Path], runs: Path) -> Found:
@@ -113,18 +128,15 @@ def collect(found: Found) -> Collected:
         raise OptionError("\n".join(["There is no finished run to compare.", *problems]))
     names = _differing(runs, found)
     settings: dict[str, list[RunFigures]] = {}
-    meanings: dict[str, str] = {}
     labels = _Labels()
     for run in runs:
-        label = labels.of(run, _setting(run, names, found))
-        others = settings.setdefault(label, [])
-        meanings[label] = labels.meanings[label]
+        others = settings.setdefault(labels.of(run, _setting(run, names, found)), [])
         twin = next((one for one in others if one.seed == run.seed), None)
         if twin is not None:
             problems.append(f"{run.name} is left out: {twin.name} has the same options and the same seed.")
             continue
         others.append(run)
-    return Collected(settings, meanings, problems)
+    return Collected(settings, labels.values, problems)
 
 
 def _setting(run: RunFigures, names: Sequence[str], found: Found) -> dict[str, OptionValue]:
@@ -147,17 +159,17 @@ class _Labels:
     """Short names of settings, each one its own."""
 
     def __init__(self) -> None:
-        self.meanings: dict[str, str] = {}
-        self._of: dict[tuple[OptionValue, ...], str] = {}
+        self.values: dict[str, dict[str, OptionValue]] = {}
 
     def of(self, run: RunFigures, setting: dict[str, OptionValue]) -> str:
-        key = tuple(setting.values())
-        if key not in self._of:
-            label = describe_setting(setting) if setting else str(run.options.get("recipe", "")) or run.name
-            if len(label) > _LONGEST_LABEL:  # unlike recipes: the first run's name says more
-                label = run.name.removesuffix(f"-seed-{run.seed}")
-            taken = sum(one == label or one.startswith(f"{label} (") for one in self.meanings)
-            label = f"{label} ({taken + 1})" if taken else label
-            self._of[key] = label
-            self.meanings[label] = ", ".join(f"{name} = {setting[name]}" for name in setting)
-        return self._of[key]
+        """Return the label of a setting, of which this run is one."""
+        known = next((label for label, values in self.values.items() if values == setting), None)
+        if known is not None:
+            return known
+        label = describe_setting(setting) if setting else str(run.options.get("recipe", "")) or run.name
+        if len(label) > _LONGEST_LABEL:  # unlike recipes: the first run's name says more
+            label = run.name.removesuffix(f"-seed-{run.seed}")
+        taken = sum(one == label or one.startswith(f"{label} (") for one in self.values)
+        label = f"{label} ({taken + 1})" if taken else label
+        self.values[label] = setting
+        return label

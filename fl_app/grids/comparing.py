@@ -125,7 +125,8 @@ def _of_key(runs: Sequence[RunFigures], key: Key) -> Iterator[tuple[int, tuple[R
 def _reference(key: Key, setting: str, collected: Collected, baseline: str) -> tuple[tuple[str, Key] | None, str]:
     """Return the setting and figure that a figure is compared with, and its name; None if it is the reference."""
     if len(collected.settings) > 1:
-        return (None, "") if setting == baseline else ((baseline, key), baseline)
+        other = collected.reference_of(setting, baseline)
+        return (None, "") if setting == other else ((other, key), other)
     task, method, _, name, site = key
     own = next(
         (one.key for run in collected.runs for one in run.figures if (one.method, one.name) == (OWN_LAYER, name)), None

@@ -87,11 +87,10 @@ class Comparison:
 
     def to_json(self) -> dict[str, object]:
         """Return settings, problems and the table's rows as JSON takes them; what is not defined is None."""
-        meanings = self.collected.meanings
         return {
             "baseline": self.baseline,
             "settings": {
-                label: {"options": meanings.get(label, ""), "runs": [run.folder for run in runs]}
+                label: {"options": self.collected.values[label], "runs": [run.folder for run in runs]}
                 for label, runs in self.collected.settings.items()
             },
             "problems": self.problems,

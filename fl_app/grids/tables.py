@@ -80,7 +80,11 @@ def page(collected: Collected, lines: Sequence[Line], baseline: str, pictures: S
 
 
 def _how(collected: Collected, baseline: str) -> str:
-    to = f"the same figure of `{baseline}`" if len(collected.settings) > 1 else f"the {OWN_LAYER} of the same run"
+    to = (
+        f"the same figure of `{baseline}`, on the same data and split,"
+        if len(collected.settings) > 1
+        else f"the {OWN_LAYER} of the same run"
+    )
     return (
         "Mean ± standard deviation over the seeds. A difference is taken within each seed, to "
         f"{to}; in brackets the 95 % interval of its mean by Student's t, which two common seeds or more have. Nothing "
@@ -93,7 +97,7 @@ def _settings(collected: Collected) -> str:
     for setting, runs in collected.settings.items():
         seeds = ", ".join(str(run.seed) for run in runs)
         data, split = ("; ".join(dict.fromkeys(getattr(run, name) for run in runs)) for name in ("data", "split"))
-        lines.append([setting, collected.meanings.get(setting, ""), data, split, seeds])
+        lines.append([setting, collected.meaning(setting), data, split, seeds])
     return "## Settings\n\n" + markdown_table(["setting", "options", "data", "split", "seeds"], lines)
 
 

@@ -19,7 +19,7 @@ from fl_app.runs.opening import different_options
 from fl_app.runs.run_json import read_document
 from fl_app.simulation.choices import check_before_start, merge, plan_run, split_values, to_toml
 
-State = Literal["new", "half", "finished", "broken"]
+State = Literal["new", "half", "finished"]
 Options = Mapping[str, OptionValue]
 
 GRIDS = Path("~/fl-app/grids")
@@ -41,7 +41,7 @@ class Planned:
     """
 
     cell: Cell
-    state: State
+    state: State | Literal["broken"]
     overrides: Options
     problem: str = ""
 

@@ -130,7 +130,7 @@ def test_a_stopped_grid_says_how_to_go_on_from_any_folder(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     Path("study.toml").write_text('tasks = "classification"\ndata.source = "digits"\n')
     said: list[str] = []
-    monkeypatch.setattr(module.Voice, "warn", lambda self, text: said.append(text))
+    monkeypatch.setattr("fl_app.cli.words.Voice.warn", lambda self, text: said.append(text))
     words = [
         "repeat",
         "study.toml",

@@ -104,11 +104,30 @@ def test_other_data_splits_and_classes_are_not_paired(
     tmp_path: Path, option: str, value: float | str, what: str
 ) -> None:
     runs = [write_run(tmp_path / f"a{seed}", seed, 0.5) for seed in (0, 1)]
-    runs += [write_run(tmp_path / f"b{seed}", seed, 0.6, options={option: value}) for seed in (0, 1)]
+    other = {option: value, "classification.strategy": "FedProx"}
+    runs += [write_run(tmp_path / f"b{seed}", seed, 0.6, options=other) for seed in (0, 1)]
     found = compare(runs)
     second = line_of(found, found.settings[1])
     assert second.difference.mean is None and f"other {what} in {found.settings[0]}" in second.why
     assert second.over_seeds.num_seeds == 2
+
+
+def test_each_split_has_the_baseline_as_its_own_reference(tmp_path: Path) -> None:
+    runs = [
+        write_run(
+            tmp_path / f"{name}-{alpha}-{seed}",
+            seed,
+            accuracy + alpha / 10,
+            options={"classification.strategy": name, "partition.alpha": alpha},
+        )
+        for name, accuracy in (("FedAvg", 0.5), ("FedProx", 0.6))
+        for alpha in (0.1, 0.5)
+        for seed in (0, 1)
+    ]
+    found = compare(runs, "alpha 0.1, strategy FedAvg")
+    assert line_of(found, "alpha 0.5, strategy FedAvg").reference == ""
+    second = line_of(found, "alpha 0.5, strategy FedProx")
+    assert second.reference == "alpha 0.5, strategy FedAvg" and second.difference.mean == pytest.approx(0.1)
 
 
 def test_a_figure_that_is_not_defined_is_no_zero(tmp_path: Path) -> None:

@@ -101,9 +101,9 @@ def test_a_job_takes_signals_in_a_session_of_its_own(tmp_path: Path) -> None:
 def test_as_many_runs_at_once_as_cores_and_memory_carry(
     cores: int, nodes: int, gigabytes: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeat.os, "sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
     memory = type("Memory", (), {"available": gigabytes * 2**30})
-    monkeypatch.setattr(repeat.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     assert choose_at_once(nodes, 0.0) == expected
 
 
