@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fl_app.cli.words import AsJson, Quiet, Runs, Voice, check_folder, open_console
+from fl_app.cli.words import AsJson, Baseline, Quiet, Runs, Voice, check_folder, open_console
 from fl_app.errors import RunFolderError
 from fl_app.runs.overview import runs_folder
 
@@ -21,9 +21,7 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN…|GRID", help="Runs, by folder or name; or a grid of `fl-app repeat`.")
     ],
-    baseline: Annotated[
-        str | None, typer.Option(help="The setting that differences are taken to; default: the first.")
-    ] = None,
+    baseline: Baseline = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -14,11 +14,23 @@ from rich.live import Live
 from rich.text import Text
 
 from fl_app.cli.compare import print_comparison
-from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, check_folder, open_console
+from fl_app.cli.words import (
+    App,
+    AsJson,
+    Baseline,
+    GpuShare,
+    Nodes,
+    Quiet,
+    Recipe,
+    Settings,
+    Voice,
+    check_folder,
+    open_console,
+)
 from fl_app.errors import FlAppError, RunFolderError
 from fl_app.files import make_private
 from fl_app.grids.document import write_grid
-from fl_app.runs.folder import RunFolder
+from fl_app.runs.progress import RunReader
 from fl_app.runs.results import describe_results, results
 from fl_app.runs.view import describe_phase, format_time, is_screen
 from fl_app.simulation.app import find_app
@@ -40,7 +52,7 @@ def repeat(
             help='Vary an option; given several times: all combinations. Values with commas: KEY=["a,b","c"].',
         ),
     ] = None,
-    nodes: Annotated[int, typer.Option(help="Simulated nodes.", min=1)] = 5,
+    nodes: Nodes = 5,
     settings: Settings = None,
     out: Annotated[
         Path | None,
@@ -49,12 +61,8 @@ def repeat(
     at_once: Annotated[
         int | None, typer.Option(help="Runs at the same time; default: what cores and memory carry.", min=1)
     ] = None,
-    gpu_share: Annotated[
-        float | None, typer.Option(help="Part of a GPU for each node, as for `fl-app run`.", min=0)
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="The setting that differences are taken to; default: the first.")
-    ] = None,
+    gpu_share: GpuShare = None,
+    baseline: Baseline = None,
     app: App = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -77,6 +85,8 @@ def repeat(
         make_private(grid.folder)
     except OSError as error:
         raise RunFolderError(f"{grid.folder} cannot be written: {error.strerror}. Choose another --out.") from None
+    from fl_app.runs.folder import RunFolder  # imports numpy
+
     lock = RunFolder(grid.folder)
     lock.lock()
     try:
@@ -169,8 +179,7 @@ def describe_end(one: Ended) -> str:
     """Return a line on a run that has ended: its figures, or why it failed."""
     if one.exit_status:
         return f"{one.job.name} FAILED after {format_time(one.seconds)}: {one.reason}"
-    reader = RunFolder(one.job.folder)
-    rounds = reader.read_metrics()
+    rounds = RunReader(one.job.folder, since=0.0).read_rounds()
     found = results(one.job.folder, list(dict.fromkeys(line.task for line in rounds)), rounds)
     state = "degraded" if one.is_degraded else "completed"
     reached = f", {describe_results(found)}" if found else ""

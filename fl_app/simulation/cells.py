@@ -14,8 +14,6 @@ from fl_app.grids.document import GRID, Cell, GridDocument, read_grid, short_nam
 from fl_app.options.app_files import read_defaults
 from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue, unknown_option
-from fl_app.runs.folder import RunFolder, read_status
-from fl_app.runs.opening import different_options
 from fl_app.runs.run_json import read_document
 from fl_app.simulation.choices import check_before_start, merge, plan_run, split_values, to_toml
 
@@ -162,8 +160,9 @@ def state_of(folder: Path, wanted: RunConfig) -> State:
         OptionError: a run of other options.
         RunFolderError: a damaged run.
     """
-    run = RunFolder(folder)
-    if not run.options_file.exists():
+    from fl_app.runs.folder import RunFolder, read_status  # imports numpy
+
+    if not (folder / "run.json").exists():
         return "new"
     options = wanted.to_flat()
     added = ADDED | {name: value for name, value in options.items() if name.startswith("plugin-task.")}
@@ -173,13 +172,14 @@ def state_of(folder: Path, wanted: RunConfig) -> State:
         raise OptionError(
             f"{folder} holds a run of other options: {', '.join(different)}. Remove it, or choose another --out."
         )
-    return "finished" if read_status(run).state in ENDED_WELL else "half"
+    return "finished" if read_status(RunFolder(folder)).state in ENDED_WELL else "half"
 
 
 def _different(found: Options, wanted: Options) -> list[str]:
-    return [name for name in different_options(found, wanted) if name not in _OWN] + [
-        name for name in ("seed",) if found.get(name) != wanted.get(name)
-    ]
+    """Name the options that differ and change what a run computes; a grid sets some itself."""
+    from fl_app.runs.opening import different_options  # imports torch
+
+    return [name for name in different_options(found, wanted) if name == "seed" or name not in _OWN]
 
 
 def _plan(app: Path, recipe: str | None, chosen: Options, cell: Cell, folder: Path, nodes: int) -> Planned:
@@ -236,7 +236,7 @@ def _join(folder: Path, new: GridDocument) -> GridDocument:
     added = {**ADDED, **{name: new.options[name] for name in new.options if name.startswith("plugin-task.")}}
     found = {name: value for name, value in {**added, **old.options}.items() if name not in new.varied}
     if set(old.varied) == set(new.varied):
-        for name in different_options(found, new.options):
+        for name in _different(found, new.options):
             pairs[name] = (found.get(name), new.options.get(name))
     different = [f"{name} (was {was!r}, is {now!r})" for name, (was, now) in pairs.items() if was != now]
     if different:
