@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fl_app.errors import OptionError, RunFolderError, UnknownRunError
-from fl_app.grids.document import GRID, describe_setting, read_grid
+from fl_app.grids.document import GRID, GRIDS, describe_setting, read_grid
 from fl_app.grids.reading import RunFigures, read_run
 from fl_app.options.sections import OptionValue
 from fl_app.runs.overview import find_run, find_runs
@@ -76,7 +76,7 @@ def find(named: Iterable[Path], runs: Path) -> Found:
     """Return the run folders of runs, grids and folders that hold runs.
 
     Args:
-        named: a run folder or its name in `runs`; a grid; or a folder that holds runs.
+        named: a run folder or its name in `runs`; a grid or its name in ~/fl-app/grids; or a folder that holds runs.
         runs: where runs are looked up by name.
 
     Raises:
@@ -88,7 +88,8 @@ def find(named: Iterable[Path], runs: Path) -> Found:
     problems: list[str] = []
     grids: list[Path] = []
     for one in named:
-        grid = next((path for path in (one.expanduser(), runs / one) if (path / GRID).is_file()), None)
+        places = (one.expanduser(), runs / one, GRIDS.expanduser() / one)
+        grid = next((path for path in places if (path / GRID).is_file()), None)
         if grid is not None:
             document = read_grid(grid)
             grids.append(grid.resolve())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fl_app.files import write_text
 from fl_app.grids.collecting import Collected, collect, find
 from fl_app.grids.comparing import Line, choose_baseline, compare_figures
-from fl_app.grids.reading import DRAWN, SHIPS
+from fl_app.grids.reading import GENERATED, SHIPS
 from fl_app.grids.tables import COLUMNS, difference, images, page, rows, spread, to_csv
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class Comparison:
             and (
                 (line.figure.method == SHIPS and line.figure.name in ("accuracy", "balanced-accuracy", "auc"))
                 or line.figure.name == "held-out-loss"
-                or line.figure.method == DRAWN
+                or line.figure.method == GENERATED
             )
         ]
         rows = [
             [
                 line.setting,
-                f"{line.figure.task} {line.figure.name}" if not line.figure.method else line.figure.name,
+                " ".join(part for part in (_of(line), line.figure.name) if part),
                 spread(line.over_seeds, line.figure.name),
                 difference(line),
                 str(line.over_seeds.num_seeds),
@@ -111,6 +111,11 @@ class Comparison:
         text = page(self.collected, self.lines, self.baseline, [path.name for path in pictures])
         write_text(place / "comparison.md", text)
         return [place / "comparison.csv", place / "comparison.md", *pictures]
+
+
+def _of(line: Line) -> str:
+    """Return what a figure of the small table is of, if its name does not say so: the task, or a network."""
+    return line.figure.head if line.figure.method else line.figure.task
 
 
 _NUMBERS = ("mean", "deviation", "low", "high", "difference")

@@ -9,6 +9,7 @@ from fl_app.files import KEBAB, from_json, to_json, write_json
 from fl_app.options.sections import OptionValue
 
 GRID = "grid.json"
+GRIDS = Path("~/fl-app/grids")  # where grids are made and looked up by name
 
 
 @dataclass(frozen=True, config=KEBAB)

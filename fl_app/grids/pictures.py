@@ -15,7 +15,7 @@ from fl_app.files import replacing
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import estimate
-from fl_app.grids.reading import DRAWN, SHIPS, RunFigures
+from fl_app.grids.reading import GENERATED, SHIPS, RunFigures
 from fl_app.runs.documents import RoundLine
 
 _DPI = 200
@@ -60,10 +60,12 @@ def _figures(collected: Collected, lines: Sequence[Line]) -> Iterator[tuple[str,
         yield from _draw_curves(f"loss-{main}", losses, "loss (log scale)", title, is_log=True)
     ships = [line for line in lines if (line.figure.method, line.figure.name) == (SHIPS, "accuracy")]
     yield from _draw_rows("test-accuracy", collected, ships, "accuracy on test images", 1.0, is_share=True)
-    for name in dict.fromkeys(one.figure.name for one in lines if one.figure.method == DRAWN):
-        of_name = [one for one in lines if (one.figure.method, one.figure.name) == (DRAWN, name)]
-        safe = "".join(letter if letter.isalnum() else "-" for letter in name)
-        yield from _draw_rows(f"quality-{safe}", collected, of_name, f"{name} of drawn images", 1.0)
+    generated = [one for one in lines if one.figure.method == GENERATED]
+    for key in dict.fromkeys(one.figure.key for one in generated):
+        of_key = [one for one in generated if one.figure.key == key]
+        named = " ".join(part for part in (of_key[0].figure.name, of_key[0].figure.head) if part)
+        safe = "".join(letter if letter.isalnum() else "-" for letter in named)
+        yield from _draw_rows(f"quality-{safe}", collected, of_key, f"{named} of generated images", 1.0)
     for main in mains:
         for name, what, unit in (
             ("bytes-up-a-round", "MB that all sites send a round", 1e6),

@@ -21,7 +21,7 @@ NOT_DEFINED = "not defined"
 SHIPS = "ships"
 OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
-DRAWN = "drawn images"
+GENERATED = "generated images"
 TEST_FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
 QUALITY = Path("diffusion", "quality.json")
 
@@ -235,16 +235,23 @@ def _of_rounds(rounds: Sequence[RoundLine], document: RunDocument) -> Iterator[F
 
 
 def _quality(folder: Path) -> Iterator[Figure]:
-    """Yield the figures of the drawn images, if diffusion/quality.json is there and has the form that is known."""
+    """Yield the figures of generated images, if diffusion/quality.json is there and has the form that is known.
+
+    The network whose features a figure compares, and its class if it is of one class, stand in place of the head.
+    """
     with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
-        document = json.loads((folder / QUALITY).read_bytes())
-        for one in document.get("figures", ()):
-            value = one.get("value")
+        for one in json.loads((folder / QUALITY).read_bytes()).get("figures", ()):
+            value, of_class = one.get("value"), one.get("class-name")
             is_number = isinstance(value, int | float) and math.isfinite(value)
-            why = "" if is_number else str(one.get("reason") or value or "not measured")
-            number = float(value) if is_number else None
-            yield Figure("diffusion", DRAWN, "", str(one["name"]), number, _count(one.get("n")), why)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+            why = "" if is_number else str(one.get("reason") or "not measured")
+            head = "/".join(str(part) for part in (one.get("features"), of_class) if part)
+            images = one.get("num-real") or one.get("num-generated")
+            yield Figure(
+                "diffusion",
+                GENERATED if of_class is None else f"{GENERATED}, one class",
+                head,
+                str(one["name"]),
+                float(value) if is_number else None,
+                images if isinstance(images, int) else None,
+                why,
+            )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import Estimate
-from fl_app.grids.reading import NOT_DEFINED, OWN_LAYER, SHIPS, TEST_FIGURES, Figure
+from fl_app.grids.reading import GENERATED, NOT_DEFINED, OWN_LAYER, SHIPS, TEST_FIGURES, Figure
 
 COLUMNS = (
     "run", "seed", "setting", "data", "split", "nodes", "task", "method", "head", "site", "figure", "images", "value",
@@ -69,9 +69,15 @@ def page(collected: Collected, lines: Sequence[Line], baseline: str, pictures: S
     parts += [_settings(collected)]
     ships = [line for line in lines if line.figure.method == SHIPS and not line.figure.site]
     parts += _section("The classifier that ships, on test images", ships)
-    own = [one for one in lines if one.figure.name in TEST_FIGURES and one.figure.method not in ("", SHIPS)]
+    own = [
+        one
+        for one in lines
+        if one.figure.name in TEST_FIGURES
+        and one.figure.task == "classification"
+        and one.figure.method not in ("", SHIPS)
+    ]
     parts += _section("Every way to classify, on test images", own)
-    parts += _quality_section([line for line in lines if line.figure.task == "diffusion" and line.figure.method])
+    parts += _quality_section([line for line in lines if line.figure.method == GENERATED])
     parts += _losses([line for line in lines if line.figure.name == "held-out-loss"])
     parts += _costs([line for line in lines if line.figure.name in _COSTS and not line.figure.site])
     parts += [f"![{name.rsplit('.', 1)[0]}]({name})\n" for name in pictures]
@@ -124,13 +130,13 @@ def _section(title: str, lines: Sequence[Line]) -> list[str]:
 def _quality_section(lines: Sequence[Line]) -> list[str]:
     if not lines:
         return []
-    head = ["setting", "figure", "mean", "difference", "seeds", "images"]
+    head = ["setting", "figure", "features", "mean", "difference", "seeds", "images"]
     table = [
-        [one.setting, one.figure.name, spread(one.over_seeds, one.figure.name), difference(one),
+        [one.setting, one.figure.name, one.figure.head, spread(one.over_seeds, one.figure.name), difference(one),
          str(one.over_seeds.num_seeds), images(one)]
         for one in lines
     ]  # fmt: skip
-    return ["## Drawn images\n", markdown_table(head, table)]
+    return ["## Generated images\n", markdown_table(head, table)]
 
 
 def _losses(lines: Sequence[Line]) -> list[str]:

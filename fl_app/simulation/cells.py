@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fl_app.errors import FlAppError, OptionError, RunFolderError
-from fl_app.grids.document import GRID, Cell, GridDocument, read_grid, short_names, show_value
+from fl_app.grids.document import GRID, GRIDS, Cell, GridDocument, read_grid, short_names, show_value
 from fl_app.options.app_files import read_defaults
 from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue, unknown_option
@@ -20,7 +20,6 @@ from fl_app.simulation.choices import check_before_start, merge, plan_run, split
 State = Literal["new", "half", "finished"]
 Options = Mapping[str, OptionValue]
 
-GRIDS = Path("~/fl-app/grids")
 ENDED_WELL = ("completed", "degraded")
 
 _OWN = ("seed", "run-name", "output-dir", "resume")  # options that a grid sets for each of its runs

@@ -229,14 +229,24 @@ def test_an_option_that_an_older_version_lacks_makes_no_setting(tmp_path: Path) 
     assert compare(runs).settings == ["made-up"]
 
 
-def test_the_quality_of_drawn_images_is_read_if_it_is_there(tmp_path: Path) -> None:
+def test_the_quality_of_generated_images_is_read_if_it_is_there(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "one")
     (folder / "diffusion").mkdir()
-    figures = [{"name": "fid", "value": 3.5, "n": 100}, {"name": "recall", "value": None, "reason": "too few images"}]
+    figures = [
+        {"name": "distance", "features": "small", "class-name": None, "value": 3.5, "num-real": 100},
+        {"name": "distance", "features": "small", "class-name": "a", "value": 9.0, "num-real": 10},
+        {"name": "recall", "value": None, "reason": "too few images"},
+    ]
     (folder / "diffusion" / "quality.json").write_text(json.dumps({"figures": figures}))
     found = compare([folder])
-    assert line_of(found, "made-up", "fid", "drawn images").over_seeds.mean == 3.5
-    assert line_of(found, "made-up", "recall", "drawn images").why.startswith("too few images")
+    whole = line_of(found, "made-up", "distance", "generated images")
+    assert whole.over_seeds.mean == 3.5 and whole.images == [100] and whole.figure.head == "small"
+    assert line_of(found, "made-up", "recall", "generated images").why.startswith("too few images")
+    assert line_of(found, "made-up", "distance", "generated images, one class").over_seeds.mean == 9.0
+    files = {path.name for path in found.write(tmp_path / "out")}
+    assert "quality-distance-small.png" in files and "quality-recall.png" not in files
+    page = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert "| made-up | distance | small | 3.5 | - | 1 | 100 |" in page
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"figures": 3}', '{"figures": [1]}', '{"figures": [{"value": 1}]}'])

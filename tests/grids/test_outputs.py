@@ -8,6 +8,7 @@ from PIL import Image
 
 import fl_app
 from fl_app.grids.comparison import Comparison, compare_runs
+from fl_app.grids.document import Cell, GridDocument, write_grid
 from fl_app.grids.tables import COLUMNS, to_csv
 from tests.grids.made_up import write_pairs, write_run
 
@@ -87,6 +88,14 @@ def test_compare_in_python_returns_frames(tmp_path: Path) -> None:
     row = table[(table["figure"] == "accuracy") & (table["method"] == "ships") & (table["setting"] == "FedAvg")].iloc[0]
     assert row["mean"] == pytest.approx(0.65) and row["pairs"] == 2 and row["reference"] == "FedProx"
     assert table["difference"].dtype == "float64"
+
+
+def test_a_grid_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "fl-app" / "grids" / "small"
+    write_run(folder / "one")
+    write_grid(folder, GridDocument("made-up", 2, {}, (), (Cell("one", 0, {}),)))
+    assert fl_app.compare("small").grid == folder
 
 
 def test_runs_may_be_named_opened_and_mixed(tmp_path: Path) -> None:
