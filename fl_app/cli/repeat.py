@@ -1,18 +1,14 @@
 """The command `fl-app repeat`: the runs of a grid, then their comparison."""
 
 import shlex
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from rich.console import Console
 
+from fl_app.cli.board import open_board
 from fl_app.cli.compare import print_comparison
 from fl_app.cli.words import (
     App,
@@ -27,17 +23,14 @@ from fl_app.cli.words import (
     check_folder,
     open_console,
 )
-from fl_app.errors import FlAppError, RunFolderError
+from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
 from fl_app.files import make_private
-from fl_app.grids.document import write_grid
-from fl_app.runs.progress import RunReader
-from fl_app.runs.results import describe_results, results
-from fl_app.runs.view import describe_phase, format_time, is_screen
+from fl_app.grids.document import describe_setting, write_grid
 from fl_app.simulation.app import find_app
 from fl_app.simulation.cells import Grid, check_cells, plan_grid
 from fl_app.simulation.follow import choose_gpu_share
 from fl_app.simulation.processes import Interrupted
-from fl_app.simulation.repeat import Ended, Running, Show, choose_at_once, job_of, run_jobs
+from fl_app.simulation.repeat import Ended, choose_at_once, job_of, run_jobs
 
 
 def repeat(
@@ -113,77 +106,8 @@ def _run(grid: Grid, at_once: int, gpu_share: float | None, console: Console) ->
     for one in grid.cells:
         if one.problem:
             console.print(f"{one.cell.name} FAILED: {one.problem}", soft_wrap=True, markup=False)
-    with _open_board(console, len(grid.cells), done) as show:
+    with open_board(console, len(grid.cells), done) as show:
         return run_jobs(jobs, at_once, show)
-
-
-@dataclass
-class _Board:
-    """Prints a line for each run that starts or ends; a screen also shows those that go on.
-
-    Attributes:
-        total: runs of the grid.
-        done: that were finished before.
-    """
-
-    console: Console
-    total: int
-    done: int
-    live: Live | None = None
-    started: float = field(default_factory=time.time)
-    num_told: int = 0
-    known: set[str] = field(default_factory=set)
-
-    def show(self, running: Sequence[Running], ended: Sequence[Ended]) -> None:
-        for one in ended[self.num_told :]:
-            self.num_told += 1
-            self._print(f"[{self.done + self.num_told}/{self.total}] {describe_end(one)}")
-        for begun in running:
-            if begun.job.name not in self.known:
-                self.known.add(begun.job.name)
-                if self.live is None:
-                    self._print(f"{begun.job.name}: starts")
-        if self.live is not None:
-            self.live.update(Group(*(Text(describe_running(one)) for one in running), Text(self._left(ended, running))))
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-    def _left(self, ended: Sequence[Ended], running: Sequence[Running]) -> str:
-        """Say how long the rest may take, by the runs so far."""
-        ours = self.total - self.done
-        rest = ours - len(ended)
-        if not ended or not rest:
-            return "Ctrl-C stops all runs; the same command goes on with them."
-        seconds = rest * sum(one.seconds for one in ended) / len(ended) / max(len(running), 1)
-        return f"about {format_time(seconds)} left. Ctrl-C stops all runs; the same command goes on with them."
-
-
-@contextmanager
-def _open_board(console: Console, total: int, done: int) -> Iterator[Show]:
-    if not is_screen(console):
-        yield _Board(console, total, done).show
-        return
-    with Live(console=console, refresh_per_second=2) as live:
-        yield _Board(console, total, done, live).show
-
-
-def describe_running(one: Running) -> str:
-    """Return a line on a run that goes on."""
-    progress = one.progress()
-    at = f"  round {progress.round}/{progress.num_rounds}" if progress.num_rounds else ""
-    return f"{one.job.name}  {describe_phase(progress)}{at}  {format_time(time.time() - one.started)}"
-
-
-def describe_end(one: Ended) -> str:
-    """Return a line on a run that has ended: its figures, or why it failed."""
-    if one.exit_status:
-        return f"{one.job.name} FAILED after {format_time(one.seconds)}: {one.reason}"
-    rounds = RunReader(one.job.folder, since=0.0).read_rounds()
-    found = results(one.job.folder, list(dict.fromkeys(line.task for line in rounds)), rounds)
-    state = "degraded" if one.is_degraded else "completed"
-    reached = f", {describe_results(found)}" if found else ""
-    return f"{one.job.name}: {state}, {format_time(one.seconds)}{reached}"
 
 
 def _report(
@@ -210,9 +134,7 @@ def _report(
 
 
 def _check_baseline(grid: Grid, baseline: str | None) -> None:
-    from fl_app.errors import OptionError, did_you_mean
-    from fl_app.grids.document import describe_setting
-
+    """Refuse, before any run starts, a baseline that no setting will be called."""
     labels = list(dict.fromkeys(describe_setting(cell.setting) for cell in grid.document.cells if cell.setting))
     if baseline is not None and baseline not in labels:
         known = "; ".join(labels) or "there is one only, without --vary"

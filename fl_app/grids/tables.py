@@ -161,7 +161,7 @@ def _costs(lines: Sequence[Line]) -> list[str]:
         [task, setting, *(spread(found[name].over_seeds, name) if name in found else NOT_DEFINED for name in _COSTS)]
         for (task, setting), found in by_row.items()
     ]
-    head = ["training", "setting", "rounds", "failed", "MB down a round", "MB up a round", "s a round", "s in all"]
+    head = ["training", "setting", "rounds", "failed", "MB down a round", "MB up a round", "s a round", "s, all rounds"]
     return ["## Rounds, bytes, seconds\n", markdown_table(head, table)]
 
 
