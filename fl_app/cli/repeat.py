@@ -24,7 +24,6 @@ from fl_app.cli.words import (
     open_console,
 )
 from fl_app.errors import FlAppError, OptionError, RunFolderError, did_you_mean
-from fl_app.files import make_private
 from fl_app.grids.document import describe_setting, write_grid
 from fl_app.simulation.app import find_app
 from fl_app.simulation.cells import Grid, check_cells, plan_grid
@@ -75,7 +74,7 @@ def repeat(
     check_cells(grid)
     again = _again(grid, recipe, settings or [], vary or [], seeds, first_seed, at_once, gpu_share, baseline, app)
     try:
-        make_private(grid.folder)
+        grid.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"{grid.folder} cannot be written: {error.strerror}. Choose another --out.") from None
     from fl_app.runs.folder import RunFolder  # imports numpy
@@ -123,7 +122,11 @@ def _report(
         voice.warn(f"Run them again, from any folder, with:\n  {again}")
     document: dict[str, object] = {"folder": grid.folder, "failed": failed, "comparison": None, "files": []}
     try:
-        comparison = compare_runs([grid.folder], grid.folder, baseline)
+        comparison = compare_runs([grid.folder], grid.folder)
+        if baseline in comparison.settings:  # else all its runs failed
+            comparison = compare_runs([grid.folder], grid.folder, baseline)
+        elif baseline is not None:
+            voice.warn(f"No run of '{baseline}' is finished: differences are taken to '{comparison.baseline}'.")
     except FlAppError as error:
         voice.complain(f"Nothing is compared: {error}")
     else:

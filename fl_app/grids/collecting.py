@@ -129,7 +129,7 @@ def collect(found: Found) -> Collected:
         raise OptionError("\n".join(["There is no finished run to compare.", *problems]))
     names = _differing(runs, found)
     settings: dict[str, list[RunFigures]] = {}
-    labels = _Labels()
+    labels = _Labels(is_grid=set(names) <= set(found.varied))
     for run in runs:
         others = settings.setdefault(labels.of(run, _setting(run, names, found)), [])
         twin = next((one for one in others if one.seed == run.seed), None)
@@ -157,9 +157,10 @@ def _differing(runs: Sequence[RunFigures], found: Found) -> list[str]:
 
 
 class _Labels:
-    """Short names of settings, each one its own."""
+    """Short names of settings, each one its own; those of a grid are its varied options, however many."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_grid: bool) -> None:
+        self._is_grid = is_grid
         self.values: dict[str, dict[str, OptionValue]] = {}
 
     def of(self, run: RunFigures, setting: dict[str, OptionValue]) -> str:
@@ -168,7 +169,7 @@ class _Labels:
         if known is not None:
             return known
         label = describe_setting(setting) if setting else str(run.options.get("recipe", "")) or run.name
-        if len(label) > _LONGEST_LABEL:  # unlike recipes: the first run's name says more
+        if len(label) > _LONGEST_LABEL and not self._is_grid:  # unlike recipes: the first run's name says more
             label = run.name.removesuffix(f"-seed-{run.seed}")
         taken = sum(one == label or one.startswith(f"{label} (") for one in self.values)
         label = f"{label} ({taken + 1})" if taken else label

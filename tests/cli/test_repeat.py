@@ -101,6 +101,16 @@ def test_a_failed_run_is_said_the_others_are_compared_and_the_status_tells(
     assert found["comparison"]["problems"] == ["default-seed-1 is left out: it has not been started."]
 
 
+def test_a_baseline_whose_runs_all_failed_gives_way_and_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_jobs", fail_second)
+    words = ["--seeds", "1", "--vary", "classification.strategy=FedAvg,FedProx", "--baseline", "FedProx", "--json"]
+    answer = repeat(tmp_path / "grid", *words, varied="classification.strategy")
+    assert "No run of 'FedProx' is finished: differences are taken to 'FedAvg'." in answer.stderr
+    assert json.loads(answer.stdout)["comparison"]["baseline"] == "FedAvg"
+
+
 def test_a_quiet_grid_says_only_why_runs_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "run_jobs", fail_second)
     answer = repeat(tmp_path / "grid", "--seeds", "2", "--quiet")

@@ -14,6 +14,7 @@ from fl_app.grids.comparing import Line
 from fl_app.grids.comparison import Comparison, compare_runs
 from fl_app.grids.document import Cell, GridDocument, write_grid
 from fl_app.grids.estimates import estimate
+from fl_app.options.sections import OptionValue
 from tests.grids.made_up import write_comparison, write_pairs, write_run
 
 OLD = Path(__file__).parents[1] / "old_runs"
@@ -128,6 +129,20 @@ def test_each_split_has_the_baseline_as_its_own_reference(tmp_path: Path) -> Non
     assert line_of(found, "alpha 0.5, strategy FedAvg").reference == ""
     second = line_of(found, "alpha 0.5, strategy FedProx")
     assert second.reference == "alpha 0.5, strategy FedAvg" and second.difference.mean == pytest.approx(0.1)
+
+
+def test_unlike_runs_are_called_by_their_names_and_the_page_says_what_they_are(tmp_path: Path) -> None:
+    other: dict[str, OptionValue] = {
+        "classification.strategy": "FedProx",
+        "classification.batch-size": 8,
+        "classification.learning-rate": 0.5,
+        "classification.num-rounds": 3,
+        "partition.scheme": "iid",
+    }
+    runs = [write_run(tmp_path / "first-seed-0"), write_run(tmp_path / "second-seed-0", options=other)]
+    found = compare(runs)
+    assert found.settings == ["first", "second"]
+    assert "classification.batch-size = 8" in found.collected.meaning("second")
 
 
 def test_a_figure_that_is_not_defined_is_no_zero(tmp_path: Path) -> None:
