@@ -158,7 +158,7 @@ def _draw_rows(
     elif is_share:  # the interval of two seeds may be wider than all that a share can be
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, -0.01), min(high, 1.01))
-    axes.set_title(_title(f"{label[0].upper()}{label[1:]}: each seed, mean and its 95 % interval"), fontsize=10)
+    axes.set_title("Each seed, mean and 95 % interval", fontsize=10)
     yield name, figure
 
 

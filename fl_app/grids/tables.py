@@ -87,7 +87,7 @@ def page(collected: Collected, lines: Sequence[Line], baseline: str, pictures: S
 
 def _how(collected: Collected, baseline: str) -> str:
     to = (
-        f"the same figure of `{baseline}`, on the same data and split,"
+        f"the same figure of `{baseline}`, on the same data and split"
         if len(collected.settings) > 1
         else f"the {OWN_LAYER} of the same run"
     )
@@ -200,7 +200,7 @@ def spread(found: Estimate, name: str) -> str:
     if found.mean is None:
         return NOT_DEFINED
     write = _scale(name)
-    return write(found.mean) + (f" ± {write(found.deviation)}" if found.deviation else "")
+    return write(found.mean) + (f" ± {write(found.deviation)}" if found.deviation is not None else "")
 
 
 def difference(line: Line) -> str:
