@@ -10,6 +10,7 @@ import typer
 from fl_app.cli.words import App, AsJson, GpuShare, Nodes, Quiet, Recipe, Settings, Voice, open_console
 from fl_app.errors import FlAppError
 from fl_app.options.app_files import own_app
+from fl_app.runs.quality import describe_quality, quality_rows
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
 from fl_app.simulation.follow import Prepared, judge_ended, prepare, run_to_end
@@ -58,7 +59,7 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
         (voice.complain if outcome.state == "failed" else voice.warn)(f"  {site}: {reason}")
     voice.say(f"outcome: {outcome.state}")
     voice.say(f"time: {format_time(seconds)}")
-    for line in describe_comparison(outcome.folder) if outcome.folder else ():
+    for line in [*describe_quality(outcome.folder), *describe_comparison(outcome.folder)] if outcome.folder else ():
         voice.say(line)
     voice.say(f"run folder: {outcome.folder or 'none'}")
     voice.say(f"gallery: {outcome.gallery or 'none'}")
@@ -71,6 +72,7 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
             "folder": outcome.folder,
             "gallery": outcome.gallery,
             "seconds": seconds,
+            "quality": quality_rows(outcome.folder) if outcome.folder else [],
             "comparison": [{name: read_figure(value) for name, value in row.items()} for row in rows],
         }
     )

@@ -15,6 +15,7 @@ from fl_app.data.loading import place
 from fl_app.files import make_private
 from fl_app.messages.arrays import to_numpy
 from fl_app.messages.descriptions import SiteDescription, write_description
+from fl_app.messages.generated import read_generated
 from fl_app.messages.records import (
     EVALUATE,
     HEADS,
@@ -29,6 +30,7 @@ from fl_app.messages.records import (
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.history import History, check_weights
+from fl_app.node.quality import answer_quality
 from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
@@ -129,6 +131,12 @@ def heads(message: Message, node: Node) -> RecordDict:
         held_out, fewest = images["validation"], node.options.min_held_out
         sums |= task.measure_left_out(instruction.weights, found, instruction.left_out, held_out, node.device, fewest)
     return write_sums(node.data.site, sums)
+
+
+@answering
+def quality(message: Message, node: Node) -> RecordDict:
+    """Compare generated images with the node's own."""
+    return write_sums(node.data.site, answer_quality(read_generated(message), node))
 
 
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:
