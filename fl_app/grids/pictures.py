@@ -58,6 +58,9 @@ def _figures(collected: Collected, lines: Sequence[Line]) -> Iterator[tuple[str,
         losses = _curves(collected, of_task, lambda line: line.validation_loss)
         title = f"Loss of {main} on held-out images"
         yield from _draw_curves(f"loss-{main}", losses, "loss (log scale)", title, is_log=True)
+        distances = _curves(collected, of_task, _distance, is_after=True)
+        title = "Images drawn by the better of the weights, against real test images"
+        yield from _draw_curves(f"quality-{main}", distances, "Fréchet distance (log scale)", title, is_log=True)
     ships = [line for line in lines if (line.figure.method, line.figure.name) == (SHIPS, "accuracy")]
     yield from _draw_rows("test-accuracy", collected, ships, "accuracy on test images", 1.0, is_share=True)
     generated = [one for one in lines if one.figure.method == GENERATED]
@@ -82,8 +85,21 @@ def _accuracy(line: RoundLine) -> float | None:
     return line.figures.get("accuracy")
 
 
-def _curves(collected: Collected, tasks: Sequence[str], value: Callable[[RoundLine], float | None]) -> Curves:
-    """Return a figure of the rounds by series: by setting, or by pass if there is one setting only."""
+def _distance(line: RoundLine) -> float | None:
+    return min(line.drawn.values(), default=None)
+
+
+def _curves(
+    collected: Collected, tasks: Sequence[str], value: Callable[[RoundLine], float | None], *, is_after: bool = False
+) -> Curves:
+    """Return a figure of the rounds by series: by setting, or by pass if there is one setting only.
+
+    Args:
+        collected: the runs.
+        tasks: the passes.
+        value: of a round; None if it was not measured.
+        is_after: the figure is of the weights after the round, and not of those before it.
+    """
     curves: Curves = {}
     for setting, runs in collected.settings.items():
         for task in tasks:
@@ -91,7 +107,8 @@ def _curves(collected: Collected, tasks: Sequence[str], value: Callable[[RoundLi
             for line in (line for run in runs for line in run.rounds if line.task == task):
                 found = value(line)
                 if found is not None and math.isfinite(found):
-                    at = line.round - 1 if line.validated_round is None else line.validated_round
+                    before = line.round - 1 if line.validated_round is None else line.validated_round
+                    at = line.round if is_after else before
                     points.setdefault(at, []).append(found)
             if points:
                 curves[setting if len(collected.settings) > 1 else task] = dict(sorted(points.items()))

@@ -1,6 +1,5 @@
 """What one run reached: every figure of its folder, with the images that it was measured on."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.overview import look_at
 from fl_app.runs.progress import RunReader
+from fl_app.runs.quality import read_quality
 from fl_app.runs.results import COMPARISON, read_comparison, read_figure
 from fl_app.runs.run_json import RunDocument, read_document
 
@@ -23,7 +23,6 @@ OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
 GENERATED = "generated images"
 TEST_FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
-QUALITY = Path("diffusion", "quality.json")
 
 _ENDED_WELL = ("completed", "degraded")
 _PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
@@ -235,23 +234,15 @@ def _of_rounds(rounds: Sequence[RoundLine], document: RunDocument) -> Iterator[F
 
 
 def _quality(folder: Path) -> Iterator[Figure]:
-    """Yield the figures of generated images, if diffusion/quality.json is there and has the form that is known.
+    """Yield the figures of generated images.
 
     The network whose features a figure compares, and its class if it is of one class, stand in place of the head.
     """
-    with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
-        for one in json.loads((folder / QUALITY).read_bytes()).get("figures", ()):
-            value, of_class = one.get("value"), one.get("class-name")
-            is_number = isinstance(value, int | float) and math.isfinite(value)
-            why = "" if is_number else str(one.get("reason") or "not measured")
-            head = "/".join(str(part) for part in (one.get("features"), of_class) if part)
-            images = one.get("num-real") or one.get("num-generated")
-            yield Figure(
-                "diffusion",
-                GENERATED if of_class is None else f"{GENERATED}, one class",
-                head,
-                str(one["name"]),
-                float(value) if is_number else None,
-                images if isinstance(images, int) else None,
-                why,
-            )
+    found = read_quality(folder)
+    for one in found.figures if found else ():
+        method = GENERATED if one.class_name is None else f"{GENERATED}, one class"
+        head = "/".join(part for part in (one.features, one.class_name) if part)
+        is_defined = one.value is not None and math.isfinite(one.value)
+        why = "" if is_defined else one.reason or "not measured"
+        value, images = one.value if is_defined else None, one.num_real or one.num_generated
+        yield Figure("diffusion", method, head, one.name, value, images or None, why)

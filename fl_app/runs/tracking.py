@@ -94,6 +94,8 @@ def scalars(line: RoundLine) -> Iterator[tuple[str, float, int]]:
     for name, figure in line.figures.items():
         if figure is not None:
             yield f"held-out/{name}", figure, before
+    for name, distance in line.drawn.items():
+        yield f"drawn/frechet-distance-{name}", distance, line.round
     yield "cost/contributed", float(sum(node.outcome == "contributed" for node in line.nodes.values())), line.round
 
 

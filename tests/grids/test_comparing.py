@@ -15,7 +15,9 @@ from fl_app.grids.comparison import Comparison, compare_runs
 from fl_app.grids.document import Cell, GridDocument, write_grid
 from fl_app.grids.estimates import estimate
 from fl_app.options.sections import OptionValue
-from tests.grids.made_up import write_comparison, write_pairs, write_run
+from fl_app.quality.figure import Figure
+from fl_app.runs.quality import QualityDocument, write_quality
+from tests.grids.made_up import round_line, write_comparison, write_pairs, write_run
 
 OLD = Path(__file__).parents[1] / "old_runs"
 
@@ -244,15 +246,19 @@ def test_an_option_that_an_older_version_lacks_makes_no_setting(tmp_path: Path) 
     assert compare(runs).settings == ["made-up"]
 
 
+def write_quality_of(folder: Path) -> None:
+    (folder / "diffusion").mkdir()
+    figures = (
+        Figure("distance", "small", None, 3.5, num_real=100),
+        Figure("distance", "small", "a", 9.0, num_real=10),
+        Figure("recall", "", None, None, reason="too few images"),
+    )
+    write_quality(folder, QualityDocument(3, 0, 100, {"a": 50, "b": 50}, "ddim", 5, 1.0, 5, figures))
+
+
 def test_the_quality_of_generated_images_is_read_if_it_is_there(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "one")
-    (folder / "diffusion").mkdir()
-    figures = [
-        {"name": "distance", "features": "small", "class-name": None, "value": 3.5, "num-real": 100},
-        {"name": "distance", "features": "small", "class-name": "a", "value": 9.0, "num-real": 10},
-        {"name": "recall", "value": None, "reason": "too few images"},
-    ]
-    (folder / "diffusion" / "quality.json").write_text(json.dumps({"figures": figures}))
+    write_quality_of(folder)
     found = compare([folder])
     whole = line_of(found, "made-up", "distance", "generated images")
     assert whole.over_seeds.mean == 3.5 and whole.images == [100] and whole.figure.head == "small"
@@ -264,11 +270,17 @@ def test_the_quality_of_generated_images_is_read_if_it_is_there(tmp_path: Path) 
     assert "| made-up | distance | small | 3.5 | - | 1 | 100 |" in page
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"figures": 3}', '{"figures": [1]}', '{"figures": [{"value": 1}]}'])
-def test_a_quality_file_of_another_form_costs_nothing_else(tmp_path: Path, text: str) -> None:
+def test_the_quality_over_the_rounds_has_a_picture(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    lines = [{**round_line(number, 0.5), "task": "diffusion", "drawn": {"raw": 9.0 / number}} for number in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert "quality-diffusion.png" in {path.name for path in compare([folder]).write(tmp_path / "out")}
+
+
+def test_a_damaged_quality_file_costs_nothing_else(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "one")
     (folder / "diffusion").mkdir()
-    (folder / "diffusion" / "quality.json").write_text(text)
+    (folder / "diffusion" / "quality.json").write_text("{")
     assert line_of(compare([folder]), "made-up").over_seeds.mean == 0.5
 
 

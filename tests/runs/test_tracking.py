@@ -26,6 +26,7 @@ LINE = RoundLine(
     validated_round=2,
     validation_loss=0.25,
     figures={"accuracy": 0.75, "auc": None},
+    drawn={"raw": 2.5},
     seconds=4.0,
     bytes_down=10,
     bytes_up=20,
@@ -78,7 +79,7 @@ def test_each_figure_is_at_the_round_whose_weights_it_is_of() -> None:
     found = {name: (value, step) for name, value, step in scalars(LINE)}
     assert found["loss/train-loss"] == (0.5, 3) and found["loss/validation-loss"] == (0.25, 2)
     assert found["held-out/accuracy"] == (0.75, 2) and found["cost/bytes-up"] == (20.0, 3)
-    assert found["cost/contributed"] == (1.0, 3)
+    assert found["cost/contributed"] == (1.0, 3) and found["drawn/frechet-distance-raw"] == (2.5, 3)
 
 
 def test_what_was_not_measured_is_left_out() -> None:
