@@ -27,14 +27,12 @@ class Found:
         folders: absolute, each once, in order.
         varied: options that a grid varies.
         nodes: simulated nodes of a grid's runs, by folder.
-        problems: what could not be taken.
         grid: the only grid that was named; None if there was none or more than one.
     """
 
     folders: Sequence[Path]
     varied: Sequence[str]
     nodes: dict[Path, int]
-    problems: Sequence[str]
     grid: Path | None
 
 
@@ -85,7 +83,6 @@ def find(named: Iterable[Path], runs: Path) -> Found:
     folders: dict[Path, None] = {}
     varied: dict[str, None] = {}
     nodes: dict[Path, int] = {}
-    problems: list[str] = []
     grids: list[Path] = []
     for one in named:
         places = (one.expanduser(), runs / one, GRIDS.expanduser() / one)
@@ -106,7 +103,7 @@ def find(named: Iterable[Path], runs: Path) -> Found:
             if not below:
                 raise
             folders |= dict.fromkeys(below)
-    return Found(list(folders), list(varied), nodes, problems, grids[0] if len(grids) == 1 else None)
+    return Found(list(folders), list(varied), nodes, grids[0] if len(grids) == 1 else None)
 
 
 def collect(found: Found) -> Collected:
@@ -115,7 +112,7 @@ def collect(found: Found) -> Collected:
     Raises:
         OptionError: no run can be compared.
     """
-    problems, runs = list(found.problems), list[RunFigures]()
+    problems, runs = list[str](), list[RunFigures]()
     for folder in found.folders:
         try:
             run = read_run(folder)

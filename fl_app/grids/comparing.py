@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fl_app.errors import OptionError, did_you_mean
 from fl_app.grids.collecting import Collected
 from fl_app.grids.estimates import Estimate, estimate
-from fl_app.grids.reading import OWN_LAYER, SHIPS, Figure, RunFigures
+from fl_app.grids.reading import OWN_LAYER, Figure, RunFigures
 
 Key = tuple[str, str, str, str, str]  # of `Figure.key`
 
@@ -142,8 +142,3 @@ def _unlike(runs: Sequence[RunFigures]) -> str:
         if len({getattr(run, name) for run in runs}) > 1:
             return name
     return ""
-
-
-def order_of(line: Line) -> int:
-    """Sort key that puts the head that ships first, and single sites last."""
-    return (line.figure.method != SHIPS) + 2 * bool(line.figure.site)

@@ -71,9 +71,9 @@ def write_grid(folder: Path, document: GridDocument) -> None:
 
 
 def describe_setting(setting: dict[str, OptionValue]) -> str:
-    """Return a setting as text: the value of a single option, else `name value, …` with the options' last words."""
+    """Return a setting as text: `name value, …` with the options' last words; the value alone if it is one text."""
     values = {name: show_value(value) for name, value in setting.items()}
-    if len(values) == 1:
+    if len(setting) == 1 and all(isinstance(value, str) and value for value in setting.values()):
         return next(iter(values.values()))
     words = short_names(values)
     return ", ".join(f"{words[name]} {value}" for name, value in values.items())

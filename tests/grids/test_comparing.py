@@ -289,7 +289,7 @@ def test_another_number_of_nodes_is_another_setting(tmp_path: Path) -> None:
     document = json.loads((runs[1] / "run.json").read_text())
     document["nodes"]["c"] = document["nodes"]["a"]
     (runs[1] / "run.json").write_text(json.dumps(document))
-    assert compare(runs).settings == ["2", "3"]
+    assert compare(runs).settings == ["nodes 2", "nodes 3"]
 
 
 def test_the_own_layer_may_be_what_ships(tmp_path: Path) -> None:
