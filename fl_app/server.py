@@ -30,6 +30,7 @@ from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
 from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status
+from fl_app.runs.tracking import check_tracking, open_tracker
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
@@ -72,6 +73,7 @@ def run(grid: Grid, context: Context) -> None:
     show_log()
     config = RunConfig.from_flat(context.run_config)
     config.import_plugins()
+    check_tracking(config.tracking)
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
@@ -159,7 +161,8 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     config, folder, status, roster = run.config, run.folder, run.status, _roster(run)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
-    task_run = TaskRun(run_pass, folder, status, roster)
+    tracker = open_tracker(config.tracking, folder.path / "tensorboard" / name)
+    task_run = TaskRun(run_pass, folder, status, roster, tracker)
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
@@ -196,6 +199,8 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     except BaseException:
         task_run.save_last_round()
         raise
+    finally:
+        tracker.close()
     if setup.drawing is not None:
         left_out = {site: one for site, one in setup.drawing.outcomes.items() if one.outcome != "contributed"}
         status.count(left_out, time_label(f"drawing of images for {name}", time.time()))

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,6 +56,7 @@ ADDED: dict[str, OptionValue] = {
     "classification.replay-images": 1000,
     "classification.replay-seconds": 900.0,
     "classification.replay-kept": 0.9,
+    "tracking": "",
     "quality.features": "",
     "quality.usefulness": False,
     "quality.num-images": 0,
@@ -116,6 +117,10 @@ class RunConfig(Section):
     resume: str = Field(description="a run folder to resume, or auto: the newest unfinished one with the same options")
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
+    tracking: Literal["", "tensorboard"] = Field(
+        description="tensorboard: also write each round's figures for TensorBoard, into the run's folder tensorboard "
+        "(needs the extra tensorboard); empty: metrics.jsonl only"
+    )
     late_joining: bool = Field(
         description="hospitals that have not seen the first round, or have lost their state, also send sums by class: "
         "held-out figures and prototypes; false: they only train. Runs with federation.nodes-per-round allow it anyway"

@@ -17,6 +17,7 @@ EXEMPT: Mapping[str, str] = {
     "resume": "which run folder the server reads; a resumed run has the same options",
     "checkpoint-every": "how often the server writes; at a node only how many states of its optimiser are kept",
     "gallery-every": "how often the server draws pictures",
+    "tracking": "where else the server writes the figures of its rounds",
     "admission": "which replies the server accepts",
     "sampling": "how the server draws pictures; fixed if nodes draw images, by classification.replay",
     "partition": "splits one data set among simulated nodes; a hospital has its own images",
