@@ -17,6 +17,7 @@ from fl_app.files import to_json, write_card, write_manifest
 from fl_app.messages.arrays import Weights, to_tensors
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.strategies.diffusion import DiffusionRounds
+from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.registry import combine
 from fl_app.strategies.resilient import Resilient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
     from fl_app.diffusion.task import DiffusionTask
 
 S = TypeVar("S", bound=Resilient)
+Answers = tuple[dict[str, Sums], dict[str, NodeOutcome]]  # what each site sent, and the outcome of each
 Gallery = Callable[[Mapping[str, nn.Module], Path], None]
 
 
@@ -74,6 +76,16 @@ class Pass(ABC, Generic[S]):
             None if nothing was measured.
         """
         return self.task.improved(before, after)
+
+    def ask_membership(self, strategy: S, grid: Any, weights: Weights) -> Answers | None:
+        """Let the nodes count images by how well weights know them; None: this pass has no audit.
+
+        Args:
+            strategy: that has trained it.
+            grid: Flower's connection to the nodes.
+            weights: that are to be exported.
+        """
+        return None
 
     @abstractmethod
     def export(self, strategy: S, weights: Weights, held: list[bool], folder: Path) -> None:
@@ -123,6 +135,11 @@ class DiffusionPass(Pass[DiffusionRounds]):
             with_node_ema=options.node_ema,
             **flower,
         )
+
+    def ask_membership(self, strategy: DiffusionRounds, grid: Any, weights: Weights) -> Answers | None:
+        """Let the nodes count images by how well weights know them; None: the run has no audit."""
+        audit = self.config.audit
+        return strategy.ask_membership(grid, self.num_rounds, weights, audit.num_images) if audit.membership else None
 
     def export(self, strategy: DiffusionRounds, weights: Weights, held: list[bool], folder: Path) -> None:
         """Write a diffusers folder."""

@@ -19,6 +19,7 @@ from fl_app.messages.arrays import array_record, to_numpy
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
+from fl_app.runs.audit import QUARANTINED, examine, quarantine_of
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
@@ -187,6 +188,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         weights = earlier.models["raw"]
     if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
+        note_quarantine(plan, folder, status)
         return
     try:
         strategy.start(run.grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
@@ -216,7 +218,16 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     if reason is not None:
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     held = held_classes(task_run.folder.path)
-    task_run.export(chosen, partial(run_pass.export, strategy, weights, held))
+    audit = examine(task_run, chosen, partial(run_pass.ask_membership, strategy, grid, weights))
+    task_run.export(chosen, partial(run_pass.export, strategy, weights, held), audit.quarantine if audit else None)
+    note_quarantine(run_pass.plan, task_run.folder, status)
+
+
+def note_quarantine(plan: PassPlan, folder: RunFolder, status: Status) -> None:
+    """Remember a quarantined model as a problem of the run."""
+    reason = quarantine_of(folder.task(plan.name) / QUARANTINED)
+    if reason is not None:
+        status.blemish(f"the {plan.name} model is quarantined: {reason}")
 
 
 def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:
@@ -236,12 +247,14 @@ def _is_finished(plan: PassPlan, folder: RunFolder) -> bool:
     result = folder.task(plan.name) / "prototypes" / f"round-{plan.options.num_rounds:04d}.json"
     if plan.is_alone:
         return result.exists()
-    model = folder.task(plan.name) / "model"
-    recover_folder(model)
-    if not model.is_dir():
+    models = [folder.task(plan.name) / one for one in ("model", QUARANTINED)]
+    for model in models:
+        recover_folder(model)
+    exported = [model for model in models if model.is_dir()]
+    if not exported:
         return False
     try:
-        check_manifest(model)
+        check_manifest(exported[0])
     except RunFolderError as error:
         log.warning("%s It is exported anew", error)
         return False

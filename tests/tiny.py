@@ -29,6 +29,7 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "classification.num-rounds": 2,
             "classification.embedding-size": 8,
             "gallery-every": 0,
+            "audit.membership": False,
             "checkpoint-every": 1,
             **(overrides or {}),
         }

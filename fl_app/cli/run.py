@@ -10,6 +10,7 @@ import typer
 from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, open_console
 from fl_app.errors import FlAppError
 from fl_app.options.app_files import own_app
+from fl_app.runs.audit import audit_lines
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
 from fl_app.simulation.follow import GPU_SHARE, Prepared, judge_ended, prepare, run_to_end
@@ -55,12 +56,15 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
         typer.echo(f"{log}\n", err=True)
         voice.complain(f"The run failed: {outcome.reason}")
     elif outcome.state == "degraded":
-        voice.warn(f"Warning: the run is degraded, sites with trouble: {', '.join(outcome.sites) or 'not named'}")
+        trouble = f", sites with trouble: {', '.join(outcome.sites)}" if outcome.sites else f": {outcome.reason}"
+        voice.warn(f"Warning: the run is degraded{trouble}")
     for site, reason in outcome.sites.items():
         (voice.complain if outcome.state == "failed" else voice.warn)(f"  {site}: {reason}")
     voice.say(f"outcome: {outcome.state}")
     voice.say(f"time: {format_time(seconds)}")
     for line in describe_comparison(outcome.folder) if outcome.folder else ():
+        voice.say(line)
+    for line in audit_lines(outcome.folder) if outcome.folder else ():
         voice.say(line)
     voice.say(f"run folder: {outcome.folder or 'none'}")
     voice.say(f"gallery: {outcome.gallery or 'none'}")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fl_app.errors import OptionError
+from fl_app.options.audit import NO_AUDIT, AuditOptions
 from fl_app.options.export import ExportOptions
 from fl_app.options.sections import (
     BASELINES,
@@ -50,6 +51,7 @@ ADDED: dict[str, OptionValue] = {
     "export.site-names": False,  # those versions did name sites, which nobody had asked for
     "export.licence": "",
     "late-joining": False,
+    **NO_AUDIT,
 }
 
 
@@ -183,6 +185,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    audit: AuditOptions
     export: ExportOptions
     plugin_task: PluginTaskOptions
 

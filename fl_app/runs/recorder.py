@@ -1,6 +1,7 @@
 """Records one pass of a run: figures, pictures, checkpoints and the best model, while its rounds go on."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from fl_app.errors import RunFolderError
 from fl_app.files import replace_folder, replacing
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
+from fl_app.runs.audit import QUARANTINED, marked
 from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
@@ -135,9 +137,21 @@ class TaskRun:
             self.checkpoint()
         return name
 
-    def export(self, name: str, write: Callable[[Path], None]) -> None:
-        """Export the chosen weights; `write` writes them into a folder."""
-        replace_folder(self.folder.task(self.run_pass.name) / "model", write)
+    def export(self, name: str, write: Callable[[Path], None], quarantine: str | None = None) -> None:
+        """Export the chosen weights.
+
+        Args:
+            name: of the weights.
+            write: writes them into a folder.
+            quarantine: why they are put aside, in a folder of another name; None: they are not.
+        """
+        model, aside = (self.folder.task(self.run_pass.name) / one for one in ("model", QUARANTINED))
+        if quarantine is None:
+            shutil.rmtree(aside, ignore_errors=True)
+            replace_folder(model, write)
+        else:
+            shutil.rmtree(model, ignore_errors=True)
+            replace_folder(aside, marked(write, quarantine))
         log.info("Exported the %s weights of round %d", name, self.num_rounds)
 
     def checkpoint(self) -> None:
