@@ -148,8 +148,8 @@ def within_auc_interval(auc: float, sizes: Sequence[tuple[float, float]], level:
     """Return the interval of a mean of AUCs, each of two samples of one site, weighted by m n / (m + n).
 
     It holds each AUC that is at most z of its own standard deviations away (Newcombe, Statistics in Medicine 25, 2006,
-    method 5), with Hanley and McNeil's variance (Radiology 143, 1982). That needs nothing but the sizes, so it is
-    defined for one image, too, and long if there are few.
+    method 5), with Hanley and McNeil's variance (Radiology 143, 1982), the two samples exchanged and averaged. That
+    needs nothing but the sizes, so the interval is defined for one image, too, and long if there are few.
 
     Args:
         auc: the weighted mean.
@@ -167,8 +167,8 @@ def within_auc_interval(auc: float, sizes: Sequence[tuple[float, float]], level:
     z = float(special.ndtri(0.5 + level / 2.0))
 
     def is_inside(true: float) -> bool:
-        above, below = true / (2.0 - true) - true**2, 2.0 * true**2 / (1.0 + true) - true**2
-        variance = squares @ (true * (1.0 - true) + (m - 1.0) * above + (n - 1.0) * below)
+        both = true / (2.0 - true) + 2.0 * true**2 / (1.0 + true) - 2.0 * true**2
+        variance = squares @ (true * (1.0 - true) + ((m + n) / 2.0 - 1.0) * both)
         return bool((auc - true) ** 2 <= z**2 * variance)
 
     ends = []

@@ -6,6 +6,7 @@ by score. The AUC of a score is the chance that a training image has a smaller o
 model treats both alike, 1 if it knows all its training images.
 """
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Literal
@@ -27,6 +28,7 @@ NUM_BINS = 256
 LOWEST, HIGHEST = 1e-5, 10.0  # the bins are equally long in the logarithm: one is 5.5 % wide
 FEWEST_CONTROLS = 300  # of fewer images, 1 % are less than three
 FALSE_POSITIVES = 0.01
+_MANY = 10**6  # images
 
 
 @dataclass(frozen=True, kw_only=True, config=KEBAB)
@@ -204,11 +206,13 @@ def fewest_held_out(num_train: int, limit: float) -> int | None:
     Returns:
         None if no number is enough.
     """
-    for number in range(1, 10_000):
+
+    def is_enough(number: int) -> bool:
         interval = within_auc_interval(0.5, [(float(num_train), float(number))])
-        if interval is not None and interval[1] < limit:
-            return number
-    return None
+        return interval is not None and interval[1] < limit
+
+    found = bisect.bisect_left(range(_MANY), True, key=is_enough)
+    return found if found < _MANY else None
 
 
 def _figures(parts: Mapping[str, Sums], added: Sums, score: str) -> ScoreFigures:

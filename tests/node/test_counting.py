@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN
+from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN
 from fl_app.node import counting
 from fl_app.node.counting import count_message
 from fl_app.node.permissions import NotAllowedError
@@ -20,7 +20,7 @@ from tests.node.test_permissions import PYPROJECT, hospital
 from tests.options import run_config
 from tests.tiny import tiny_run
 
-QUERIES = (DESCRIBE, EVALUATE, MOMENTS, HEADS)
+QUERIES = (DESCRIBE, EVALUATE, MOMENTS, HEADS, MEMBERSHIP)
 RECIPES = sorted(path.stem for path in (PYPROJECT.parent / "recipes").glob("*.toml"))
 
 
