@@ -115,7 +115,8 @@ def test_each_site_is_asked_once_and_a_model_that_learned_little_passes(tmp_path
 
 
 def test_the_audit_can_be_turned_off_and_a_classifier_has_none(tmp_path: Path) -> None:
-    for options in ({"audit.membership": False}, {"tasks": "classification", "classification.num-rounds": 1}):
+    classifier: dict[str, OptionValue] = {"tasks": "classification", "classification.num-rounds": 1}
+    for options in (classifier, {**ON, "audit.membership": False}):
         grid, run = federate(tmp_path, options, nodes=2)
         assert asked(grid) == 0 and read_audit(run) is None
         with pytest.raises(RunFolderError, match=r"holds no audit: see the option 'audit.membership'"):

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, open_console
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, RunFolderError
+from fl_app.files import to_json
 from fl_app.options.app_files import own_app
-from fl_app.runs.audit import audit_lines
+from fl_app.runs.audit import Audit, describe_audit, read_audit
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
 from fl_app.simulation.follow import GPU_SHARE, Prepared, judge_ended, prepare, run_to_end
@@ -64,8 +65,7 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
     voice.say(f"time: {format_time(seconds)}")
     for line in describe_comparison(outcome.folder) if outcome.folder else ():
         voice.say(line)
-    for line in audit_lines(outcome.folder) if outcome.folder else ():
-        voice.say(line)
+    audit = find_audit(outcome.folder, voice) if outcome.folder else None
     voice.say(f"run folder: {outcome.folder or 'none'}")
     voice.say(f"gallery: {outcome.gallery or 'none'}")
     rows = read_comparison(outcome.folder) if outcome.folder else []
@@ -77,9 +77,22 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
             "folder": outcome.folder,
             "gallery": outcome.gallery,
             "seconds": seconds,
+            "audit": None if audit is None else to_json(audit),
             "comparison": [{name: read_figure(value) for name, value in row.items()} for row in rows],
         }
     )
+
+
+def find_audit(folder: Path, voice: Voice) -> Audit | None:
+    """Return the audit of a run, and print its line; None if there was none, or its file is damaged."""
+    try:
+        audit = read_audit(folder)
+    except RunFolderError as error:
+        voice.warn(str(error))
+        return None
+    if audit is not None:
+        voice.say(describe_audit(audit))
+    return audit
 
 
 def resume_command(

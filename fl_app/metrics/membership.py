@@ -282,4 +282,4 @@ def _needed(parts: Mapping[str, Sums], limit: float) -> str:
     fewest = fewest_held_out(train, limit)
     if fewest is None:
         return f"With {train} training images no number of held-out images is enough"
-    return f"{held_out} held-out images were compared; at least {fewest} are needed, more the nearer the AUC is to it"
+    return f"{held_out} held-out images were compared; at least {fewest} are needed, more if the AUC is near the limit"

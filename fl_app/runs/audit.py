@@ -125,15 +125,6 @@ def describe_audit(audit: Audit) -> str:
     return f"membership audit: {found.verdict}: {found.reason} ({images}){aside}"
 
 
-def audit_lines(run: Path) -> list[str]:
-    """Return the line on a run's audit; none if there was no audit."""
-    try:
-        audit = read_audit(run)
-    except RunFolderError as error:
-        return [f"membership audit: {error}"]
-    return [] if audit is None else [describe_audit(audit)]
-
-
 def marked(write: Callable[[Path], None], reason: str) -> Callable[[Path], None]:
     """Return what writes an exported model with the reason why it is not to be used, in its card and in a file."""
 

@@ -80,7 +80,7 @@ def test_histograms_of_split_images_add_up_to_those_of_all(model: UNet2DModel) -
 
     def counts(train: ImageSet, held_out: ImageSet) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
         parts = {"train": train, "validation": held_out, "test": nothing}
-        return score_histograms(model, parts, SCHEDULE, CPU, most=100)  # type: ignore[return-value]
+        return score_histograms(model, parts, SCHEDULE, CPU, most=100)
 
     whole = counts(some(0, 24), some(24, 60))
     split = [counts(some(0, 9), some(24, 25)), counts(some(9, 24), some(25, 60))]

@@ -135,10 +135,11 @@ def test_a_node_whose_folder_is_away_may_be_asked_for_ever_and_an_answered_descr
 
 
 def most_queries(config: RunConfig) -> int:
-    """Return the messages to a node, beside training, of a run: one to agree, two a pass, two an exchange."""
+    """Return the messages to a node, beside training, of a run: one to agree, two a pass, two an exchange, an audit."""
     options = [plan.options for plan in config.passes()]
     exchanges = [len(one.exchange_rounds) for one in options if isinstance(one, ClassificationOptions)]
-    return 1 + 2 * len(config.passes()) + 2 * sum(exchanges)
+    audits = int("diffusion" in config.tasks and config.audit.membership)
+    return 1 + 2 * len(config.passes()) + 2 * sum(exchanges) + audits
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

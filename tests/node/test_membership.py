@@ -96,7 +96,7 @@ def test_a_task_without_an_audit_says_so(tmp_path: Path) -> None:
     message = next(one for one in grid.sent if one.metadata.message_type == MOMENTS)
     message.metadata.message_type = MEMBERSHIP
     reply = grid._answer(message)
-    assert reply.has_error() and "the task 'classification' has no membership audit" in reply.error.reason
+    assert reply.has_error() and "the task 'classification' has no membership audit" in str(reply.error.reason)
 
 
 def test_parts_below_a_hospitals_minimums_are_not_scored(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_parts_below_a_hospitals_minimums_are_not_scored(tmp_path: Path) -> None
         }
         for number, (site, counts) in enumerate({"large": {"a": 60, "b": 60}, "small": {"a": 14, "b": 14}}.items())
     }
-    run = {
+    run: dict[str, OptionValue] = {
         "data.source": "folder", "data.class-names": "a,b", "data.num-channels": 1, "data.image-size": 8,
         "data.limit": 0, "diffusion.num-rounds": 1, "audit.membership": True, "federation.min-replies": 1,
     }  # fmt: skip
