@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message, RecordDict
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from fl_app.api.run import Run
 from fl_app.errors import RunFolderError
@@ -21,6 +22,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs import audit
 from fl_app.runs.audit import QUARANTINED, QuarantineError, read_audit
 from fl_app.runs.overview import look_at
+from fl_app.runs.recorder import TaskRun
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
 
@@ -112,6 +114,24 @@ def test_each_site_is_asked_once_and_a_model_that_learned_little_passes(tmp_path
     assert images == expected and sum(train for train, _, _ in images.values()) == found.membership.num_train
     assert (found.weights, found.round, found.left_out) == ("raw", 1, {})
     assert "membership audit: passed: AUC" in (run / "run.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["raw", "ema"])
+def test_the_exported_weights_are_audited(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = TaskRun.finish
+
+    def choose(self: TaskRun, parts: Any) -> str:
+        finish(self, parts)
+        return name
+
+    monkeypatch.setattr(TaskRun, "finish", choose)
+    grid, run = federate(tmp_path, {"diffusion.ema-horizon": 1.0, "diffusion.num-rounds": 2}, nodes=2)
+    question = next(one for one in grid.sent if one.metadata.message_type == MEMBERSHIP)
+    exported = load_file(run / "diffusion/model/unet/diffusion_pytorch_model.safetensors")
+    sent = unpack(question.content.array_records["weights"])
+    assert sent.keys() == exported.keys()
+    assert all(np.array_equal(sent[key], exported[key]) for key in exported)
+    assert Run(run).audit().weights == name
 
 
 def test_the_audit_can_be_turned_off_and_a_classifier_has_none(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from fl_app.diffusion.task import DiffusionTask
 from fl_app.files import to_json
 from fl_app.messages.arrays import unpack
 from fl_app.messages.records import EVALUATE, MEMBERSHIP, MOMENTS, TRAIN
@@ -99,7 +100,9 @@ def test_a_task_without_an_audit_says_so(tmp_path: Path) -> None:
     assert reply.has_error() and "the task 'classification' has no membership audit" in str(reply.error.reason)
 
 
-def test_parts_below_a_hospitals_minimums_are_not_scored(tmp_path: Path) -> None:
+def test_parts_below_a_hospitals_minimums_are_not_scored_and_no_image_is_scored_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nodes = {
         number: {
             "data-path": str(write_images(tmp_path / site, counts)),
@@ -120,7 +123,7 @@ def test_parts_below_a_hospitals_minimums_are_not_scored(tmp_path: Path) -> None
             answers[reply.content["node"]["site"]] = {key: int(value.sum()) for key, value in sums.items()}
         return reply
 
-    run_federation(tiny_run(tmp_path / "runs", run), 2, node_options=nodes, meddle=note)
+    grid = run_federation(tiny_run(tmp_path / "runs", run), 2, node_options=nodes, meddle=note)
     fewest = NodeConfig()
     for site, counts in answers.items():
         for key, count in counts.items():
@@ -130,3 +133,12 @@ def test_parts_below_a_hospitals_minimums_are_not_scored(tmp_path: Path) -> None
     found = read_audit(tmp_path / "runs" / "run")
     assert found is not None and found.membership.num_train == sum(one["loss/train"] for one in answers.values())
     assert to_json(found)["left-out"] == {}
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the images are scored again")
+
+    monkeypatch.setattr(DiffusionTask, "membership", fail)
+    for question in [one for one in grid.sent if one.metadata.message_type == MEMBERSHIP]:
+        again = unpack(grid._answer(question).content.array_records["statistics"])
+        site = nodes[question.metadata.dst_node_id - 1000]["site"]
+        assert {key: int(value.sum()) for key, value in again.items()} == answers[site]
