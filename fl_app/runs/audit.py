@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from fl_app.errors import RunFolderError
 from fl_app.files import CARD, KEBAB, from_json, to_json, write_json, write_manifest
+from fl_app.logs import clean_text
 from fl_app.metrics.membership import Membership, judge_membership
 from fl_app.runs.documents import time_label
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 QUARANTINED = "model.quarantined"  # in place of `model`
 MARK = "quarantine.json"  # in an exported folder: why it is not to be used
 TASK = "diffusion"
+_LONGEST = 1000  # characters of a reason
 
 
 class QuarantineError(RunFolderError):
@@ -122,7 +124,7 @@ def describe_audit(audit: Audit) -> str:
     sites = f"{len(found.sites)} site{'' if len(found.sites) == 1 else 's'}"
     images = f"{found.num_train} training, {found.num_held_out} held-out and {found.num_test} test images of {sites}"
     aside = ". The model is quarantined" if audit.is_quarantined else ""
-    return f"membership audit: {found.verdict}: {found.reason} ({images}){aside}"
+    return clean_text(f"membership audit: {found.verdict}: {found.reason} ({images}){aside}", _LONGEST)
 
 
 def marked(write: Callable[[Path], None], reason: str) -> Callable[[Path], None]:
@@ -142,10 +144,10 @@ def marked(write: Callable[[Path], None], reason: str) -> Callable[[Path], None]
 def quarantine_of(folder: Path) -> str | None:
     """Return why an exported model is quarantined; None if it is not, or there is none."""
     try:
-        return str(json.loads((folder / MARK).read_bytes())["reason"])
+        return clean_text(str(json.loads((folder / MARK).read_bytes())["reason"]), _LONGEST)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return f"{MARK} is damaged, so the reason is not known"
 
 
