@@ -27,6 +27,9 @@ from fl_app.diffusion.membership import image_scores
 from fl_app.diffusion.process import noise_schedule
 from fl_app.metrics.membership import (
     HELD_OUT,
+    HIGHEST,
+    LOWEST,
+    NUM_BINS,
     SCORES,
     TEST,
     TRAIN,
@@ -45,18 +48,29 @@ NUM_TRAINED = 64
 NUM_OTHERS = 300
 SMALL = ((20, 5), (20, 2), (64, 16))  # training and held-out images of small sets
 DRAWS = 100  # of small sets, for each seed
+COUNTED = (20, 64, 200)  # images whose counts somebody has who looks for another image
+BINS = (NUM_BINS, 2 * NUM_BINS, NUM_BINS // 2)
 
 Scores = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one seed gave: the audit, its control, the audit without labels, and false alarms by size of the sets."""
+    """What one seed gave.
+
+    Attributes:
+        audit: of the images that the model was trained on, against others.
+        control: of two sets that it was not trained on.
+        unlabelled: the audit without the label.
+        small: false alarms by size of the two sets.
+        excluded: share of other images that cannot be among the counted ones, by number of these and of bins.
+    """
 
     audit: Membership
     control: Membership
     unlabelled: Membership
     small: dict[tuple[int, int], int]
+    excluded: dict[tuple[int, int], float]
 
 
 def measure(seed: int, epochs: float) -> Found:
@@ -82,7 +96,12 @@ def measure(seed: int, epochs: float) -> Found:
     without = [score_unlabelled(model, images, unlabelled) for images in (trained, first)]
     generator = numpy_generator_for(seed, "small sets")
     small = {size: sum(is_false_alarm(scores[1], others, size, generator) for _ in range(DRAWS)) for size in SMALL}
-    return Found(judge(scores[0], scores[1], others), judge(scores[1], others), judge(*without), small)
+    excluded = {
+        (size, bins): float(np.mean([share_excluded(scores[1], others, size, bins, generator) for _ in range(DRAWS)]))
+        for size in COUNTED
+        for bins in BINS
+    }
+    return Found(judge(scores[0], scores[1], others), judge(scores[1], others), judge(*without), small, excluded)
 
 
 def train(config: RunConfig, images: ImageSet) -> tuple[UNet2DModel, int]:
@@ -127,6 +146,29 @@ def is_false_alarm(one: Scores, other: Scores, size: tuple[int, int], generator:
     return judge(members, controls).verdict == "exceeded"
 
 
+def share_excluded(
+    counted: Scores, others: Scores, number: int, num_bins: int, generator: np.random.Generator
+) -> float:
+    """Return the share of other images with a score in whose bin no counted image lies.
+
+    Args:
+        counted: scores from which so many are drawn.
+        others: scores of other images.
+        number: of counted images.
+        num_bins: over the whole range.
+        generator: draws them.
+    """
+    chosen = generator.choice(NUM_OTHERS, number, replace=False)
+    is_excluded = np.zeros(NUM_OTHERS, dtype=np.bool_)
+    for score in SCORES:
+        filled, wanted = (
+            np.floor(np.log(values / LOWEST) / np.log(HIGHEST / LOWEST) * num_bins)
+            for values in (counted[score][chosen], others[score])
+        )
+        is_excluded |= ~np.isin(wanted, filled)
+    return float(is_excluded.mean())
+
+
 def main() -> None:
     """Print a line for each seed, and the means."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,6 +207,9 @@ def main() -> None:
     for size in SMALL:
         alarms = sum(one.small[size] for one in found)
         print(f"false alarms, {size[0]} and {size[1]} images: {alarms} of {DRAWS * len(found)}")
+    for number, bins in itertools.product(COUNTED, BINS):
+        share = np.mean([one.excluded[number, bins] for one in found])
+        print(f"other images that are not among {number} counted ones by their bins, of {bins}: {share:.2f}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ _EXPLAINED = {
     r"statistics/validation/picture-distance": "number of held-out images by how far their brightness, contrast and "
     "roughness lie from those of the training images",
     r"statistics/(loss|sima)/(train|validation|test)": "number of training, held-out and test images by how well the "
-    "model knows them, in 256 bins of two scores; at most `audit.num-images` of each; only with `audit.membership`",
+    "model knows them, in 128 bins of two scores; at most `audit.num-images` of each; only with `audit.membership`",
     r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "
     "their brightness, contrast and roughness",
     r"statistics/(own/)?count": "number of training images of each class whose embeddings were summed",
@@ -241,7 +241,7 @@ Weights and sums are not images, but they are computed from images:
 - With three sites or more, `evaluate.heads` also asks for three counts a head (`statistics/left-out/…`): the held-out
   images of classes that two other sites hold, and how many of them a head without the node's sums has right, and how
   many the last layer.
-- The counts of `query.membership` say in which of 256 bins the scores of training images lie, but not which image lies
+- The counts of `query.membership` say in which of 128 bins the scores of training images lie, but not which image lies
   where. Whoever runs the server, and has an image, can score it: if its bin is empty, it was not among the scored
   images; if its bin has the only image far around, it probably was. The node sends these counts once in a run, and only
   of weights that are near those that it has trained.
