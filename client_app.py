@@ -26,6 +26,12 @@ def membership(message: Message, context: Context) -> Message:
     return client.membership(message, context)
 
 
+@app.query("quality")
+def quality(message: Message, context: Context) -> Message:
+    """Compare generated images with this node's own, in numbers."""
+    return client.quality(message, context)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train for one round."""

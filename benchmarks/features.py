@@ -1,4 +1,4 @@
-"""Fréchet distances (Heusel et al. 2017) from additive sums, with features of the last hidden layer of a classifier."""
+"""Additive sums of features: the last hidden layer of a classifier that is trained on a whole source."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from scipy import linalg
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,7 +16,8 @@ from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate, to_bytes, to_float
 from fl_app.data.sources import load_split
 from fl_app.errors import OptionError
-from fl_app.options.run import DataOptions
+from fl_app.metrics.generation import feature_sums
+from fl_app.options.images import DataOptions
 from fl_app.seeding import seed_for
 from fl_app.sums import Sums, add
 
@@ -29,40 +29,9 @@ _CPU = torch.device("cpu")
 
 
 def feature_moments(features: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Sum up features of M images.
-
-    Args:
-        features: [M, D].
-
-    Returns:
-        `count` [], `sum` [D], `outer` [D, D] = sum of f f^T; all float64 and additive.
-    """
+    """Sum up features of M images, [M, D], as those of one class: see `feature_sums`."""
     f = np.asarray(features, dtype=np.float64)
-    return {"count": np.array(float(len(f))), "sum": f.sum(axis=0), "outer": f.T @ f}
-
-
-def frechet_distance(real: Sums, generated: Sums) -> float | None:
-    """Return ||m_r - m_g||^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2)); None if a side has fewer than 2 images.
-
-    The covariance divides by M - 1, as the common implementations do.
-    """
-    if real["count"] < 2 or generated["count"] < 2:
-        return None
-    mean_r, covariance_r = _mean_and_covariance(real)
-    mean_g, covariance_g = _mean_and_covariance(generated)
-    values, vectors = linalg.eigh(covariance_r)
-    root_r = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
-    # The eigenvalues of C_r C_g are those of the symmetric C_r^(1/2) C_g C_r^(1/2), which need no complex numbers.
-    eigenvalues = linalg.eigvalsh(root_r @ covariance_g @ root_r)
-    cross = np.sqrt(np.clip(eigenvalues, 0.0, None)).sum()
-    distance = ((mean_r - mean_g) ** 2).sum() + np.trace(covariance_r) + np.trace(covariance_g) - 2.0 * cross
-    return float(max(distance, 0.0))
-
-
-def _mean_and_covariance(moments: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    count = float(moments["count"])
-    center = moments["sum"] / count
-    return center, (moments["outer"] - count * np.outer(center, center)) / (count - 1.0)
+    return feature_sums(f, np.zeros(len(f), dtype=np.int64), 1)
 
 
 class FeatureNetwork(nn.Module):

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.features import Features, frechet_distance, load_features
+from benchmarks.features import Features, load_features
 from benchmarks.models import CHECKPOINTED, EXPORTED, balanced_labels, open_models, read_config
 from benchmarks.output import Row, cell, parser, run
 from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
+from fl_app.metrics.generation import frechet_distance
 from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
 from fl_app.sums import Sums

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.features import feature_moments, frechet_distance
+from benchmarks.features import feature_moments
 from benchmarks.judges import Judge, judge_of, learn_from, pixels_of
 from benchmarks.models import balanced_labels, open_exported, read_config
 from benchmarks.output import Row, cell, parser, run
@@ -43,7 +43,8 @@ from fl_app.data.partition import stratified_choice
 from fl_app.data.sources import load_split
 from fl_app.diffusion.pipeline import ClassConditionalPipeline
 from fl_app.errors import OptionError
-from fl_app.options.run import DataOptions
+from fl_app.metrics.generation import frechet_distance
+from fl_app.options.images import DataOptions
 from fl_app.plugins import built_in
 from fl_app.seeding import numpy_generator_for
 from fl_app.sums import Sums

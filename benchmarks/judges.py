@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.features import BATCH_SIZE, FeatureNetwork, load_features, train_network
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_float
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 _SVM_SIDE = 8  # gamma below belongs to 8 x 8 pixels of 0 to 16
 _LEARNER_STEPS = 500  # of the network that learns from few images

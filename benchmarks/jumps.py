@@ -21,7 +21,7 @@ from benchmarks.models import default_config
 from benchmarks.output import Row, parser, run
 from fl_app.messages.arrays import to_tensors, unpack
 from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, TRAIN, WEIGHTS
-from fl_app.node.history import distance, length
+from fl_app.node.distances import distance, length
 from fl_app.options.run import RunConfig
 from fl_app.simulation.app import read_recipe
 

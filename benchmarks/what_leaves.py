@@ -36,6 +36,9 @@ _QUESTIONS = {
     "evaluate.heads": "How good are these heads? Asked after `query.moments`",
     "evaluate": "How good are these models? Asked once at the end of each task",
     "query.membership": "Does this model know your training images? Asked once, before `diffusion` is exported",
+    "query.quality": "How good are these generated images? Asked at the end of a run, once for each network of "
+    "`quality.features` and once for `quality.usefulness`; and after round 1 of `diffusion`, without images, for "
+    "`quality.curve`",
 }
 _EXPLAINED = {
     r"node/site": "the name that the hospital gave itself",
@@ -68,6 +71,18 @@ _EXPLAINED = {
     "site with fewer than 5 patients sends these sums as if all its images were one patient's",
     r"statistics/.*/joint": "number of held-out or test images by the scores of a head and of the network's own last "
     'layer together, in 33 x 33 bins for each class; only with `classification.choose-by = "auc"`',
+    r"statistics/(floor-)?moments/count": "number of test images (floor: of training images) of each "
+    "class whose features were summed, and of the classes with few images together",
+    r"statistics/(floor-)?moments/sum": "for each of these groups of classes, the sum of the features of its images: "
+    "pixels of a small picture, or the embedding of the run's classifier",
+    r"statistics/(floor-)?moments/outer": "for each of these groups, the sum of f f' over the features f, for the "
+    "covariance. A hospital sends moments of at least two images a feature, else zeros",
+    r"statistics/(generated|floor)/kernel-.*": "number of test images and of generated (floor: training) images, the "
+    "mean over pairs of both and among each of a polynomial kernel of the features, and its variance",
+    r"statistics/(generated|floor)/neighbours": "number of test images, and of generated (floor: training) images, "
+    "that have one of the other kind nearer than the fifth neighbour of their own kind, and of such pairs",
+    r"statistics/(synthetic|real|both)": "number of test images of each class, and how many of them a small classifier "
+    "has right that the node trained on generated images, on its own training images, or on both",
     r"statistics/validation/distance": "number of held-out images by distance from the nearest prototype",
     r"statistics/left-out/.*": "number of held-out images of classes that two other sites hold, and how many of them a "
     "head without this node's sums has right, and the network's own last layer; only with three sites or more",

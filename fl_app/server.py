@@ -13,12 +13,14 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
+from fl_app.evaluation import Judgement, judge_generated
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
+from fl_app.quality.features import check_network_file
 from fl_app.runs.audit import QUARANTINED, examine, quarantine_of
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
@@ -34,7 +36,7 @@ from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.roster import Roster
-from fl_app.strategies.setup import Setup
+from fl_app.strategies.setup import Setup, Unwatched
 from fl_app.strategies.transport import PackedWire
 from fl_app.tasks import check_tasks, initial_weights
 
@@ -74,6 +76,7 @@ def run(grid: Grid, context: Context) -> None:
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
+    check_network_file(config.quality)
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     with log_to(folder.path / "run.log"):
@@ -94,6 +97,8 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config))
         for plan in config.passes():
             run_pass(plan, opened)
+        sites = Attendance(_roster(opened), config.federation, Unwatched())
+        judge_generated(grid, Judgement(config, info, folder, status, sites))
         if "classification" in config.tasks:
             write_comparison(folder, config)
         status.end()
@@ -152,10 +157,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     Raises:
         FederationError: nothing was learned, or the federation could not go on.
     """
-    config, folder, status, federation = run.config, run.folder, run.status, run.config.federation
-    deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
-    known = read_document(folder.path).nodes
-    roster = Roster(run.info, deadline, known, run.common_test.counts, bound_names(config))
+    config, folder, status, roster = run.config, run.folder, run.status, _roster(run)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
     task_run = TaskRun(run_pass, folder, status, roster)
@@ -176,7 +178,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         nodes_per_round=options.nodes_per_round,
         max_failed_rounds=options.max_failed_rounds,
         run_folder=str(folder.path),
-        begins=not known,
+        begins=not roster.frozen,
         exchanged=exchanges.done,
         on_exchange=exchanges.keep,
     )
@@ -218,8 +220,10 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     if reason is not None:
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     held = held_classes(task_run.folder.path)
-    audit = examine(task_run, chosen, partial(run_pass.ask_membership, strategy, grid, weights))
-    task_run.export(chosen, partial(run_pass.export, strategy, weights, held), audit.quarantine if audit else None)
+    number, name, weights = task_run.exported(chosen)
+    audit = examine(task_run, name, number, partial(run_pass.ask_membership, strategy, grid, weights))
+    write = partial(run_pass.export, strategy, weights, held)
+    task_run.export(number, name, write, audit.quarantine if audit else None)
     note_quarantine(run_pass.plan, task_run.folder, status)
 
 
@@ -228,6 +232,13 @@ def note_quarantine(plan: PassPlan, folder: RunFolder, status: Status) -> None:
     reason = quarantine_of(folder.task(plan.name) / QUARANTINED)
     if reason is not None:
         status.blemish(f"the {plan.name} model is quarantined: {reason}")
+
+
+def _roster(run: Opened) -> Roster:
+    """Return the sites of a run: those that are known, and nodes that are yet to be asked."""
+    federation, known = run.config.federation, read_document(run.folder.path).nodes
+    deadline = min(federation.round_deadline_seconds, federation.wait_seconds)
+    return Roster(run.info, deadline, known, run.common_test.counts, bound_names(run.config))
 
 
 def _options_for(plan: PassPlan, config: RunConfig) -> tuple[FederationOptions, AdmissionOptions]:

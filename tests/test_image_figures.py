@@ -5,11 +5,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.features import feature_moments, frechet_distance
+from benchmarks.features import feature_moments
 from benchmarks.judges import pixels_of
 from benchmarks.sample_figures import overlap, within_class_std, within_class_variance
 from benchmarks.sampler_texture import KnowsTheTexture, sampled_std
 from fl_app.diffusion.process import alphas, noise_schedule
+from fl_app.metrics.generation import frechet_distance
 
 
 def features(seed: int, count: int = 300, scale: float = 1.0) -> NDArray[np.float64]:

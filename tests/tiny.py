@@ -28,6 +28,8 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "sampling.images-per-class": 1,
             "classification.num-rounds": 2,
             "classification.embedding-size": 8,
+            "quality.num-images": 0,
+            "quality.curve": "",
             "gallery-every": 0,
             "audit.membership": False,
             "checkpoint-every": 1,

@@ -92,6 +92,26 @@ class Run:
         numbers = [name for name in table.columns if name not in _TEXTS]
         return table.assign(**{name: pandas.to_numeric(table[name], errors="coerce") for name in numbers})
 
+    def quality(self) -> "pandas.DataFrame":
+        """Return a row for each figure of the generated images: name, features, class-name, value, floor, ….
+
+        An undefined figure is nan, with its `reason`. `floor`: the figure of real training images in place of generated
+        ones. `num-real`, `num-generated` and `num-sites` say what it was measured on.
+
+        Raises:
+            RunFolderError: the run has judged no images: it trains no diffusion model, is not finished, or could not.
+        """
+        import pandas
+
+        from fl_app.runs.quality import QUALITY, quality_rows, read_quality
+
+        found = read_quality(self.folder)
+        if found is None or found.problem is not None:
+            why = found.problem if found else f"it holds no {QUALITY}"
+            raise RunFolderError(f"{self.folder} holds no figures of generated images: {why}.")
+        table = pandas.DataFrame(quality_rows(self.folder))
+        return table.assign(**{name: pandas.to_numeric(table[name]) for name in ("value", "error", "floor")})
+
     def heads(self, *, round: int | None = None, task: str = "classification") -> "pandas.DataFrame":
         """Return the figures of an exchange of prototypes: a row for each head, reading and part of the images.
 

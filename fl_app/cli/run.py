@@ -12,6 +12,7 @@ from fl_app.errors import FlAppError, RunFolderError
 from fl_app.files import to_json
 from fl_app.options.app_files import own_app
 from fl_app.runs.audit import Audit, describe_audit, read_audit
+from fl_app.runs.quality import describe_quality, quality_rows
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
 from fl_app.simulation.follow import GPU_SHARE, Prepared, judge_ended, prepare, run_to_end
@@ -63,7 +64,7 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
         (voice.complain if outcome.state == "failed" else voice.warn)(f"  {site}: {reason}")
     voice.say(f"outcome: {outcome.state}")
     voice.say(f"time: {format_time(seconds)}")
-    for line in describe_comparison(outcome.folder) if outcome.folder else ():
+    for line in [*describe_quality(outcome.folder), *describe_comparison(outcome.folder)] if outcome.folder else ():
         voice.say(line)
     audit = find_audit(outcome.folder, voice) if outcome.folder else None
     voice.say(f"run folder: {outcome.folder or 'none'}")
@@ -78,6 +79,7 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
             "gallery": outcome.gallery,
             "seconds": seconds,
             "audit": None if audit is None else to_json(audit),
+            "quality": quality_rows(outcome.folder) if outcome.folder else [],
             "comparison": [{name: read_figure(value) for name, value in row.items()} for row in rows],
         }
     )

@@ -17,6 +17,7 @@ from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.audit import describe_audit
 from fl_app.runs.overview import ENDED, Overview, age, runs_folder
+from fl_app.runs.quality import describe_quality
 from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.runs.view import describe_nodes, describe_phase, format_time, is_screen
 
@@ -99,7 +100,7 @@ def describe(overview: Overview) -> list[str]:
         lines.append(f"results: {describe_results(overview.results)}")
         if (overview.folder / COMPARISON).is_file():
             lines.append(f"comparison: {overview.folder / COMPARISON}")
-        return lines
+        return lines + describe_quality(overview.folder)
     figures = [
         f"{name} {value:{form}}"
         for name, value, form in (

@@ -11,7 +11,7 @@ from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
 from fl_app.data.partition import stratified_choice
 from fl_app.errors import OptionError
 from fl_app.files import replace_folder
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from fl_app.seeding import numpy_generator_for
 
 _TEST_SHARE = 0.2

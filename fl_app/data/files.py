@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from fl_app.errors import DataError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 DIRECTORY_VARIABLE = "FL_APP_DATA"
 

@@ -22,7 +22,7 @@ from fl_app.data.partition import PUBLIC_KEY, choose_part, hash_position
 from fl_app.data.unreadable import Fault, NoPixelsError, UnreadableImageError, check_problems, unreadable
 from fl_app.data.worker import Request
 from fl_app.errors import DataError, OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 log = logging.getLogger(__name__)
 

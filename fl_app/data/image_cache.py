@@ -27,7 +27,7 @@ from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.listing import Part
 from fl_app.errors import RunFolderError, is_fault
 from fl_app.files import remove_partial, replacing
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 T = TypeVar("T")
 

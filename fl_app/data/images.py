@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fl_app.data.listing import Part
 from fl_app.errors import DataError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 
 @dataclass(frozen=True)

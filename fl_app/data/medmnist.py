@@ -11,7 +11,7 @@ from fl_app.data.files import KnownFile, read_known_files
 from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
 from fl_app.data.listing import PARTS
 from fl_app.errors import OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 _SIDE = 28
 

@@ -9,7 +9,7 @@ import torch
 
 from fl_app.data.files import KnownFile, read_known_files
 from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 _SIDE = 28
 _IMAGES_HEADER, _LABELS_HEADER = 16, 8  # bytes before the values in an idx file of 3 and of 1 dimensions

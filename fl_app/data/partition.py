@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fl_app.data.images import ImageSet
 from fl_app.errors import OptionError
-from fl_app.options.run import PartitionOptions
+from fl_app.options.images import PartitionOptions
 from fl_app.seeding import numpy_generator_for, seed_for
 
 if TYPE_CHECKING:

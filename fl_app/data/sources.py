@@ -15,7 +15,8 @@ from fl_app.data.listing import PARTS, Part
 from fl_app.data.loading import resize
 from fl_app.data.partition import share_of_test, stratified_choice
 from fl_app.errors import FlAppError
-from fl_app.options.run import DataOptions, RunConfig
+from fl_app.options.images import DataOptions
+from fl_app.options.run import RunConfig
 from fl_app.plugins import BUILT_IN, load
 from fl_app.seeding import numpy_generator_for
 
@@ -105,8 +106,8 @@ class CommonTest:
 
     @classmethod
     def of_run(cls, config: RunConfig) -> "CommonTest":
-        """Return the test part of a run's source; zero images if the run trains no classifier."""
-        if "classification" in config.tasks:
+        """Return the test part of a run's source; zero images if the run uses none."""
+        if config.is_tested:
             return cls(lambda: load_split(config.data, "test", config.seed))
         return cls(lambda: no_images(dataset_info(config.data)))
 

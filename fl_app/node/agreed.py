@@ -5,6 +5,7 @@ lead to would be further questions about the same images, or another training th
 """
 
 from fl_app.classification.heads import HEADS as BUILT_IN_HEADS
+from fl_app.messages.generated import QUALITY
 from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, Instruction
 from fl_app.node.permissions import NotAllowedError
 from fl_app.options.run import RunConfig
@@ -60,6 +61,11 @@ def _check_round(task: Task, number: int, message_type: str) -> None:
     if message_type == EVALUATE and number != 0:
         raise NotAllowedError(
             f"this node was asked for a final measurement of round {number}, and there is one alone, of round 0. Send 0"
+        )
+    if message_type == QUALITY and number != options.num_rounds:
+        raise NotAllowedError(
+            f"this node was asked to judge generated images of round {number}, and only those of the last one, "
+            f"{options.num_rounds}, are judged. Send this number"
         )
     if message_type not in (MOMENTS, HEADS) or not isinstance(options, ClassificationOptions):
         return

@@ -15,6 +15,7 @@ from fl_app.data.loading import place
 from fl_app.files import make_private
 from fl_app.messages.arrays import to_numpy
 from fl_app.messages.descriptions import SiteDescription, write_description
+from fl_app.messages.generated import read_generated
 from fl_app.messages.records import (
     EVALUATE,
     HEADS,
@@ -32,6 +33,7 @@ from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.history import History, check_weights
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.quality import answer_quality
 from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
@@ -145,6 +147,12 @@ def membership(message: Message, node: Node) -> RecordDict:
     images = {part: getattr(node.data, part) for part in PARTS}
     count = partial(task.membership, instruction.weights, images, node.device, node.config.audit.num_images)
     return write_sums(node.data.site, history.once("membership", instruction.round_number, count))
+
+
+@answering
+def quality(message: Message, node: Node) -> RecordDict:
+    """Compare generated images with the node's own."""
+    return write_sums(node.data.site, answer_quality(read_generated(message), node))
 
 
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:

@@ -50,7 +50,7 @@ def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[]
     if sums:
         try:
             with replacing(path, mode=0o600) as temporary:
-                temporary.write_bytes(save(sums))
+                temporary.write_bytes(save({key: np.ascontiguousarray(one) for key, one in sums.items()}))
         except RunFolderError as error:
             raise NotAllowedError(
                 f"{error} So these sums, which may leave the node once, do not leave it. Make room in 'state-dir'.",

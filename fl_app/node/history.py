@@ -26,6 +26,7 @@ from fl_app.files import make_private, replacing, write_text
 from fl_app.messages.records import EVALUATE, MEMBERSHIP, TRAIN, Instruction
 from fl_app.node.agreed import check_agreed
 from fl_app.node.answering import Node
+from fl_app.node.distances import distance, length, relative_difference
 from fl_app.node.exchanged import answer_once, forget_answers
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import digest, state_base, state_folder
@@ -140,7 +141,7 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
         _check_initial({"initial": instruction.initial}, initial_weights(task, seed), seed)
     received = {"weights": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models = {name: weights for name, weights in received.items() if weights is not None}
-    options = hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
+    options = options_digest(task, seed)
     if message_type == TRAIN and instruction.round_number == 1:
         _check_initial(models, initial_weights(task, seed), seed)
         _forget(folder)
@@ -149,7 +150,7 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
     rounds_done = {TRAIN: instruction.round_number - 1, EVALUATE: task.options.num_rounds}.get(
         message_type, instruction.round_number
     )
-    seen = _read(folder)
+    seen = read_seen(folder)
     if seen is not None and seen.options != options:  # those of an earlier run of this name
         _forget(folder)
         seen = None
@@ -177,18 +178,9 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
     return history
 
 
-def distance(one: Tensors, other: Tensors) -> float:
-    """Return the Euclidean distance of two sets of weights, over all numbers that are no integers.
-
-    Running statistics of a network count as weights do: the node's own training moves them, too.
-    """
-    return length({key: one[key].cpu() - value.cpu() for key, value in other.items()})
-
-
-def length(weights: Tensors) -> float:
-    """Return the Euclidean length of weights, over all numbers that are no integers."""
-    norms = [torch.linalg.vector_norm(value.float()) for value in weights.values() if value.is_floating_point()]
-    return float(torch.linalg.vector_norm(torch.stack(norms).double())) if norms else 0.0
+def options_digest(task: Task, seed: int) -> str:
+    """Return the digest of the seed and the task's options, which tells runs of one name apart."""
+    return hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
 
 
 def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> None:
@@ -196,7 +188,7 @@ def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> No
     for name, weights in models.items():
         _check_same_network(weights, own)
         unequal = [key for key, value in own.items() if not torch.equal(weights[key], value)]
-        differences = [_relative_difference(weights[key], own[key]) for key in unequal]
+        differences = [relative_difference(weights[key], own[key]) for key in unequal]
         if not all(one <= ROUNDING for one in differences):  # also if one is not a number
             found = max(differences)
             what = "initial weights" if name == "initial" else f"{name} of round 1"
@@ -204,11 +196,6 @@ def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> No
                 f"the {what} differ by up to {found:.2g} from those of seed {seed}, at most {ROUNDING:g} is allowed. "
                 "Start from the study's seed, with this node's versions of fl-app and torch"
             )
-
-
-def _relative_difference(found: Tensor, expected: Tensor) -> float:
-    expected = expected.double()
-    return float(((found.double() - expected).abs() / expected.abs().clamp(min=1.0)).max())
 
 
 def _check_near(models: Mapping[str, Tensors], known: Tensors, named: str, most: float) -> float:
@@ -252,7 +239,7 @@ def _check_late(history: History, node: Node, instruction: Instruction, message_
         )
 
 
-def _read(folder: Path) -> Seen | None:
+def read_seen(folder: Path) -> Seen | None:
     """Read the last weights that the node accepted; None if there are none, or the file is damaged."""
     path = folder / _WEIGHTS
     if not path.exists():

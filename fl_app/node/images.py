@@ -21,8 +21,9 @@ from fl_app.data.sources import dataset_info, load_parts
 from fl_app.errors import DataError, OptionError
 from fl_app.node.split import derived_key, find_key, first_images, hold_out, settle
 from fl_app.node.state import key_file, site_name, state_base, used_file
+from fl_app.options.images import DataOptions, PartitionOptions
 from fl_app.options.node import NodeConfig
-from fl_app.options.run import DataOptions, PartitionOptions, RunConfig
+from fl_app.options.run import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +197,8 @@ def load_pooled(config: RunConfig, node: NodeConfig) -> LocalData:
 
 
 def wanted_parts(config: RunConfig) -> tuple[Part, ...]:
-    """Return the parts of a simulation's data set that a run reads: only a classifier is tested."""
-    return PARTS if "classification" in config.tasks else ("train", "validation")
+    """Return the parts of a simulation's data set that a run reads."""
+    return PARTS if config.is_tested else ("train", "validation")
 
 
 def share_out(

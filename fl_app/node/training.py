@@ -17,6 +17,7 @@ from fl_app.data.images import Batch, ImageSet
 from fl_app.data.loading import batches_of_round, place, take
 from fl_app.diffusion.averages import ema_decay
 from fl_app.errors import FlAppError
+from fl_app.optimizers import autocast, build_optimizer, set_step_size
 from fl_app.options.training import TrainingOptions
 from fl_app.seeding import generator_for
 from fl_app.tasks import Task
@@ -111,7 +112,7 @@ def train_local(
     """
     model.train()
     model.to(memory_format=torch.channels_last)  # faster convolutions, in bfloat16 on CUDA and on the CPU, too
-    optimizer = _build_optimizer(model, options, device)
+    optimizer = build_optimizer(model, options)
     if optimizer_state:
         _load_optimizer_state(optimizer, optimizer_state)
     runner = cast(nn.Module, torch.compile(model)) if options.compile else model
@@ -122,18 +123,14 @@ def train_local(
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
     started = time.perf_counter()
     num_pieces = 1
-    is_bfloat16 = options.precision == "bfloat16"
-    if options.precision == "auto":
-        is_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     with _seeded_dropout(noise.initial_seed(), device):
         for step, indices in enumerate(batches):
             share_done = progress.share_done(step, num_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * schedule(options.lr_schedule, share_done)
+            set_step_size(optimizer, options, share_done)
             batch = objective.draw(take(images, indices, device), noise)
 
             def losses_of(part: slice, batch: Batch = batch) -> Tensor:
-                with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
+                with autocast(options, device):
                     return objective.losses(runner, batch[part])
 
             step_sum, num_pieces = accumulate_gradients(losses_of, optimizer, len(batch), num_pieces)
@@ -188,24 +185,6 @@ def measure(
         for key, value in task.measure(model, placed, device, generator).items():
             measured[f"{name}/{key}"] = value
     return measured
-
-
-def schedule(name: str, share_done: float) -> float:
-    """Return the factor of the learning rate after a share of the training: 1 at 0; 0 at 1 unless constant."""
-    if name == "constant":
-        return 1.0
-    if name == "linear":
-        return 1.0 - share_done
-    return 0.5 * (1.0 + math.cos(math.pi * share_done))
-
-
-def _build_optimizer(model: nn.Module, options: TrainingOptions, device: torch.device) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if options.optimizer == "adam":
-        return torch.optim.Adam(parameters, options.learning_rate, fused=True)
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, options.learning_rate, fused=True)
-    return torch.optim.SGD(parameters, options.learning_rate, momentum=options.momentum, fused=True)
 
 
 def _flat_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

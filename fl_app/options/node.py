@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fl_app.errors import OptionError, did_you_mean
 from fl_app.options.sections import LONGEST_NAME, SAFE_NAME, TASKS, Names, Plugin, Section, read_section
@@ -77,6 +77,11 @@ class NodeConfig(Section):
     plugins_allowed: Names = Field(
         default=(), description="installed plug-ins that a run may name, comma-separated; empty: only what is built in"
     )
+    quality_networks: Names = Field(
+        default=(),
+        description="SHA-256 of the files of feature networks that the node lets a run load, to compare generated "
+        "images with real ones, comma-separated; empty: none. Pixels and the run's classifier need no file",
+    )
     approved_code: Names = Field(
         default=(),
         description="SHA-256 of the code that fl-app supernode lets runs execute here, comma-separated, each as "
@@ -89,12 +94,13 @@ class NodeConfig(Section):
         default=False, description="the names of the node's classes may leave it if a run states none"
     )
 
-    @field_validator("approved_code")
+    @field_validator("approved_code", "quality_networks")
     @classmethod
-    def _are_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_hashes(cls, hashes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for one in hashes:
             if not re.fullmatch("[0-9a-fA-F]{64}", one):
-                raise ValueError(f"must be the 64 hexadecimal digits that `fl-app code-hash` prints, got {one!r}")
+                printed_by = "sha256sum" if info.field_name == "quality_networks" else "fl-app code-hash"
+                raise ValueError(f"must be the 64 hexadecimal digits that `{printed_by}` prints, got {one!r}")
         return tuple(dict.fromkeys(one.lower() for one in hashes))
 
     @property

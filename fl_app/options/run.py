@@ -1,17 +1,18 @@
-"""All options of a run, and those of its images; their defaults are in pyproject.toml and nowhere else."""
+"""All options of a run; their defaults are in pyproject.toml and nowhere else."""
 
 import tomllib
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from fl_app.errors import OptionError
 from fl_app.options.audit import NO_AUDIT, AuditOptions
 from fl_app.options.export import ExportOptions
+from fl_app.options.images import DataOptions, PartitionOptions
+from fl_app.options.quality import QualityOptions
 from fl_app.options.sections import (
     BASELINES,
     SAFE_NAME,
@@ -52,76 +53,15 @@ ADDED: dict[str, OptionValue] = {
     "export.licence": "",
     "late-joining": False,
     **NO_AUDIT,
+    "quality.features": "",
+    "quality.usefulness": False,
+    "quality.num-images": 0,
+    "quality.neighbours": 5,
+    "quality.network-file": "",
+    "quality.curve": "",
+    "quality.curve-images": 200,
+    "quality.export": "last",
 }
-
-
-Scheme = Literal["iid", "dirichlet", "pathological", "shard", "linear", "square", "exponential", "sites"]
-
-
-class DataOptions(Section):
-    """The images: which, how large, how many."""
-
-    source: Annotated[str, Plugin("sources")] = Field(description="where images come from")
-    directory: str = Field(
-        description="folder of the files; empty: $FL_APP_DATA, else a download into the user's cache"
-    )
-    image_size: int = Field(ge=0, le=512, description="side in pixels after resizing; 0 keeps the source's own size")
-    limit: int = Field(
-        ge=0,
-        description="most training images to use in a simulation, the same share of each class; a part val is reduced "
-        "by the same factor; 0: all. A hospital uses all of its own",
-    )
-    validation_share: float = Field(
-        ge=0,
-        lt=1,
-        description="share of a simulated node's training images that is held out, if the data have no part val; 0: "
-        "none. A hospital has a node option of this name",
-    )
-    test_share: float = Field(
-        ge=0,
-        lt=1,
-        description="share of a folder's images (or patients) that becomes its part test in a simulation, if it has "
-        "none; 0: no test set. Public data sets have a test set of their own, a hospital a node option of this name",
-    )
-    class_names: Names = Field(
-        description="source folder only: the agreed class names, comma-separated, in label order; empty: those of the "
-        "folders, which must all agree"
-    )
-    num_channels: Literal[0, 1, 3] = Field(
-        description="source folder only: 1 grey, 3 RGB; 0: those of the folders, which must all agree"
-    )
-
-    @field_validator("class_names")
-    @classmethod
-    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Compose accents, which systems write in two ways, and reject lists that are not comma-separated."""
-        for name in names:
-            if set(name) & set(';[]"'):
-                raise ValueError(
-                    f"separate class names by commas, without quotes, brackets and semicolons, got {name!r}"
-                )
-        return tuple(unicodedata.normalize("NFC", name) for name in names)
-
-
-class PartitionOptions(Section):
-    """How a simulation splits one data set among its nodes."""
-
-    scheme: Scheme = Field(
-        description="how images are split: iid, dirichlet, pathological, shard, linear, square, exponential; or sites: "
-        "each folder below data.directory is a site of that name, and nothing is split"
-    )
-    alpha: float = Field(
-        gt=0, description="dirichlet: concentration; small values give a skewed split, large ones an even split"
-    )
-    classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
-    shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
-    min_images: int = Field(ge=1, description="node option min-images of every simulated node; a hospital's own is 20")
-    min_held_out: int = Field(
-        ge=1, description="node option min-held-out of every simulated node; a hospital's own is 5"
-    )
-    min_class_count: int = Field(
-        ge=1, description="node option min-class-count of every simulated node; a hospital's own is 5"
-    )
 
 
 @dataclass(frozen=True)
@@ -186,6 +126,7 @@ class RunConfig(Section):
     classification: ClassificationOptions
     sampling: SamplingOptions
     audit: AuditOptions
+    quality: QualityOptions
     export: ExportOptions
     plugin_task: PluginTaskOptions
 
@@ -232,6 +173,26 @@ class RunConfig(Section):
     def allows_late_joining(self) -> bool:
         """Whether hospitals that have not seen the first round also send sums by class."""
         return self.late_joining or self.federation.nodes_per_round > 0
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What is measured of generated images; empty if the run trains no diffusion model.
+
+        Features of the run's classifier need one.
+        """
+        if "diffusion" not in self.tasks:
+            return ()
+        return tuple(one for one in self.quality.measured if one != "classifier" or "classification" in self.tasks)
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether images are compared with real ones during the training of a diffusion model."""
+        return "diffusion" in self.tasks and bool(self.quality.curve) and self.gallery_every > 0
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether nodes use test images: for a classifier, or for generated images."""
+        return "classification" in self.tasks or bool(self.judged) or self.has_curve
 
     def named(self) -> tuple[Named, ...]:
         """Return every name of a built-in part or a plug-in in the options."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic.dataclasses import dataclass
 
 from fl_app.errors import RunFolderError
-from fl_app.files import CARD, KEBAB, from_json, to_json, write_json, write_manifest
+from fl_app.files import CARD, KEBAB, from_json, replace_folder, to_json, write_json, write_manifest
 from fl_app.logs import clean_text
 from fl_app.metrics.membership import Membership, judge_membership
 from fl_app.runs.documents import time_label
@@ -60,12 +61,13 @@ class Audit:
         return self.membership.reason if self.is_quarantined else None
 
 
-def examine(task_run: "TaskRun", name: str, ask: "Callable[[], Answers | None]") -> Audit | None:
+def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answers | None]") -> Audit | None:
     """Audit the weights that are to be exported, and write audit.json; an audit that fails ends no run.
 
     Args:
         task_run: of the pass.
         name: of the weights.
+        number: of the round that made them.
         ask: lets the nodes count their images; None: the pass has no audit.
     """
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
@@ -91,7 +93,7 @@ def examine(task_run: "TaskRun", name: str, ask: "Callable[[], Answers | None]")
         max_auc=options.max_auc,
         is_quarantined=options.gate and found.verdict == "exceeded",
         weights=name,
-        round=task_run.num_rounds,
+        round=number,
         left_out=left_out,
         seconds=time.time() - started,
     )
@@ -127,18 +129,29 @@ def describe_audit(audit: Audit) -> str:
     return clean_text(f"membership audit: {found.verdict}: {found.reason} ({images}){aside}", _LONGEST)
 
 
-def marked(write: Callable[[Path], None], reason: str) -> Callable[[Path], None]:
-    """Return what writes an exported model with the reason why it is not to be used, in its card and in a file."""
+def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | None) -> None:
+    """Export a model in place of an earlier one.
+
+    Args:
+        task: folder of the task.
+        write: writes the model into a folder.
+        quarantine: why it is put aside, in a folder of another name, whose card and a file say so; None: it is not.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    model, aside = task / "model", task / QUARANTINED
 
     def write_marked(folder: Path) -> None:
         write(folder)
-        warning = f"\n**Quarantined.** The membership audit found: {reason}. Do not pass this model on.\n"
+        warning = f"\n**Quarantined.** The membership audit found: {quarantine}. Do not pass this model on.\n"
         with (folder / CARD).open("a", encoding="utf-8", newline="\n") as file:
             file.write(warning)
-        (folder / MARK).write_text(json.dumps({"reason": reason}), encoding="utf-8")
+        (folder / MARK).write_text(json.dumps({"reason": quarantine}), encoding="utf-8")
         write_manifest(folder)
 
-    return write_marked
+    shutil.rmtree(aside if quarantine is None else model, ignore_errors=True)
+    replace_folder(*((model, write) if quarantine is None else (aside, write_marked)))
 
 
 def quarantine_of(folder: Path) -> str | None:

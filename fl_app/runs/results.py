@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from fl_app.quality.figure import FRECHET
 from fl_app.runs.documents import RoundLine
+from fl_app.runs.quality import read_quality
 
 COMPARISON = Path("classification", "comparison.csv")
 
@@ -41,8 +43,9 @@ def describe_results(found: Mapping[str, float]) -> str:
 def results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> dict[str, float]:
     """Return the figures that a run has reached, by name.
 
-    These are `<task>-loss`, of the last round that counts, on held-out images; and, of the classifier that ships,
-    `accuracy` on test images, or `home-accuracy` on the nodes' own held-out images if there are none.
+    These are `<task>-loss`, of the last round that counts, on held-out images; `frechet-<features>`, the distance of
+    generated images from real ones; and, of the classifier that ships, `accuracy` on test images, or `home-accuracy` on
+    the nodes' own held-out images if there are none.
 
     Args:
         folder: of the run.
@@ -54,6 +57,10 @@ def results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> 
         losses = [one.validation_loss for one in rounds if (one.task, one.outcome) == (task, "ok")]
         if measured := [loss for loss in losses if loss is not None]:
             found[f"{task}-loss"] = measured[-1]
+    judged = read_quality(folder)
+    for one in judged.figures if judged else ():
+        if one.name == FRECHET and one.class_name is None and one.value is not None:
+            found[f"frechet-{one.features}"] = one.value
     for row in read_comparison(folder):
         if (row.get("approach") or "").endswith(_SHIPS):
             figures = {name: read_figure(row.get(name)) for name in ("accuracy", "home-accuracy")}

@@ -14,7 +14,7 @@ from fl_app.errors import FederationError, RejectedReply
 from fl_app.logs import clean_text
 from fl_app.messages.descriptions import SiteDescription, read_description
 from fl_app.messages.records import CONFIG, DESCRIBE
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from fl_app.options.sections import LONGEST_NAME
 from fl_app.strategies.outcomes import shorten
 from fl_app.strategies.transport import send_and_receive

@@ -10,7 +10,7 @@ import pytest
 
 from fl_app.data.files import DIRECTORY_VARIABLE, KnownFile, cache_directory, read_known_files
 from fl_app.errors import DataError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from tests.options import run_config
 
 _CONTENT = b"images"

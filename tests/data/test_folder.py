@@ -12,7 +12,7 @@ from fl_app.data import folder, listing
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.listing import Part
 from fl_app.errors import DataError, OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from fl_app.options.sections import OptionValue
 from tests.data.conftest import write_images
 from tests.options import run_config

@@ -10,7 +10,7 @@ from medmnist.info import INFO
 
 from fl_app.data import medmnist
 from fl_app.errors import DataError, OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from tests.options import run_config
 
 _BRIGHTNESS = {"train": [10, 20, 30], "val": [40], "test": [50, 60]}

@@ -11,7 +11,7 @@ from torchvision.datasets import MNIST, FashionMNIST
 
 from fl_app.data import mnist
 from fl_app.errors import DataError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from tests.options import run_config
 
 _PUBLISHED = {"mnist": MNIST, "fashion-mnist": FashionMNIST}

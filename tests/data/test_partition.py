@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fl_app.data.images import ImageSet
 from fl_app.data.partition import partition, split_validation
 from fl_app.errors import OptionError
-from fl_app.options.run import PartitionOptions, Scheme
+from fl_app.options.images import PartitionOptions, Scheme
 from fl_app.options.sections import OptionValue
 from tests.data.test_images import image_set
 from tests.options import run_config

@@ -9,7 +9,7 @@ from fl_app.data import digits
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import dataset_info, load_split
 from fl_app.errors import OptionError
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 from fl_app.options.sections import OptionValue
 from fl_app.plugins import built_in
 from tests.data.conftest import write_images

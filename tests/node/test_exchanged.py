@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,15 @@ def test_sums_of_an_exchange_are_measured_once_and_then_sent_again(hospital: Hos
     assert answer(4, 6.0) == 6.0
     hospital.ask(TRAIN, 1, own)  # the run begins anew
     assert answer(4, 7.0) == 7.0
+
+
+def test_sums_are_kept_as_they_are_whatever_their_order_in_memory(hospital: Hospital) -> None:
+    own = hospital.initial()
+    hospital.ask(TRAIN, 1, own)
+    history = hospital.ask(MOMENTS, 4, own)
+    rows = np.arange(6.0).reshape(2, 3)
+    for _ in range(2):
+        assert np.array_equal(history.once("moments", 4, lambda: {"sum": rows.T})["sum"], rows.T)
 
 
 def test_sums_that_the_node_cannot_keep_do_not_leave_it(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from fl_app.data.images import DatasetInfo, no_images
 from fl_app.logs import LONGEST_REASON
 from fl_app.messages.records import EVALUATE, HEADS, MOMENTS, TRAIN, Instruction
 from fl_app.node.answering import Node
-from fl_app.node.history import ALWAYS_ALLOWED, MOST_LENGTHS, MOST_STEPS, History, check_weights, distance, length
+from fl_app.node.distances import distance, length
+from fl_app.node.history import ALWAYS_ALLOWED, MOST_LENGTHS, MOST_STEPS, History, check_weights
 from fl_app.node.images import LocalData
 from fl_app.node.permissions import NotAllowedError
 from fl_app.options.node import NodeConfig

@@ -11,7 +11,8 @@ from fl_app.diffusion.task import DiffusionTask
 from fl_app.files import to_json
 from fl_app.messages.arrays import unpack
 from fl_app.messages.records import EVALUATE, MEMBERSHIP, MOMENTS, TRAIN
-from fl_app.node.history import ALWAYS_ALLOWED, length
+from fl_app.node.distances import length
+from fl_app.node.history import ALWAYS_ALLOWED
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
 from fl_app.runs.audit import read_audit

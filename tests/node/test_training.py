@@ -17,11 +17,10 @@ from fl_app.node.training import (
     LocalResult,
     Objective,
     Progress,
-    _build_optimizer,
     _load_optimizer_state,
-    schedule,
     train_local,
 )
+from fl_app.optimizers import build_optimizer, schedule
 from fl_app.options.training import TrainingOptions
 from fl_app.strategies.admission import update_norm
 from fl_app.tasks import build_task
@@ -160,7 +159,7 @@ def test_restored_moments_have_the_strides_of_their_weights(name: str) -> None:
     net = convolutions().to(memory_format=torch.channels_last)
     chosen = options(optimizer=name)
     state = trained(net, optimizer=name).optimizer_state
-    optimizer = _build_optimizer(net, chosen, CPU)
+    optimizer = build_optimizer(net, chosen)
     _load_optimizer_state(optimizer, state)
     moments = [
         (parameter, value)

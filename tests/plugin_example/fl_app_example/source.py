@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fl_app.data.images import DatasetInfo, ImageSet, read_by_part
-from fl_app.options.run import DataOptions
+from fl_app.options.images import DataOptions
 
 INFO = DatasetInfo(("horizontal", "vertical"), num_channels=1, image_size=8)
 COUNTS = {"train": 160, "test": 40}

@@ -1,0 +1,132 @@
+"""What a node answers about generated images: they are compared with its own, once a run for each network."""
+
+import logging
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from fl_app.classification.network import Classifier
+from fl_app.classification.task import ClassificationTask
+from fl_app.data.images import ImageSet
+from fl_app.data.loading import place
+from fl_app.files import make_private
+from fl_app.messages.generated import QUALITY, Generated
+from fl_app.node.agreed import check_agreed
+from fl_app.node.answering import Node
+from fl_app.node.history import History, check_weights, options_digest, read_seen
+from fl_app.node.permissions import NotAllowedError
+from fl_app.node.state import state_base, state_folder
+from fl_app.options.quality import CURVE, FROM_FILE, USEFULNESS
+from fl_app.options.run import PassPlan
+from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
+from fl_app.quality.measuring import IMAGES_PER_FEATURE, evenly_chosen, measure_quality
+from fl_app.quality.usefulness import usefulness
+from fl_app.tasks import Task, build_task
+
+log = logging.getLogger(__name__)
+
+Sums = dict[str, NDArray[np.float64]]
+
+
+def answer_quality(asked: Generated, node: Node) -> Sums:
+    """Compare the received images with the node's own, or train small classifiers on them.
+
+    Returns:
+        The sums of `quality.measuring.measure_quality` or of `quality.usefulness.usefulness`. Asked again in the same
+        run, the node returns the same sums, whatever images it gets.
+
+    Raises:
+        NotAllowedError: the run's options do not lead to the request, or the node has not seen the run's first round.
+        DataError: the images or their labels do not fit the run.
+    """
+    task = build_task(asked.instruction.task, node.config, node.info)
+    history = _check_allowed(task, asked, node)
+    generated = asked.image_set(node.info.class_names)
+    if generated.images.shape[1:] != node.data.train.images.shape[1:]:
+        raise NotAllowedError(
+            f"this node was sent generated images of the shape {list(generated.images.shape[1:])}, and its own have "
+            f"{list(node.data.train.images.shape[1:])}. Send images of the run's size"
+        )
+    log.info("%d generated images are judged by: %s", len(generated), asked.measured)
+
+    def measure() -> Sums:
+        if asked.measured == USEFULNESS:
+            return _train_on(generated, node)
+        return _compare(asked, task, generated, node)
+
+    return history.once(f"quality-{asked.measured}", asked.instruction.round_number, measure)
+
+
+def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> Sums:
+    network: nn.Module = Pixels()
+    if asked.measured == "classifier":
+        classifier = cast(Classifier, task.build_model())
+        classifier.load_state_dict(asked.instruction.weights)
+        network = Embedding(classifier)
+    elif (name := node.config.quality.curve if asked.measured == CURVE else asked.measured) in FROM_FILE:
+        approved = None if node.options.partition_id is not None else node.options.quality_networks
+        network = open_network(asked.network_file.tobytes(), cast(Kind, name), approved)
+
+    def features(images: ImageSet) -> NDArray[np.float64]:
+        return set_features(network, place(images, node.device), node.device)
+
+    per_feature = IMAGES_PER_FEATURE if node.options.data_path else 0  # a simulated node's images are public
+    return measure_quality(
+        features,
+        node.data.test,
+        evenly_chosen(node.data.train, asked.floor_share),
+        generated,
+        node.config.quality.neighbours,
+        per_feature,
+    )
+
+
+def _train_on(generated: ImageSet, node: Node) -> Sums:
+    options, data = node.config.classification, node.data
+    task = ClassificationTask(PassPlan("classification", options), node.info)
+    return usefulness(task, data.train, generated, data.test, device=node.device, seed=node.config.seed, site=data.site)
+
+
+def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
+    """Refuse what the run's options do not lead to; return what the node has seen of the run."""
+    config, instruction = node.config, asked.instruction
+    known = (*config.judged, *((CURVE,) if config.has_curve else ()))
+    if asked.measured not in known:
+        raise NotAllowedError(
+            f"this node was asked to judge generated images by '{asked.measured[:40]}', and the run's options lead to "
+            f"{', '.join(known) or 'no judgement'}. Change 'quality.features'"
+        )
+    most = 0 if asked.measured == CURVE else config.quality.num_images
+    if len(asked.labels) > most:
+        raise NotAllowedError(
+            f"this node was sent {len(asked.labels)} generated images, and the run's option 'quality.num-images' "
+            f"allows {most} for '{asked.measured}'. Send no more"
+        )
+    expected = "classification" if asked.measured == "classifier" else "diffusion"
+    if instruction.task != expected:
+        raise NotAllowedError(
+            f"this node was asked to judge generated images by '{asked.measured}' for the task '{instruction.task}', "
+            f"and that belongs to '{expected}'. Name this task"
+        )
+    if not 0.0 < asked.floor_share <= 1.0:
+        raise NotAllowedError(
+            f"this node was asked to compare {asked.floor_share:g} of its training images. Send more than 0, at most 1"
+        )
+    if instruction.weights:
+        return check_weights(task, node, instruction, QUALITY)
+    if node.options.partition_id is not None or not node.options.check_weights:
+        return History(None)
+    check_agreed(task, config, instruction, QUALITY)
+    folder = state_folder(node.options, "", instruction.run_name, instruction.task)
+    seen = read_seen(folder)
+    is_known = seen is not None and not seen.is_late and seen.options == options_digest(task, config.seed)
+    if not is_known and not config.allows_late_joining:
+        raise NotAllowedError(
+            "this node has not seen round 1 of this run, or has lost its state: it judges no generated images unless "
+            "the run's option 'late-joining' is true"
+        )
+    make_private(state_base(node.options, ""))
+    make_private(folder)
+    return History(folder)

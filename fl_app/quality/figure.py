@@ -1,0 +1,45 @@
+"""One figure of generated images; imports nothing heavy."""
+
+from dataclasses import dataclass
+
+from fl_app.files import KEBAB
+
+FRECHET, KERNEL, LABELS = "frechet-distance", "kernel-distance", "label-accuracy"
+NEIGHBOURS = ("precision", "recall", "density", "coverage")
+TRAINED_ON = ("synthetic", "real", "both")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of generated images.
+
+    Attributes:
+        name: such as `frechet-distance`.
+        features: network whose features are compared; empty: none.
+        class_name: of the images; None: all classes.
+        value: None if it is not defined.
+        error: standard error over the real images, if known.
+        interval: of 95 %, if known.
+        floor: the same figure of real training images in place of generated ones; None: not defined, or no such thing.
+        num_real: real test images.
+        num_generated: generated images.
+        num_sites: whose images are in it.
+        rests_on: a site without which the figure would be quite another one: false sums of one site can do that, and so
+            can a site that differs from the others; None: no such site, or fewer than three sites.
+        reason: why there is no value.
+    """
+
+    __pydantic_config__ = KEBAB
+
+    name: str
+    features: str
+    class_name: str | None
+    value: float | None
+    error: float | None = None
+    interval: tuple[float, float] | None = None
+    floor: float | None = None
+    num_real: int = 0
+    num_generated: int = 0
+    num_sites: int = 0
+    rests_on: str | None = None
+    reason: str | None = None
