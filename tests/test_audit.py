@@ -12,6 +12,7 @@ from flwr.app import Error, Message, RecordDict
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from fl_app import passes
 from fl_app.api.run import Run
 from fl_app.errors import RunFolderError
 from fl_app.files import check_manifest
@@ -21,7 +22,9 @@ from fl_app.metrics.membership import HELD_OUT, NUM_BINS, SCORES, TRAIN
 from fl_app.options.sections import OptionValue
 from fl_app.runs import audit
 from fl_app.runs.audit import QUARANTINED, QuarantineError, read_audit
+from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import look_at
+from fl_app.runs.quality import read_quality
 from fl_app.runs.recorder import TaskRun
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run
@@ -132,6 +135,33 @@ def test_the_exported_weights_are_audited(tmp_path: Path, name: str, monkeypatch
     assert sent.keys() == exported.keys()
     assert all(np.array_equal(sent[key], exported[key]) for key in exported)
     assert Run(run).audit().weights == name
+
+
+def test_the_weights_of_an_earlier_round_are_audited_if_they_are_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([1.0, 2.0])
+    monkeypatch.setattr(passes, "frechet_distance", lambda *sums: next(values))
+    options: dict[str, OptionValue] = {"diffusion.num-rounds": 3, "gallery-every": 2}
+    options |= {"quality.curve": "pixels", "quality.curve-images": 30}
+    grid, run = federate(tmp_path, {**options, "quality.export": "best"}, nodes=2)
+    best = RunFolder(run).best_drawn("diffusion")
+    assert best is not None and best.round_number == Run(run).audit().round == 2
+    question = next(one for one in grid.sent if one.metadata.message_type == MEMBERSHIP)
+    sent = unpack(question.content.array_records["weights"])
+    assert all(np.array_equal(sent[key], value) for key, value in best.models["raw"].items())
+
+
+def test_the_images_of_a_quarantined_model_go_to_no_hospital(tmp_path: Path) -> None:
+    judged: dict[str, OptionValue] = {
+        "quality.num-images": 20,
+        "quality.features": "pixels",
+        "quality.usefulness": False,
+    }
+    grid, run = federate(tmp_path, judged, meddle=sending(all=known_by_heart))
+    assert "query.quality" not in {message.metadata.message_type for message in grid.sent}
+    found = read_quality(run)
+    assert found is not None and found.problem == "since the model is quarantined"
 
 
 def test_the_audit_can_be_turned_off_and_a_classifier_has_none(tmp_path: Path) -> None:
