@@ -20,6 +20,12 @@ def moments(message: Message, context: Context) -> Message:
     return client.moments(message, context)
 
 
+@app.query("membership")
+def membership(message: Message, context: Context) -> Message:
+    """Count images by how well the model knows them."""
+    return client.membership(message, context)
+
+
 @app.query("quality")
 def quality(message: Message, context: Context) -> Message:
     """Compare generated images with this node's own, in numbers."""

@@ -24,6 +24,7 @@ from fl_app.quality.features import Embedding, Pixels, network_of_file, set_feat
 from fl_app.quality.figure import Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
+from fl_app.runs.audit import QUARANTINED, quarantine_of
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import QualityDocument, describe_quality, read_quality, write_quality
@@ -93,7 +94,6 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
         counts += node["test"]
     labels = classes_to_draw(counts, held_classes(folder), config.quality.num_images)
     drawn_counts = np.bincount(labels, minlength=len(counts)).tolist()
-    pipeline = open_pipeline(folder / "diffusion" / "model")
     document = QualityDocument(
         round=exported_round(run.folder, config),
         seed=seed_for(config.seed, _PURPOSE),
@@ -106,6 +106,9 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     )
     if len(labels) == 0:
         return dataclasses.replace(document, problem="since no site has test images of a class that can be drawn")
+    if quarantine_of(folder / "diffusion" / QUARANTINED) is not None:  # they may be copies of a hospital's images
+        return dataclasses.replace(document, problem="since the model is quarantined")
+    pipeline = open_pipeline(folder / "diffusion" / "model")
     run.status.set("finishing", f"drawing {len(labels)} images to judge")
     drawn = pipeline([int(label) for label in labels], seed=document.seed)
     if not bool(torch.isfinite(drawn).all()):
@@ -138,10 +141,17 @@ def exported_round(folder: RunFolder, config: RunConfig) -> int:
     return best.round_number if best else config.diffusion.num_rounds
 
 
-def drawing_of(plan: PassPlan, folder: RunFolder, config: RunConfig) -> Drawing | None:
-    """Return what lets the sites draw images for a training of the classifier; None if it uses none."""
+def drawing_of(plan: PassPlan, folder: RunFolder, config: RunConfig, status: Status) -> Drawing | None:
+    """Return what lets the sites draw images for a training of the classifier; None if it uses none.
+
+    A quarantined model may draw copies of one hospital's images, which no other hospital may see.
+    """
     options = plan.options
     if not isinstance(options, ClassificationOptions) or options.replay != "generated" or plan.is_pooled:
+        return None
+    if quarantine_of(folder.path / "diffusion" / QUARANTINED) is not None:
+        log.warning("The diffusion model is quarantined: sites train %s on their own images alone", plan.name)
+        status.blemish(f"no generated images were used for {plan.name}, since the diffusion model is quarantined")
         return None
     from fl_app.diffusion.pipeline import open_pipeline  # diffusers takes seconds to import
 

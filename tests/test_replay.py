@@ -110,3 +110,11 @@ def test_a_run_without_a_diffusion_model_before_the_classifier_cannot_replay_its
     for tasks in ("classification", "classification,diffusion"):
         with pytest.raises(OptionError, match="tasks must name diffusion before classification"):
             run_config({"tasks": tasks, "classification.replay": "generated"})
+
+
+def test_a_quarantined_model_draws_nothing_for_other_hospitals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "quarantine_of", lambda folder: "it knows its training images")
+    grid = run_federation(tiny_run(tmp_path, REPLAY), 2)
+    assert DRAW not in {message.metadata.message_type for message in grid.sent}
+    found = json.loads((tmp_path / "run/status.json").read_text())
+    assert "since the diffusion model is quarantined" in found["reason"]

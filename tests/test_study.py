@@ -154,7 +154,7 @@ def watched_options() -> Iterator[set[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Section, "__getattribute__", get, raising=False)
-        for name in ("describe", "train", "evaluate", "moments", "heads"):
+        for name in ("describe", "train", "evaluate", "moments", "heads", "membership"):
             patch.setattr(client, name, counting("handlers", getattr(client, name)))
         patch.setattr(RunConfig, "received", counting("checks", RunConfig.received))
         patch.setattr(permissions, "not_allowed", counting("checks", permissions.not_allowed))

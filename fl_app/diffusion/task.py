@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fl_app.accumulation import compute_in_pieces
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import augment, iterate, to_bytes
+from fl_app.diffusion.membership import score_histograms
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
 from fl_app.diffusion.process import (
@@ -105,6 +106,14 @@ class DiffusionTask:
             sums += torch.bincount(bands, weights=losses, minlength=NUM_BANDS).numpy()
             counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
         return {"loss-sum": sums, "loss-count": counts}
+
+    def membership(
+        self, weights: Mapping[str, Tensor], parts: Mapping[str, ImageSet], device: torch.device, most: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Count images by how well the weights know them, as `score_histograms`."""
+        model = self.build_model().to(device)
+        model.load_state_dict(dict(weights))
+        return score_histograms(model, parts, self.schedule, device, most)
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the sums of `measure` for zero images."""

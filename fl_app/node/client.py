@@ -19,6 +19,7 @@ from fl_app.messages.generated import read_generated
 from fl_app.messages.records import (
     EVALUATE,
     HEADS,
+    MEMBERSHIP,
     MOMENTS,
     TRAIN,
     Instruction,
@@ -29,15 +30,17 @@ from fl_app.messages.records import (
 )
 from fl_app.messages.replay import read_held
 from fl_app.metrics.intervals import FEWEST_PATIENTS
+from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.generated import balance, draw_missing
 from fl_app.node.history import History, check_weights
+from fl_app.node.permissions import NotAllowedError
 from fl_app.node.quality import answer_quality
 from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.seeding import generator_for
-from fl_app.tasks import MeasuresOwn, Task, build_task, initial_weights
+from fl_app.tasks import Audited, MeasuresOwn, Task, build_task, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +136,19 @@ def heads(message: Message, node: Node) -> RecordDict:
         held_out, fewest = images["validation"], node.options.min_held_out
         sums |= task.measure_left_out(instruction.weights, found, instruction.left_out, held_out, node.device, fewest)
     return write_sums(node.data.site, sums)
+
+
+@answering
+def membership(message: Message, node: Node) -> RecordDict:
+    """Count training, held-out and test images by how well the weights that are to be exported know them."""
+    instruction = read_instruction(message)
+    task = build_task(instruction.task, node.config, node.info)
+    history = check_weights(task, node, instruction, MEMBERSHIP)
+    if not isinstance(task, Audited):
+        raise NotAllowedError(f"the task '{instruction.task}' has no membership audit. Audit a diffusion model")
+    images = {part: getattr(node.data, part) for part in PARTS}
+    count = partial(task.membership, instruction.weights, images, node.device, node.config.audit.num_images)
+    return write_sums(node.data.site, history.once("membership", instruction.round_number, count))
 
 
 @answering

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fl_app.errors import OptionError
+from fl_app.options.audit import NO_AUDIT, AuditOptions
 from fl_app.options.export import ExportOptions
 from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.images import DataOptions, PartitionOptions
@@ -57,6 +58,7 @@ ADDED: dict[str, OptionValue] = {
     "classification.replay-seconds": 900.0,
     "classification.replay-kept": 0.9,
     "tracking": "",
+    **NO_AUDIT,
     "quality.features": "",
     "quality.usefulness": False,
     "quality.num-images": 0,
@@ -133,6 +135,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    audit: AuditOptions
     quality: QualityOptions
     export: ExportOptions
     plugin_task: PluginTaskOptions
