@@ -140,3 +140,18 @@ def test_a_hospital_with_few_test_images_sends_no_moments_of_them(tmp_path: Path
     found = hospital.ask()  # 64 features, so 128 images
     assert not any(value.any() for key, value in found.items() if key.startswith("moments"))
     assert found["generated/neighbours"][4] == 100
+
+
+@pytest.mark.xfail(strict=True, reason="six copies of an image tell whether it is among the test images: 8 of 8")
+def test_a_coordinator_cannot_ask_whether_an_image_is_among_the_test_images(tmp_path: Path) -> None:
+    told = 0
+    for number in range(8):
+        hospital = Hospital(tmp_path / str(number))
+        is_there = number % 2 == 0
+        wanted = (hospital.node.data.test if is_there else images(50 + number)).images[number]
+        sent = images(9).images.clone()
+        sent[:6] = wanted  # their balls have no radius: only an equal image lies in them
+        sent[6:] = 255 * (torch.arange(34)[:, None, None, None] % 2)  # far from all real images
+        counts = hospital.ask(images=sent.to(torch.uint8).numpy())["generated/neighbours"]
+        told += (counts[1] > 0) == is_there
+    assert told < 8
