@@ -39,6 +39,13 @@ _SECONDS = (("seconds-a-round", "seconds, a round", 1.0), ("seconds", "seconds, 
 Curves = dict[str, dict[int, list[float]]]  # series -> x -> values of the seeds
 
 
+class _Decimals(LogFormatter):
+    """Writes the numbers that `LogFormatter` would write, as 0.06 and not as 6e-02."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 @dataclass(frozen=True)
 class Panel:
     """A figure that a part of a picture shows.
@@ -163,8 +170,8 @@ def _draw_curves(
     axes.set_ylabel(label)
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter())
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
+        axes.yaxis.set_major_formatter(_Decimals())
+        axes.yaxis.set_minor_formatter(_Decimals(minor_thresholds=(2, 0.4)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(_title(f"{title}: mean and range of {seeds} seed{'s' if seeds > 1 else ''}"), fontsize=10)
     axes.grid(alpha=0.25)
