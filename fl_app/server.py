@@ -13,14 +13,15 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
-from fl_app.evaluation import Judgement, judge_generated
+from fl_app.evaluation import Judgement, drawing_of, judge_generated
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
+from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.quality.features import check_network_file
+from fl_app.runs.audit import QUARANTINED, examine, quarantine_of
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
@@ -182,6 +183,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         run_folder=str(folder.path),
         begins=not roster.frozen,
         exchanged=exchanges.done,
+        drawing=drawing_of(plan, folder, config, status),
         on_exchange=exchanges.keep,
     )
     strategy = run_pass.strategy(setup)
@@ -192,6 +194,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         weights = earlier.models["raw"]
     if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
+        note_quarantine(plan, folder, status)
         return
     try:
         strategy.start(run.grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
@@ -200,6 +203,9 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         raise
     finally:
         tracker.close()
+    if setup.drawing is not None:
+        left_out = {site: one for site, one in setup.drawing.outcomes.items() if one.outcome != "contributed"}
+        status.count(left_out, time_label(f"drawing of images for {name}", time.time()))
     finish_task(run.grid, strategy, task_run, status)
 
 
@@ -224,7 +230,17 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     held = held_classes(task_run.folder.path)
     number, name, weights = task_run.exported(chosen)
-    task_run.export(number, name, partial(run_pass.export, strategy, weights, held))
+    audit = examine(task_run, name, number, partial(run_pass.ask_membership, strategy, grid, weights))
+    write = partial(run_pass.export, strategy, weights, held)
+    task_run.export(number, name, write, audit.quarantine if audit else None)
+    note_quarantine(run_pass.plan, task_run.folder, status)
+
+
+def note_quarantine(plan: PassPlan, folder: RunFolder, status: Status) -> None:
+    """Remember a quarantined model as a problem of the run."""
+    reason = quarantine_of(folder.task(plan.name) / QUARANTINED)
+    if reason is not None:
+        status.blemish(f"the {plan.name} model is quarantined: {reason}")
 
 
 def _roster(run: Opened) -> Roster:
@@ -251,12 +267,14 @@ def _is_finished(plan: PassPlan, folder: RunFolder) -> bool:
     result = folder.task(plan.name) / "prototypes" / f"round-{plan.options.num_rounds:04d}.json"
     if plan.is_alone:
         return result.exists()
-    model = folder.task(plan.name) / "model"
-    recover_folder(model)
-    if not model.is_dir():
+    models = [folder.task(plan.name) / one for one in ("model", QUARANTINED)]
+    for model in models:
+        recover_folder(model)
+    exported = [model for model in models if model.is_dir()]
+    if not exported:
         return False
     try:
-        check_manifest(model)
+        check_manifest(exported[0])
     except RunFolderError as error:
         log.warning("%s It is exported anew", error)
         return False

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from fl_app.cli.words import App, AsJson, GpuShare, Nodes, Quiet, Recipe, Settings, Voice, open_console
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, RunFolderError
+from fl_app.files import to_json
 from fl_app.options.app_files import own_app
+from fl_app.runs.audit import Audit, describe_audit, read_audit
 from fl_app.runs.quality import describe_quality, quality_rows
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
@@ -54,13 +56,15 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
         typer.echo(f"{log}\n", err=True)
         voice.complain(f"The run failed: {outcome.reason}")
     elif outcome.state == "degraded":
-        voice.warn(f"Warning: the run is degraded, sites with trouble: {', '.join(outcome.sites) or 'not named'}")
+        trouble = f", sites with trouble: {', '.join(outcome.sites)}" if outcome.sites else f": {outcome.reason}"
+        voice.warn(f"Warning: the run is degraded{trouble}")
     for site, reason in outcome.sites.items():
         (voice.complain if outcome.state == "failed" else voice.warn)(f"  {site}: {reason}")
     voice.say(f"outcome: {outcome.state}")
     voice.say(f"time: {format_time(seconds)}")
     for line in [*describe_quality(outcome.folder), *describe_comparison(outcome.folder)] if outcome.folder else ():
         voice.say(line)
+    audit = find_audit(outcome.folder, voice) if outcome.folder else None
     voice.say(f"run folder: {outcome.folder or 'none'}")
     voice.say(f"gallery: {outcome.gallery or 'none'}")
     rows = read_comparison(outcome.folder) if outcome.folder else []
@@ -72,10 +76,23 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
             "folder": outcome.folder,
             "gallery": outcome.gallery,
             "seconds": seconds,
+            "audit": None if audit is None else to_json(audit),
             "quality": quality_rows(outcome.folder) if outcome.folder else [],
             "comparison": [{name: read_figure(value) for name, value in row.items()} for row in rows],
         }
     )
+
+
+def find_audit(folder: Path, voice: Voice) -> Audit | None:
+    """Return the audit of a run, and print its line; None if there was none, or its file is damaged."""
+    try:
+        audit = read_audit(folder)
+    except RunFolderError as error:
+        voice.warn(str(error))
+        return None
+    if audit is not None:
+        voice.say(describe_audit(audit))
+    return audit
 
 
 def resume_command(

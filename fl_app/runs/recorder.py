@@ -10,9 +10,10 @@ import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import replace_folder, replacing
+from fl_app.files import replacing
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
+from fl_app.runs.audit import replace_model
 from fl_app.runs.best import Best
 from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
@@ -148,9 +149,9 @@ class TaskRun:
         assert saved is not None
         return best.round_number, best.name, in_order_of(self.models["raw"], saved.models[best.name])
 
-    def export(self, number: int, name: str, write: Callable[[Path], None]) -> None:
-        """Export the chosen weights; `write` writes them into a folder."""
-        replace_folder(self.folder.task(self.run_pass.name) / "model", write)
+    def export(self, number: int, name: str, write: Callable[[Path], None], quarantine: str | None = None) -> None:
+        """Export the weights of a round; `write` and `quarantine`: see `audit.replace_model`."""
+        replace_model(self.folder.task(self.run_pass.name), write, quarantine)
         log.info("Exported the %s weights of round %d", name, number)
 
     def checkpoint(self) -> None:
