@@ -63,9 +63,11 @@ class Collected:
         """Return the setting that a setting is compared with: the baseline, on the setting's own data and split.
 
         If strategies are compared at several values of `partition.alpha`, each is compared with the baseline's strategy
-        at its own alpha. If there is no such setting, this is the baseline.
+        at its own alpha. If there is no such setting, or nothing else is varied, this is the baseline.
         """
         own, wanted = self.values.get(setting, {}), self.values.get(baseline, {})
+        if all(name.startswith(_IMAGES) for name in wanted):
+            return baseline
         wanted = {name: own.get(name, value) if name.startswith(_IMAGES) else value for name, value in wanted.items()}
         return next((label for label, values in self.values.items() if values == wanted), baseline)
 

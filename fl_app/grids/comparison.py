@@ -10,6 +10,7 @@ from fl_app.grids.collecting import Collected, collect, find
 from fl_app.grids.comparing import Line, choose_baseline, compare_figures
 from fl_app.grids.reading import GENERATED, SHIPS
 from fl_app.grids.tables import COLUMNS, difference, images, page, rows, spread, to_csv
+from fl_app.quality.figure import FRECHET, LABELS
 
 if TYPE_CHECKING:
     import pandas
@@ -69,7 +70,7 @@ class Comparison:
             and (
                 (line.figure.method == SHIPS and line.figure.name in ("accuracy", "balanced-accuracy", "auc"))
                 or line.figure.name == "held-out-loss"
-                or line.figure.method == GENERATED
+                or (line.figure.method == GENERATED and line.figure.name in (FRECHET, LABELS))
             )
         ]
         rows = [

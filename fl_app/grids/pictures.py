@@ -3,19 +3,21 @@
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from fl_app.files import replacing
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import estimate
-from fl_app.grids.reading import GENERATED, SHIPS, RunFigures
+from fl_app.grids.reading import GENERATED, SHIPS
 from fl_app.runs.documents import RoundLine
 
 _DPI = 200
@@ -28,7 +30,39 @@ _ROW = 0.34  # inches for each setting of a picture with a row for each
 _MANY = 5  # series whose bands lie upon one another
 _LONGEST = 28  # characters of a label before it is broken
 
+_BYTES = (
+    ("bytes-up-a-round", "MB up, a round", 1e6),
+    ("bytes-down-a-round", "MB down, a round", 1e6),
+)
+_SECONDS = (("seconds-a-round", "seconds, a round", 1.0), ("seconds", "seconds, all rounds", 1.0))
+
 Curves = dict[str, dict[int, list[float]]]  # series -> x -> values of the seeds
+
+
+class _Decimals(LogFormatter):
+    """Writes the numbers that `LogFormatter` would write, as 0.06 and not as 6e-02."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure that a part of a picture shows.
+
+    Attributes:
+        label: under the axis.
+        lines: of the figure, at most one for each setting.
+        unit: that values are divided by.
+        from_zero: the axis begins at 0.
+        is_share: the axis ends at 0 and 1.
+    """
+
+    label: str
+    lines: Sequence[Line]
+    unit: float = 1.0
+    from_zero: bool = False
+    is_share: bool = False
 
 
 def draw_all(collected: Collected, lines: Sequence[Line], folder: Path) -> list[Path]:
@@ -61,24 +95,23 @@ def _figures(collected: Collected, lines: Sequence[Line]) -> Iterator[tuple[str,
         distances = _curves(collected, of_task, _distance, is_after=True)
         title = "Images drawn by the better of the weights, against real test images"
         yield from _draw_curves(f"quality-{main}", distances, "Fréchet distance (log scale)", title, is_log=True)
-    ships = [line for line in lines if (line.figure.method, line.figure.name) == (SHIPS, "accuracy")]
-    yield from _draw_rows("test-accuracy", collected, ships, "accuracy on test images", 1.0, is_share=True)
+    ships = [one for one in lines if (one.figure.method, one.figure.name) == (SHIPS, "accuracy")]
+    yield from _draw_panels("test-accuracy", collected, [Panel("accuracy on test images", ships, is_share=True)])
     generated = [one for one in lines if one.figure.method == GENERATED]
-    for key in dict.fromkeys(one.figure.key for one in generated):
-        of_key = [one for one in generated if one.figure.key == key]
-        named = " ".join(part for part in (of_key[0].figure.name, of_key[0].figure.head) if part)
-        safe = "".join(letter if letter.isalnum() else "-" for letter in named)
-        yield from _draw_rows(f"quality-{safe}", collected, of_key, f"{named} of generated images", 1.0)
-    for main in mains:
-        for name, what, unit in (
-            ("bytes-up-a-round", "MB that all sites send a round", 1e6),
-            ("bytes-down-a-round", "MB that all sites receive a round", 1e6),
-            ("seconds-a-round", "seconds a round, median", 1.0),
-        ):
-            found = [one for one in lines if (one.figure.task, one.figure.name, one.figure.site) == (main, name, "")]
-            of = f"{name.rsplit('-a-', 1)[0]}-{main}"
-            yield from _draw_rows(of, collected, found, f"{what}, {main}", unit, from_zero=True)
+    by_key = [[one for one in generated if one.figure.key == key] for key in _keys(generated)]
+    named = [Panel(" ".join(filter(None, (of[0].figure.name, of[0].figure.head))), of) for of in by_key]
+    yield from _draw_panels("generated-images", collected, named)
+    for name, kinds in (("bytes", _BYTES), ("seconds", _SECONDS)):
+        panels = []
+        for main, (figure, what, unit) in product(mains, kinds):
+            found = [one for one in lines if (one.figure.task, one.figure.name, one.figure.site) == (main, figure, "")]
+            panels.append(Panel(f"{main}: {what}", found, unit, from_zero=True))
+        yield from _draw_panels(name, collected, panels, columns=2)
     yield from _draw_sites(collected)
+
+
+def _keys(lines: Sequence[Line]) -> list[tuple[str, str, str, str, str]]:
+    return list(dict.fromkeys(line.figure.key for line in lines))
 
 
 def _accuracy(line: RoundLine) -> float | None:
@@ -133,11 +166,13 @@ def _draw_curves(
         axes.plot(at, [sum(values) / len(values) for values in points.values()], label=series, markersize=4, **style)
         low, high = ([end(values) for values in points.values()] for end in (min, max))
         axes.fill_between(at, low, high, color=style["color"], alpha=band, linewidth=0)
-    axes.set_xlabel("rounds before the measurement")
+    axes.set_xlabel("rounds of training")
     axes.set_ylabel(label)
     if is_log:
         axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(_Decimals())
+        axes.yaxis.set_minor_formatter(_Decimals(minor_thresholds=(2, 0.4)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(_title(f"{title}: mean and range of {seeds} seed{'s' if seeds > 1 else ''}"), fontsize=10)
     axes.grid(alpha=0.25)
     handles, labels = axes.get_legend_handles_labels()
@@ -145,41 +180,49 @@ def _draw_curves(
     yield name, figure
 
 
-def _draw_rows(
-    name: str,
-    collected: Collected,
-    lines: Sequence[Line],
-    label: str,
-    unit: float,
-    *,
-    from_zero: bool = False,
-    is_share: bool = False,
+def _draw_panels(
+    name: str, collected: Collected, panels: Sequence[Panel], *, columns: int = 3
 ) -> Iterator[tuple[str, Figure]]:
-    """Draw a row for each setting: every seed, and the mean with its 95 % interval."""
-    found = {line.setting: line for line in lines if line.over_seeds.mean is not None}
-    if not found:
+    """Draw a panel for each figure: in it a row for each setting, with every seed, the mean and its 95 % interval."""
+    shown = [panel for panel in panels if any(line.over_seeds.mean is not None for line in panel.lines)]
+    if not shown:
         return
-    figure = Figure(figsize=(_WIDTH, 1.5 + _ROW * len(found)), layout="constrained")
-    axes = figure.subplots()
-    for number, (setting, line) in enumerate(found.items()):
-        values = [value / unit for value in _values(collected.settings[setting], line)]
-        own = estimate(values)
-        half = 0.0 if own.mean is None or own.high is None else own.high - own.mean
-        color = _style(number)["color"]
-        axes.plot(values, [number] * len(values), ".", color=color, alpha=0.5, markersize=7)
-        axes.errorbar([own.mean or 0.0], [number], xerr=[half], fmt="D", color=color, markersize=5, capsize=3)
-    _name_rows(axes, list(found))
-    axes.set_xlabel(label)
-    if from_zero:
-        axes.set_xlim(left=0)
-    elif is_share:  # the interval of two seeds may be wider than all that a share can be
+    settings = list(collected.settings)
+    columns = min(len(shown), columns)
+    rows = math.ceil(len(shown) / columns)
+    size = (_WIDTH + 1.5 * (columns - 1), 0.5 + rows * (0.9 + _ROW * len(settings)))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes, panel in zip(grid.flat, shown, strict=False):
+        for line in panel.lines:
+            _draw_row(axes, settings.index(line.setting), [one / panel.unit for one in _values(collected, line)])
+        axes.set_xlabel(textwrap.fill(panel.label, 36), fontsize=9)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        _name_rows(axes, settings)
         low, high = axes.get_xlim()
-        axes.set_xlim(max(low, -0.01), min(high, 1.01))
-    axes.set_title("Each seed, mean and 95 % interval", fontsize=10)
+        if panel.from_zero:
+            axes.set_xlim(0, high)
+        elif panel.is_share:  # the interval of two seeds may be wider than all that a share can be
+            axes.set_xlim(max(low, -0.01), min(high, 1.01))
+    for axes in list(grid.flat)[len(shown) :]:
+        axes.set_axis_off()
+    figure.suptitle("Each seed, mean and 95 % interval", fontsize=10)
     yield name, figure
 
 
-def _values(runs: Sequence[RunFigures], line: Line) -> list[float]:
+def _draw_row(axes: Axes, number: int, values: Sequence[float]) -> None:
+    own = estimate(values)
+    if own.mean is None:
+        return
+    half = 0.0 if own.high is None else own.high - own.mean
+    color = _style(number)["color"]
+    axes.plot(values, [number] * len(values), ".", color=color, alpha=0.5, markersize=7)
+    axes.errorbar([own.mean], [number], xerr=[half], fmt="D", color=color, markersize=5, capsize=3)
+
+
+def _values(collected: Collected, line: Line) -> list[float]:
+    runs = collected.settings[line.setting]
     return [one.value for run in runs for one in run.figures if one.key == line.figure.key and one.value is not None]
 
 

@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import Estimate
 from fl_app.grids.reading import GENERATED, NOT_DEFINED, OWN_LAYER, SHIPS, TEST_FIGURES, Figure
+from fl_app.quality.figure import LABELS, NEIGHBOURS, TRAINED_ON
 
 COLUMNS = (
     "run", "seed", "setting", "data", "split", "nodes", "task", "method", "head", "site", "figure", "images", "value",
@@ -16,7 +17,9 @@ COLUMNS = (
 
 _COSTS = ("rounds", "failed-rounds", "bytes-down-a-round", "bytes-up-a-round", "seconds-a-round", "seconds")
 _MOST_NAMES = 4
-_AS_SHARE = ("accuracy", "balanced-accuracy", "auc", "macro-f1", "home-accuracy")
+_AS_SHARE = (
+    *TEST_FIGURES, "home-accuracy", *NEIGHBOURS, LABELS, *(f"trained-on-{what}" for what in TRAINED_ON),
+)  # fmt: skip
 
 
 def rows(collected: Collected) -> Iterator[dict[str, object]]:
@@ -184,23 +187,17 @@ def _name(figure: Figure) -> str:
     return " ".join(part for part in (figure.method or figure.task, figure.head, figure.name) if part)
 
 
-def _scale(name: str) -> Callable[[float], str]:
-    """Return how a figure is written: shares as they are, bytes in MB."""
-    if name.startswith("bytes"):
-        return lambda value: f"{value / 1e6:.3g}"
-    if name in ("rounds", "failed-rounds"):
-        return lambda value: f"{value:g}"
-    if name in _AS_SHARE:
-        return lambda value: f"{value:.3f}"
-    return lambda value: f"{value:.4g}"
-
-
 def spread(found: Estimate, name: str) -> str:
-    """Write mean and standard deviation of a figure."""
+    """Write mean and standard deviation of a figure: shares with three decimals, bytes in MB."""
     if found.mean is None:
         return NOT_DEFINED
-    write = _scale(name)
-    return write(found.mean) + (f" ± {write(found.deviation)}" if found.deviation is not None else "")
+    unit = 1e6 if name.startswith("bytes") else 1.0
+    mean, deviation = found.mean / unit, None if found.deviation is None else found.deviation / unit
+    if name in _AS_SHARE:
+        return f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+    if deviation is None or (deviation == 0 and name in _COSTS):
+        return f"{mean:.3g}" if name in _COSTS else f"{mean:.4g}"
+    return f"{mean:.3g} ± {deviation:.2g}" if name in _COSTS else f"{mean:.4g} ± {deviation:.2g}"
 
 
 def difference(line: Line) -> str:

@@ -32,12 +32,7 @@ class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
     def __init__(
-        self,
-        run_pass: Pass[Any],
-        folder: RunFolder,
-        status: Status,
-        roster: Roster,
-        tracker: Tracker | None = None,
+        self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster, tracker: Tracker | None = None
     ) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task

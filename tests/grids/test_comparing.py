@@ -265,7 +265,7 @@ def test_the_quality_of_generated_images_is_read_if_it_is_there(tmp_path: Path) 
     assert line_of(found, "made-up", "recall", "generated images").why.startswith("too few images")
     assert line_of(found, "made-up", "distance", "generated images, one class").over_seeds.mean == 9.0
     files = {path.name for path in found.write(tmp_path / "out")}
-    assert "quality-distance-small.png" in files and "quality-recall.png" not in files
+    assert "generated-images.png" in files
     page = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert "| made-up | distance | small | 3.5 | - | 1 | 100 |" in page
 

@@ -56,7 +56,7 @@ def test_the_page_names_what_was_left_out(tmp_path: Path) -> None:
 def test_pictures_are_drawn_as_svg_and_png_at_200_dpi(comparison: Comparison, tmp_path: Path) -> None:
     files = comparison.write(tmp_path)
     pictures = [path for path in files if path.suffix == ".png"]
-    named = {"accuracy", "loss-classification", "test-accuracy", "bytes-up-classification", "seconds-classification"}
+    named = {"accuracy", "loss-classification", "test-accuracy", "bytes", "seconds"}
     assert named <= {path.stem for path in pictures} and "sites" in {path.stem for path in pictures}
     for path in pictures:
         with Image.open(path) as picture:
