@@ -32,6 +32,12 @@ def quality(message: Message, context: Context) -> Message:
     return client.quality(message, context)
 
 
+@app.query("draw")
+def draw(message: Message, context: Context) -> Message:
+    """Draw images of classes that this node lacks, and keep them."""
+    return client.draw(message, context)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train for one round."""

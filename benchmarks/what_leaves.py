@@ -35,6 +35,8 @@ _QUESTIONS = {
     "query.moments": "Sum up your embeddings. Asked after the last round of `classification`",
     "evaluate.heads": "How good are these heads? Asked after `query.moments`",
     "evaluate": "How good are these models? Asked once at the end of each task",
+    "query.draw": "Draw images of the classes that you lack, and keep them. Asked before the rounds of "
+    "`classification`, with `classification.replay=generated`",
     "query.membership": "Does this model know your training images? Asked once, before `diffusion` is exported",
     "query.quality": "How good are these generated images? Asked at the end of a run, once for each network of "
     "`quality.features` and once for `quality.usefulness`; and after round 1 of `diffusion`, without images, for "
@@ -81,6 +83,7 @@ _EXPLAINED = {
     "mean over pairs of both and among each of a polynomial kernel of the features, and its variance",
     r"statistics/(generated|floor)/neighbours": "number of test images, and of generated (floor: training) images, "
     "that have one of the other kind nearer than the fifth neighbour of their own kind, and of such pairs",
+    r"statistics/drawn": "number of generated images of each class that the node trains on beside its own",
     r"statistics/(synthetic|real|both)": "number of test images of each class, and how many of them a small classifier "
     "has right that the node trained on generated images, on its own training images, or on both",
     r"statistics/validation/distance": "number of held-out images by distance from the nearest prototype",
@@ -196,6 +199,8 @@ def hospital_run(temporary: Path) -> RunConfig:
             "classification.num-rounds": 1,
             "classification.readings": "consistent,piggyback",
             "classification.choose-by": "auc",
+            "classification.replay": "generated",
+            "classification.replay-images": 20,
         }
     )
 

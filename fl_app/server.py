@@ -13,12 +13,12 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
-from fl_app.evaluation import Judgement, judge_generated
+from fl_app.evaluation import Judgement, drawing_of, judge_generated
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
+from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.quality.features import check_network_file
 from fl_app.runs.audit import QUARANTINED, examine, quarantine_of
@@ -31,6 +31,7 @@ from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
 from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status
+from fl_app.runs.tracking import check_tracking, open_tracker
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
@@ -73,6 +74,7 @@ def run(grid: Grid, context: Context) -> None:
     show_log()
     config = RunConfig.from_flat(context.run_config)
     config.import_plugins()
+    check_tracking(config.tracking)
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
@@ -160,7 +162,8 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     config, folder, status, roster = run.config, run.folder, run.status, _roster(run)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
-    task_run = TaskRun(run_pass, folder, status, roster)
+    tracker = open_tracker(config.tracking, folder.path / "tensorboard" / name)
+    task_run = TaskRun(run_pass, folder, status, roster, tracker)
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
@@ -180,6 +183,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         run_folder=str(folder.path),
         begins=not roster.frozen,
         exchanged=exchanges.done,
+        drawing=drawing_of(plan, folder, config, status),
         on_exchange=exchanges.keep,
     )
     strategy = run_pass.strategy(setup)
@@ -197,6 +201,11 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     except BaseException:
         task_run.save_last_round()
         raise
+    finally:
+        tracker.close()
+    if setup.drawing is not None:
+        left_out = {site: one for site, one in setup.drawing.outcomes.items() if one.outcome != "contributed"}
+        status.count(left_out, time_label(f"drawing of images for {name}", time.time()))
     finish_task(run.grid, strategy, task_run, status)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, open_console
+from fl_app.cli.words import App, AsJson, GpuShare, Nodes, Quiet, Recipe, Settings, Voice, open_console
 from fl_app.errors import FlAppError, RunFolderError
 from fl_app.files import to_json
 from fl_app.options.app_files import own_app
@@ -15,7 +15,7 @@ from fl_app.runs.audit import Audit, describe_audit, read_audit
 from fl_app.runs.quality import describe_quality, quality_rows
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
-from fl_app.simulation.follow import GPU_SHARE, Prepared, judge_ended, prepare, run_to_end
+from fl_app.simulation.follow import Prepared, judge_ended, prepare, run_to_end
 from fl_app.simulation.outcome import Outcome, describe_comparison
 from fl_app.simulation.processes import Interrupted
 
@@ -24,15 +24,13 @@ _TOLD_APART = ("run-name", "resume", "output-dir", "data.directory")  # in the c
 
 def run(
     recipe: Recipe = None,
-    nodes: Annotated[int, typer.Option(help="Simulated nodes.", min=1)] = 5,
+    nodes: Nodes = 5,
     settings: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the run's folder is made; default: ~/fl-app/runs."),
     ] = None,
-    gpu_share: Annotated[
-        float | None, typer.Option(help=f"Part of a GPU for each node; default: {GPU_SHARE} if there is one.", min=0)
-    ] = None,
+    gpu_share: GpuShare = None,
     app: App = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

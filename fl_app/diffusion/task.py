@@ -152,9 +152,12 @@ class DiffusionTask:
         }
         save_gallery(drawn, self.info.class_names, path)
 
-    def draw_images(self, model: nn.Module, labels: NDArray[np.int64]) -> ImageSet | None:
-        """Draw an image of each label, [N], by the run's seed; None if they are not finite numbers."""
-        drawn = self._pipeline(model)([int(label) for label in labels], seed=self.seed)
+    def draw_images(self, model: nn.Module, labels: NDArray[np.int64], first_image: int = 0) -> ImageSet | None:
+        """Draw an image of each label, [N], by the run's seed; None if they are not finite numbers.
+
+        `first_image`: position of the first one, to continue an earlier call.
+        """
+        drawn = self._pipeline(model)([int(label) for label in labels], seed=self.seed, first_image=first_image)
         if not bool(torch.isfinite(drawn).all()):
             return None
         return ImageSet(to_bytes(drawn), torch.from_numpy(labels), self.info.class_names)

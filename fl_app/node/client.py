@@ -28,9 +28,11 @@ from fl_app.messages.records import (
     write_reply,
     write_sums,
 )
+from fl_app.messages.replay import read_held
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
+from fl_app.node.generated import balance, draw_missing
 from fl_app.node.history import History, check_weights
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.quality import answer_quality
@@ -155,6 +157,13 @@ def quality(message: Message, node: Node) -> RecordDict:
     return write_sums(node.data.site, answer_quality(read_generated(message), node))
 
 
+@answering
+def draw(message: Message, node: Node) -> RecordDict:
+    """Draw images of the classes that the node lacks, to train a classifier on."""
+    held = read_held(message, len(node.info.class_names))
+    return write_sums(node.data.site, draw_missing(read_instruction(message), held, node))
+
+
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
@@ -182,11 +191,12 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
     if plan.is_alone:  # the received weights are the mean of all nodes
         start = kept_weights or initial_weights(task, node.config.seed)
         model.load_state_dict(start)
+    objective, replay = balance(node, instruction, task, model)
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
     result = train_local(
         model,
-        task,
+        objective,
         place(node.data.train, device),
         options,
         Progress(round_number, options.num_rounds),
@@ -200,6 +210,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
         fewest=node.options.min_images,
+        replay=replay,
     )
     history.note_update(start, model.state_dict())
     if keeps or plan.keeps_weights:

@@ -20,6 +20,7 @@ from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
 from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status
+from fl_app.runs.tracking import Tracker
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Sums, only
@@ -30,12 +31,20 @@ log = logging.getLogger(__name__)
 class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
-    def __init__(self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster) -> None:
+    def __init__(
+        self,
+        run_pass: Pass[Any],
+        folder: RunFolder,
+        status: Status,
+        roster: Roster,
+        tracker: Tracker | None = None,
+    ) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task
         self.folder = folder
         self.status = status
         self.roster = roster
+        self.tracker = tracker or Tracker()
         self.num_rounds = run_pass.num_rounds
         self.last: Snapshot | None = None
         self.best = Best()
@@ -96,6 +105,7 @@ class TaskRun:
         line = self._line(record, losses, drawn)
         self.history.append(line)
         self.folder.append_metrics(line)
+        self.tracker.add(line)
         self.status.count(record.nodes, round_moment(line))
         self.status.num_failed_rounds += line.outcome == "failed"
         self.status.show_round(record, self.num_rounds)
