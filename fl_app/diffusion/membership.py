@@ -42,6 +42,8 @@ def image_scores(
     Returns:
         `loss` and `sima`, [N] float64 each; lower if the model knows the image better.
     """
+    if len(images) == 0:  # attention fails on an empty batch
+        return {score: np.zeros(0) for score in SCORES}
     unet.eval()
     alpha_of = alphas(schedule, device)
     last = len(alpha_of) - 1
@@ -53,7 +55,7 @@ def image_scores(
                 losses += _losses(unet, batch, min(round(level * (last + 1)), last), draw, alpha_of)
         found["loss"].append(losses / (len(LOSS_LEVELS) * NUM_DRAWS))
         found["sima"].append(_sima(unet, batch, min(round(SIMA_LEVEL * (last + 1)), last), alpha_of))
-    return {score: torch.cat(parts).numpy() if parts else np.zeros(0) for score, parts in found.items()}
+    return {score: torch.cat(parts).numpy() for score, parts in found.items()}
 
 
 def score_histograms(

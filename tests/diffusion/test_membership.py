@@ -115,6 +115,15 @@ def test_a_model_that_knows_its_images_by_heart_exceeds_the_limit_and_an_untrain
     assert unknown.verdict == "passed", unknown.reason
 
 
+@pytest.mark.parametrize("attention", [False, True])
+def test_a_part_without_images_has_counts_of_zero_whatever_the_network(attention: bool) -> None:
+    config = run_config({"diffusion.block-channels": "8,8", "diffusion.mid-attention": attention})
+    network = build_task("diffusion", config, dataset_info(config.data)).build_model()
+    parts = {"train": some(0, 3), "validation": some(0, 0), "test": some(0, 0)}
+    found = score_histograms(network, parts, SCHEDULE, CPU, 500)
+    assert [found[f"{score}/{part}"].sum() for score in SCORES for part in PARTS] == [3, 0, 0, 3, 0, 0]
+
+
 @pytest.mark.parametrize("num_timesteps", [1, 4])
 def test_schedules_of_few_timesteps_have_scores_too(model: UNet2DModel, num_timesteps: int) -> None:
     found = image_scores(model, some(0, 3), noise_schedule(num_timesteps), CPU)
