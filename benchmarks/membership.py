@@ -25,6 +25,7 @@ from fl_app.data.images import ImageSet
 from fl_app.data.sources import dataset_info
 from fl_app.diffusion.membership import image_scores
 from fl_app.diffusion.process import noise_schedule
+from fl_app.metrics.audited import Membership
 from fl_app.metrics.membership import (
     HELD_OUT,
     HIGHEST,
@@ -33,7 +34,6 @@ from fl_app.metrics.membership import (
     SCORES,
     TEST,
     TRAIN,
-    Membership,
     blank_histograms,
     histogram,
     judge_membership,

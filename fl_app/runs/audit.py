@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from fl_app.errors import RunFolderError
 from fl_app.files import CARD, KEBAB, from_json, replace_folder, to_json, write_json, write_manifest
 from fl_app.logs import clean_text
-from fl_app.metrics.membership import Membership, judge_membership
+from fl_app.metrics.audited import Membership
 from fl_app.runs.documents import time_label
 
 if TYPE_CHECKING:  # a reader of the file needs none of what they import
@@ -70,6 +70,8 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         number: of the round that made them.
         ask: lets the nodes count their images; None: the pass has no audit.
     """
+    from fl_app.metrics.membership import judge_membership  # readers of the file need no numpy
+
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
     left_out: dict[str, str] = {}
     try:

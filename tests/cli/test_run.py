@@ -16,7 +16,7 @@ from fl_app.cli.app import app
 from fl_app.cli.run import resume_command, run
 from fl_app.errors import FlAppError
 from fl_app.files import to_json
-from fl_app.metrics.membership import Membership
+from fl_app.metrics.audited import Membership
 from fl_app.options.app_files import own_app
 from fl_app.runs.audit import Audit
 from fl_app.runs.documents import RunStatus

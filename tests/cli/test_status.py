@@ -14,7 +14,7 @@ from fl_app.cli.runs import make_table as list_table
 from fl_app.cli.status import ask_flower, describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
 from fl_app.files import to_json
-from fl_app.metrics.membership import Membership
+from fl_app.metrics.audited import Membership
 from fl_app.runs.audit import Audit
 from fl_app.runs.documents import SiteCounts
 from fl_app.runs.folder import RunFolder
