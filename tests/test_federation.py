@@ -354,14 +354,14 @@ def test_a_bad_reply_changes_nothing_but_its_own_outcome(name: str, tmp_path: Pa
 
 def test_an_error_at_a_node_travels_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("/data/patients/mueller.png pixel 17")
+        raise RuntimeError("/data/patients/mueller.png voxel 17")
 
     monkeypatch.setattr("fl_app.node.client.train_local", explode)
     with pytest.raises(FederationError, match="0 of 2 nodes contributed"):
         run_federation(tiny_run(tmp_path, {"federation.max-failed-rounds": 1}), 2)
     written = "".join(path.read_text() for path in (tmp_path / "run").glob("*.json*"))
     assert "RuntimeError at the node" in written
-    assert "mueller" not in written and "pixel" not in written
+    assert "mueller" not in written and "voxel" not in written
 
 
 def test_below_the_quorum_a_round_fails_and_leaves_the_model(tmp_path: Path) -> None:
