@@ -27,6 +27,7 @@ from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import objection
 from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
+from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status
 from fl_app.strategies.admission import Admission
@@ -52,6 +53,7 @@ class Opened:
         folder: of the run.
         status: what is told of it.
         common_test: the test set that simulated nodes share.
+        report: kept fresh while the run goes on.
     """
 
     grid: Grid
@@ -60,6 +62,7 @@ class Opened:
     folder: RunFolder
     status: Status
     common_test: CommonTest
+    report: LiveReport
 
 
 def run(grid: Grid, context: Context) -> None:
@@ -77,21 +80,23 @@ def run(grid: Grid, context: Context) -> None:
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     with log_to(folder.path / "run.log"):
+        report = LiveReport(folder.path)
         try:
-            _go_through(grid, config, info, folder)
+            _go_through(grid, config, info, folder, report)
         finally:
+            report.write()
             folder.unlock()
             log.info("Run folder: %s", folder.path)
 
 
-def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder: RunFolder) -> None:
+def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder: RunFolder, report: LiveReport) -> None:
     """Go through the tasks and baselines, and write down how it ended."""
     status = Status(folder)
     try:
         status.set("starting")
         if info is None:
             info = agree_on_images(grid, config, folder, status)
-        opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config))
+        opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config), report)
         for plan in config.passes():
             run_pass(plan, opened)
         sites = Attendance(_roster(opened), config.federation, Unwatched())
@@ -157,7 +162,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     config, folder, status, roster = run.config, run.folder, run.status, _roster(run)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
-    task_run = TaskRun(run_pass, folder, status, roster)
+    task_run = TaskRun(run_pass, folder, status, roster, run.report)
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)

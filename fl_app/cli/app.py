@@ -17,6 +17,7 @@ from fl_app.cli.examples import example_images
 from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
+from fl_app.cli.report import report
 from fl_app.cli.run import run
 from fl_app.cli.runs import list_runs
 from fl_app.cli.sample import sample
@@ -53,6 +54,7 @@ app.command("sent")(sent)
 app.command("code-hash")(show_code_hash)
 app.command("status")(status)
 app.command("runs")(list_runs)
+app.command("report")(report)
 app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)

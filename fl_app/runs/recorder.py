@@ -9,12 +9,13 @@ from typing import Any
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import replace_folder, replacing
+from fl_app.files import replace_folder
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
 from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
+from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
@@ -44,12 +45,15 @@ class Best:
 class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
-    def __init__(self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster) -> None:
+    def __init__(
+        self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster, report: LiveReport
+    ) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task
         self.folder = folder
         self.status = status
         self.roster = roster
+        self.report = report
         self.num_rounds = run_pass.num_rounds
         self.last: Snapshot | None = None
         self.best = Best()
@@ -117,6 +121,7 @@ class TaskRun:
             self.checkpoint()
         else:
             self._unsaved = self._current()
+        self.report.refresh()
 
     def finish(self, parts: Mapping[str, Sums]) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
@@ -159,15 +164,13 @@ class TaskRun:
 
     def draw(self, name: str, losses: Losses) -> None:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
-        with replacing(self.folder.task(self.run_pass.name) / "history.png") as temporary:
-            draw_history(self.history, temporary)
+        draw_history(self.history, self.folder.task(self.run_pass.name) / "history.png")
         if self.run_pass.gallery is None:
             return
         used, module = losses.better, self.run_pass.module
         shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
         path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
-        with replacing(path) as temporary:
-            self.run_pass.gallery(shown, temporary)
+        self.run_pass.gallery(shown, path)
         self.status.set_gallery(path)
 
     def _current(self) -> Checkpoint:
@@ -208,9 +211,9 @@ class TaskRun:
             return
         self._num_noted = len(known)
         sites = [known[name] for name in sorted(known)]
-        add_nodes(self.folder.path, {site.site: site.counts() for site in sites})
-        counts = {site.site: site.train_counts for site in sites}
         names = self.roster.expected.class_names
+        add_nodes(self.folder.path, {site.site: site.counts() for site in sites}, names)
+        counts = {site.site: site.train_counts for site in sites}
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
 
