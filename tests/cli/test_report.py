@@ -31,7 +31,12 @@ def test_another_file_is_written_if_named_and_json_says_which(tmp_path: Path) ->
 
 def test_open_asks_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda uri: bool(asked.append(uri)) or True)
+
+    def remember(uri: str) -> bool:
+        asked.append(uri)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", remember)
     run = make_run(tmp_path / "run")
     report(str(run), "--open")
     assert asked == [(run / "report.html").as_uri()]

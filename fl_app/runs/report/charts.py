@@ -3,11 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from markupsafe import Markup
-
-from fl_app.runs.documents import RoundLine
 
 Point = tuple[float, float]
 
@@ -15,18 +12,8 @@ _WIDTH, _HEIGHT = 360, 230  # of a chart, in CSS pixels: the text stays readable
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 40
 _NUM_STYLES = 6  # colours and dashes in the style sheet
 _TICKS = 5
+_MOST = 1e100
 _MOST_MARKED = 40  # points of a line with a mark each
-
-# Outcomes of a site in a round: each has a shape of its own, since colours alone do not tell everybody.
-OUTCOMES = {
-    "contributed": "contributed",
-    "empty": "valid, but without images",
-    "refused": "rejected",
-    "failed": "failed",
-    "late": "late",
-    "absent": "absent",
-}
-_MOST_SITES, _MOST_ROUNDS = 60, 400  # in the picture of outcomes; the table has all
 
 
 @dataclass(frozen=True)
@@ -35,7 +22,7 @@ class Series:
 
     Attributes:
         name: for the legend.
-        points: (x, y), x rising; numbers that are not finite are left out.
+        points: (x, y), x rising; numbers that are not finite, or as large as 1e100, are left out.
         style: 0 to 5, colour and dash; None: its place among the series.
     """
 
@@ -79,7 +66,7 @@ def line_chart(
     parts = [_grid(x_ticks, x_of, y_ticks, y_of, x_label)]
     parts += [
         Markup('<line class="failed" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
-            _px(x_of(x)), _TOP, _HEIGHT - _BOTTOM
+            px(x_of(x)), _TOP, _HEIGHT - _BOTTOM
         )
         for x in marks
     ]
@@ -96,7 +83,7 @@ def interval_bar(value: float, interval: Sequence[float] | None, low: float, hig
     span = high - low or 1.0
 
     def x(at: float) -> str:
-        return _px(6 + (width - 12) * min(max((at - low) / span, 0.0), 1.0))
+        return px(6 + (width - 12) * min(max((at - low) / span, 0.0), 1.0))
 
     said = f"{number(value)}" + (f", interval from {number(interval[0])} to {number(interval[1])}" if interval else "")
     parts = [Markup('<line class="rail" x1="6" x2="{0}" y1="8" y2="8"/>').format(width - 6)]
@@ -119,68 +106,15 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[Series], *, x
     return line_chart(title, steps, x_label=x_label, y_label="share of images", key=key)
 
 
-def outcomes_chart(rounds: Sequence[RoundLine], key: str) -> Markup | None:
-    """Return who contributed when: a row for each site, a column for each round; None if there is no round."""
-    shown = rounds[-_MOST_ROUNDS:]
-    sites = sorted({site for one in shown for site in one.nodes})[:_MOST_SITES]
-    if not shown or not sites:
-        return None
-    size, left, top = (14 if len(shown) <= 60 else 9), 8 + 7 * min(max(map(len, sites)), 22), 34
-    width, height = left + size * len(shown) + _passes_gap(shown) + 8, top + size * len(sites) + 6
-    parts, x, before, seen = [], float(left), shown[0].task, dict[str, int]()
-    parts.append(_pass_label(before, x))
-    for one in shown:
-        if one.task != before:
-            before, x = one.task, x + size
-            parts.append(_pass_label(before, x))
-        for row, site in enumerate(sites):
-            node = one.nodes.get(site)
-            if node is not None:
-                seen[node.outcome] = seen.get(node.outcome, 0) + 1
-                why = f"{site}, {one.task} round {one.round}: {OUTCOMES.get(node.outcome, node.outcome)}"
-                parts.append(
-                    _cell(node.outcome, x, top + size * row, size, f"{why}. {node.reason}" if node.reason else why)
-                )
-        x += size
-    for row, site in enumerate(sites):
-        name = site if len(site) <= 22 else f"{site[:21]}…"
-        parts.append(
-            Markup('<text x="{0}" y="{1}" text-anchor="end">{2}</text>').format(
-                left - 6, _px(top + size * (row + 0.5) + 4), name
-            )
-        )
-    totals = ", ".join(f"{OUTCOMES.get(name, name)} {times}" for name, times in seen.items())
-    picture = svg(
-        "Who contributed when",
-        f"{len(sites)} sites, {len(shown)} rounds: {totals}.",
-        width,
-        height,
-        Markup("").join(parts),
-        key,
-        is_fixed=True,
-    )
-    legend = Markup("").join(
-        Markup('<li><svg class="key" viewBox="0 0 14 14" aria-hidden="true">{0}</svg>{1}</li>').format(
-            _cell(name, 0, 0, 14, ""), text
-        )
-        for name, text in OUTCOMES.items()
-        if name in seen
-    )
-    return Markup(
-        '<div class="scroll" tabindex="0" role="group" aria-label="Who contributed when">{0}</div>'
-        '<ul class="legend">{1}</ul>'
-    ).format(picture, legend)
-
-
 def svg(
     title: str, said: str, width: float, height: float, content: Markup, key: str, *, is_fixed: bool = False
 ) -> Markup:
     """Return a picture with a title and a description, both read by screen readers; `is_fixed`: it never shrinks."""
-    style = Markup(' style="width:{0}px;max-width:none"').format(_px(width)) if is_fixed else ""
+    style = Markup(' style="width:{0}px;max-width:none"').format(px(width)) if is_fixed else ""
     return Markup(
         '<svg class="chart"{6} viewBox="0 0 {0} {1}" role="img" aria-labelledby="{2}-t {2}-d">'
         '<title id="{2}-t">{3}</title><desc id="{2}-d">{4}</desc>{5}</svg>'
-    ).format(_px(width), _px(height), key, title, said, content, style)
+    ).format(px(width), px(height), key, title, said, content, style)
 
 
 def number(value: float) -> str:
@@ -192,7 +126,7 @@ def number(value: float) -> str:
 
 
 def _kept(one: Series, place: int, is_log: bool) -> Series:
-    points = [(x, y) for x, y in one.points if math.isfinite(y) and (y > 0 or not is_log)]
+    points = [(x, y) for x, y in one.points if abs(y) < _MOST and (y > 1 / _MOST or not is_log)]
     return Series(one.name, points, (place if one.style is None else one.style) % _NUM_STYLES)
 
 
@@ -221,7 +155,7 @@ def _log_axis(low: float, high: float, start: float, end: float) -> tuple[Callab
     factors = (1,) if top - bottom > 3 else (1, 3) if top - bottom > 1.2 else (1, 2, 3, 5)
     ticks = [
         factor * 10.0**power
-        for power in range(math.floor(bottom), math.ceil(top) + 1)
+        for power in range(math.floor(bottom), math.ceil(top) + 1, max(1, round((top - bottom) / _TICKS)))
         for factor in factors
         if bottom <= math.log10(factor * 10.0**power) <= top
     ]
@@ -238,24 +172,22 @@ def _grid(
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = []
     for at in y_ticks:
-        y = _px(y_of(at))
+        y = px(y_of(at))
         parts.append(Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(_LEFT, right, y))
         parts.append(
-            Markup('<text x="{0}" y="{1}" text-anchor="end">{2}</text>').format(
-                _LEFT - 5, _px(y_of(at) + 4), number(at)
-            )
+            Markup('<text x="{0}" y="{1}" text-anchor="end">{2}</text>').format(_LEFT - 5, px(y_of(at) + 4), number(at))
         )
     for at in x_ticks:
-        x = _px(x_of(at))
+        x = px(x_of(at))
         parts.append(Markup('<text x="{0}" y="{1}" text-anchor="middle">{2}</text>').format(x, bottom + 16, number(at)))
     parts.append(Markup('<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(_LEFT, right, bottom))
-    middle = _px((_LEFT + right) / 2)
+    middle = px((_LEFT + right) / 2)
     parts.append(Markup('<text x="{0}" y="{1}" text-anchor="middle">{2}</text>').format(middle, _HEIGHT - 6, x_label))
     return Markup("").join(parts)
 
 
 def _line(one: Series, x_of: Callable[[float], float], y_of: Callable[[float], float]) -> Markup:
-    places = [(_px(x_of(x)), _px(y_of(y))) for x, y in one.points]
+    places = [(px(x_of(x)), px(y_of(y))) for x, y in one.points]
     drawn = [Markup('<polyline class="s{0}" points="{1}"/>').format(one.style, " ".join(f"{x},{y}" for x, y in places))]
     marked = places if len(places) <= _MOST_MARKED else places[-1:]
     drawn += [Markup('<circle class="p{0}" cx="{1}" cy="{2}" r="2.5"/>').format(one.style, x, y) for x, y in marked]
@@ -280,33 +212,10 @@ def _legend(kept: Sequence[Series], has_failed: bool) -> Markup:
     return Markup('<ul class="legend">{0}</ul>').format(Markup("").join(entries))
 
 
-def _cell(outcome: str, x: float, y: float, size: float, why: str) -> Markup:
-    """Return the mark of an outcome: full, hollow, crossed, barred, half, or a dot."""
-    a, b, c, d = x + 1, y + 1, x + size - 1, y + size - 1
-    shapes = {
-        "contributed": f'<rect class="full" x="{a}" y="{b}" width="{c - a}" height="{d - b}"/>',
-        "empty": f'<rect class="hollow" x="{a + 1}" y="{b + 1}" width="{c - a - 2}" height="{d - b - 2}"/>',
-        "refused": f'<path class="bad" d="M{a},{b}L{c},{d}M{a},{d}L{c},{b}"/>',
-        "failed": f'<path class="bad" d="M{a},{d}L{(a + c) / 2},{b}L{c},{d}Z"/>',
-        "late": f'<rect class="late" x="{a}" y="{(b + d) / 2}" width="{c - a}" height="{(d - b) / 2}"/>',
-        "absent": f'<circle class="absent" cx="{(a + c) / 2}" cy="{(b + d) / 2}" r="2"/>',
-    }
-    shape = Markup(shapes.get(outcome, shapes["absent"]))
-    return Markup("<g>{0}{1}</g>").format(Markup("<title>{0}</title>").format(why) if why else "", shape)
-
-
-def _pass_label(name: str, x: float) -> Markup:
-    return Markup('<text x="{0}" y="22">{1}</text>').format(_px(x), name)
-
-
-def _passes_gap(rounds: Sequence[RoundLine]) -> int:
-    changes = sum(one.task != other.task for one, other in pairwise(rounds))
-    return 14 * changes + 90  # the last label may be longer than its rounds
-
-
 def _listed(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _px(value: float) -> str:
+def px(value: float) -> str:
+    """Return a place, in CSS pixels."""
     return f"{value:.1f}".removesuffix(".0")

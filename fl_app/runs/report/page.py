@@ -21,7 +21,8 @@ from fl_app.quality.figure import FRECHET
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.report import cost_tables, model_tables, tables
 from fl_app.runs.report.audit import audit_view
-from fl_app.runs.report.charts import Series, line_chart, number, outcomes_chart
+from fl_app.runs.report.charts import Series, line_chart, number
+from fl_app.runs.report.outcomes import outcomes_chart
 from fl_app.runs.report.reading import Gallery, Material, Row, read_material
 from fl_app.runs.report.style import STYLE
 from fl_app.runs.report.template import TEMPLATE

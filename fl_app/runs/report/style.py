@@ -11,25 +11,26 @@ STYLE = """
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--bg); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI",
   Roboto, "Helvetica Neue", "Noto Sans", sans-serif; overflow-wrap: anywhere; }
-main, header, footer, nav { max-width: 72rem; margin: 0 auto; padding: 0 1.25rem; }
+main, header, footer { max-width: 72rem; margin: 0 auto; padding: 0 1.25rem; }
 header { padding-top: 1.5rem; }
 a { color: var(--link); }
 h1 { font-size: 1.15rem; font-weight: 600; margin: 0; }
 h2 { font-size: 1.35rem; line-height: 1.25; margin: 2.75rem 0 .75rem; }
+h2:first-of-type { margin-top: 1.75rem; }
 h3 { font-size: 1.02rem; margin: 1.5rem 0 .5rem; }
 p { margin: .4rem 0; max-width: 46rem; }
 .soft, .note, figcaption { color: var(--soft); font-size: .9rem; }
-nav { font-size: .92rem; margin-top: 1.25rem; }
+nav { font-size: .92rem; margin: 1.5rem 0 0; padding: .6rem 0; border: solid var(--line); border-width: 1px 0; }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0; padding: 0; }
 .verdict { border-left: .5rem solid var(--c); padding: .1rem 0 .1rem 1.1rem; margin: 1rem 0 1.25rem; }
 .verdict .word { color: var(--c); font-size: 2.1rem; line-height: 1.15; font-weight: 700; margin: 0 0 .2rem; }
 .verdict ul, .checks { margin: .4rem 0; padding-left: 1.2rem; max-width: 60rem; }
 .good { --c: var(--good); } .warn { --c: var(--warn); } .bad { --c: var(--bad); } .going { --c: var(--going); }
 .mark { color: var(--c); font-weight: 700; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.8rem, 1fr)); gap: .6rem; margin: 1rem 0; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .9rem; margin: 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.4rem, 1fr)); gap: .6rem; margin: 1rem 0; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .7rem; margin: 0; }
 .card dt { font-size: .88rem; color: var(--soft); }
-.card dd { margin: 0; font-size: .88rem; }
+.card dd { margin: 0; font-size: .84rem; }
 .card dd.value { font-size: 1.75rem; font-weight: 650; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .card dd.soft { font-size: .84rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
@@ -69,7 +70,8 @@ tr.marked > * { font-weight: 650; } tr.marked > th { box-shadow: inset .25rem 0 
 td small, th small { display: block; font-weight: 400; color: var(--soft); font-size: .78rem; }
 td.shaded { background: rgb(var(--heat) / calc(var(--v) * .42)); border: 1px solid var(--bg); }
 td.shaded small { color: var(--ink); }
-.matrix td { text-align: center; min-width: 3.1rem; }
+.scroll + .scroll, .note + .scroll { margin-top: 1.4rem; }
+.matrix td, .matrix thead th:not(:first-child) { text-align: center; min-width: 3.1rem; }
 .galleries { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1.25rem; }
 .galleries.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); }
 .galleries h3, .galleries h4 { margin: 0 0 .35rem; } .galleries h4 { font-size: .88rem; font-weight: 500;
@@ -87,16 +89,18 @@ details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; }
 .options code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .95em; }
 .changed { font-weight: 650; }
 footer { margin: 3rem auto 2rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-@media (max-width: 34rem) { body { font-size: 15px; } main, header, footer, nav { padding-left: .9rem;
+@media (max-width: 34rem) { body { font-size: 15px; } main, header, footer { padding-left: .9rem;
   padding-right: .9rem; }
   .verdict .word { font-size: 1.7rem; } .cards { grid-template-columns: 1fr 1fr; gap: .5rem; }
-  .card { padding: .55rem .65rem; } .card dd.value { font-size: 1.35rem; } .strip > span { flex-basis: 4.2rem; } }
+  .card { padding: .55rem .65rem; } .card dd.value { font-size: 1.35rem; }
+  .strip > span { flex-basis: 5rem; font-size: .78rem; } }
 @media print { :root { color-scheme: light; --bg: #fff; --card: #fff; --ink: #000; --soft: #3d434a; --line: #b8bec5;
   --heat: 0 96 160;
   --link: #000; --good: #00664d; --warn: #8a4b00; --bad: #a3261b; --going: #00558c; --s0: #0072b2; --s1: #b34700;
   --s2: #00795c; --s3: #a0447a; --s4: #7d6300; --s5: #50565e; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  body { font-size: 10pt; } nav { display: none; } main, header, footer { max-width: none; padding: 0; }
+  html { font-size: 9pt; } body { font-size: 9pt; } nav { display: none; }
+  main, header, footer { max-width: none; padding: 0; }
   .scroll { overflow: visible; } h2, h3 { break-after: avoid; } figure, .card, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; display: block; } table { font-size: 8pt; }
   th, td { padding: .15rem .3rem; } .charts { grid-template-columns: 1fr 1fr; }

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from fl_app.runs.documents import FAULTS
 from fl_app.runs.exchanges import ExchangeDocument
-from fl_app.runs.report.charts import OUTCOMES
+from fl_app.runs.report.outcomes import OUTCOMES
 from fl_app.runs.report.reading import Material
 
 NOT_DEFINED = "not defined"

@@ -55,9 +55,6 @@ TEMPLATE = """<!doctype html>
 <h1>Run {{ name }}</h1>
 <p class="soft">{{ subtitle }}</p>
 </header>
-<nav aria-label="Sections"><ul>
-{%- for anchor, title in sections %}<li><a href="#{{ anchor }}">{{ title }}</a></li>{% endfor %}
-</ul></nav>
 <main>
 <section aria-label="Verdict">
 <div class="verdict {{ verdict.kind }}">
@@ -88,6 +85,9 @@ TEMPLATE = """<!doctype html>
 {% if outcomes %}<h2 id="sites">Who contributed when</h2>
 {{ outcomes }}{% endif %}
 </section>
+<nav aria-label="Sections"><ul>
+{%- for anchor, title in sections %}<li><a href="#{{ anchor }}">{{ title }}</a></li>{% endfor %}
+</ul></nav>
 {% if final or galleries %}
 <section><h2 id="images">Generated images</h2>
 {% if final %}

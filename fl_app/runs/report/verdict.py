@@ -127,7 +127,7 @@ def shipped_row(exchange: ExchangeDocument) -> HeadRow | None:
 
 def interval_text(interval: Sequence[float] | None) -> str | None:
     """Return an interval of 95 % as text; None if there is none."""
-    return f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else None
+    return f"95 %: {interval[0]:.3f} to {interval[1]:.3f}" if interval else None
 
 
 def _of_classifier(exchange: ExchangeDocument | None) -> Iterator[Card]:
@@ -151,9 +151,7 @@ def _of_classifier(exchange: ExchangeDocument | None) -> Iterator[Card]:
             )
             yield Card(label, NOT_DEFINED, based_on, note=f"Not defined: {why}.")
         else:
-            yield Card(
-                f"{label} of the classifier", f"{value:.3f}", based_on, interval_text(row.intervals.get(name)), note
-            )
+            yield Card(label, f"{value:.3f}", based_on, interval_text(row.intervals.get(name)), note)
 
 
 def _of_images(material: Material) -> Iterator[Card]:

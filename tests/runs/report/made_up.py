@@ -9,6 +9,7 @@ import torch
 
 from fl_app.diffusion.pictures import gallery_svg
 from fl_app.files import to_json, write_json, write_text
+from fl_app.options.sections import OptionValue
 from fl_app.quality.figure import FRECHET, LABELS, Figure
 from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
 from fl_app.runs.quality import QualityDocument, write_quality
@@ -24,7 +25,7 @@ def make_run(folder: Path, names: Sequence[str] = TWO, sites: Sequence[str] = SI
     folder.mkdir(parents=True)
     k = len(names)
     counts = {site: {"train": [9 + i] * k, "validation": [2] * k, "test": [5] * k} for i, site in enumerate(sites)}
-    options = {"tasks": "diffusion,classification", "data.source": "folder", "seed": 7}
+    options: dict[str, OptionValue] = {"tasks": "diffusion,classification", "data.source": "folder", "seed": 7}
     document = RunDocument("run", options, started="2026-01-01T10:00:00+0000", nodes=counts, class_names=tuple(names))
     write_document(folder, document)
     reason = "1 rounds failed; south once late (first: no answer before the deadline)" if state == "degraded" else None

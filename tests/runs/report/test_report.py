@@ -1,10 +1,7 @@
 """The report of a run: honest figures, names that cannot break out of it, and folders in any state."""
 
 import json
-import shutil
 import time
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,49 +11,13 @@ from hypothesis import strategies as st
 from fl_app.runs.report import live
 from fl_app.runs.report.charts import Series, line_chart
 from fl_app.runs.report.live import LiveReport
-from fl_app.runs.report.page import REPORT, render, write_report
+from fl_app.runs.report.page import REPORT, render
 from fl_app.runs.report.reading import read_material, read_rows
 from fl_app.runs.report.verdict import cards, checks, headline
-from tests.runs.report.made_up import exchange, make_run
+from tests.runs.report.made_up import make_run
+from tests.runs.report.page import Page, page_of
 
-OLD_RUNS = Path(__file__).parents[2] / "old_runs"
 NASTY = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
-_VOID = {"meta", "link", "img", "br", "circle", "line", "polyline", "rect", "path"}
-
-
-class Page(HTMLParser):
-    """The elements, texts and ids of a page; fails if elements do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def page_of(folder: Path) -> Page:
-    return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -71,7 +32,7 @@ def test_the_first_lines_say_how_the_run_ended_who_was_late_and_what_was_reached
         "south once late (first: no answer before the deadline)",
         "2 sites gave 11 of 12 contributions in 6 rounds",
         "missing or rejected at times: south",
-        "0.900 95 % interval 0.700 to 1.000 n = 20 test images",
+        "0.900 95 %: 0.700 to 1.000 n = 20 test images",
         "1.08 n = 20 real, 40 generated images Real images reach 0.69",
         "Quite another figure without south",
         "✓ passed Model of diffusion",
@@ -130,77 +91,6 @@ def test_any_names_make_a_whole_page(names: list[str]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         page_of(make_run(Path(folder) / "run", names, names))
-
-
-def drop(name: str) -> Callable[[Path], None]:
-    return lambda run: (run / name).unlink()
-
-
-def spoil(name: str, content: str = '{"half') -> Callable[[Path], None]:
-    def write(run: Path) -> None:
-        (run / name).parent.mkdir(parents=True, exist_ok=True)
-        (run / name).write_text(content, encoding="utf-8")
-
-    return write
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (drop("run.json"), "run.json is missing"),
-        (spoil("run.json"), "run.json is damaged"),
-        (drop("status.json"), "status.json was never written"),
-        (spoil("status.json"), "status.json is damaged"),
-        (drop("metrics.jsonl"), "Degraded"),
-        (spoil("metrics.jsonl", '{"task": "diff\n'), "1 lines of metrics.jsonl are damaged"),
-        (spoil("diffusion/quality.json"), "quality.json is damaged"),
-        (spoil("diffusion/audit.json"), "audit.json is damaged"),
-        (spoil("diffusion/audit.json", "[1]"), "audit.json is damaged"),
-        (spoil("diffusion/audit.json", '{"membership": 3}'), "Degraded"),
-        (spoil("classification/prototypes/round-0003.json"), "round-0003.json is damaged"),
-        (spoil("classification/comparison.csv", "\x00,"), "Degraded"),
-        (spoil("diffusion/samples/final.svg", "<svg"), "samples/final is too large or damaged"),
-        (lambda run: shutil.rmtree(run / "diffusion"), "not exported yet"),
-    ],
-)
-def test_what_is_missing_or_damaged_is_told_and_the_rest_is_shown(
-    damage: Callable[[Path], None], said: str, run: Path
-) -> None:
-    damage(run)
-    text = page_of(run).text
-    assert said in text and "Configuration and versions" in text
-
-
-def test_an_empty_folder_and_one_without_a_task_have_a_report(tmp_path: Path) -> None:
-    assert "No figure has been measured yet" in page_of(tmp_path).text
-    (tmp_path / "run.json").write_text(json.dumps({"run-name": "x", "options": {}}), encoding="utf-8")
-    assert "0 of 0 options differ" in page_of(tmp_path).text
-
-
-@pytest.mark.parametrize("name", ["finished", "stopped"])
-def test_runs_of_an_older_version_have_a_report(name: str, tmp_path: Path) -> None:
-    shutil.copytree(OLD_RUNS / name, tmp_path / "run")
-    text = page_of(tmp_path / "run").text
-    assert ("Completed" if name == "finished" else "Stopped") in text or "Failed" in text
-    assert "What left each site" in text
-
-
-@pytest.mark.parametrize("images", [0, 1])
-def test_without_test_images_or_with_one_nothing_is_invented(images: int, run: Path) -> None:
-    path = run / "classification" / "prototypes" / "round-0003.json"
-    path.write_text(json.dumps(exchange(("malignant", "normal, benign"), ("north",), images)), encoding="utf-8")
-    text = page_of(run).text
-    if images == 0:
-        assert "Classifier: accuracy not defined n = 0 test images Not defined: no image was measured" in text
-    else:
-        assert "n = 2 test images" in text
-
-
-def test_a_class_that_one_site_holds_is_named(run: Path) -> None:
-    document = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    document["nodes"]["north"]["train"] = [0, 9]
-    (run / "run.json").write_text(json.dumps(document), encoding="utf-8")
-    assert "One site alone holds: malignant." in page_of(run).text
 
 
 def test_a_run_that_goes_on_says_what_it_does_and_a_killed_one_that_it_stopped(run: Path) -> None:
@@ -301,7 +191,7 @@ def test_a_report_takes_a_fiftieth_of_the_time_at_most(run: Path, monkeypatch: p
         now[0] += 1.0
 
     monkeypatch.setattr(live, "write_report", write)
-    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     report = LiveReport(run)
     for _ in range(200):
         report.refresh()
