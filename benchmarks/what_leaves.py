@@ -36,7 +36,8 @@ _QUESTIONS = {
     "evaluate.heads": "How good are these heads? Asked after `query.moments`",
     "evaluate": "How good are these models? Asked once at the end of each task",
     "query.quality": "How good are these generated images? Asked at the end of a run, once for each network of "
-    "`quality.features` and once for `quality.usefulness`",
+    "`quality.features` and once for `quality.usefulness`; and after round 1 of `diffusion`, without images, for "
+    "`quality.curve`",
 }
 _EXPLAINED = {
     r"node/site": "the name that the hospital gave itself",

@@ -3,9 +3,6 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,15 +16,13 @@ from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.errors import FlAppError
 from fl_app.messages.arrays import Weights, to_numpy
-from fl_app.messages.generated import QUALITY, write_generated
-from fl_app.metrics.generation import feature_sums
 from fl_app.options.quality import FROM_FILE, USEFULNESS
 from fl_app.options.run import RunConfig
-from fl_app.quality.features import Embedding, Kind, Pixels, open_network, read_file, set_features
-from fl_app.quality.figure import TRAINED_ON, Figure
+from fl_app.quality.drawing import classes_to_draw
+from fl_app.quality.features import Embedding, Pixels, network_of_file, set_features
+from fl_app.quality.figure import Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
-from fl_app.quality.judging import check_quality, check_usefulness
-from fl_app.quality.measuring import blank_quality, num_groups
+from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import QualityDocument, describe_quality, read_quality, write_quality
@@ -36,16 +31,15 @@ from fl_app.runs.status import Status
 from fl_app.seeding import seed_for
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Traffic
+from fl_app.strategies.quality import Question, ask_quality
 from fl_app.strategies.registry import combine
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup, Sites
 from fl_app.strategies.transport import PackedWire
-from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)
 
 _PURPOSE = "quality"
-_FLOOR_IMAGES = 10  # training images for each generated one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +59,6 @@ class Judgement:
     folder: RunFolder
     status: Status
     sites: Sites
-
-    def floor_share(self) -> float:
-        """Return the share of the training images that make the floor: ten times as many as are generated, or all."""
-        nodes = read_document(self.folder.path).nodes.values()
-        num_train = sum(sum(node["train"]) for node in nodes)
-        return min(1.0, _FLOOR_IMAGES * self.config.quality.num_images / max(num_train, 1))
 
 
 def judge_generated(grid: Grid, run: Judgement) -> None:
@@ -93,27 +81,6 @@ def judge_generated(grid: Grid, run: Judgement) -> None:
         log.info("%s", line)
 
 
-def classes_to_draw(test_counts: NDArray[np.int64], held: list[bool], num_images: int) -> NDArray[np.int64]:
-    """Return the class of each image to draw, so that classes are as frequent as among the sites' test images.
-
-    Args:
-        test_counts: [K], test images of all sites.
-        held: of each class, whether any site has a training image of it; others cannot be drawn.
-        num_images: how many.
-
-    Returns:
-        [num_images] int64, sorted; empty if there is no test image of a class that is held.
-    """
-    wanted = np.where(held, test_counts, 0).astype(np.float64)
-    if wanted.sum() == 0:
-        return np.zeros(0, dtype=np.int64)
-    exact = wanted / wanted.sum() * num_images
-    counts = np.floor(exact).astype(np.int64)
-    largest = np.argsort(counts - exact, kind="stable")  # the largest remainders get what is left
-    counts[largest[: num_images - counts.sum()]] += 1
-    return np.repeat(np.arange(len(counts)), counts)
-
-
 def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     from fl_app.diffusion.pipeline import open_pipeline  # diffusers takes seconds to import
     from fl_app.diffusion.sampling import steps_of
@@ -123,15 +90,13 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     for node in read_document(folder).nodes.values():
         counts += node["test"]
     labels = classes_to_draw(counts, held_classes(folder), config.quality.num_images)
-    np.bincount(labels, minlength=len(counts)).tolist()
+    drawn_counts = np.bincount(labels, minlength=len(counts)).tolist()
     pipeline = open_pipeline(folder / "diffusion" / "model")
     document = QualityDocument(
-        round=config.diffusion.num_rounds,
+        round=_exported_round(run),
         seed=seed_for(config.seed, _PURPOSE),
         num_images=len(labels),
-        images_per_class=dict(
-            zip(run.info.class_names, np.bincount(labels, minlength=len(counts)).tolist(), strict=False)
-        ),
+        images_per_class=dict(zip(run.info.class_names, drawn_counts, strict=True)),
         sampler=config.sampling.sampler,
         num_steps=steps_of(config.sampling.sampler, config.sampling.num_steps, config.diffusion.num_timesteps),
         guidance_scale=config.sampling.guidance_scale,
@@ -148,7 +113,7 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     traffic, outcomes, figures = Traffic(), {}, []
     classifier = read_classifier(folder / "classification" / "model") if "classification" in config.tasks else None
     for measured in config.judged:
-        _parts, outcomes[measured], found = _ask(grid, run, measured, images, classifier, traffic)
+        outcomes[measured], found = _ask(grid, run, measured, images, classifier, traffic)
         figures += found
         left_out = {site: node for site, node in outcomes[measured].items() if node.outcome != "contributed"}
         run.status.count(left_out, time_label(f"judgement of generated images ({measured})", time.time()))
@@ -165,47 +130,44 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     )
 
 
+def _exported_round(run: Judgement) -> int:
+    """Return the round whose diffusion weights are exported."""
+    best = run.folder.best_drawn("diffusion") if run.config.quality.export == "best" else None
+    return best.round_number if best else run.config.diffusion.num_rounds
+
+
 def _ask(
     grid: Grid, run: Judgement, measured: str, images: ImageSet, classifier: ClassifierModel | None, traffic: Traffic
-) -> tuple[Mapping[str, Sums], dict[str, NodeOutcome], list[Figure]]:
-    """Ask the sites for one kind of judgement; return their sums and outcomes, and the figures."""
+) -> tuple[dict[str, NodeOutcome], list[Figure]]:
+    """Ask the sites for one kind of judgement; return their outcomes, and the figures."""
     config, names = run.config, run.info.class_names
-    neighbours = config.quality.neighbours
-    task = "classification" if measured == "classifier" else "diffusion"
     weights: Weights = {}
     file: NDArray[np.uint8] | None = None
-    features, blank = np.zeros((0, 0)), {name: np.zeros((2, len(names))) for name in TRAINED_ON}
+    features = np.zeros((0, 0))
     if measured != USEFULNESS:
         network: nn.Module = Pixels()
         if measured == "classifier":
             assert classifier is not None
             network, weights = Embedding(classifier.build_network()), to_numpy(classifier.weights)
         elif measured in FROM_FILE:
-            kind = cast(Kind, measured)
-            content = read_file(Path(config.quality.network_file), kind)
-            network, file = open_network(content, kind, None), np.frombuffer(content, dtype=np.uint8)
+            network, file = network_of_file(config.quality.network_file, measured)
         features = set_features(network, images, torch.device("cpu"))
-        blank = blank_quality(features.shape[1], len(names))
-
-    def judge(site: str, sums: Sums) -> None:
-        known = run.sites.described(site)
-        test_counts, train_counts = (known.test_counts, known.train_counts) if known else (None, None)
-        if measured == USEFULNESS:
-            check_usefulness(sums, test_counts)
-        else:
-            check_quality(sums, test_counts, train_counts, len(images), neighbours)
-
-    asking = _asking(run, task)
-    last_round = config.pass_named(task).options.num_rounds
-    asked = (measured, task, last_round, run.folder.path.name, str(run.folder.path))
-    parts, outcomes = asking.ask(
-        grid, QUALITY, write_generated(asked, images, weights, run.floor_share(), file), blank, traffic, judge=judge
+    task = "classification" if measured == "classifier" else "diffusion"
+    question = Question(
+        measured=measured,
+        last_round=config.pass_named(task).options.num_rounds,
+        images=images,
+        num_features=features.shape[1],
+        neighbours=config.quality.neighbours,
+        floor_images=FLOOR_IMAGES * len(images),
+        weights=weights,
+        network_file=file,
     )
+    parts, outcomes = ask_quality(_asking(run, task), grid, question, traffic)
     if measured == USEFULNESS:
-        return parts, outcomes, list(usefulness_figures(parts, len(images)))
-    number = num_groups(features.shape[1], len(names))
-    generated = feature_sums(features, np.minimum(images.labels.numpy(), number - 1), number)
-    return parts, outcomes, list(quality_figures(measured, names, parts, generated, neighbours))
+        return outcomes, list(usefulness_figures(parts, len(images)))
+    generated = group_sums(features, images.labels.numpy(), len(names))
+    return outcomes, list(quality_figures(measured, names, parts, generated, config.quality.neighbours))
 
 
 def _asking(run: Judgement, task: str) -> Resilient:

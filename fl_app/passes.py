@@ -6,18 +6,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
 from fl_app.classification.model import ClassifierModel, write_classifier
 from fl_app.classification.selection import HeadRow, withheld
 from fl_app.classification.task import ClassificationTask
-from fl_app.data.images import DatasetInfo
+from fl_app.data.images import DatasetInfo, no_images
 from fl_app.files import to_json, write_card, write_manifest
 from fl_app.messages.arrays import Weights, to_tensors
+from fl_app.metrics.generation import frechet_distance
+from fl_app.options.quality import CURVE, FROM_FILE
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.strategies.diffusion import DiffusionRounds
+from fl_app.quality.drawing import classes_to_draw
+from fl_app.quality.features import Pixels, network_of_file, set_features
+from fl_app.quality.figures import as_frequent
+from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
+from fl_app.strategies.diffusion import DiffusionRounds, real_moments
+from fl_app.strategies.outcomes import Snapshot
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
+from fl_app.strategies.quality import Question
 from fl_app.strategies.registry import combine
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
@@ -92,6 +103,16 @@ class Pass(ABC, Generic[S]):
         model.load_state_dict(to_tensors(weights))
         return model
 
+    def drawn(self, after: Snapshot, test_counts: NDArray[np.int64], held: list[bool]) -> dict[str, float]:
+        """Return how far images of each set of weights are from the sites' test images; empty: not known.
+
+        Args:
+            after: a round.
+            test_counts: [K], of all sites.
+            held: of each class, whether any site has a training image of it.
+        """
+        return {}
+
     def is_kept(self, number: int) -> bool:
         """Tell whether a round ends with a checkpoint."""
         return number % self.config.checkpoint_every == 0 or number == self.num_rounds
@@ -110,6 +131,8 @@ class DiffusionPass(Pass[DiffusionRounds]):
         super().__init__(plan, config)
         self.task = cast("DiffusionTask", build_task(plan.name, config, info))
         self.gallery = self.task.show
+        self.features: nn.Module = Pixels()
+        self.question = self._question() if config.has_curve else None
 
     def strategy(self, setup: Setup) -> DiffusionRounds:
         """Build the strategy; nodes measure the server's EMA in rounds that end with a checkpoint or a gallery."""
@@ -121,7 +144,41 @@ class DiffusionPass(Pass[DiffusionRounds]):
             ema_horizon=options.ema_horizon * self.num_rounds,
             ema_rounds=frozenset(number for number in rounds if self.is_kept(number) or self.is_drawn(number)),
             with_node_ema=options.node_ema,
+            curve=self.question,
             **flower,
+        )
+
+    def drawn(self, after: Snapshot, test_counts: NDArray[np.int64], held: list[bool]) -> dict[str, float]:
+        """Return the Fréchet distance of images of each set of weights (Heusel et al. 2017)."""
+        real, quality, names = real_moments(after.arrays), self.config.quality, self.task.info.class_names
+        labels = classes_to_draw(test_counts, held, quality.curve_images)
+        if not real or len(labels) == 0:
+            return {}
+        found = {}
+        for name, weights in after.models.items():
+            images = self.task.draw_images(self.module(weights), labels)
+            if images is not None:
+                features = set_features(self.features, images, torch.device("cpu"))
+                sums = group_sums(features, images.labels.numpy(), len(names))
+                distance = frechet_distance(real, as_frequent(sums, real))
+                if distance is not None:
+                    found[name] = distance
+        return found
+
+    def _question(self) -> Question:
+        """Return what the sites are asked of their real images."""
+        quality, file = self.config.quality, None
+        if quality.curve in FROM_FILE:
+            self.features, file = network_of_file(quality.network_file, quality.curve)
+        nothing = no_images(self.task.info)
+        return Question(
+            measured=CURVE,
+            last_round=self.num_rounds,
+            images=nothing,
+            num_features=set_features(self.features, nothing, torch.device("cpu")).shape[1],
+            neighbours=quality.neighbours,
+            floor_images=FLOOR_IMAGES * quality.curve_images,
+            network_file=file,
         )
 
     def export(self, strategy: DiffusionRounds, weights: Weights, held: list[bool], folder: Path) -> None:

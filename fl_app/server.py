@@ -20,6 +20,7 @@ from fl_app.messages.arrays import array_record, to_numpy
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
+from fl_app.quality.features import check_network_file
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
@@ -77,6 +78,7 @@ def run(grid: Grid, context: Context) -> None:
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
+    check_network_file(config.quality)
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     with log_to(folder.path / "run.log"):
@@ -221,7 +223,8 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     if reason is not None:
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     held = held_classes(task_run.folder.path)
-    task_run.export(chosen, partial(run_pass.export, strategy, weights, held))
+    number, name, weights = task_run.exported(chosen)
+    task_run.export(number, name, partial(run_pass.export, strategy, weights, held))
 
 
 def _roster(run: Opened) -> Roster:

@@ -9,20 +9,24 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message
+from safetensors.torch import save_file
 
-from fl_app import evaluation
+from fl_app import evaluation, passes
 from fl_app.api.run import Run
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.diffusion.pipeline import open_pipeline
-from fl_app.evaluation import classes_to_draw
+from fl_app.errors import FlAppError
 from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.generated import QUALITY
 from fl_app.metrics.generation import feature_sums, frechet_distance
 from fl_app.node.images import load_pooled
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
+from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Pixels, set_features
+from fl_app.quality.figures import as_frequent
+from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import describe_quality, read_quality
 from fl_app.strategies import transport
 from tests.federation import run_federation
@@ -153,3 +157,103 @@ def test_images_are_drawn_as_often_as_classes_are_tested_and_none_that_nobody_ho
     assert np.bincount(classes_to_draw(counts, [True] * 4, 10), minlength=4).tolist() == [3, 6, 0, 1]
     assert np.bincount(classes_to_draw(counts, [False, True, True, True], 5), minlength=4).tolist() == [0, 4, 0, 1]
     assert len(classes_to_draw(counts * 0, [True] * 4, 10)) == 0
+
+
+CURVE: dict[str, OptionValue] = {
+    "quality.curve": "pixels",
+    "quality.curve-images": 30,
+    "gallery-every": 2,
+    "diffusion.num-rounds": 5,
+    "diffusion.ema-horizon": 0.0,
+}
+
+
+def distances(tmp_path: Path) -> dict[int, dict[str, float]]:
+    return {line.round: line.drawn for line in RunFolder(tmp_path / "run").read_metrics() if line.drawn}
+
+
+def test_images_are_judged_in_rounds_with_a_gallery_and_sites_asked_once_for_their_real_ones(
+    tmp_path: Path,
+) -> None:
+    config = tiny_run(tmp_path, CURVE)
+    grid = run_federation(config, 3)
+    asked = [message for message in grid.sent if message.metadata.message_type == QUALITY]
+    assert len(asked) == 3
+    found = distances(tmp_path)
+    assert list(found) == [2, 4, 5] and all(list(one) == ["raw"] for one in found.values())
+    real = load_pooled(config, NodeConfig.from_flat({"partition-id": 0, "num-partitions": 3})).test
+    classes = classes_to_draw(real.class_counts().numpy(), [True] * 10, 30).tolist()
+    drawn = to_bytes(open_pipeline(tmp_path / "run/diffusion/model")(classes, seed=config.seed))
+    generated = ImageSet(drawn, torch.tensor(classes), real.class_names)
+    of_real, of_generated = (
+        feature_sums(set_features(Pixels(), one, torch.device("cpu")), one.labels.numpy(), 11)
+        for one in (real, generated)
+    )
+    assert found[5]["raw"] == pytest.approx(frechet_distance(of_real, as_frequent(of_generated, of_real)), rel=1e-9)
+
+
+def test_a_run_that_goes_on_has_the_curve_of_one_that_was_never_stopped(tmp_path: Path) -> None:
+    run_federation(tiny_run(tmp_path / "whole", CURVE), 2)
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(tiny_run(tmp_path / "stopped", CURVE), 2, meddle=_stop_in_round(4))
+    grid = run_federation(tiny_run(tmp_path / "stopped", {**CURVE, "resume": str(tmp_path / "stopped/run")}), 2)
+    assert QUALITY not in {message.metadata.message_type for message in grid.sent}
+    assert distances(tmp_path / "stopped") == distances(tmp_path / "whole")
+
+
+def _stop_in_round(number: int) -> Callable[[Message, Message], Message]:
+    def meddle(instruction: Message, reply: Message) -> Message:
+        config = instruction.content.config_records.get("config")
+        if instruction.metadata.message_type == "train" and config and config["server-round"] == number:
+            raise KeyboardInterrupt
+        return reply
+
+    return meddle
+
+
+@pytest.mark.parametrize("best", [2, 4, 5])
+def test_the_round_with_the_best_images_may_be_the_one_that_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    values = iter({2: [1.0, 2.0, 3.0], 4: [3.0, 2.0, 2.5], 5: [3.0, 2.0, 1.0]}[best])
+    monkeypatch.setattr(passes, "frechet_distance", lambda *sums: next(values))
+    run_federation(tiny_run(tmp_path, {**JUDGED, **CURVE, "quality.export": "best"}), 2)
+    exported = open_pipeline(tmp_path / "run/diffusion/model").unet.state_dict()
+    found = RunFolder(tmp_path / "run").best_drawn("diffusion")
+    assert found is not None and found.round_number == best
+    assert all(np.array_equal(exported[key].numpy(), value) for key, value in found.models["raw"].items())
+    last = RunFolder(tmp_path / "run").last_checkpoint("diffusion")
+    assert last is not None
+    is_last = all(np.array_equal(exported[key].numpy(), value) for key, value in last.models["raw"].items())
+    assert is_last == (best == 5)
+    judged = read_quality(tmp_path / "run")
+    assert judged is not None and judged.round == best
+
+
+def test_a_run_of_one_round_has_no_curve_and_asks_nobody_for_one(tmp_path: Path) -> None:
+    grid = run_federation(tiny_run(tmp_path, {**CURVE, "diffusion.num-rounds": 1, "quality.export": "best"}), 2)
+    assert not distances(tmp_path) and (tmp_path / "run/diffusion/model").is_dir()
+    assert QUALITY not in {message.metadata.message_type for message in grid.sent}
+
+
+def test_features_of_a_file_are_measured_and_a_hospital_that_has_not_approved_it_is_named(tmp_path: Path) -> None:
+    from torchvision import models
+
+    torch.manual_seed(0)
+    weights = models.shufflenet_v2_x0_5().state_dict()
+    path = tmp_path / "network.safetensors"
+    save_file(weights, path, {"architecture": "shufflenet_v2_x0_5"})
+    options: dict[str, OptionValue] = {**JUDGED, "quality.features": "file", "quality.network-file": str(path)}
+    options |= {"quality.num-images": 12}
+    run_federation(tiny_run(tmp_path, options), 2)
+    found = read_quality(tmp_path / "run")
+    assert found is not None
+    assert {(one.features, one.class_name) for one in found.figures} == {("file", None)}  # 1024 features: none by class
+    assert all(one.value is not None for one in found.figures)
+
+
+def test_a_feature_network_that_is_missing_stops_a_run_before_it_begins(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {**JUDGED, "quality.features": "file", "quality.network-file": "/nowhere"}
+    with pytest.raises(FlAppError, match="There is no feature network at /nowhere"):
+        run_federation(tiny_run(tmp_path, options), 2)
+    assert not (tmp_path / "run").exists()

@@ -29,6 +29,7 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "classification.num-rounds": 2,
             "classification.embedding-size": 8,
             "quality.num-images": 0,
+            "quality.curve": "",
             "gallery-every": 0,
             "checkpoint-every": 1,
             **(overrides or {}),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fl_app.accumulation import compute_in_pieces
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
-from fl_app.data.loading import augment, iterate
+from fl_app.data.loading import augment, iterate, to_bytes
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
 from fl_app.diffusion.process import (
@@ -142,6 +142,13 @@ class DiffusionTask:
             for title, model in models.items()
         }
         save_gallery(drawn, self.info.class_names, path)
+
+    def draw_images(self, model: nn.Module, labels: NDArray[np.int64]) -> ImageSet | None:
+        """Draw an image of each label, [N], by the run's seed; None if they are not finite numbers."""
+        drawn = self._pipeline(model)([int(label) for label in labels], seed=self.seed)
+        if not bool(torch.isfinite(drawn).all()):
+            return None
+        return ImageSet(to_bytes(drawn), torch.from_numpy(labels), self.info.class_names)
 
     def export(self, model: nn.Module, folder: Path, held: list[bool]) -> None:
         """Write a diffusers folder that `ClassConditionalPipeline.from_pretrained` opens."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fl_app.data.images import ImageSet
 from fl_app.errors import OptionError
 from fl_app.messages.arrays import Weights, array_record, to_tensors, unpack
-from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, instruction_config, number, text, whole
+from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, number, text, whole
 
 QUALITY = "query.quality"
 
@@ -25,7 +25,8 @@ class Generated:
     """What a node is asked to measure.
 
     Attributes:
-        measured: a feature network, `pixels`, `classifier`, `inception` or `file`; or `usefulness`.
+        measured: a feature network, `pixels`, `classifier`, `inception` or `file`; `usefulness`; or `curve`: moments of
+            real images, with which the server compares what it draws during the training.
         images: [N, C, H, W] uint8.
         labels: [N] int64, the class that each was drawn as.
         instruction: the task, its last round, the run, and the weights that make the features; empty: none do.
@@ -46,7 +47,8 @@ class Generated:
 
 
 def write_generated(
-    asked: tuple[str, str, int, str, str],
+    asked: ConfigRecord,
+    measured: str,
     images: ImageSet,
     weights: Weights,
     floor_share: float,
@@ -55,18 +57,17 @@ def write_generated(
     """Return the content of the message.
 
     Args:
-        asked: what is measured, the task, its last round, the run's name and its folder.
+        asked: an instruction's config record, of the task's last round.
+        measured: see `Generated`.
         images: generated ones.
         weights: of the network that makes the features; empty: none.
         floor_share: see `Generated`.
         network_file: see `Generated`.
     """
-    measured, task, round_number, run_name, run_folder = asked
-    config = instruction_config(task, round_number, run_name, run_folder)
-    config[_MEASURED], config[_FLOOR_SHARE] = measured, floor_share
+    config = {**asked, _MEASURED: measured, _FLOOR_SHARE: floor_share}
     content = RecordDict(
         {
-            CONFIG: ConfigRecord(dict(config)),
+            CONFIG: ConfigRecord(config),
             WEIGHTS: array_record(weights),
             _GENERATED: array_record({"images": images.images.cpu().numpy(), "labels": images.labels.cpu().numpy()}),
         }

@@ -18,7 +18,7 @@ from fl_app.node.answering import Node
 from fl_app.node.history import History, check_weights, options_digest, read_seen
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import state_base, state_folder
-from fl_app.options.quality import FROM_FILE, USEFULNESS
+from fl_app.options.quality import CURVE, FROM_FILE, USEFULNESS
 from fl_app.options.run import PassPlan
 from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
 from fl_app.quality.measuring import IMAGES_PER_FEATURE, evenly_chosen, measure_quality
@@ -65,9 +65,9 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
         classifier = cast(Classifier, task.build_model())
         classifier.load_state_dict(asked.instruction.weights)
         network = Embedding(classifier)
-    elif asked.measured in FROM_FILE:
+    elif (name := node.config.quality.curve if asked.measured == CURVE else asked.measured) in FROM_FILE:
         approved = None if node.options.partition_id is not None else node.options.quality_networks
-        network = open_network(asked.network_file.tobytes(), cast(Kind, asked.measured), approved)
+        network = open_network(asked.network_file.tobytes(), cast(Kind, name), approved)
 
     def features(images: ImageSet) -> NDArray[np.float64]:
         return set_features(network, place(images, node.device), node.device)
@@ -92,15 +92,17 @@ def _train_on(generated: ImageSet, node: Node) -> Sums:
 def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
     """Refuse what the run's options do not lead to; return what the node has seen of the run."""
     config, instruction = node.config, asked.instruction
-    if asked.measured not in config.judged:
+    known = (*config.judged, *((CURVE,) if config.has_curve else ()))
+    if asked.measured not in known:
         raise NotAllowedError(
             f"this node was asked to judge generated images by '{asked.measured[:40]}', and the run's options lead to "
-            f"{', '.join(config.judged) or 'no judgement'}. Change 'quality.features'"
+            f"{', '.join(known) or 'no judgement'}. Change 'quality.features'"
         )
-    if len(asked.labels) > config.quality.num_images:
+    most = 0 if asked.measured == CURVE else config.quality.num_images
+    if len(asked.labels) > most:
         raise NotAllowedError(
-            f"this node was sent {len(asked.labels)} generated images, and the run's option 'quality.num-images' is "
-            f"{config.quality.num_images}. Send no more"
+            f"this node was sent {len(asked.labels)} generated images, and the run's option 'quality.num-images' "
+            f"allows {most} for '{asked.measured}'. Send no more"
         )
     expected = "classification" if asked.measured == "classifier" else "diffusion"
     if instruction.task != expected:

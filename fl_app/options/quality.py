@@ -8,6 +8,7 @@ from fl_app.options.sections import Section, split_words
 
 FROM_FILE = ("inception", "file")
 USEFULNESS = "usefulness"
+CURVE = "curve"
 
 _Networks = Annotated[tuple[Literal["pixels", "classifier", "inception", "file"], ...], BeforeValidator(split_words)]
 
@@ -30,6 +31,15 @@ class QualityOptions(Section):
     neighbours: int = Field(
         ge=1, le=100, description="k of precision, recall, density and coverage: the k-th neighbour gives the radius"
     )
+    curve: Literal["", "pixels", "inception", "file"] = Field(
+        description="network in whose features the server compares images with moments of the hospitals' test images "
+        "in rounds with a gallery (pixels, inception or file; metrics.jsonl has the Fréchet distances); empty: none"
+    )
+    curve_images: int = Field(ge=2, le=50_000, description="images that the server draws for each point of the curve")
+    export: Literal["last", "best"] = Field(
+        description="diffusion weights that are exported: last (of the last round) or best (of the round with the "
+        "lowest Fréchet distance of the curve, if there is one)"
+    )
     network_file: str = Field(
         description="inception, file: safetensors file with the network's weights, on the server's machine; hospitals "
         "approve its SHA-256 by node option quality-networks"
@@ -39,14 +49,20 @@ class QualityOptions(Section):
     def _options_fit_together(self) -> Self:
         if len(set(self.features)) < len(self.features):
             raise ValueError(f"features must name each network once, got {', '.join(self.features)}")
-        from_file = [name for name in self.features if name in FROM_FILE]
+        from_file = [name for name in dict.fromkeys((*self.features, self.curve)) if name in FROM_FILE]
         if len(from_file) > 1:
-            raise ValueError("features must name inception or file, not both: there is one network-file")
+            raise ValueError("features and curve must name inception or file, not both: there is one network-file")
         if from_file and not self.network_file:
             raise ValueError(
-                f"network-file must name a safetensors file for the features {from_file[0]}, and is empty: fl-app "
+                f"network-file must name a safetensors file for {from_file[0]}, and is empty: fl-app "
                 "brings no weights along"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _best_has_a_curve(self) -> Self:
+        if self.export == "best" and not self.curve:
+            raise ValueError("export best needs the option curve, which says by which distance a round is the best one")
         return self
 
     @property

@@ -56,6 +56,9 @@ ADDED: dict[str, OptionValue] = {
     "quality.num-images": 0,
     "quality.neighbours": 5,
     "quality.network-file": "",
+    "quality.curve": "",
+    "quality.curve-images": 200,
+    "quality.export": "last",
 }
 
 
@@ -179,9 +182,14 @@ class RunConfig(Section):
         return tuple(one for one in self.quality.measured if one != "classifier" or "classification" in self.tasks)
 
     @property
+    def has_curve(self) -> bool:
+        """Whether images are compared with real ones during the training of a diffusion model."""
+        return "diffusion" in self.tasks and bool(self.quality.curve) and self.gallery_every > 0
+
+    @property
     def is_tested(self) -> bool:
         """Whether nodes use test images: for a classifier, or for generated images."""
-        return "classification" in self.tasks or bool(self.judged)
+        return "classification" in self.tasks or bool(self.judged) or self.has_curve
 
     def named(self) -> tuple[Named, ...]:
         """Return every name of a built-in part or a plug-in in the options."""

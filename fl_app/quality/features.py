@@ -24,6 +24,7 @@ from fl_app.classification.network import Classifier
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.errors import FlAppError, did_you_mean
+from fl_app.options.quality import FROM_FILE, QualityOptions
 
 Kind = Literal["inception", "file"]
 
@@ -148,6 +149,23 @@ def read_file(path: Path, kind: Kind) -> bytes:
             f"The feature network {path} cannot be read: {error.strerror}.",
             public=f"the file of the feature network '{kind}' cannot be read",
         ) from None
+
+
+def network_of_file(path: str, kind: str) -> tuple[nn.Module, NDArray[np.uint8]]:
+    """Open the feature network of a file on this machine; return it, and the file's bytes, [M] uint8.
+
+    Raises:
+        FeatureNetworkError: the file is absent, or holds something else.
+    """
+    data = read_file(Path(path).expanduser(), cast(Kind, kind))
+    return open_network(data, cast(Kind, kind), None), np.frombuffer(data, dtype=np.uint8)
+
+
+def check_network_file(options: QualityOptions) -> None:
+    """Open the file that a run's options name, if they name one; raises FeatureNetworkError if it cannot be used."""
+    for kind in dict.fromkeys((*options.features, options.curve)):
+        if kind in FROM_FILE and options.num_images:
+            network_of_file(options.network_file, kind)
 
 
 def open_network(data: bytes, kind: Kind, approved: Sequence[str] | None) -> nn.Module:

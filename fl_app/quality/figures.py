@@ -123,7 +123,7 @@ def _frechet(
         return float(sums["count"].sum() if label is None else sums["count"][label])
 
     real, floor = moments_of(total, "moments"), moments_of(total, "floor-moments")
-    value = frechet_distance(real, _as_frequent(generated, real), label)
+    value = frechet_distance(real, as_frequent(generated, real), label)
     return Figure(
         FRECHET,
         network,
@@ -139,13 +139,16 @@ def _frechet(
     )
 
 
-def _as_frequent(generated: Sums, real: Sums) -> Sums:
+def as_frequent(generated: Sums, real: Sums) -> Sums:
     """Return the moments of generated images as if classes were as frequent among them as among the real ones.
 
-    They are drawn so, but a site may be missing. Unchanged if the real images of a class are not known by themselves.
+    They are drawn so, but a site may be missing, or have too few images to send moments. Unchanged if they are as
+    frequent, up to one image, or if the real images of a class are not known by themselves.
     """
     counts, wanted = generated["count"], real["count"]
     if len(counts) == 1 or wanted[-1] > 0 or wanted.sum() == 0 or ((counts == 0) & (wanted > 0)).any():
+        return generated
+    if (np.abs(counts - wanted / wanted.sum() * counts.sum()) < 1.0).all():
         return generated
     shares = np.divide(wanted, counts, out=np.zeros_like(wanted), where=counts > 0)
     weights = shares * counts.sum() / wanted.sum()

@@ -16,8 +16,10 @@ Array = NDArray[np.float64]
 Features = Callable[[ImageSet], Array]
 
 KINDS = ("generated", "floor")
+FLOOR_IMAGES = 10  # training images of all sites, at most, for each generated one
 IMAGES_PER_FEATURE = 2  # of a hospital's moments: from fewer images than features single images can be computed
 _FEWEST = 2  # images that have a covariance
+_MOST_COMPARED = 5000  # real images of a site whose neighbours are looked up: the time grows with their square
 _MOST_BY_CLASS = 256  # features of which each class has moments of its own: 2048 of ten classes would be 185 MB
 
 
@@ -53,7 +55,8 @@ def measure_quality(
     sums |= _moments("moments", of_real, real, fewest)
     sums |= _moments("floor-moments", of_floor, floor, fewest)
     in_real, in_floor = matched(real.labels, floor.labels)
-    pairs = {"generated": (of_real, of_generated), "floor": (of_real[in_real], of_floor[in_floor])}
+    some = _even(len(real), min(len(real), _MOST_COMPARED)).numpy()
+    pairs = {"generated": (of_real[some], of_generated), "floor": (of_real[in_real], of_floor[in_floor])}
     for kind, (one, other) in pairs.items():
         if len(one) and len(other):
             sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(one, other).items()}
@@ -84,6 +87,12 @@ def moments_of(sums: Sums, name: str) -> dict[str, Array]:
     outer = np.zeros((len(count), total.shape[1], total.shape[1]))
     outer[:, rows, columns] = outer[:, columns, rows] = upper
     return {"count": count, "sum": total, "outer": outer}
+
+
+def group_sums(features: Array, labels: NDArray[np.int64], num_classes: int) -> dict[str, Array]:
+    """Return the moments of generated images, [N, D], in the groups of `moments_of`: each class by itself, or all."""
+    number = num_groups(features.shape[1], num_classes)
+    return feature_sums(features, np.minimum(labels, number - 1), number)
 
 
 def kernel_of(sums: Sums, kind: str) -> dict[str, Array]:
@@ -118,16 +127,17 @@ def evenly_chosen(images: ImageSet, share: float) -> ImageSet:
 
 
 def matched(one: Tensor, other: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positions in two sets with equally many of each class, as many as possible, evenly spaced.
+    """Return positions in two sets with equally many of each class, up to 5,000 in all, evenly spaced.
 
     Args:
         one: labels, [N].
         other: labels, [M].
     """
     found: list[list[NDArray[np.int64]]] = [[np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]]
-    for label in torch.unique(one).tolist():
+    classes = torch.unique(one).tolist()
+    for label in classes:
         places = [torch.nonzero(labels == label).flatten().cpu() for labels in (one, other)]
-        number = min(map(len, places))
+        number = min(*map(len, places), _MOST_COMPARED // len(classes))
         for chosen, there in zip(found, places, strict=True):
             chosen.append(there[_even(len(there), number)].numpy())
     return np.concatenate(found[0]), np.concatenate(found[1])

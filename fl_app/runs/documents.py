@@ -32,6 +32,8 @@ class RoundLine:
         validated_round: the round after which the weights were measured, 0 for the initial ones.
         validation_loss: of these weights on held-out images; the next two of their averages.
         figures: of the task, of these weights.
+        drawn: Fréchet distance of images that the server drew after this round, by name of the weights; empty in rounds
+            without a gallery.
         images: that the sites trained on, each epoch counted.
         started: unix time; `ended`, too.
         nodes: outcome of each site.
@@ -49,6 +51,7 @@ class RoundLine:
     validation_loss_ema: float | None = None
     validation_loss_node_ema: float | None = None
     figures: dict[str, float | None] = field(default_factory=dict)
+    drawn: dict[str, float] = field(default_factory=dict)
     images: int = 0
     started: float | None = None
     ended: float | None = None

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[np.generic]]
 
+_BEST_DRAWN = "best-drawn"
 _KEPT_CHECKPOINTS = 2
 
 
@@ -154,6 +155,10 @@ class RunFolder:
         """Write the best model so far in place of the one before."""
         write_checkpoint(self.task(task) / "checkpoints" / "best", checkpoint)
 
+    def save_best_drawn(self, task: str, checkpoint: Checkpoint) -> None:
+        """Write the model with the best images so far in place of the one before."""
+        write_checkpoint(self.task(task) / "checkpoints" / _BEST_DRAWN, checkpoint)
+
     def last_checkpoint(self, task: str) -> Checkpoint | None:
         """Read the newest checkpoint of a task; None if there is none.
 
@@ -189,7 +194,18 @@ class RunFolder:
         Raises:
             RunFolderError: it is damaged.
         """
-        path = self.task(task) / "checkpoints" / "best"
+        return self._read_best(task, "best")
+
+    def best_drawn(self, task: str) -> Checkpoint | None:
+        """Read the model with the best images of a task; None if there is none.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        return self._read_best(task, _BEST_DRAWN)
+
+    def _read_best(self, task: str, name: str) -> Checkpoint | None:
+        path = self.task(task) / "checkpoints" / name
         recover_folder(path)
         if not path.is_dir():
             return None

@@ -3,15 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
 from fl_app.files import replace_folder
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
+from fl_app.runs.best import Best
 from fl_app.runs.documents import RoundLine, round_moment
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
@@ -23,23 +25,6 @@ from fl_app.strategies.roster import Roster
 from fl_app.sums import Sums, only
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Best:
-    """The model with the lowest validation loss so far.
-
-    Attributes:
-        loss: its loss; None before the first measurement.
-        round_number: the round after which it was measured; 0 is the start.
-        name: the weights that had this loss.
-        models: its weights by name, until they are on disk.
-    """
-
-    loss: float | None = None
-    round_number: int = 0
-    name: str = "raw"
-    models: dict[str, Weights] = field(default_factory=dict)
 
 
 class TaskRun:
@@ -57,6 +42,7 @@ class TaskRun:
         self.num_rounds = run_pass.num_rounds
         self.last: Snapshot | None = None
         self.best = Best()
+        self.best_drawn = Best()
         self.history: list[RoundLine] = []
         self._num_noted = 0
         self._unsaved: Checkpoint | None = None  # of the last round, if that was no round with a checkpoint
@@ -72,6 +58,8 @@ class TaskRun:
             self.folder.warn_of_damage(self.run_pass.name)
             if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else a new best model is searched
                 self.best = Best(**checkpoint.values["best"])
+            if "best-drawn" in checkpoint.values and self.folder.best_drawn(self.run_pass.name) is not None:
+                self.best_drawn = Best(**checkpoint.values["best-drawn"])
         elif any(line.task == self.run_pass.name for line in self.folder.read_metrics()):
             log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
@@ -107,7 +95,8 @@ class TaskRun:
         losses = measured_losses(self.task.loss_of, record.sums())
         self._remember_best(record.round_number - 1, losses)
         self.last = after
-        line = self._line(record, losses)
+        drawn = self._drawn(after) if record.reason is None else {}
+        line = self._line(record, losses, drawn)
         self.history.append(line)
         self.folder.append_metrics(line)
         self.status.count(record.nodes, round_moment(line))
@@ -140,10 +129,24 @@ class TaskRun:
             self.checkpoint()
         return name
 
-    def export(self, name: str, write: Callable[[Path], None]) -> None:
+    def exported(self, chosen: str) -> tuple[int, str, Weights]:
+        """Return round, name and weights of the model to export: the last one, or the one with the best images.
+
+        Args:
+            chosen: name of the last round's better weights.
+        """
+        best = self.best_drawn
+        if best.loss is None or self.run_pass.config.quality.export != "best":
+            return self.num_rounds, chosen, self.models[chosen]
+        self._save_best()
+        saved = self.folder.best_drawn(self.run_pass.name)
+        assert saved is not None
+        return best.round_number, best.name, in_order_of(self.models["raw"], saved.models[best.name])
+
+    def export(self, number: int, name: str, write: Callable[[Path], None]) -> None:
         """Export the chosen weights; `write` writes them into a folder."""
         replace_folder(self.folder.task(self.run_pass.name) / "model", write)
-        log.info("Exported the %s weights of round %d", name, self.num_rounds)
+        log.info("Exported the %s weights of round %d", name, number)
 
     def checkpoint(self) -> None:
         """Save all that a resumed run needs, and the best model if it has changed."""
@@ -176,8 +179,9 @@ class TaskRun:
     def _current(self) -> Checkpoint:
         """Return all that a resumed run needs."""
         assert self.last is not None
-        best_values = {"loss": self.best.loss, "round_number": self.best.round_number, "name": self.best.name}
-        values: dict[str, object] = {"strategy": self.last.values, "best": best_values}
+        values: dict[str, object] = {"strategy": self.last.values, "best": self.best.values()}
+        if self.best_drawn.loss is not None:
+            values["best-drawn"] = self.best_drawn.values()
         return Checkpoint(self.last.last_round, self.last.models, self.last.arrays, values)
 
     def _save_best(self) -> None:
@@ -186,6 +190,24 @@ class TaskRun:
             best = Checkpoint(self.best.round_number, self.best.models, {}, which)
             self.folder.save_best(self.run_pass.name, best)
             self.best.models = {}
+        if self.best_drawn.models:
+            drawn = Checkpoint(self.best_drawn.round_number, self.best_drawn.models, {}, self.best_drawn.values())
+            self.folder.save_best_drawn(self.run_pass.name, drawn)
+            self.best_drawn.models = {}
+
+    def _drawn(self, after: Snapshot) -> dict[str, float]:
+        """Judge images of the weights after a round with a gallery, or the last one; remember the best weights."""
+        number = after.last_round
+        if not (self.run_pass.is_drawn(number) or number == self.num_rounds):
+            return {}
+        known = self.roster.frozen.values()
+        counts, held = (np.sum([site[part] for site in known], axis=0) for part in ("test", "train"))
+        found = self.run_pass.drawn(after, counts, [bool(count) for count in held])
+        for name, distance in found.items():
+            if self.best_drawn.loss is None or distance < self.best_drawn.loss:
+                keeps = self.run_pass.config.quality.export == "best"
+                self.best_drawn = Best(distance, number, name, {name: after.models[name]} if keeps else {})
+        return found
 
     def _read_history(self, done: int) -> None:
         """Read the rounds up to `done` from metrics.jsonl, and warn of rounds that it lost by damage."""
@@ -217,7 +239,7 @@ class TaskRun:
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
 
-    def _line(self, record: RoundRecord, losses: Losses) -> RoundLine:
+    def _line(self, record: RoundRecord, losses: Losses, drawn: dict[str, float]) -> RoundLine:
         """Return the round's line of metrics.jsonl; its validation figures are of the weights before the round."""
         _, num_losses = record.losses()
         raw = only(record.total_sums(), "raw")
@@ -235,6 +257,7 @@ class TaskRun:
             validation_loss_ema=losses.of.get("ema"),
             validation_loss_node_ema=losses.of.get("node-ema"),
             figures=self.task.figures(raw) if raw else {},
+            drawn=drawn,
             images=int(num_losses),
             started=ended - record.seconds,
             ended=ended,
@@ -257,6 +280,7 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
 def _log_round(line: RoundLine) -> None:
     named = (("training", line.train_loss), ("validation", line.validation_loss), ("EMA", line.validation_loss_ema))
     losses = [f"{name} {loss:.4f}" for name, loss in named if loss is not None]
+    losses += [f"Fréchet distance of drawn images ({name}) {distance:.3g}" for name, distance in line.drawn.items()]
     log.info(
         "%s round %d/%d: %d of %d nodes contributed; loss %s%s",
         line.task,

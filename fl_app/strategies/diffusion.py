@@ -1,9 +1,10 @@
 """Federated averaging of a diffusion model's weights, and of averages of them (Tun et al. 2023, arXiv:2311.16538)."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
@@ -11,11 +12,21 @@ from fl_app.diffusion.averages import ServerEma
 from fl_app.errors import OptionError, RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
+from fl_app.quality.measuring import moments_of
 from fl_app.strategies.admission import update_norm
 from fl_app.strategies.folding import ExactMean
 from fl_app.strategies.outcomes import Snapshot
+from fl_app.strategies.quality import Question, ask_quality
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup
+from fl_app.sums import Sums, add
+
+_REAL = "real/"
+
+
+def real_moments(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float64]]:
+    """Return the moments of real images among a strategy's arrays: `count`, `sum`, `outer`; empty: there are none."""
+    return {key.removeprefix(_REAL): value.astype(np.float64) for key, value in arrays.items() if key.startswith(_REAL)}
 
 
 class DiffusionRounds(Resilient):
@@ -28,6 +39,8 @@ class DiffusionRounds(Resilient):
     Attributes:
         ema: the server's moving average; None if none is kept.
         node_ema: the mean of the nodes' moving averages; None if none is kept.
+        real: moments of the sites' test images, added over the sites, for the curve; None: not asked for yet; empty: no
+            site has sent any.
     """
 
     def __init__(
@@ -37,6 +50,7 @@ class DiffusionRounds(Resilient):
         ema_horizon: float = 0.0,
         ema_rounds: Container[int] = (),
         with_node_ema: bool = False,
+        curve: Question | None = None,
         **flower: Any,
     ) -> None:
         """Take Flower's own arguments, and these.
@@ -46,6 +60,7 @@ class DiffusionRounds(Resilient):
             ema_horizon: rounds that the server's moving average reaches back; 0: none is kept.
             ema_rounds: rounds in which nodes measure it; each doubles what is sent to the nodes.
             with_node_ema: nodes keep a moving average over their steps, and send it.
+            curve: what the sites are asked about their real images after round 1, once; None: nothing.
             flower: of the strategy behind this one.
 
         Raises:
@@ -62,6 +77,8 @@ class DiffusionRounds(Resilient):
         self.with_node_ema = with_node_ema
         self.ema: ServerEma | None = None
         self.node_ema: Weights | None = None
+        self.curve = curve
+        self.real: Sums | None = None
         self._node_mean: ExactMean | None = None
         self._gap = 0.0  # of the weights and the nodes' mean average, as they are sent
 
@@ -76,11 +93,27 @@ class DiffusionRounds(Resilient):
         self._start_averages(snapshot.models.get("ema", raw), snapshot.models.get("node-ema", raw))
         if self.ema:
             self.ema.num_updates = int(snapshot.values["ema-updates"])
+        if snapshot.values.get("asked-real"):
+            self.real = real_moments(snapshot.arrays)
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Return the state, with the age of the server's moving average."""
         arrays, values = super().state()
-        return arrays, values | {"ema-updates": self.ema.num_updates if self.ema else 0}
+        arrays |= {f"{_REAL}{key}": np.asarray(value) for key, value in (self.real or {}).items()}
+        ema_updates = self.ema.num_updates if self.ema else 0
+        return arrays, values | {"ema-updates": ema_updates, "asked-real": self.real is not None}
+
+    def before_round(self, grid: Grid, number: int, weights: Weights) -> None:
+        """After round 1, ask the sites for moments of their real images, if there is a curve."""
+        if self.curve is not None and self.real is None and number > 1:
+            self.ask_real(grid)
+
+    def ask_real(self, grid: Grid) -> None:
+        """Ask the sites for moments of their real images."""
+        assert self.curve is not None
+        parts, _ = ask_quality(self, grid, self.curve)
+        total = moments_of(add(parts.values()), "moments") if parts else {}
+        self.real = total if parts and total["count"].any() else {}
 
     def extra_models(self, number: int) -> dict[str, Weights]:
         """Return the averages that nodes measure or go on with in a round."""

@@ -86,13 +86,13 @@ def test_training_on_generated_images_is_answered_once_too(tmp_path: Path) -> No
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another network": ({"measured": "file"}, "lead to pixels, classifier, usefulness"),
+    "another network": ({"measured": "file"}, "lead to pixels, classifier, usefulness, curve"),
     "another round": ({"instruction": {"round_number": 2}}, "those of the last one, 3, are judged"),
     "another run": ({"instruction": {"run_name": "other"}}, "has not seen round 1"),
     "another task": ({"instruction": {"task": "classification"}}, "belongs to 'diffusion'"),
     "too many images": (
         {"images": images(1, 60).images.numpy(), "labels": images(1, 60).labels.numpy()},
-        "sent 60 generated images, and the run's option 'quality.num-images' is 50",
+        "sent 60 generated images, and the run's option 'quality.num-images' allows 50",
     ),
     "more training images than there are": ({"floor_share": 1.5}, "compare 1.5 of its training images"),
     "images of another size": ({"images": np.zeros((40, 1, 4, 4), dtype=np.uint8)}, "the shape [1, 4, 4]"),

@@ -5,10 +5,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fl_app.classification.network import Classifier
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import Batch, DatasetInfo, ImageSet, no_images
 from fl_app.errors import FlAppError
+from fl_app.optimizers import set_step_size
 from fl_app.options.sections import OptionValue
+from fl_app.options.training import TrainingOptions
 from fl_app.quality import usefulness as module
 from fl_app.quality.usefulness import VARIANTS, usefulness
 from fl_app.sums import add
@@ -129,3 +132,25 @@ def test_counts_of_sites_add_up() -> None:
 def test_a_training_that_diverges_is_one_error() -> None:
     with pytest.raises(FlAppError, match="diverged"):
         measured(images(6), images(6), images(3), optimizer="sgd", learning_rate=1e30)
+
+
+def test_step_sizes_follow_the_schedule_over_the_steps_and_answers_are_given_in_eval_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares: list[float] = []
+    built: list[Classifier] = []
+    build_model = ClassificationTask.build_model
+
+    def noted(optimizer: torch.optim.Optimizer, options: TrainingOptions, share_done: float) -> None:
+        shares.append(share_done)
+        set_step_size(optimizer, options, share_done)
+
+    def kept(self: ClassificationTask) -> Classifier:
+        built.append(build_model(self))
+        return built[-1]
+
+    monkeypatch.setattr(module, "set_step_size", noted)
+    monkeypatch.setattr(ClassificationTask, "build_model", kept)
+    measured(images(6), images(6), images(3), steps=4)
+    assert shares == [0.0, 0.25, 0.5, 0.75] * 3
+    assert [network.training for network in built] == [False] * 3

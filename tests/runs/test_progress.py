@@ -65,7 +65,7 @@ def test_a_value_of_another_type_makes_a_line_damaged(change: dict[str, object])
 def test_the_documents_of_old_runs_are_written_again_as_they_stand_there() -> None:
     for line in (OLD / "finished/metrics.jsonl").read_bytes().splitlines():
         found = from_json(RoundLine, line)
-        assert found is not None and json.dumps(to_json(found)).encode() == line
+        assert found is not None and to_json(found) == json.loads(line) | {"drawn": {}}
     content = (OLD / "finished/status.json").read_bytes()
     status = from_json(RunStatus, content)
     assert status is not None and to_json(status) == json.loads(content) | {"described": {}}
