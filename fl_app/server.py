@@ -21,6 +21,7 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.quality.features import check_network_file
+from fl_app.runs.cards import write_cards
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
@@ -105,6 +106,7 @@ def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder:
         judge_generated(grid, Judgement(config, info, folder, status, sites))
         if "classification" in config.tasks:
             write_comparison(folder, config)
+        write_cards(folder.path)
         status.end()
         shutil.rmtree(folder.path / "nodes", ignore_errors=True)  # a simulation's optimiser states, of no use any more
     except BaseException as error:

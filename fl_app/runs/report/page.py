@@ -216,6 +216,12 @@ def _curves(material: Material) -> Charts:
             ]
             title = f"Figures: {name}" if label == "share" else f"Loss by noise: {name}"
             _add(found, title, series, y_label=label, key=f"fig{number_}{label[0]}", is_log=label != "share")
+    drawn = list(dict.fromkeys(name for one in material.rounds for name in one.drawn))
+    distances = [
+        Series(f"{name} weights", [(float(one.round), one.drawn[name]) for one in material.rounds if name in one.drawn])
+        for name in drawn
+    ]
+    _add(found, "Quality of the images: Fréchet distance", distances, y_label="Fréchet distance", key="drawn")
     for number_, (name, exchanges) in enumerate(material.exchanges.items()):
         if len(exchanges) > 1:
             _add(
