@@ -47,7 +47,8 @@ def test_hugging_face_reads_the_figures_of_the_header(run: Path) -> None:
     write_cards(run)
     data = ModelCard.load(run / "classification" / "model" / "README.md").data
     assert (data.library_name, data.pipeline_tag, data.license) == ("pytorch", "image-classification", "unknown")
-    (result,) = data.eval_results or ()
+    assert data.eval_results is not None
+    (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_split) == ("accuracy", 0.9, "test")
     assert ModelCard.load(run / "diffusion" / "model" / "README.md").data.library_name == "diffusers"
 
