@@ -8,7 +8,6 @@ import typer
 
 from fl_app.cli.words import AsJson, Quiet, Runs, Voice, check_file
 from fl_app.errors import OptionError
-from fl_app.runs.overview import find_run, runs_folder
 
 
 def report(
@@ -22,12 +21,12 @@ def report(
     """Write the report of a run, live, finished or broken: one HTML file without scripts that needs no network."""
     if out is not None:
         check_file(out)
-    folder = find_run(run, runs_folder(runs))
-    from fl_app.runs.report.page import write_report
+    from fl_app.api.run import open_run
 
-    path = write_report(folder, out).absolute()
+    found = open_run(run, runs)
+    path = found.report(out)
     voice = Voice(quiet, as_json)
     voice.say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    voice.answer({"run": folder, "report": path})
+    voice.answer({"run": found.folder, "report": path})
     if open_it and not webbrowser.open(path.as_uri()):
         raise OptionError(f"--open found no browser. Open {path} yourself.")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fl_app.api.run import open_run
 from fl_app.cli.app import app
 from fl_app.errors import OptionError, UnknownRunError
 from tests.runs.report.made_up import make_run
@@ -20,6 +21,11 @@ def test_it_writes_the_report_of_the_newest_run_and_says_where(tmp_path: Path) -
     run = make_run(tmp_path / "run")
     assert str(run / "report.html") in report("--runs", str(tmp_path))
     assert (run / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_it_is_in_python_too(tmp_path: Path) -> None:
+    run = open_run(make_run(tmp_path / "run"))
+    assert run.report() == run.folder / "report.html" and run.report(tmp_path / "b.html") == tmp_path / "b.html"
 
 
 def test_another_file_is_written_if_named_and_json_says_which(tmp_path: Path) -> None:

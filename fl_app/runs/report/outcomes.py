@@ -28,7 +28,7 @@ def outcomes_chart(rounds: Sequence[RoundLine], key: str) -> Markup | None:
         return None
     size, left, top = (14 if len(shown) <= 60 else 9), 8 + 7 * min(max(map(len, sites)), 22), 34
     width, height = left + size * len(shown) + _passes_gap(shown) + 8, top + size * len(sites) + 6
-    parts, x, before, seen = [], float(left), shown[0].task, dict[str, int]()
+    parts, full, x, before, seen = [], list[str](), float(left), shown[0].task, dict[str, int]()
     parts.append(_pass_label(before, x))
     for one in shown:
         if one.task != before:
@@ -38,11 +38,15 @@ def outcomes_chart(rounds: Sequence[RoundLine], key: str) -> Markup | None:
             node = one.nodes.get(site)
             if node is not None:
                 seen[node.outcome] = seen.get(node.outcome, 0) + 1
-                why = f"{site}, {one.task} round {one.round}: {OUTCOMES.get(node.outcome, node.outcome)}"
+                if node.outcome == "contributed":  # most of them: one path for all
+                    full.append(f"M{px(x + 1)},{top + size * row + 1}h{size - 2}v{size - 2}h{2 - size}z")
+                    continue
+                why = f"{site}, {one.task} round {one.round}: {OUTCOMES[node.outcome]}"
                 parts.append(
                     _cell(node.outcome, x, top + size * row, size, f"{why}. {node.reason}" if node.reason else why)
                 )
         x += size
+    parts.append(Markup('<path class="full" d="{0}"/>').format("".join(full)))
     for row, site in enumerate(sites):
         name = site if len(site) <= 22 else f"{site[:21]}…"
         parts.append(
