@@ -37,7 +37,7 @@ _USES = {
 }
 _LIMITS = {
     "diffusion": (
-        "Generated images show no patient, and are no evidence of what a disease looks like.",
+        "Generated images are no evidence of what a disease looks like.",
         "A model may have learned single training images by heart: see the audit. It was trained without differential "
         "privacy.",
     ),
