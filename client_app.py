@@ -20,10 +20,22 @@ def moments(message: Message, context: Context) -> Message:
     return client.moments(message, context)
 
 
+@app.query("membership")
+def membership(message: Message, context: Context) -> Message:
+    """Count images by how well the model knows them."""
+    return client.membership(message, context)
+
+
 @app.query("quality")
 def quality(message: Message, context: Context) -> Message:
     """Compare generated images with this node's own, in numbers."""
     return client.quality(message, context)
+
+
+@app.query("draw")
+def draw(message: Message, context: Context) -> Message:
+    """Draw images of classes that this node lacks, and keep them."""
+    return client.draw(message, context)
 
 
 @app.train()

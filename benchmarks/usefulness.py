@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from benchmarks.models import balanced_labels, open_exported, read_config
 from benchmarks.output import Row, parser, run
-from experiments.prototypes.intervals import estimate
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.data.sources import load_split
+from fl_app.grids.estimates import estimate
 from fl_app.options.run import PassPlan
 from fl_app.quality.usefulness import NUM_STEPS, VARIANTS, usefulness
 

@@ -35,6 +35,9 @@ _QUESTIONS = {
     "query.moments": "Sum up your embeddings. Asked after the last round of `classification`",
     "evaluate.heads": "How good are these heads? Asked after `query.moments`",
     "evaluate": "How good are these models? Asked once at the end of each task",
+    "query.draw": "Draw images of the classes that you lack, and keep them. Asked before the rounds of "
+    "`classification`, with `classification.replay=generated`",
+    "query.membership": "Does this model know your training images? Asked once, before `diffusion` is exported",
     "query.quality": "How good are these generated images? Asked at the end of a run, once for each network of "
     "`quality.features` and once for `quality.usefulness`; and after round 1 of `diffusion`, without images, for "
     "`quality.curve`",
@@ -80,6 +83,7 @@ _EXPLAINED = {
     "mean over pairs of both and among each of a polynomial kernel of the features, and its variance",
     r"statistics/(generated|floor)/neighbours": "number of test images, and of generated (floor: training) images, "
     "that have one of the other kind nearer than the fifth neighbour of their own kind, and of such pairs",
+    r"statistics/drawn": "number of generated images of each class that the node trains on beside its own",
     r"statistics/(synthetic|real|both)": "number of test images of each class, and how many of them a small classifier "
     "has right that the node trained on generated images, on its own training images, or on both",
     r"statistics/validation/distance": "number of held-out images by distance from the nearest prototype",
@@ -87,6 +91,8 @@ _EXPLAINED = {
     "head without this node's sums has right, and the network's own last layer; only with three sites or more",
     r"statistics/validation/picture-distance": "number of held-out images by how far their brightness, contrast and "
     "roughness lie from those of the training images",
+    r"statistics/(loss|sima)/(train|validation|test)": "number of training, held-out and test images by how well the "
+    "model knows them, in 128 bins of two scores; at most `audit.num-images` of each; only with `audit.membership`",
     r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "
     "their brightness, contrast and roughness",
     r"statistics/(own/)?count": "number of training images of each class whose embeddings were summed",
@@ -102,6 +108,8 @@ def page() -> str:
     with tempfile.TemporaryDirectory() as temporary:
         config = hospital_run(Path(temporary))
         sent = sizes_of_replies(config, write_folders(Path(temporary) / "images"))
+    if unknown := sorted(sent.keys() - _QUESTIONS.keys()):
+        raise SystemExit(f"A node answers '{unknown[0]}', which has no heading: add one to {Path(__file__).name}.")
     lines = [_HEAD]
     for question, asked in _QUESTIONS.items():
         rows = list(_rows(sent[question]))
@@ -191,6 +199,8 @@ def hospital_run(temporary: Path) -> RunConfig:
             "classification.num-rounds": 1,
             "classification.readings": "consistent,piggyback",
             "classification.choose-by": "auc",
+            "classification.replay": "generated",
+            "classification.replay-images": 20,
         }
     )
 
@@ -251,6 +261,10 @@ Weights and sums are not images, but they are computed from images:
 - With three sites or more, `evaluate.heads` also asks for three counts a head (`statistics/left-out/…`): the held-out
   images of classes that two other sites hold, and how many of them a head without the node's sums has right, and how
   many the last layer.
+- The counts of `query.membership` say in which of 128 bins the scores of training images lie, but not which image lies
+  where. Whoever runs the server, and has an image, can score it: if its bin is empty, it was not among the scored
+  images; if its bin has the only image far around, it probably was. The node sends these counts once in a run, and only
+  of weights that are near those that it has trained.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.
 """

@@ -17,12 +17,14 @@ from fl_app.data.loading import to_bytes
 from fl_app.errors import FlAppError
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.options.quality import FROM_FILE, USEFULNESS
-from fl_app.options.run import RunConfig
+from fl_app.options.run import PassPlan, RunConfig
+from fl_app.options.training import ClassificationOptions
 from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Embedding, Pixels, network_of_file, set_features
 from fl_app.quality.figure import Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
+from fl_app.runs.audit import QUARANTINED, quarantine_of
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import QualityDocument, describe_quality, read_quality, write_quality
@@ -33,6 +35,7 @@ from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Traffic
 from fl_app.strategies.quality import Question, ask_quality
 from fl_app.strategies.registry import combine
+from fl_app.strategies.replay import Drawing
 from fl_app.strategies.resilient import Resilient
 from fl_app.strategies.setup import Setup, Sites
 from fl_app.strategies.transport import PackedWire
@@ -91,9 +94,8 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
         counts += node["test"]
     labels = classes_to_draw(counts, held_classes(folder), config.quality.num_images)
     drawn_counts = np.bincount(labels, minlength=len(counts)).tolist()
-    pipeline = open_pipeline(folder / "diffusion" / "model")
     document = QualityDocument(
-        round=_exported_round(run),
+        round=exported_round(run.folder, config),
         seed=seed_for(config.seed, _PURPOSE),
         num_images=len(labels),
         images_per_class=dict(zip(run.info.class_names, drawn_counts, strict=True)),
@@ -104,6 +106,9 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     )
     if len(labels) == 0:
         return dataclasses.replace(document, problem="since no site has test images of a class that can be drawn")
+    if quarantine_of(folder / "diffusion" / QUARANTINED) is not None:  # they may be copies of a hospital's images
+        return dataclasses.replace(document, problem="since the model is quarantined")
+    pipeline = open_pipeline(folder / "diffusion" / "model")
     run.status.set("finishing", f"drawing {len(labels)} images to judge")
     drawn = pipeline([int(label) for label in labels], seed=document.seed)
     if not bool(torch.isfinite(drawn).all()):
@@ -130,10 +135,35 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     )
 
 
-def _exported_round(run: Judgement) -> int:
+def exported_round(folder: RunFolder, config: RunConfig) -> int:
     """Return the round whose diffusion weights are exported."""
-    best = run.folder.best_drawn("diffusion") if run.config.quality.export == "best" else None
-    return best.round_number if best else run.config.diffusion.num_rounds
+    best = folder.best_drawn("diffusion") if config.quality.export == "best" else None
+    return best.round_number if best else config.diffusion.num_rounds
+
+
+def drawing_of(plan: PassPlan, folder: RunFolder, config: RunConfig, status: Status) -> Drawing | None:
+    """Return what lets the sites draw images for a training of the classifier; None if it uses none.
+
+    A quarantined model may draw copies of one hospital's images, which no other hospital may see.
+    """
+    options = plan.options
+    if not isinstance(options, ClassificationOptions) or options.replay != "generated" or plan.is_pooled:
+        return None
+    if quarantine_of(folder.path / "diffusion" / QUARANTINED) is not None:
+        log.warning("The diffusion model is quarantined: sites train %s on their own images alone", plan.name)
+        status.blemish(f"no generated images were used for {plan.name}, since the diffusion model is quarantined")
+        return None
+    from fl_app.diffusion.pipeline import open_pipeline  # diffusers takes seconds to import
+
+    weights = open_pipeline(folder.path / "diffusion" / "model").unet.state_dict()
+    return Drawing(
+        weights=to_numpy(weights),
+        round_number=exported_round(folder, config),
+        held=held_classes(folder.path),
+        most=options.replay_images,
+        run_name=folder.path.name,
+        run_folder=str(folder.path),
+    )
 
 
 def _ask(

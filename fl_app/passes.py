@@ -26,6 +26,7 @@ from fl_app.quality.features import Pixels, network_of_file, set_features
 from fl_app.quality.figures import as_frequent
 from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
 from fl_app.strategies.diffusion import DiffusionRounds, real_moments
+from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Snapshot
 from fl_app.strategies.prototypes import Exchange, PrototypeRounds
 from fl_app.strategies.quality import Question
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
     from fl_app.diffusion.task import DiffusionTask
 
 S = TypeVar("S", bound=Resilient)
+Answers = tuple[dict[str, Sums], dict[str, NodeOutcome]]  # what each site sent, and the outcome of each
 Gallery = Callable[[Mapping[str, nn.Module], Path], None]
 
 
@@ -85,6 +87,16 @@ class Pass(ABC, Generic[S]):
             None if nothing was measured.
         """
         return self.task.improved(before, after)
+
+    def ask_membership(self, strategy: S, grid: Any, weights: Weights) -> Answers | None:
+        """Let the nodes count images by how well weights know them; None: this pass has no audit.
+
+        Args:
+            strategy: that has trained it.
+            grid: Flower's connection to the nodes.
+            weights: that are to be exported.
+        """
+        return None
 
     @abstractmethod
     def export(self, strategy: S, weights: Weights, held: list[bool], folder: Path) -> None:
@@ -147,6 +159,11 @@ class DiffusionPass(Pass[DiffusionRounds]):
             curve=self.question,
             **flower,
         )
+
+    def ask_membership(self, strategy: DiffusionRounds, grid: Any, weights: Weights) -> Answers | None:
+        """Let the nodes count images by how well weights know them; None: the run has no audit."""
+        audit = self.config.audit
+        return strategy.ask_membership(grid, self.num_rounds, weights, audit.num_images) if audit.membership else None
 
     def drawn(self, after: Snapshot, test_counts: NDArray[np.int64], held: list[bool]) -> dict[str, float]:
         """Return the Fréchet distance of images of each set of weights (Heusel et al. 2017)."""

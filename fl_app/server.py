@@ -13,14 +13,15 @@ from flwr.serverapp import Grid
 from fl_app.data.images import DatasetInfo
 from fl_app.data.sources import CommonTest, stated_info
 from fl_app.errors import FederationError, FlAppError, RunFolderError
-from fl_app.evaluation import Judgement, judge_generated
+from fl_app.evaluation import Judgement, drawing_of, judge_generated
 from fl_app.files import check_manifest, recover_folder
 from fl_app.logs import log_to, show_log
 from fl_app.messages.arrays import array_record, to_numpy
+from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
-from fl_app.options.training import AdmissionOptions, FederationOptions
 from fl_app.passes import build_pass
 from fl_app.quality.features import check_network_file
+from fl_app.runs.audit import QUARANTINED, examine, note_quarantine
 from fl_app.runs.cards import write_cards
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
@@ -32,6 +33,7 @@ from fl_app.runs.recorder import TaskRun
 from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status
+from fl_app.runs.tracking import check_tracking, open_tracker
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.agreement import agree
 from fl_app.strategies.attendance import Attendance, OneForAll, wait_for_nodes
@@ -76,6 +78,7 @@ def run(grid: Grid, context: Context) -> None:
     show_log()
     config = RunConfig.from_flat(context.run_config)
     config.import_plugins()
+    check_tracking(config.tracking)
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
@@ -166,7 +169,8 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     config, folder, status, roster = run.config, run.folder, run.status, _roster(run)
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
-    task_run = TaskRun(run_pass, folder, status, roster, run.report)
+    tracker = open_tracker(config.tracking, folder.path / "tensorboard" / name)
+    task_run = TaskRun(run_pass, folder, status, roster, run.report, tracker)
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
@@ -186,6 +190,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         run_folder=str(folder.path),
         begins=not roster.frozen,
         exchanged=exchanges.done,
+        drawing=drawing_of(plan, folder, config, status),
         on_exchange=exchanges.keep,
     )
     strategy = run_pass.strategy(setup)
@@ -196,12 +201,18 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         weights = earlier.models["raw"]
     if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
+        note_quarantine(folder.task(plan.name), status)
         return
     try:
         strategy.start(run.grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
     except BaseException:
         task_run.save_last_round()
         raise
+    finally:
+        tracker.close()
+    if setup.drawing is not None:
+        left_out = {site: one for site, one in setup.drawing.outcomes.items() if one.outcome != "contributed"}
+        status.count(left_out, time_label(f"drawing of images for {name}", time.time()))
     finish_task(run.grid, strategy, task_run, status)
 
 
@@ -226,7 +237,10 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
         raise FederationError(f"{reason} Look at the nodes' outcomes in metrics.jsonl.")
     held = held_classes(task_run.folder.path)
     number, name, weights = task_run.exported(chosen)
-    task_run.export(number, name, partial(run_pass.export, strategy, weights, held))
+    audit = examine(task_run, name, number, partial(run_pass.ask_membership, strategy, grid, weights))
+    write = partial(run_pass.export, strategy, weights, held)
+    task_run.export(number, name, write, audit.quarantine if audit else None)
+    note_quarantine(task_run.folder.task(run_pass.name), status)
 
 
 def _roster(run: Opened) -> Roster:
@@ -253,12 +267,14 @@ def _is_finished(plan: PassPlan, folder: RunFolder) -> bool:
     result = folder.task(plan.name) / "prototypes" / f"round-{plan.options.num_rounds:04d}.json"
     if plan.is_alone:
         return result.exists()
-    model = folder.task(plan.name) / "model"
-    recover_folder(model)
-    if not model.is_dir():
+    models = [folder.task(plan.name) / one for one in ("model", QUARANTINED)]
+    for model in models:
+        recover_folder(model)
+    exported = [model for model in models if model.is_dir()]
+    if not exported:
         return False
     try:
-        check_manifest(model)
+        check_manifest(exported[0])
     except RunFolderError as error:
         log.warning("%s It is exported anew", error)
         return False

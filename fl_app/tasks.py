@@ -71,6 +71,16 @@ class MeasuresOwn(Protocol):
         """Measure a trained network on the training images: additive sums; empty in rounds that need none."""
 
 
+@runtime_checkable
+class Audited(Protocol):
+    """A task whose weights can be audited by membership inference."""
+
+    def membership(
+        self, weights: Mapping[str, Tensor], parts: Mapping[str, ImageSet], device: torch.device, most: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Count the images `train`, `validation` and `test` by score, at most so many of each: additive sums."""
+
+
 # Builds a task from its pass, the run's options and the images' info: a plug-in of `fl_app.tasks`.
 BuildTask = Callable[[PassPlan, RunConfig, DatasetInfo], Task]
 

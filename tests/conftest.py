@@ -25,7 +25,12 @@ os.environ.update(
 
 
 # Their tests start Ray, which needs a machine for itself: one after the other, first of all, beside the other files.
-RAY = ("tests/simulation/test_real_run.py", "tests/test_package.py", "tests/test_real_run.py")
+RAY = (
+    "tests/simulation/test_real_grid.py",
+    "tests/simulation/test_real_run.py",
+    "tests/test_package.py",
+    "tests/test_real_run.py",
+)
 
 
 def find_lane(nodeid: str) -> str:

@@ -12,8 +12,8 @@ from flwr.app import Error, Message
 from fl_app.errors import FederationError
 from fl_app.flower import ErrorCode
 from fl_app.messages.arrays import pack, unpack
+from fl_app.options.federation import FederationOptions
 from fl_app.options.sections import OptionValue
-from fl_app.options.training import FederationOptions
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import RunFolder
 from fl_app.strategies.agreement import ask_descriptions

@@ -154,7 +154,7 @@ def watched_options() -> Iterator[set[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Section, "__getattribute__", get, raising=False)
-        for name in ("describe", "train", "evaluate", "moments", "heads"):
+        for name in ("describe", "train", "evaluate", "moments", "heads", "membership"):
             patch.setattr(client, name, counting("handlers", getattr(client, name)))
         patch.setattr(RunConfig, "received", counting("checks", RunConfig.received))
         patch.setattr(permissions, "not_allowed", counting("checks", permissions.not_allowed))
@@ -170,3 +170,11 @@ def test_no_code_of_a_node_reads_an_option_that_a_study_need_not_fix(
         run_federation(run, 2, node_options=two_hospitals)
     assert {"seed", "data.image-size", "diffusion.num-timesteps", "classification.augment"} <= read
     assert {name for name in read if is_exempt(name)} == {"checkpoint-every"}
+
+
+def test_how_images_are_drawn_is_part_of_a_study_only_if_nodes_draw_them(tmp_path: Path) -> None:
+    replay: dict[str, OptionValue] = {"tasks": "diffusion,classification", "classification.replay": "generated"}
+    for agreed, found in (({}, []), (replay, ["sampling.guidance-scale"])):
+        study = read_study(write_study(tmp_path / "study.toml", {"recipe": "one", **agreed}))
+        run = run_config({**agreed, "sampling.guidance-scale": 3.0})
+        assert [one.option for one in differences(run.to_flat(), study.to_flat())] == found

@@ -32,7 +32,8 @@ def replies_of(tmp_path: Path, tasks: str, then: Callable[[Message], None] = lam
         then(instruction)
         return reply
 
-    options = {**hospital_run(tmp_path).to_flat(), **SMALL, "tasks": tasks}
+    replay = "generated" if "diffusion" in tasks else "none"
+    options = {**hospital_run(tmp_path).to_flat(), **SMALL, "tasks": tasks, "classification.replay": replay}
     folders = write_folders(tmp_path / FOLDER)
     strict = {"max-unreadable-share": 0.0}
     nodes = {

@@ -31,6 +31,7 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "quality.num-images": 0,
             "quality.curve": "",
             "gallery-every": 0,
+            "audit.membership": False,
             "checkpoint-every": 1,
             **(overrides or {}),
         }

@@ -26,10 +26,10 @@ from experiments.heads.plan import (
     all_cells,
 )
 from experiments.heads.results import CANDIDATES, Candidate, Reached, collect, differences, shipped_head
-from experiments.prototypes.intervals import estimate
 from experiments.prototypes.layout import signed, table
 from fl_app.errors import RunFolderError
 from fl_app.files import write_text
+from fl_app.grids.estimates import estimate
 
 Found = dict[Setting, dict[int, Reached]]
 

@@ -2,10 +2,10 @@
 
 from experiments.prototypes.claims import EVERYWHERE, MEDICAL
 from experiments.prototypes.grid import ROUNDS
-from experiments.prototypes.intervals import estimate
 from experiments.prototypes.layout import signed, table, title, where, with_spread
 from experiments.prototypes.places import LDA, LINEAR, NEAREST_MEAN, SHIPS, Approach, Results
 from experiments.prototypes.until import every_round
+from fl_app.grids.estimates import estimate
 
 _HEADS = ("nearest-mean", "cosine", "lda", "fedcof")
 _CONSISTENT = [LINEAR, *(Approach("consistent", head) for head in _HEADS), SHIPS]

@@ -6,8 +6,8 @@ from itertools import product
 from typing import Literal
 
 from experiments.prototypes.grid import ROUNDS, SEEDS, SOURCES, SPLITS, STRATEGIES
-from experiments.prototypes.intervals import Estimate, estimate
 from experiments.prototypes.places import LDA, LINEAR, NEAREST_MEAN, SHIPS, Approach, Figure, Place, Results
+from fl_app.grids.estimates import Estimate, estimate
 
 Verdict = Literal["met", "missed", "too few seeds", "no aim"]
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.prototypes.grid import ROUNDS, SEEDS, SOURCES, SPLITS, STRATEGIES
-from experiments.prototypes.intervals import Estimate, estimate
 from experiments.prototypes.places import LDA, LINEAR, NEAREST_MEAN, SHIPS, Approach, Place, Results
 from experiments.prototypes.until import THRESHOLD, every_round
+from fl_app.grids.estimates import Estimate, estimate
 
 _DPI = 90
 _COLOURS = {LINEAR: "0.3", NEAREST_MEAN: "tab:orange", LDA: "tab:blue", SHIPS: "tab:green"}

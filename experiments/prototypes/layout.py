@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from experiments.prototypes.intervals import Estimate
 from experiments.prototypes.places import Approach, Figure, Place, Results
+from fl_app.grids.estimates import Estimate
 
 NOT_DEFINED = "not defined"
 

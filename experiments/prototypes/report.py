@@ -16,7 +16,8 @@ def write_report(cells: Iterable[Cell], out: Path, folder: Path) -> list[Path]:
     """Write what the finished cells reached and return the paths of the files.
 
     Raises:
-        RunFolderError: no cell is finished, or a folder holds a run of other options.
+        RunFolderError: no cell is finished.
+        OptionError: a folder holds a run of other options.
     """
     found = collect(cells, out)
     if not found.rows:

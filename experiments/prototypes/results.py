@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.prototypes.grid import Cell
-from experiments.prototypes.runner import ENDED_WELL, state_of
+from experiments.prototypes.runner import state_of
 from fl_app.runs.folder import RunFolder, read_status
+from fl_app.simulation.cells import ENDED_WELL
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def collect(cells: Iterable[Cell], out: Path) -> Collected:
     """Read every finished run.
 
     Raises:
-        RunFolderError: a folder holds a run of other options.
+        OptionError: a folder holds a run of other options.
     """
     found = Collected([], [], {})
     for cell in cells:

@@ -6,12 +6,18 @@ from pathlib import Path
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, open_pipeline
 from fl_app.errors import OptionError, RunFolderError, UnknownRunError, did_you_mean
 from fl_app.messages.arrays import to_tensors
+from fl_app.runs.audit import QUARANTINED, TASK, check_quarantine
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 
 def open_model(
-    run: Path, weights: str = "exported", checkpoint: str | None = None, runs: str | Path | None = None
+    run: Path,
+    weights: str = "exported",
+    checkpoint: str | None = None,
+    runs: str | Path | None = None,
+    *,
+    quarantined: bool = False,
 ) -> ClassConditionalPipeline:
     """Open the exported pipeline of a run, on request with other weights of the run.
 
@@ -20,9 +26,11 @@ def open_model(
         weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
         checkpoint: `last` or `best`, for weights of a checkpoint; None: the last.
         runs: where run folders are; None: ~/fl-app/runs.
+        quarantined: open the model, or weights of the run, although the audit found that it knows its training images.
 
     Raises:
         UnknownRunError: there is no such run.
+        QuarantineError: the model is quarantined, and `quarantined` is false.
         RunFolderError: there is no exported model, or no such checkpoint.
         OptionError: no such weights, or a checkpoint is chosen for the exported weights, which have none.
     """
@@ -36,7 +44,8 @@ def open_model(
         )
     named, where = run, runs_folder(runs)
     run = find_named(named, where)
-    model = next((path for path in (run / "diffusion" / "model", run) if (path / "model_index.json").is_file()), None)
+    places = (run / TASK / QUARANTINED, run / TASK / "model", run)
+    model = next((path for path in places if (path / "model_index.json").is_file()), None)
     if model is None:
         if not run.is_dir():
             raise UnknownRunError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
@@ -44,6 +53,8 @@ def open_model(
             f"{run}: no finished diffusion model. Give a run whose task diffusion has ended; until then its folder "
             "diffusion/samples shows galleries."
         )
+    if not quarantined:
+        check_quarantine(model)
     pipeline = open_pipeline(model)
     if weights == "exported":
         return pipeline

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fl_app.api.classifier import Answers, Classifier, Images
     from fl_app.diffusion.pipeline import ClassConditionalPipeline
+    from fl_app.runs.audit import Audit
 
 _TEXTS = ("approach", "reading", "head", "images")  # columns of comparison.csv; the others are numbers
 
@@ -150,6 +151,19 @@ class Run:
             rows.append({**row, "ships": (head.reading, head.head) == shipped})
         return pandas.DataFrame(rows)
 
+    def audit(self) -> "Audit":
+        """Return the audit of the diffusion model: `.membership.verdict`, `.membership.scores["loss"].auc`, ….
+
+        Raises:
+            RunFolderError: there was none, or its file is damaged.
+        """
+        from fl_app.runs.audit import read_audit
+
+        found = read_audit(self.folder)
+        if found is None:
+            raise RunFolderError(f"{self.folder} holds no audit: see the option 'audit.membership'.")
+        return found
+
     def gallery(self) -> "Image.Image":
         """Return the newest picture of generated images: a row for each class.
 
@@ -193,21 +207,26 @@ class Run:
         return self.classifier().predict(images, head, convert=convert)
 
     def pipeline(
-        self, weights: str = "exported", checkpoint: Literal["last", "best"] | None = None
+        self,
+        weights: str = "exported",
+        checkpoint: Literal["last", "best"] | None = None,
+        *,
+        quarantined: bool = False,
     ) -> "ClassConditionalPipeline":
         """Open the diffusion model as a pipeline: `pipeline(["3", "7"], seed=1)` is [2, C, H, W] float32 in [-1, 1].
 
         Args:
             weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
             checkpoint: `last` or `best`, for weights of a checkpoint; None: the last.
+            quarantined: open the model although the audit found that it knows its training images.
 
         Raises:
-            RunFolderError: there is no exported model, or no such checkpoint.
+            RunFolderError: there is no exported model, or no such checkpoint; as QuarantineError: it is quarantined.
             OptionError: no such weights, or a checkpoint is chosen for the exported weights, which have none.
         """
         from fl_app.api.drawing import open_model
 
-        return open_model(self.folder, weights, checkpoint)
+        return open_model(self.folder, weights, checkpoint, quarantined=quarantined)
 
     def sample(
         self,
@@ -220,6 +239,7 @@ class Run:
         guidance: float | None = None,
         weights: str = "exported",
         checkpoint: Literal["last", "best"] | None = None,
+        quarantined: bool = False,
     ) -> "list[Image.Image]":
         """Draw images, grey or RGB, of the model's own size: n of the first class, then n of the next, ….
 
@@ -232,9 +252,10 @@ class Run:
             guidance: 1 turns it off; None: the run's.
             weights: see `pipeline`.
             checkpoint: see `pipeline`.
+            quarantined: see `pipeline`.
 
         Raises:
-            RunFolderError: there is no exported model, or no such checkpoint.
+            RunFolderError: there is no exported model, or no such checkpoint; as QuarantineError: it is quarantined.
             OptionError: there is no such class, sampler or weights, or n or steps is out of range.
         """
         if n < 1:
@@ -242,7 +263,7 @@ class Run:
         from fl_app.api.drawing import choose_labels
         from fl_app.diffusion.pictures import to_picture
 
-        pipeline = self.pipeline(weights, checkpoint)
+        pipeline = self.pipeline(weights, checkpoint, quarantined=quarantined)
         wanted = [label for label in choose_labels(pipeline, classes) for _ in range(n)]
         images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
         return [to_picture(image) for image in images]

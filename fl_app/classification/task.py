@@ -72,7 +72,10 @@ class ClassificationTask:
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of each image: [B]."""
-        return functional.cross_entropy(model(batch.images).float(), batch.labels, reduction="none")
+        smoothing = self.options.label_smoothing
+        return functional.cross_entropy(
+            model(batch.images).float(), batch.labels, reduction="none", label_smoothing=smoothing
+        )
 
     def measure(
         self, model: nn.Module, images: ImageSet, device: torch.device, generator: torch.Generator

@@ -11,12 +11,14 @@ import typer
 from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.cli.cache import cache
 from fl_app.cli.code_hash import show_code_hash
+from fl_app.cli.compare import compare
 from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.doctor import doctor
 from fl_app.cli.examples import example_images
 from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
+from fl_app.cli.repeat import repeat
 from fl_app.cli.report import report
 from fl_app.cli.run import run
 from fl_app.cli.runs import list_runs
@@ -40,6 +42,8 @@ app = typer.Typer(
     help="Hospitals that may not share images train a diffusion model and a classifier together.",
 )
 app.command("run")(run)
+app.command("repeat")(repeat)
+app.command("compare")(compare)
 app.command("sample")(sample)
 app.command("predict")(predict)
 app.add_typer(prototypes, name="prototypes")

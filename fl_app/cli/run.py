@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from fl_app.cli.words import App, AsJson, Quiet, Recipe, Settings, Voice, open_console
-from fl_app.errors import FlAppError
+from fl_app.cli.words import App, AsJson, GpuShare, Nodes, Quiet, Recipe, Settings, Voice, open_console
+from fl_app.errors import FlAppError, RunFolderError
+from fl_app.files import to_json
 from fl_app.options.app_files import own_app
+from fl_app.runs.audit import Audit, describe_audit, read_audit
 from fl_app.runs.quality import describe_quality, quality_rows
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
-from fl_app.simulation.follow import GPU_SHARE, Prepared, judge_ended, prepare, run_to_end
+from fl_app.simulation.follow import Prepared, judge_ended, prepare, run_to_end
 from fl_app.simulation.outcome import Outcome, describe_comparison
 from fl_app.simulation.processes import Interrupted
 
@@ -22,15 +24,13 @@ _TOLD_APART = ("run-name", "resume", "output-dir", "data.directory")  # in the c
 
 def run(
     recipe: Recipe = None,
-    nodes: Annotated[int, typer.Option(help="Simulated nodes.", min=1)] = 5,
+    nodes: Nodes = 5,
     settings: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the run's folder is made; default: ~/fl-app/runs."),
     ] = None,
-    gpu_share: Annotated[
-        float | None, typer.Option(help=f"Part of a GPU for each node; default: {GPU_SHARE} if there is one.", min=0)
-    ] = None,
+    gpu_share: GpuShare = None,
     app: App = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -56,13 +56,15 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
         typer.echo(f"{log}\n", err=True)
         voice.complain(f"The run failed: {outcome.reason}")
     elif outcome.state == "degraded":
-        voice.warn(f"Warning: the run is degraded, sites with trouble: {', '.join(outcome.sites) or 'not named'}")
+        trouble = f", sites with trouble: {', '.join(outcome.sites)}" if outcome.sites else f": {outcome.reason}"
+        voice.warn(f"Warning: the run is degraded{trouble}")
     for site, reason in outcome.sites.items():
         (voice.complain if outcome.state == "failed" else voice.warn)(f"  {site}: {reason}")
     voice.say(f"outcome: {outcome.state}")
     voice.say(f"time: {format_time(seconds)}")
     for line in [*describe_quality(outcome.folder), *describe_comparison(outcome.folder)] if outcome.folder else ():
         voice.say(line)
+    audit = find_audit(outcome.folder, voice) if outcome.folder else None
     voice.say(f"run folder: {outcome.folder or 'none'}")
     voice.say(f"gallery: {outcome.gallery or 'none'}")
     rows = read_comparison(outcome.folder) if outcome.folder else []
@@ -74,10 +76,23 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
             "folder": outcome.folder,
             "gallery": outcome.gallery,
             "seconds": seconds,
+            "audit": None if audit is None else to_json(audit),
             "quality": quality_rows(outcome.folder) if outcome.folder else [],
             "comparison": [{name: read_figure(value) for name, value in row.items()} for row in rows],
         }
     )
+
+
+def find_audit(folder: Path, voice: Voice) -> Audit | None:
+    """Return the audit of a run, and print its line; None if there was none, or its file is damaged."""
+    try:
+        audit = read_audit(folder)
+    except RunFolderError as error:
+        voice.warn(str(error))
+        return None
+    if audit is not None:
+        voice.say(describe_audit(audit))
+    return audit
 
 
 def resume_command(

@@ -37,6 +37,9 @@ def sample(
     checkpoint: Annotated[
         str | None, typer.Option(help="last or best, with --weights raw, ema or node-ema; default: last.")
     ] = None,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="Draw although the audit found that the model knows training images.")
+    ] = False,
     runs: Runs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -47,7 +50,7 @@ def sample(
         check_name("samplers", sampler, "--sampler")
     from fl_app.api.drawing import choose_labels, open_model
 
-    pipeline = open_model(run, weights, checkpoint, runs)
+    pipeline = open_model(run, weights, checkpoint, runs, quarantined=quarantined)
     wanted = [label for label in choose_labels(pipeline, classes or None) for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
     names = [pipeline.class_names[label] for label in wanted]

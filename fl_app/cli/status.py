@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
+from fl_app.runs.audit import describe_audit
 from fl_app.runs.overview import ENDED, Overview, age, runs_folder
 from fl_app.runs.quality import describe_quality
 from fl_app.runs.results import COMPARISON, describe_results
@@ -93,6 +94,8 @@ def describe(overview: Overview) -> list[str]:
     if progress.state == "running":
         lines.append(f"this round: {describe_nodes(progress)}")
         lines += [f"  {site}: {reason}" for site, reason in progress.failed.items()]
+    if overview.audit is not None:
+        lines.append(describe_audit(overview.audit))
     if overview.results and progress.state in ENDED:
         lines.append(f"results: {describe_results(overview.results)}")
         if (overview.folder / COMPARISON).is_file():

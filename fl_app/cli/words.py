@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from fl_app.errors import OptionError
+from fl_app.simulation.follow import GPU_SHARE
 
 _WIDE = 200  # columns
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".bmp")
@@ -36,6 +37,14 @@ NodeOptions = Annotated[
 StateDir = Annotated[
     Path | None,
     typer.Option("--state-dir", help="The node option 'state-dir'; default: the one that a node has."),
+]
+Nodes = Annotated[int, typer.Option(help="Simulated nodes.", min=1)]
+GpuShare = Annotated[
+    float | None,
+    typer.Option("--gpu-share", help=f"Part of a GPU for each node; default: {GPU_SHARE} if there is one.", min=0),
+]
+Baseline = Annotated[
+    str | None, typer.Option("--baseline", help="The setting that differences are taken to; default: the first.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]

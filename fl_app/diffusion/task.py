@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fl_app.accumulation import compute_in_pieces
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import augment, iterate, to_bytes
+from fl_app.diffusion.membership import score_histograms
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
 from fl_app.diffusion.process import (
@@ -106,6 +107,14 @@ class DiffusionTask:
             counts += torch.bincount(bands, minlength=NUM_BANDS).numpy()
         return {"loss-sum": sums, "loss-count": counts}
 
+    def membership(
+        self, weights: Mapping[str, Tensor], parts: Mapping[str, ImageSet], device: torch.device, most: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Count images by how well the weights know them, as `score_histograms`."""
+        model = self.build_model().to(device)
+        model.load_state_dict(dict(weights))
+        return score_histograms(model, parts, self.schedule, device, most)
+
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the sums of `measure` for zero images."""
         return {"loss-sum": np.zeros(NUM_BANDS), "loss-count": np.zeros(NUM_BANDS)}
@@ -143,9 +152,12 @@ class DiffusionTask:
         }
         save_gallery(drawn, self.info.class_names, path)
 
-    def draw_images(self, model: nn.Module, labels: NDArray[np.int64]) -> ImageSet | None:
-        """Draw an image of each label, [N], by the run's seed; None if they are not finite numbers."""
-        drawn = self._pipeline(model)([int(label) for label in labels], seed=self.seed)
+    def draw_images(self, model: nn.Module, labels: NDArray[np.int64], first_image: int = 0) -> ImageSet | None:
+        """Draw an image of each label, [N], by the run's seed; None if they are not finite numbers.
+
+        `first_image`: position of the first one, to continue an earlier call.
+        """
+        drawn = self._pipeline(model)([int(label) for label in labels], seed=self.seed, first_image=first_image)
         if not bool(torch.isfinite(drawn).all()):
             return None
         return ImageSet(to_bytes(drawn), torch.from_numpy(labels), self.info.class_names)

@@ -14,8 +14,8 @@ import torch
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.doctor.finding import Finding, Verdict, plural
 from fl_app.node.training import Progress, train_local
+from fl_app.options.federation import FederationOptions
 from fl_app.options.run import PassPlan
-from fl_app.options.training import FederationOptions
 from fl_app.seeding import generator_for
 from fl_app.tasks import Task
 

@@ -21,6 +21,7 @@ DESCRIBE = "query.describe"
 EVALUATE = "evaluate"
 MOMENTS = "query.moments"
 HEADS = "evaluate.heads"
+MEMBERSHIP = "query.membership"
 TRAIN = "train"
 
 _EMA = "ema"

@@ -11,6 +11,8 @@ site. They hold no label and no image, but sums of few patients may tell how man
 are right. If patients are not known, each image counts as a patient.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -140,6 +142,43 @@ def _auc_images(auc: float | None, bins: list[Array]) -> float:
     dependence = 1.0 if len(bins) == 1 else 2.0
     shared = dependence / len(variances) ** 2
     return _worth(auc, shared * sum(variances), 1.0 / (shared * sum(at_one)))
+
+
+def within_auc_interval(auc: float, sizes: Sequence[tuple[float, float]], level: float = 0.95) -> Interval | None:
+    """Return the interval of a mean of AUCs, each of two samples of one site, weighted by m n / (m + n).
+
+    It holds each AUC that is at most z of its own standard deviations away (Newcombe, Statistics in Medicine 25, 2006,
+    method 5), with Hanley and McNeil's variance (Radiology 143, 1982), the two samples exchanged and averaged. That
+    needs nothing but the sizes, so the interval is defined for one image, too, and long if there are few.
+
+    Args:
+        auc: the weighted mean.
+        sizes: m and n of each site; a site in which one of them is 0 has no weight.
+        level: of confidence.
+
+    Returns:
+        None if no site has images of both kinds.
+    """
+    m, n = np.array([pair for pair in sizes if min(pair) > 0], dtype=np.float64).reshape(-1, 2).T
+    if m.size == 0:
+        return None
+    weight = m * n / (m + n)
+    squares = (weight / weight.sum()) ** 2 / (m * n)
+    z = float(special.ndtri(0.5 + level / 2.0))
+
+    def is_inside(true: float) -> bool:
+        both = true / (2.0 - true) + 2.0 * true**2 / (1.0 + true) - 2.0 * true**2
+        variance = squares @ (true * (1.0 - true) + ((m + n) / 2.0 - 1.0) * both)
+        return bool((auc - true) ** 2 <= z**2 * variance)
+
+    ends = []
+    for outside in (0.0, 1.0):
+        inside = auc
+        for _ in range(50):
+            middle = (inside + outside) / 2.0
+            inside, outside = (middle, outside) if is_inside(middle) else (inside, middle)
+        ends.append(inside)
+    return ends[0], ends[1]
 
 
 def _worth(figure: float, variance: float, at_one: float) -> float:

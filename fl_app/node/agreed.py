@@ -6,7 +6,7 @@ lead to would be further questions about the same images, or another training th
 
 from fl_app.classification.heads import HEADS as BUILT_IN_HEADS
 from fl_app.messages.generated import QUALITY
-from fl_app.messages.records import EVALUATE, HEADS, MOMENTS, TRAIN, Instruction
+from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, Instruction
 from fl_app.node.permissions import NotAllowedError
 from fl_app.options.run import RunConfig
 from fl_app.options.training import ClassificationOptions
@@ -23,6 +23,8 @@ def check_agreed(task: Task, config: RunConfig, instruction: Instruction, messag
         NotAllowedError: the round, a set of weights, a head or FedProx's term is not one of the run's options.
     """
     _check_round(task, instruction.round_number, message_type)
+    if message_type == MEMBERSHIP:
+        _check_audit(task, config, instruction.round_number)
     strategy, mu = config.pass_named(instruction.task).options.strategy, config.strategy.proximal_mu
     if strategy in BUILT_IN["strategies"] and strategy != "FedProx":  # a plug-in may be made from FedProx
         mu = 0.0
@@ -32,7 +34,11 @@ def check_agreed(task: Task, config: RunConfig, instruction: Instruction, messag
             f"the run's 'strategy.proximal-mu' allows {mu:g}. Change the options, and not the message"
         )
     is_classifier = isinstance(task.options, ClassificationOptions)
-    further = {"ema": instruction.ema, "node-ema": instruction.node_ema} if is_classifier else {}
+    further = (
+        {"ema": instruction.ema, "node-ema": instruction.node_ema}
+        if is_classifier or message_type == MEMBERSHIP
+        else {}
+    )
     if message_type != EVALUATE:
         further["initial"] = instruction.initial
     unasked = [name for name, weights in further.items() if weights is not None]
@@ -68,6 +74,15 @@ def _check_round(task: Task, number: int, message_type: str) -> None:
         raise NotAllowedError(
             f"this node was asked for '{message_type}' after round {number}; by 'num-rounds' and 'prototype-rounds' "
             f"prototypes are exchanged after these rounds: {agreed}. Begin a run with other ones"
+        )
+
+
+def _check_audit(task: Task, config: RunConfig, number: int) -> None:
+    if not config.audit.membership or number != task.options.num_rounds:
+        agreed = f"after round {task.options.num_rounds}" if config.audit.membership else "nothing of this kind"
+        raise NotAllowedError(
+            f"this node was asked for '{MEMBERSHIP}' after round {number}; by 'audit.membership' and 'num-rounds' the "
+            f"run asks {agreed}. Change the options, and not the message"
         )
 
 

@@ -19,6 +19,7 @@ from fl_app.messages.generated import read_generated
 from fl_app.messages.records import (
     EVALUATE,
     HEADS,
+    MEMBERSHIP,
     MOMENTS,
     TRAIN,
     Instruction,
@@ -27,15 +28,19 @@ from fl_app.messages.records import (
     write_reply,
     write_sums,
 )
+from fl_app.messages.replay import read_held
 from fl_app.metrics.intervals import FEWEST_PATIENTS
+from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
+from fl_app.node.generated import balance, draw_missing
 from fl_app.node.history import History, check_weights
+from fl_app.node.permissions import NotAllowedError
 from fl_app.node.quality import answer_quality
 from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.seeding import generator_for
-from fl_app.tasks import MeasuresOwn, Task, build_task, initial_weights
+from fl_app.tasks import Audited, MeasuresOwn, Task, build_task, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +139,29 @@ def heads(message: Message, node: Node) -> RecordDict:
 
 
 @answering
+def membership(message: Message, node: Node) -> RecordDict:
+    """Count training, held-out and test images by how well the weights that are to be exported know them."""
+    instruction = read_instruction(message)
+    task = build_task(instruction.task, node.config, node.info)
+    history = check_weights(task, node, instruction, MEMBERSHIP)
+    if not isinstance(task, Audited):
+        raise NotAllowedError(f"the task '{instruction.task}' has no membership audit. Audit a diffusion model")
+    images = {part: getattr(node.data, part) for part in PARTS}
+    count = partial(task.membership, instruction.weights, images, node.device, node.config.audit.num_images)
+    return write_sums(node.data.site, history.once("membership", instruction.round_number, count))
+
+
+@answering
 def quality(message: Message, node: Node) -> RecordDict:
     """Compare generated images with the node's own."""
     return write_sums(node.data.site, answer_quality(read_generated(message), node))
+
+
+@answering
+def draw(message: Message, node: Node) -> RecordDict:
+    """Draw images of the classes that the node lacks, to train a classifier on."""
+    held = read_held(message, len(node.info.class_names))
+    return write_sums(node.data.site, draw_missing(read_instruction(message), held, node))
 
 
 def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:
@@ -166,11 +191,12 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
     if plan.is_alone:  # the received weights are the mean of all nodes
         start = kept_weights or initial_weights(task, node.config.seed)
         model.load_state_dict(start)
+    objective, replay = balance(node, instruction, task, model)
     keeps = options.keep_optimizer_state
     seed = (node.config.seed, site, round_number)
     result = train_local(
         model,
-        task,
+        objective,
         place(node.data.train, device),
         options,
         Progress(round_number, options.num_rounds),
@@ -184,6 +210,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
         fewest=node.options.min_images,
+        replay=replay,
     )
     history.note_update(start, model.state_dict())
     if keeps or plan.keeps_weights:

@@ -23,7 +23,7 @@ from torch import Tensor
 from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private, replacing, write_text
-from fl_app.messages.records import EVALUATE, TRAIN, Instruction
+from fl_app.messages.records import EVALUATE, MEMBERSHIP, TRAIN, Instruction
 from fl_app.node.agreed import check_agreed
 from fl_app.node.answering import Node
 from fl_app.node.distances import distance, length, relative_difference
@@ -165,6 +165,9 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
     history.is_late = seen.is_late and not node.config.allows_late_joining
     _check_late(history, node, instruction, message_type)
     a_round = max(MOST_STEPS * history.longest(), ALWAYS_ALLOWED * length(seen.weights))
+    if message_type == MEMBERSHIP:  # what is exported may be an average, which lies behind the weights
+        _check_near(models, seen.weights, "the last ones", most=(rounds_done + 1) * a_round)
+        return history
     num_rounds = max(1, abs(rounds_done - seen.rounds_done))
     since = f"those of {num_rounds} rounds before" if num_rounds > 1 else "the last ones"
     step = _check_near({"weights": models.pop("weights")}, seen.weights, since, most=num_rounds * a_round)
@@ -226,12 +229,9 @@ def _check_same_network(found: Tensors, known: Tensors) -> None:
 
 
 def _check_late(history: History, node: Node, instruction: Instruction, message_type: str) -> None:
-    """Raise NotAllowedError if a node that came late is asked for sums by class.
-
-    Beside training; a reply to that has no sums of the images then.
-    """
-    is_by_class = node.config.pass_named(instruction.task).task not in _WITHOUT_CLASSES
-    history.is_late = history.is_late and is_by_class
+    """Raise NotAllowedError if a late node is asked for sums by class, or by score; a reply of training has none."""
+    is_coarse = node.config.pass_named(instruction.task).task in _WITHOUT_CLASSES and message_type != MEMBERSHIP
+    history.is_late = history.is_late and not is_coarse
     if history.is_late and message_type != TRAIN:
         raise NotAllowedError(
             "this node has not seen round 1 of this run, or has lost its state: it trains, but sends no sums by class "

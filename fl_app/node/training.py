@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_app.accumulation import accumulate_gradients
+from fl_app.classification.balancing import Replay
 from fl_app.data.images import Batch, ImageSet
 from fl_app.data.loading import batches_of_round, place, take
 from fl_app.diffusion.averages import ema_decay
@@ -88,6 +89,7 @@ def train_local(
     ema: Mapping[str, Tensor] | None = None,
     ema_horizon: float = 0.0,
     fewest: int = 1,
+    replay: Replay | None = None,
 ) -> LocalResult:
     """Train a model in place for `options.epochs` epochs, a whole number or a fraction.
 
@@ -106,6 +108,7 @@ def train_local(
         ema: weights that the average over steps continues from; None turns averaging off.
         ema_horizon: averaging time as a share of the whole training.
         fewest: images, as in `batches_of_round`.
+        replay: images to train on beside these, in each batch; the losses that are returned are in proportion.
 
     Raises:
         FlAppError: the loss is no longer finite, or the GPU cannot hold a single image's gradients.
@@ -121,13 +124,15 @@ def train_local(
     batches = batches_of_round(len(images), options.batch_size, options.epochs, progress.round_number, order, fewest)
     num_steps = len(batches)
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+    further = torch.Generator().manual_seed(noise.initial_seed())
     started = time.perf_counter()
     num_pieces = 1
     with _seeded_dropout(noise.initial_seed(), device):
         for step, indices in enumerate(batches):
             share_done = progress.share_done(step, num_steps)
             set_step_size(optimizer, options, share_done)
-            batch = objective.draw(take(images, indices, device), noise)
+            own = take(images, indices, device)
+            batch = objective.draw(replay.beside(own, further) if replay else own, noise)
 
             def losses_of(part: slice, batch: Batch = batch) -> Tensor:
                 with autocast(options, device):
@@ -141,7 +146,7 @@ def train_local(
             if options.gradient_clip > 0:
                 nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
             optimizer.step()
-            loss_sum += step_sum
+            loss_sum += step_sum * (len(own) / len(batch))
             if average is not None:
                 _average(average, model, share_done, num_steps * progress.num_rounds, ema_horizon)
     total = float(loss_sum)  # the only point that waits for the device

@@ -4,12 +4,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fl_app.errors import OptionError
+from fl_app.options.audit import NO_AUDIT, AuditOptions
 from fl_app.options.export import ExportOptions
+from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.images import DataOptions, PartitionOptions
 from fl_app.options.quality import QualityOptions
 from fl_app.options.sections import (
@@ -27,10 +29,8 @@ from fl_app.options.sections import (
     read_section,
 )
 from fl_app.options.training import (
-    AdmissionOptions,
     ClassificationOptions,
     DiffusionOptions,
-    FederationOptions,
     PluginTaskOptions,
     SamplingOptions,
     StrategyOptions,
@@ -51,6 +51,14 @@ ADDED: dict[str, OptionValue] = {
     "export.site-names": False,  # those versions did name sites, which nobody had asked for
     "export.licence": "",
     "late-joining": False,
+    "classification.label-smoothing": 0.0,
+    "classification.replay": "none",
+    "classification.replay-ratio": 1.0,
+    "classification.replay-images": 1000,
+    "classification.replay-seconds": 900.0,
+    "classification.replay-kept": 0.9,
+    "tracking": "",
+    **NO_AUDIT,
     "quality.features": "",
     "quality.usefulness": False,
     "quality.num-images": 0,
@@ -111,6 +119,10 @@ class RunConfig(Section):
     resume: str = Field(description="a run folder to resume, or auto: the newest unfinished one with the same options")
     checkpoint_every: int = Field(ge=1, description="rounds between checkpoints")
     gallery_every: int = Field(ge=0, description="rounds between galleries; 0: only one, at the end")
+    tracking: Literal["", "tensorboard"] = Field(
+        description="tensorboard: also write each round's figures for TensorBoard, into the run's folder tensorboard "
+        "(needs the extra tensorboard); empty: metrics.jsonl only"
+    )
     late_joining: bool = Field(
         description="hospitals that have not seen the first round, or have lost their state, also send sums by class: "
         "held-out figures and prototypes; false: they only train. Runs with federation.nodes-per-round allow it anyway"
@@ -123,6 +135,7 @@ class RunConfig(Section):
     diffusion: DiffusionOptions
     classification: ClassificationOptions
     sampling: SamplingOptions
+    audit: AuditOptions
     quality: QualityOptions
     export: ExportOptions
     plugin_task: PluginTaskOptions
@@ -142,6 +155,17 @@ class RunConfig(Section):
                 f"sampling.num-steps must divide diffusion.num-timesteps, {self.diffusion.num_timesteps}, for ddim, "
                 f"got {self.sampling.num_steps}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_draws_what_is_replayed(self) -> Self:
+        if "classification" in self.tasks and self.classification.replay == "generated":
+            before = self.tasks[: self.tasks.index("classification")]
+            if "diffusion" not in before:
+                raise ValueError(
+                    "classification.replay generated needs a diffusion model of the same run: tasks must name "
+                    f"diffusion before classification, got {', '.join(self.tasks)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -17,8 +17,9 @@ EXEMPT: Mapping[str, str] = {
     "resume": "which run folder the server reads; a resumed run has the same options",
     "checkpoint-every": "how often the server writes; at a node only how many states of its optimiser are kept",
     "gallery-every": "how often the server draws pictures",
+    "tracking": "where else the server writes the figures of its rounds",
     "admission": "which replies the server accepts",
-    "sampling": "how the server draws pictures",
+    "sampling": "how the server draws pictures; fixed if nodes draw images, by classification.replay",
     "partition": "splits one data set among simulated nodes; a hospital has its own images",
     **{
         f"federation.{name}": "for which nodes the server waits, how long, and when it gives up"
@@ -73,6 +74,8 @@ def is_exempt(option: str) -> bool:
 
 def differences(run: Mapping[str, OptionValue], study: Mapping[str, OptionValue]) -> Iterator[Difference]:
     """Yield each option of a run that differs from the study's, unless it is exempt; both as `RunConfig.to_flat`."""
+    nodes_draw = study["classification.replay"] == "generated"
     for name, value in run.items():
-        if not is_exempt(name) and value != study[name]:
+        is_fixed = not is_exempt(name) or (nodes_draw and name.startswith("sampling."))
+        if is_fixed and value != study[name]:
             yield Difference(name, value, study[name])

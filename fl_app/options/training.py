@@ -1,116 +1,17 @@
-"""Options of the rounds: who takes part, which replies count, how nodes train and how their weights are averaged."""
+"""Options of the trainings: how nodes train, how their weights are averaged, and what the models draw."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from fl_app.options.sections import BASELINES, Integers, Names, Plugin, Section, is_site_name, split_words
+from fl_app.options.sections import BASELINES, Integers, Names, Plugin, Section, split_words
 from fl_app.plugins import built_in
-
-_LONGEST_ID = 21  # digits: one more than Flower's largest node id has
 
 Reading = Literal["consistent", "piggyback", "local"]
 Augmentation = Literal["flip", "shift"]
 Readings = Annotated[tuple[Reading, ...], BeforeValidator(split_words)]
 Flips = Annotated[tuple[Literal["flip"], ...], BeforeValidator(split_words)]
 Augmentations = Annotated[tuple[Augmentation, ...], BeforeValidator(split_words)]
-
-
-class FederationOptions(Section):
-    """Which nodes to wait for, how long, and when to stop."""
-
-    min_nodes: int = Field(
-        ge=1, description="sites, fit to take part, that the first round waits for; later rounds need min-replies"
-    )
-    wait_seconds: float = Field(gt=0, description="seconds to wait for min-nodes or min-replies before the run stops")
-    nodes_per_round: int = Field(ge=0, description="nodes drawn for each round, by seed; 0: all")
-    min_replies: int = Field(
-        ge=0,
-        description="quorum: sites that a round needs to start, and accepted replies of sites with images that it "
-        "needs to count; 0: 2, or 1 if min-nodes or nodes-per-round is 1",
-    )
-    round_deadline_seconds: float = Field(
-        gt=0, description="seconds of a round; replies that arrive later do not count"
-    )
-    max_failed_rounds: int = Field(
-        ge=1, description="failed rounds in a row after which the run stops; it can be resumed"
-    )
-
-    sites: Names = Field(
-        description="which node is which site: <node id>=<name>, comma-separated, as `fl-app sites` prints them from "
-        "the SuperLink's registration. Then only these nodes take part, each under its own name; empty: names are "
-        "unverified. Needs node keys; `fl-app run` ignores it, since simulated nodes have new ids in each run"
-    )
-
-    @field_validator("sites")
-    @classmethod
-    def _are_nodes_and_names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
-        """Reject a list in which a node id or a name is impossible, or stands twice."""
-        pairs = [site.partition("=")[::2] for site in sites]
-        for site, (node, name) in zip(sites, pairs, strict=True):
-            if not (node.isdecimal() and 0 < int(node[:_LONGEST_ID]) < 2**64 and is_site_name(name)):
-                raise ValueError(
-                    f"must hold pairs such as 1234567890=north, as `fl-app sites` prints them, got {site!r}"
-                )
-        for what, found in (("node", [str(int(node)) for node, _ in pairs]), ("name", [name for _, name in pairs])):
-            if twice := next((one for one in found if found.count(one) > 1), None):
-                raise ValueError(f"must name each site once, got the {what} {twice} twice")
-        return sites
-
-    @property
-    def bound(self) -> dict[int, str]:
-        """The sites' names by node id; empty: names are not bound."""
-        return {int(node): name for node, name in (site.split("=") for site in self.sites)}
-
-    @model_validator(mode="after")
-    def _enough_sites_are_named(self) -> Self:
-        if 0 < len(self.sites) < self.nodes_at_start:
-            raise ValueError(
-                f"sites must name at least as many sites as the first round needs, {self.nodes_at_start}, got "
-                f"{len(self.sites)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _quorum_can_be_reached(self) -> Self:
-        if 0 < self.nodes_per_round < self.min_replies:
-            raise ValueError(
-                f"min-replies must be at most nodes-per-round, {self.nodes_per_round}, got {self.min_replies}"
-            )
-        return self
-
-    @property
-    def quorum(self) -> int:
-        """The number of sites that a round needs."""
-        return self.min_replies or min(2, self.min_nodes, self.nodes_per_round or 2)
-
-    @property
-    def nodes_at_start(self) -> int:
-        """The number of sites that the first round of a run needs."""
-        return max(self.min_nodes, self.quorum)
-
-
-class AdmissionOptions(Section):
-    """Which replies are accepted and averaged."""
-
-    max_weight: float = Field(
-        ge=0,
-        description="most images that a node may claim to train on: a reply that claims more is rejected; 0: as many "
-        "as the node described",
-    )
-    max_share: float = Field(
-        ge=0,
-        le=1,
-        description="largest share of a round's total weight that a site may carry: a reply above it counts, with less "
-        "weight; below 1 / number of sites: all get the same weight; 0: no cap. FedMedian, FedTrimmedAvg and Krum do "
-        "not weigh by images",
-    )
-    max_update_norm_ratio: float = Field(
-        ge=0,
-        description="reject an update longer than this many times the median of recent rounds, or one array of it "
-        "longer than twice as many times; 0 turns it off",
-    )
-    norm_window: int = Field(ge=1, description="rounds over which max-update-norm-ratio takes the median")
 
 
 class StrategyOptions(Section):
@@ -208,6 +109,31 @@ class ClassificationOptions(TrainingOptions):
     network: Annotated[str, Plugin("networks")] = Field(description="the network; cnn has two convolutions")
     embedding_size: int = Field(ge=1, description="cnn: size D of the embedding; that of resnet18 is 512")
     augment: Augmentations = Field(description="changes to training images, comma-separated: flip, shift; empty: none")
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="share of each label that is spread over all classes in training; 0: none"
+    )
+    replay: Literal["none", "generated", "oversample", "class-weights", "logit-adjusted"] = Field(
+        description="what a node does in training about classes that it lacks or holds few of: none; generated (adds "
+        "images of the run's diffusion model, which needs the task diffusion before this one); oversample (repeats its "
+        "own); class-weights (weighs rare classes more); logit-adjusted (adds the log of its class "
+        "shares to the scores)"
+    )
+    replay_ratio: float = Field(
+        gt=0,
+        le=10,
+        description="generated, oversample: classes are topped up to this many times the images of the node's largest "
+        "class",
+    )
+    replay_images: int = Field(ge=1, le=100_000, description="generated: most images of a class that a node draws")
+    replay_seconds: float = Field(
+        gt=0, description="generated: time after which a node draws no more, once a run; fewer images are used then"
+    )
+    replay_kept: float = Field(
+        gt=0,
+        le=1,
+        description="generated: share of the images of each class that are used in a round: those that the received "
+        "classifier is most sure of; all in round 1",
+    )
     readings: Readings = Field(
         min_length=1,
         description="networks with which prototypes are measured and used, comma-separated; the first one ships: "

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fl_app.files import CARD, LICENCE_NOT_STATED, MANIFEST, recover_folder, replace_folder, write_manifest, write_text
 from fl_app.quality.figure import Figure
+from fl_app.runs.audit import QUARANTINED, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material, read_material
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 MODEL_CARD = "MODEL_CARD.md"
 
-_EXPORTS = ("model", "model.quarantined")
+_EXPORTS = ("model", QUARANTINED)
 _LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 _FEW = 30  # training images of a class
 _KINDS = {
@@ -74,8 +75,10 @@ def describe_model(material: Material, name: str) -> str:
     licence = str(options.get("export.licence") or "")
     exchange = material.last_exchange(name)
     lines = [*_header(material, task, licence, exchange), "", f"# {what} trained with fl-app", ""]
-    if material.audit and material.audit.get("is-quarantined") is True and task == "diffusion":
-        lines += ["**Quarantined.** The audit found that it knows its training images. Do not pass this model on.", ""]
+    reason = quarantine_of(material.folder / name / QUARANTINED)
+    if reason is not None:
+        why = _unnamed(material, reason) or "it knows its training images"
+        lines += [f"**Quarantined.** The membership audit found: {why}. Do not pass this model on.", ""]
     lines += [
         f"Licence: {plain(licence) or LICENCE_NOT_STATED}",
         "",
@@ -202,10 +205,14 @@ def _audit(material: Material) -> Iterator[str]:
     if not isinstance(found, dict):
         yield "The model was not audited: whether it knows single training images by heart is not known."
         return
+    told = _unnamed(material, str(found.get("reason", "")))
+    yield f"Membership inference: {plain(str(found.get('verdict')))}{told and ': '}{told}."
+
+
+def _unnamed(material: Material, reason: str) -> str:
+    """Return a reason as plain text; empty if it names a site, which a card does not."""
     names = material.overview.images.keys() | material.overview.sites.keys()
-    reason = str(found.get("reason", ""))
-    told = "" if any(name in reason for name in names) else f": {plain(reason)}"
-    yield f"Membership inference: {plain(str(found.get('verdict')))}{told}."
+    return "" if any(name in reason for name in names) else plain(reason)
 
 
 def _limits(material: Material, task: str, exchange: ExchangeDocument | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ from fl_app.runs.run_json import Agreed, RunDocument, new_run_name, note_run_id,
 
 log = logging.getLogger(__name__)
 
-_FREE_TO_CHANGE = ("output-dir", "run-name", "resume", "recipe", "gallery-every", "late-joining")
+_FREE_TO_CHANGE = ("output-dir", "run-name", "resume", "recipe", "gallery-every", "late-joining", "tracking")
 _FREE_SECTIONS = ("federation.", "sampling.")
 _PACKAGES = ("fl-app", "flwr", "torch", "diffusers", "numpy", "safetensors")
 

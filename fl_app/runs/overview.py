@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fl_app.errors import RunFolderError, UnknownRunError, did_you_mean
+from fl_app.files import to_json
+from fl_app.runs.audit import Audit, read_audit
 from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
 from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.runs.results import results
@@ -36,6 +38,7 @@ class Overview:
         tasks: that it trains.
         started: when, with the time zone; None if run.json does not say.
         results: figures by name, see `fl_app.runs.results`.
+        audit: of the diffusion model; None if there is none, or if its file is damaged.
     """
 
     folder: Path
@@ -51,6 +54,7 @@ class Overview:
     tasks: Sequence[str] = ()
     started: str | None = None
     results: Mapping[str, float] = field(default_factory=dict)
+    audit: Audit | None = None
 
     @property
     def state(self) -> str:
@@ -66,6 +70,7 @@ class Overview:
         """Return all of it as JSON takes it, keys in kebab-case."""
         found = asdict(self) | {"folder": str(self.folder)}
         found["progress"] = {name.replace("_", "-"): value for name, value in found["progress"].items()}
+        found["audit"] = None if self.audit is None else to_json(self.audit)
         for site, counts in self.sites.items():
             del found["sites"][site]["reasons"]
             found["sites"][site]["reason"] = counts.reason
@@ -151,6 +156,11 @@ def look_at(folder: Path, now: float) -> Overview:
         problems.append(f"{damage}: the figures of these rounds are lost")
     if is_alive is False and status is not None and status.state not in ENDED:
         problems.append("no server works on this run any more: it was killed, and can be resumed")
+    try:
+        audit = read_audit(folder)
+    except RunFolderError as error:
+        audit = None
+        problems.append(str(error))
     updated = status.updated if status else None
     described = status.described if status and status.state == "waiting" else {}
     tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []
@@ -168,6 +178,7 @@ def look_at(folder: Path, now: float) -> Overview:
         tasks=tasks,
         started=document.started if document else None,
         results=results(folder, tasks, rounds),
+        audit=audit,
     )
 
 

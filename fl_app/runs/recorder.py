@@ -10,16 +10,17 @@ import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import replace_folder
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
+from fl_app.runs.audit import replace_model
 from fl_app.runs.best import Best
-from fl_app.runs.documents import RoundLine, round_moment
+from fl_app.runs.documents import RoundLine, round_moment, round_summary
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
 from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status
+from fl_app.runs.tracking import Tracker
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Sums, only
@@ -31,7 +32,13 @@ class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
     def __init__(
-        self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster, report: LiveReport
+        self,
+        run_pass: Pass[Any],
+        folder: RunFolder,
+        status: Status,
+        roster: Roster,
+        report: LiveReport,
+        tracker: Tracker | None = None,
     ) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task
@@ -39,6 +46,7 @@ class TaskRun:
         self.status = status
         self.roster = roster
         self.report = report
+        self.tracker = tracker or Tracker()
         self.num_rounds = run_pass.num_rounds
         self.last: Snapshot | None = None
         self.best = Best()
@@ -99,10 +107,11 @@ class TaskRun:
         line = self._line(record, losses, drawn)
         self.history.append(line)
         self.folder.append_metrics(line)
+        self.tracker.add(line)
         self.status.count(record.nodes, round_moment(line))
         self.status.num_failed_rounds += line.outcome == "failed"
         self.status.show_round(record, self.num_rounds)
-        _log_round(line)
+        log.info("%s", round_summary(line))
         number = record.round_number
         if self.run_pass.is_drawn(number) and number < self.num_rounds:
             self.draw(f"round-{number:04d}", losses)
@@ -143,9 +152,9 @@ class TaskRun:
         assert saved is not None
         return best.round_number, best.name, in_order_of(self.models["raw"], saved.models[best.name])
 
-    def export(self, number: int, name: str, write: Callable[[Path], None]) -> None:
-        """Export the chosen weights; `write` writes them into a folder."""
-        replace_folder(self.folder.task(self.run_pass.name) / "model", write)
+    def export(self, number: int, name: str, write: Callable[[Path], None], quarantine: str | None = None) -> None:
+        """Export the weights of a round; `write` and `quarantine`: see `audit.replace_model`."""
+        replace_model(self.folder.task(self.run_pass.name), write, quarantine)
         log.info("Exported the %s weights of round %d", name, number)
 
     def checkpoint(self) -> None:
@@ -275,19 +284,3 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
-
-
-def _log_round(line: RoundLine) -> None:
-    named = (("training", line.train_loss), ("validation", line.validation_loss), ("EMA", line.validation_loss_ema))
-    losses = [f"{name} {loss:.4f}" for name, loss in named if loss is not None]
-    losses += [f"Fréchet distance of drawn images ({name}) {distance:.3g}" for name, distance in line.drawn.items()]
-    log.info(
-        "%s round %d/%d: %d of %d nodes contributed; loss %s%s",
-        line.task,
-        line.round,
-        line.num_rounds,
-        sum(node.outcome == "contributed" for node in line.nodes.values()),
-        len(line.asked),
-        ", ".join(losses) or "not measured",
-        f" FAILED: {line.reason}" if line.reason else "",
-    )

@@ -61,7 +61,7 @@ def plan_run(
         RunFolderError: a run is going on in the folder.
     """
     defaults = read_defaults(app)
-    overrides = _merge(app, recipe, settings, defaults)
+    overrides = merge(app, recipe, settings, defaults)
     config = RunConfig.from_flat(defaults | overrides)
     _check_enough_nodes(config, num_nodes)
 
@@ -114,7 +114,7 @@ def choose_config(
         OptionError: an option is wrong, or options do not fit together.
     """
     defaults = read_defaults(app)
-    return read(defaults | _merge(app, recipe, settings, defaults))
+    return read(defaults | merge(app, recipe, settings, defaults))
 
 
 def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
@@ -128,17 +128,39 @@ def parse_settings(settings: Iterable[str], defaults: Mapping[str, OptionValue])
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals or not name:
             raise OptionError(f"--set takes key=value, got '{setting}'.")
-        try:
-            value: object = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        if isinstance(value, list):
-            chosen[name] = join_values(name, value)
-        elif isinstance(value, bool | int | float) and not isinstance(defaults.get(name), str):
-            chosen[name] = value
-        else:
-            chosen[name] = value if isinstance(value, str) else text
+        value = _read_value(text)
+        chosen[name] = join_values(name, value) if isinstance(value, list) else _as_option(name, value, text, defaults)
     return chosen
+
+
+def split_values(varied: str, defaults: Mapping[str, OptionValue]) -> tuple[str, list[OptionValue]]:
+    """Read `key=a,b,c`: each value as `parse_settings` reads one. `key=["a,b","c"]` has values with commas.
+
+    Raises:
+        OptionError: there is no `=`, or no value.
+    """
+    name, equals, text = (part.strip() for part in varied.partition("="))
+    if not equals or not name or not text:
+        raise OptionError(f"--vary takes key=a,b,c, got '{varied}'.")
+    values = _read_value(text)
+    if isinstance(values, list):
+        return name, [_as_option(name, value, str(value), defaults) for value in values]
+    return name, [_as_option(name, _read_value(part), part, defaults) for part in map(str.strip, text.split(","))]
+
+
+def _read_value(text: str) -> object:
+    """Return a value as TOML has it; the text itself if it is no TOML."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _as_option(name: str, value: object, text: str, defaults: Mapping[str, OptionValue]) -> OptionValue:
+    """Return a number or a truth value as such, unless the option is text; everything else as text."""
+    if isinstance(value, bool | int | float) and not isinstance(defaults.get(name), str):
+        return value
+    return value if isinstance(value, str) else text
 
 
 def to_toml(options: Mapping[str, OptionValue]) -> str:
@@ -150,12 +172,13 @@ def to_toml(options: Mapping[str, OptionValue]) -> str:
     return "".join(f"{json.dumps(name)} = {write(value)}\n" for name, value in options.items())
 
 
-def _merge(
+def merge(
     app: Path,
     recipe: str | None,
     settings: Iterable[str] | Mapping[str, OptionValue],
     defaults: Mapping[str, OptionValue],
 ) -> dict[str, OptionValue]:
+    """Return the options that a recipe and settings choose, by dotted name; settings override the recipe."""
     chosen = dict(settings) if isinstance(settings, Mapping) else parse_settings(settings, defaults)
     return (read_recipe(recipe, app) if recipe else {}) | chosen
 
@@ -200,11 +223,13 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
     from fl_app.node.images import share_out, wanted_parts
     from fl_app.runs.folder import RunFolder
     from fl_app.runs.opening import check_resumable
+    from fl_app.runs.tracking import check_tracking
     from fl_app.tasks import check_tasks
 
     if resumed is not None:
         check_resumable(RunFolder(resumed), config)
     config.import_plugins()
+    check_tracking(config.tracking)
     if config.partition.scheme == "sites":
         _check_sites(config, num_nodes)
         return

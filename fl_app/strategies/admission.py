@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
-from fl_app.options.training import AdmissionOptions
+from fl_app.options.federation import AdmissionOptions
 from fl_app.sums import Sums
 
 FaultOf = Callable[[Mapping[str, Sums], Sequence[int] | None], str | None]

@@ -7,7 +7,7 @@ from flwr.serverapp import Grid
 
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription
-from fl_app.options.training import FederationOptions
+from fl_app.options.federation import FederationOptions
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Observer
 from fl_app.strategies.roster import Roster

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from fl_app.diffusion.averages import ServerEma
 from fl_app.errors import OptionError, RejectedReply
 from fl_app.messages.arrays import Weights
-from fl_app.messages.records import Reply
+from fl_app.messages.records import MEMBERSHIP, Reply
+from fl_app.metrics.membership import PARTS, blank_histograms, histogram_fault
 from fl_app.quality.measuring import moments_of
 from fl_app.strategies.admission import update_norm
 from fl_app.strategies.folding import ExactMean
+from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Snapshot
 from fl_app.strategies.quality import Question, ask_quality
 from fl_app.strategies.resilient import Resilient
@@ -161,6 +163,30 @@ class DiffusionRounds(Resilient):
         """Take the mean of a round that counts."""
         if self._node_mean is not None and self._node_mean.total_weight > 0:
             self.node_ema = self._node_mean.result()
+
+    def ask_membership(
+        self, grid: Grid, number: int, weights: Weights, most: int
+    ) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
+        """Let all connected sites count their images by how well weights know them.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            number: of the last round.
+            weights: that are to be exported.
+            most: images of a part that a node scores.
+
+        Returns:
+            The counts of each site, see `metrics.membership`, and the outcome of each site.
+        """
+
+        def judge(site: str, sums: Sums) -> None:
+            known = self.who.described(site)
+            counts = (known.train_counts, known.validation_counts, known.test_counts) if known else None
+            described = dict(zip(PARTS, map(sum, counts), strict=True)) if counts else None
+            if fault := histogram_fault(sums, described, most):
+                raise RejectedReply(fault)
+
+        return self.ask(grid, MEMBERSHIP, self.instruction(number, weights), blank_histograms(), judge=judge)
 
     def _start_averages(self, ema: Weights, node_ema: Weights) -> None:
         self.ema = ServerEma(ema, self.ema_horizon) if self.ema_horizon > 0 else None

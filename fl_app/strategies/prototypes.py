@@ -121,6 +121,8 @@ class PrototypeRounds(Resilient):
 
     def before_round(self, grid: Grid, number: int, weights: Weights) -> None:
         """Exchange prototypes after the round before, if that is due and not done yet."""
+        if self.setup.drawing is not None:
+            self.setup.drawing.ask_new(self, grid)
         before = number - 1
         if before in self.method.rounds and before not in self.setup.exchanged:
             self.exchange(grid, before, weights)

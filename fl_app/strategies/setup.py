@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from fl_app.errors import FederationError
 from fl_app.messages.descriptions import SiteDescription
-from fl_app.options.training import AdmissionOptions
+from fl_app.options.federation import AdmissionOptions
 from fl_app.strategies.admission import Admission, FaultOf, no_fault
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Observer, RoundRecord, Snapshot
@@ -18,6 +18,7 @@ from fl_app.sums import Sums
 
 if TYPE_CHECKING:  # it imports this module
     from fl_app.strategies.prototypes import Exchange
+    from fl_app.strategies.replay import Drawing
 
 _POLL_SECONDS = 0.5
 
@@ -137,6 +138,7 @@ class Setup:
             resumed, and replies wait in the system's folder for temporary files.
         begins: nothing was trained before, so all sites that a new run needs must be connected.
         exchanged: rounds whose exchange of prototypes an earlier process has made.
+        drawing: lets sites draw images of classes that they lack before a classifier's rounds; None: they draw none.
         on_exchange: receives each exchange of prototypes.
     """
 
@@ -154,4 +156,5 @@ class Setup:
     run_folder: str = ""
     begins: bool = True
     exchanged: Container[int] = ()
+    drawing: "Drawing | None" = None
     on_exchange: "Callable[[Exchange], None]" = lambda exchange: None

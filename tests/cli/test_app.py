@@ -144,8 +144,21 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
             for word in one.opts if not getattr(one, "hidden", False) else ():
                 commands.setdefault(word, set()).add(name)
                 meanings.setdefault(word, set()).add(str(getattr(one, "help", "")))
-    assert {"run", "sample", "predict", "options", "status", "runs", "doctor", "sent", "sites"} == commands["--json"]
-    assert {"sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
+    with_json = {
+        "run",
+        "repeat",
+        "compare",
+        "sample",
+        "predict",
+        "options",
+        "status",
+        "runs",
+        "doctor",
+        "sent",
+        "sites",
+    }
+    assert with_json == commands["--json"]
+    assert {"compare", "sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
     assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 
 

@@ -16,7 +16,9 @@ from fl_app.cli.app import app
 from fl_app.cli.run import resume_command, run
 from fl_app.errors import FlAppError
 from fl_app.files import to_json
+from fl_app.metrics.membership import Membership
 from fl_app.options.app_files import own_app
+from fl_app.runs.audit import Audit
 from fl_app.runs.documents import RunStatus
 from fl_app.runs.progress import RunReader
 from fl_app.simulation import follow as module
@@ -133,6 +135,26 @@ def test_a_resume_that_finds_nothing_is_said_before_the_new_run_begins(
     lines = CliRunner().invoke(app, words).output.splitlines()
     said = f"resume=auto found nothing to resume in {tmp_path}: a new run begins."
     assert lines[:2] == [said, f"run folder: {tmp_path / 'one'}"]
+
+
+def test_the_end_tells_what_the_audit_found_and_why_a_run_without_troubled_sites_is_degraded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Membership(verdict="exceeded", reason="AUC 0.99", num_train=9, num_held_out=8, num_test=7)
+    (tmp_path / "done" / "diffusion").mkdir(parents=True)
+    document = Audit(membership=found, max_auc=0.65, is_quarantined=True)
+    (tmp_path / "done" / "diffusion" / "audit.json").write_text(json.dumps(to_json(document)))
+    outcome = Outcome("degraded", "the diffusion model is quarantined", {}, tmp_path / "done")
+    answer = end_with(outcome, tmp_path / "runs", monkeypatch)
+    assert "Warning: the run is degraded: the diffusion model is quarantined\n" in answer.stderr
+    images = "9 training, 8 held-out and 7 test images of 0 sites"
+    assert f"membership audit: exceeded: AUC 0.99 ({images}). The model is quarantined\n" in answer.stdout
+    answer = end_with(outcome, tmp_path / "more", monkeypatch, "--json")
+    audit = json.loads(answer.stdout)["audit"]
+    assert (audit["membership"]["verdict"], audit["max-auc"], audit["is-quarantined"]) == ("exceeded", 0.65, True)
+    (tmp_path / "done" / "diffusion" / "audit.json").write_text("{")
+    answer = end_with(outcome, tmp_path / "last", monkeypatch, "--json")
+    assert "audit.json is damaged" in answer.stderr and json.loads(answer.stdout)["audit"] is None
 
 
 def test_quiet_prints_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from typer.testing import CliRunner
 
 from fl_app.cli.app import app
 from fl_app.errors import OptionError, RunFolderError
+from fl_app.files import write_manifest
+from fl_app.runs.audit import MARK, QUARANTINED, QuarantineError
 from tests.federation import run_federation
 from tests.tiny import tiny_run
 
@@ -90,6 +93,21 @@ def test_a_folder_without_a_finished_model_is_refused(tmp_path: Path) -> None:
         sample(str(tmp_path), "--out", str(tmp_path / "x"))
     with pytest.raises(RunFolderError, match="no such folder"):
         sample(str(tmp_path / "nowhere"), "--out", str(tmp_path / "x"))
+
+
+def test_a_quarantined_model_is_drawn_from_with_the_flag_only(run: Path, tmp_path: Path) -> None:
+    aside = tmp_path / "run"
+    model = Path(shutil.copytree(run, aside)) / "diffusion" / "model"
+    model.rename(model.with_name(QUARANTINED))
+    (aside / "diffusion" / QUARANTINED / MARK).write_text('{"reason": "it knows them"}')
+    arguments = [str(aside), "--class", "1", "-n", "1", "--out", str(tmp_path / "new")]
+    with pytest.raises(QuarantineError, match=r"is quarantined: it knows them\. .* --quarantined"):
+        sample(*arguments)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(QuarantineError):
+        sample(*arguments, "--weights", "raw")
+    write_manifest(aside / "diffusion" / QUARANTINED)
+    assert "1 images in 1 file" in sample(*arguments, "--quarantined")
 
 
 def test_images_that_cannot_be_written_are_one_clear_error(run: Path, tmp_path: Path) -> None:

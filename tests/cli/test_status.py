@@ -13,6 +13,9 @@ from fl_app.cli.app import app
 from fl_app.cli.runs import make_table as list_table
 from fl_app.cli.status import ask_flower, describe, describe_flower, make_table
 from fl_app.errors import FlAppError, RunFolderError
+from fl_app.files import to_json
+from fl_app.metrics.membership import Membership
+from fl_app.runs.audit import Audit
 from fl_app.runs.documents import SiteCounts
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.overview import age, find_run, look_at
@@ -88,6 +91,16 @@ def test_a_finished_run_has_no_problems_and_no_round_going_on(tmp_path: Path) ->
     assert not overview.problems
     assert describe(overview)[1].startswith("state: degraded: west 2 times failed")
     assert not any(line.startswith("this round") for line in describe(overview))
+
+
+def test_the_audit_of_a_model_is_told_in_a_line(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", {**RUNNING, "state": "completed"})
+    assert not any(line.startswith("membership audit") for line in describe(look_at(folder, 1000.0)))
+    found = Membership(verdict="passed", reason="AUC 0.51", num_train=30, num_held_out=20)
+    (folder / "diffusion").mkdir(exist_ok=True)
+    (folder / "diffusion" / "audit.json").write_text(json.dumps(to_json(Audit(membership=found, max_auc=0.65))))
+    line = "membership audit: passed: AUC 0.51 (30 training, 20 held-out and 0 test images of 0 sites)"
+    assert line in describe(look_at(folder, 1000.0))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"state": "runn'])

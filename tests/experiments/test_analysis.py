@@ -9,11 +9,11 @@ import pytest
 
 from experiments.prototypes.claims import Claim, judge
 from experiments.prototypes.grid import SEEDS
-from experiments.prototypes.intervals import estimate
 from experiments.prototypes.places import LDA, LINEAR, SHIPS, Place, Results
 from experiments.prototypes.results import collect, read_run, to_csv
 from experiments.prototypes.until import Reached, until
-from fl_app.errors import RunFolderError
+from fl_app.errors import OptionError
+from fl_app.grids.estimates import estimate
 from tests.experiments.made_up import cell_named, row, write_run
 
 SKEWED = cell_named("heads-mnist-dirichlet-0.05-fedavg-seed-0")
@@ -78,7 +78,7 @@ def test_degraded_runs_count_and_are_named(tmp_path: Path) -> None:
 
 def test_a_run_of_another_plan_is_refused(tmp_path: Path) -> None:
     write_run(replace(SKEWED, limit=500), tmp_path)
-    with pytest.raises(RunFolderError, match=r"other options: data.limit \(was 500, is 10000\)"):
+    with pytest.raises(OptionError, match=r"other options: data.limit \(was 500, is 10000\)"):
         collect([SKEWED], tmp_path)
 
 

@@ -12,7 +12,7 @@ from experiments.prototypes.grid import Cell
 from experiments.prototypes.one_cell import run_cell
 from experiments.prototypes.results import read_run
 from experiments.prototypes.runner import run_cells, state_of
-from fl_app.errors import RunFolderError
+from fl_app.errors import OptionError
 from fl_app.runs.recorder import TaskRun
 
 TINY = Cell("heads", "digits", 200, 0.5, "FedProx", 0, num_nodes=3, rounds=(2, 6))
@@ -28,7 +28,7 @@ def test_cells_run_in_processes_of_their_own_and_only_once(
     assert "0 of 2 runs are finished already." in said and f"{wrong.name} FAILED" in said and "no-such-source" in said
     assert state_of(medical, tmp_path) == "finished"
     assert {row.trained for row in read_run(medical, tmp_path)} == {"federated", "centralised"}
-    monkeypatch.setattr(runner, "_start", lambda cell, out: pytest.fail(f"{cell.name} was started again"))
+    monkeypatch.setattr(runner, "_job", lambda cell, out: pytest.fail(f"{cell.name} was started again"))
     assert run_cells([medical], tmp_path, jobs=2) == []
     assert "1 of 1 runs are finished already." in capsys.readouterr().out
 
@@ -75,7 +75,7 @@ def test_a_run_without_all_its_results_is_done_again(tmp_path: Path) -> None:
 def test_a_folder_with_a_run_of_other_options_stops_all_before_anything_starts(tmp_path: Path) -> None:
     finished(tmp_path, {"classification.learning-rate": 0.5})
     other = replace(TINY, seed=1)
-    with pytest.raises(RunFolderError, match=r"learning-rate \(was 0.5, is 0.02\)"):
+    with pytest.raises(OptionError, match=r"learning-rate \(was 0.5, is 0.02\)"):
         run_cells([other, TINY], tmp_path, jobs=1)
     assert not (tmp_path / "logs").exists()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MOMENTS, TRAIN
+from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN
 from fl_app.node import counting
 from fl_app.node.counting import count_message
 from fl_app.node.permissions import NotAllowedError
@@ -20,7 +20,7 @@ from tests.node.test_permissions import PYPROJECT, hospital
 from tests.options import run_config
 from tests.tiny import tiny_run
 
-QUERIES = (DESCRIBE, EVALUATE, MOMENTS, HEADS)
+QUERIES = (DESCRIBE, EVALUATE, MOMENTS, HEADS, MEMBERSHIP)
 RECIPES = sorted(path.stem for path in (PYPROJECT.parent / "recipes").glob("*.toml"))
 
 
@@ -135,10 +135,11 @@ def test_a_node_whose_folder_is_away_may_be_asked_for_ever_and_an_answered_descr
 
 
 def most_queries(config: RunConfig) -> int:
-    """Return the messages to a node, beside training, of a run: one to agree, two a pass, two an exchange."""
+    """Return the messages to a node, beside training, of a run: one to agree, two a pass, two an exchange, an audit."""
     options = [plan.options for plan in config.passes()]
     exchanges = [len(one.exchange_rounds) for one in options if isinstance(one, ClassificationOptions)]
-    return 1 + 2 * len(config.passes()) + 2 * sum(exchanges)
+    audits = int("diffusion" in config.tasks and config.audit.membership)
+    return 1 + 2 * len(config.passes()) + 2 * sum(exchanges) + audits
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

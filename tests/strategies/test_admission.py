@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import Reply
-from fl_app.options.training import AdmissionOptions
+from fl_app.options.federation import AdmissionOptions
 from fl_app.strategies.admission import Admission, update_norm
 from tests.options import run_config
 

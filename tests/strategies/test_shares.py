@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import FedAvg, MultiKrum
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_app.options.training import AdmissionOptions
+from fl_app.options.federation import AdmissionOptions
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.setup import Setup
 from fl_app.strategies.shares import cap_of, carries_most, warn_of_giants

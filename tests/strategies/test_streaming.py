@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Bulyan, FedAdam, FedAvg, FedMedian, FedTrimm
 
 from fl_app.messages.arrays import Weights, array_record, to_weights
 from fl_app.messages.records import Reply
-from fl_app.options.training import AdmissionOptions
+from fl_app.options.federation import AdmissionOptions
 from fl_app.strategies.admission import Admission
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.strategies.setup import Setup

@@ -6,6 +6,7 @@ from typing import Any
 
 from fl_app.classification.selection import HeadRow
 from fl_app.quality.figure import FRECHET, LABELS, Figure
+from fl_app.runs.audit import QUARANTINED, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material
@@ -111,6 +112,8 @@ def checks(material: Material) -> list[Check]:
         if (folder / "model").is_dir():
             text = "exported: it is better than the untrained model on the sites' held-out images."
             found.append(Check(f"Model of {task}", True, text))
+        elif (reason := quarantine_of(folder / QUARANTINED)) is not None:
+            found.append(Check(f"Model of {task}", False, f"quarantined: {reason}."))
         elif material.overview.state == "failed":
             found.append(Check(f"Model of {task}", False, "not exported: the run failed."))
         else:

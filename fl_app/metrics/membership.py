@@ -1,0 +1,287 @@
+"""Membership inference in figures: from counts of images by score to AUC, interval and verdict.
+
+A model that knows its training images by heart denoises them better than other images of the same kind. So each image
+gets scores, small if the model knows it well, and a node counts its training images, its held-out and its test images
+by score. The AUC of a score is the chance that a training image has a smaller one than a held-out image: 0.5 if the
+model treats both alike, 1 if it knows all its training images.
+"""
+
+import bisect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
+
+from fl_app.files import KEBAB
+from fl_app.metrics.intervals import Interval, wilson, within_auc_interval
+from fl_app.sums import FEWEST_SITES, Sums, add, are_counts
+
+Array = NDArray[np.float64]
+Verdict = Literal["passed", "exceeded", "undecided"]
+
+SCORES = ("loss", "sima")
+TRAIN, HELD_OUT, TEST = PARTS = ("train", "validation", "test")
+# Equally long in the logarithm: one is 11 % wide. The finer they are, the more images can be told not to be among the
+# counted ones, since their bins are empty (docs/results.md).
+NUM_BINS = 128
+LOWEST, HIGHEST = 1e-5, 10.0
+FEWEST_CONTROLS = 300  # of fewer images, 1 % are less than three
+FALSE_POSITIVES = 0.01
+_MANY = 10**6  # images
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class ScoreFigures:
+    """What one score says, over all sites.
+
+    Attributes:
+        auc: mean over the sites of the AUC of training against held-out images of the site, weighted by m n / (m + n);
+            None if no site has both.
+        interval: of 95 %.
+        pooled_auc: from the added counts, which also compares one site's training with another's held-out images.
+        tpr: share of training images found at a threshold that 1 % of the held-out images pass, over all sites; None
+            below 300 held-out images.
+        tpr_interval: of 95 %.
+        control_auc: held-out against test images, in place of training against held-out ones: 0.5 if nothing but
+            training makes a difference; None if no site has both.
+        control_interval: of 95 %.
+    """
+
+    auc: float | None = None
+    interval: Interval | None = None
+    pooled_auc: float | None = None
+    tpr: float | None = None
+    tpr_interval: Interval | None = None
+    control_auc: float | None = None
+    control_interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class SiteFigures:
+    """What a site contributed: numbers of scored images, and the AUC of each score; None if it is not defined."""
+
+    train: int
+    held_out: int
+    test: int
+    auc: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class Membership:
+    """The result of an audit.
+
+    Attributes:
+        verdict: `passed`, `exceeded` or `undecided`.
+        reason: why, a sentence for people.
+        scores: figures of each score.
+        sites: of each site that answered.
+        num_train: scored training images.
+        num_held_out: scored held-out images, the controls.
+        num_test: scored test images.
+    """
+
+    verdict: Verdict
+    reason: str
+    scores: dict[str, ScoreFigures] = field(default_factory=dict)
+    sites: dict[str, SiteFigures] = field(default_factory=dict)
+    num_train: int = 0
+    num_held_out: int = 0
+    num_test: int = 0
+
+
+def bin_of(scores: Array) -> NDArray[np.int64]:
+    """Return the bin of each score; one outside the range, or not a number, goes to the first or the last bin."""
+    position = np.log(np.clip(np.nan_to_num(scores, nan=HIGHEST), LOWEST, HIGHEST) / LOWEST) / np.log(HIGHEST / LOWEST)
+    found: NDArray[np.int64] = np.minimum((position * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    return found
+
+
+def histogram(scores: Array) -> Array:
+    """Count scores by bin: [NUM_BINS]."""
+    return np.bincount(bin_of(scores), minlength=NUM_BINS).astype(np.float64)
+
+
+def blank_histograms() -> dict[str, Array]:
+    """Return the counts of zero images: `<score>/<part>`, [NUM_BINS] each."""
+    return {f"{score}/{part}": np.zeros(NUM_BINS) for score in SCORES for part in PARTS}
+
+
+def histogram_fault(sums: Sums, described: Mapping[str, int] | None, most: int) -> str | None:
+    """Return what is wrong with a site's counts; None if its images could have produced them.
+
+    Args:
+        sums: with the keys and shapes of `blank_histograms`.
+        described: number of images of each part, as the site described them; None: unknown.
+        most: images of a part that a node scores.
+    """
+    if not all(are_counts(value) for value in sums.values()):
+        return "its counts of images by score are not whole numbers of at least 0"
+    for part in PARTS:
+        counted = {float(sums[f"{score}/{part}"].sum()) for score in SCORES}
+        if len(counted) > 1:
+            return f"it counted different numbers of images of the part '{part}' by each score"
+        expected = None if described is None else min(described[part], most)
+        if expected is not None and counted != {float(expected)}:
+            return f"it scored {counted.pop():g} images of the part '{part}', and {expected} were expected"
+        if max(counted) > most:
+            return f"it scored more images of the part '{part}' than were asked for"
+    return None
+
+
+def auc_of(low: Array, high: Array) -> float | None:
+    """Return the chance that an image of `low` is in a lower bin than one of `high`, half of it in the same bin.
+
+    Args:
+        low: [NUM_BINS] counts.
+        high: [NUM_BINS] counts.
+
+    Returns:
+        None if one of them has no image.
+    """
+    pairs = low.sum() * high.sum()
+    below = np.cumsum(low) - 0.5 * low
+    return float(below @ high / pairs) if pairs > 0 else None
+
+
+def tpr_of(members: Array, controls: Array) -> float | None:
+    """Return the share of members below the threshold that 1 % of the controls lie below; None below 300 controls.
+
+    The threshold may divide a bin: members and controls of a bin are spread evenly over it.
+    """
+    if controls.sum() < FEWEST_CONTROLS or members.sum() == 0:
+        return None
+    target = FALSE_POSITIVES * controls.sum()
+    false, true = (np.concatenate([[0.0], np.cumsum(counts)]) for counts in (controls, members))
+    after = int(np.searchsorted(false, target, side="right"))  # at most the last bin, since the target is below all
+    share = (target - false[after - 1]) / (false[after] - false[after - 1])
+    return float((true[after - 1] + share * (true[after] - true[after - 1])) / members.sum())
+
+
+def within_auc(parts: Sequence[Sums], score: str, low: str, high: str) -> tuple[float | None, Interval | None]:
+    """Return the mean of the sites' AUCs, weighted by m n / (m + n), and its interval; None if none is defined.
+
+    Images of two sites are never compared: sites may differ in how hard their images are, and in the share that they
+    hold out, and both together would look like memory.
+    """
+    pairs = [(sums[f"{score}/{low}"], sums[f"{score}/{high}"]) for sums in parts]
+    sizes = [(float(a.sum()), float(b.sum())) for a, b in pairs]
+    aucs = [auc_of(a, b) for a, b in pairs]
+    found = [(auc, m * n / (m + n)) for auc, (m, n) in zip(aucs, sizes, strict=True) if auc is not None]
+    if not found:
+        return None, None
+    auc = float(np.average([one for one, _ in found], weights=[weight for _, weight in found]))
+    return auc, within_auc_interval(auc, sizes)
+
+
+def judge_membership(parts: Mapping[str, Sums], limit: float) -> Membership:
+    """Return figures and verdict of an audit.
+
+    `exceeded`: the lower end of some score's interval is above the limit. `passed`: the upper ends of all are below it.
+    Otherwise, or if that rests on one site, `undecided`. It rests on one site if there are three or more with images of
+    both kinds, and without this site an AUC lies on the other side of the limit.
+
+    Args:
+        parts: counts of each site.
+        limit: of the AUC.
+    """
+    added = add([blank_histograms(), *parts.values()])
+    numbers = {part: int(added[f"{SCORES[0]}/{part}"].sum()) for part in PARTS}
+    scores = {score: _figures(parts, added, score) for score in SCORES}
+    verdict, reason = _verdict(parts, scores, limit)
+    return Membership(
+        verdict=verdict,
+        reason=reason,
+        scores=scores,
+        sites={site: _of_site(sums) for site, sums in sorted(parts.items())},
+        num_train=numbers[TRAIN],
+        num_held_out=numbers[HELD_OUT],
+        num_test=numbers[TEST],
+    )
+
+
+def fewest_held_out(num_train: int, limit: float) -> int | None:
+    """Return how many held-out images a site needs for `passed`, if it has so many training images and an AUC of 0.5.
+
+    Returns:
+        None if no number is enough.
+    """
+
+    def is_enough(number: int) -> bool:
+        interval = within_auc_interval(0.5, [(float(num_train), float(number))])
+        return interval is not None and interval[1] < limit
+
+    found = bisect.bisect_left(range(_MANY), True, key=is_enough)
+    return found if found < _MANY else None
+
+
+def _figures(parts: Mapping[str, Sums], added: Sums, score: str) -> ScoreFigures:
+    members, controls = added[f"{score}/{TRAIN}"], added[f"{score}/{HELD_OUT}"]
+    auc, interval = within_auc(list(parts.values()), score, TRAIN, HELD_OUT)
+    control, control_interval = within_auc(list(parts.values()), score, HELD_OUT, TEST)
+    tpr = tpr_of(members, controls)
+    return ScoreFigures(
+        auc=auc,
+        interval=interval,
+        pooled_auc=auc_of(members, controls),
+        tpr=tpr,
+        tpr_interval=None if tpr is None else wilson(tpr, float(members.sum()), 0.95),
+        control_auc=control,
+        control_interval=control_interval,
+    )
+
+
+def _of_site(sums: Sums) -> SiteFigures:
+    train, held_out, test = (int(sums[f"{SCORES[0]}/{part}"].sum()) for part in PARTS)
+    auc = {score: auc_of(sums[f"{score}/{TRAIN}"], sums[f"{score}/{HELD_OUT}"]) for score in SCORES}
+    return SiteFigures(train=train, held_out=held_out, test=test, auc=auc)
+
+
+def _verdict(parts: Mapping[str, Sums], scores: Mapping[str, ScoreFigures], limit: float) -> tuple[Verdict, str]:
+    """Return the verdict and its reason."""
+    judging = {site: sums for site, sums in parts.items() if within_auc([sums], SCORES[0], TRAIN, HELD_OUT)[1]}
+    if not judging:
+        return "undecided", "no site has both training and held-out images to compare"
+    found = {score: (one.auc, one.interval) for score, one in scores.items()}
+    said = "; ".join(
+        f"AUC {auc:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) by {score}"
+        for score, (auc, interval) in found.items()
+        if auc is not None and interval is not None
+    )
+    above = [score for score, (_, interval) in found.items() if interval and interval[0] > limit]
+    if above:
+        site = _hinge(judging, above, lambda aucs: any(auc > limit for auc in aucs))
+        verdict: Verdict = "exceeded"
+        reason = f"the model knows its training images: {said}, above the limit of {limit:g}"
+    elif all(interval and interval[1] < limit for _, interval in found.values()):
+        site = _hinge(judging, SCORES, lambda aucs: all(auc < limit for auc in aucs))
+        verdict, reason = "passed", f"{said}, below the limit of {limit:g}"
+    else:
+        return "undecided", f"too few images to decide: {said}, the limit is {limit:g}. {_needed(judging, limit)}"
+    if site is not None:
+        return "undecided", f"{said}, the limit is {limit:g}, but without {site} alone it would be on its other side"
+    return verdict, reason
+
+
+def _hinge(parts: Mapping[str, Sums], scores: Sequence[str], holds: Callable[[list[float]], bool]) -> str | None:
+    """Return a site without which the other sites' AUCs do not support a verdict; None if there is none."""
+    if len(parts) < FEWEST_SITES:
+        return None
+    for site in sorted(parts):
+        rest = [sums for name, sums in parts.items() if name != site]
+        aucs = [auc for score in scores if (auc := within_auc(rest, score, TRAIN, HELD_OUT)[0]) is not None]
+        if not holds(aucs):
+            return site
+    return None
+
+
+def _needed(parts: Mapping[str, Sums], limit: float) -> str:
+    """Say how many held-out images would be enough, if the model treats all images alike."""
+    train = sum(int(sums[f"{SCORES[0]}/{TRAIN}"].sum()) for sums in parts.values())
+    held_out = sum(int(sums[f"{SCORES[0]}/{HELD_OUT}"].sum()) for sums in parts.values())
+    fewest = fewest_held_out(train, limit)
+    if fewest is None:
+        return f"With {train} training images no number of held-out images is enough"
+    return f"{held_out} held-out images were compared; at least {fewest} are needed, more if the AUC is near the limit"

@@ -1,0 +1,182 @@
+"""The audit of a run's diffusion model: its file, its line for people, and the gate before the export."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic.dataclasses import dataclass
+
+from fl_app.errors import RunFolderError
+from fl_app.files import CARD, KEBAB, from_json, replace_folder, to_json, write_json, write_manifest
+from fl_app.logs import clean_text
+from fl_app.metrics.membership import Membership, judge_membership
+from fl_app.runs.documents import time_label
+
+if TYPE_CHECKING:  # a reader of the file needs none of what they import
+    from fl_app.passes import Answers
+    from fl_app.runs.recorder import TaskRun
+    from fl_app.runs.status import Status
+
+log = logging.getLogger(__name__)
+
+QUARANTINED = "model.quarantined"  # in place of `model`
+MARK = "quarantine.json"  # in an exported folder: why it is not to be used
+TASK = "diffusion"
+_LONGEST = 1000  # characters of a reason
+
+
+class QuarantineError(RunFolderError):
+    """A model that the audit found to know its training images is opened without saying so."""
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class Audit:
+    """The content of `diffusion/audit.json`.
+
+    Attributes:
+        membership: figures and verdict of the membership inference.
+        max_auc: the limit.
+        is_quarantined: whether the gate has put the model aside.
+        weights: which ones were audited, such as `raw`.
+        round: after which they were.
+        left_out: sites whose counts are missing, and why.
+        seconds: that the audit took, from question to verdict.
+    """
+
+    membership: Membership
+    max_auc: float
+    is_quarantined: bool = False
+    weights: str = "raw"
+    round: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def quarantine(self) -> str | None:
+        """Why the model is put aside; None if it is not."""
+        return self.membership.reason if self.is_quarantined else None
+
+
+def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answers | None]") -> Audit | None:
+    """Audit the weights that are to be exported, and write audit.json; an audit that fails ends no run.
+
+    Args:
+        task_run: of the pass.
+        name: of the weights.
+        number: of the round that made them.
+        ask: lets the nodes count their images; None: the pass has no audit.
+    """
+    options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
+    left_out: dict[str, str] = {}
+    try:
+        answers = ask()
+        if answers is None:
+            return None
+        parts, outcomes = answers
+        missing = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+        left_out = {site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()}
+        status.count(missing, time_label(f"membership audit of {task_run.run_pass.name}", started))
+        found = judge_membership(parts, options.max_auc)
+        if not parts:
+            status.blemish("no site answered the membership audit")
+            found = Membership(verdict="undecided", reason="no site answered the membership audit")
+    except Exception as error:  # also an error of ours: the model is trained, and is exported all the same
+        log.exception("The membership audit failed")
+        status.blemish(f"the membership audit failed ({type(error).__name__})")
+        found = Membership(verdict="undecided", reason=f"the audit failed ({type(error).__name__})")
+    audit = Audit(
+        membership=found,
+        max_auc=options.max_auc,
+        is_quarantined=options.gate and found.verdict == "exceeded",
+        weights=name,
+        round=number,
+        left_out=left_out,
+        seconds=time.time() - started,
+    )
+    write_json(task_run.folder.task(task_run.run_pass.name) / "audit.json", to_json(audit))
+    log.info("%s", describe_audit(audit))
+    return audit
+
+
+def read_audit(run: Path) -> Audit | None:
+    """Read the audit of a run folder; None if there is none.
+
+    Raises:
+        RunFolderError: its file is damaged.
+    """
+    path = run / TASK / "audit.json"
+    try:
+        found = from_json(Audit, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}.") from error
+    if found is None:
+        raise RunFolderError(f"{path} is damaged: what the audit found is not known.")
+    return found
+
+
+def describe_audit(audit: Audit) -> str:
+    """Return the result in a line."""
+    found = audit.membership
+    sites = f"{len(found.sites)} site{'' if len(found.sites) == 1 else 's'}"
+    images = f"{found.num_train} training, {found.num_held_out} held-out and {found.num_test} test images of {sites}"
+    aside = ". The model is quarantined" if audit.is_quarantined else ""
+    return clean_text(f"membership audit: {found.verdict}: {found.reason} ({images}){aside}", _LONGEST)
+
+
+def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | None) -> None:
+    """Export a model in place of an earlier one.
+
+    Args:
+        task: folder of the task.
+        write: writes the model into a folder.
+        quarantine: why it is put aside, in a folder of another name, whose card and a file say so; None: it is not.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    model, aside = task / "model", task / QUARANTINED
+
+    def write_marked(folder: Path) -> None:
+        write(folder)
+        warning = f"\n**Quarantined.** The membership audit found: {quarantine}. Do not pass this model on.\n"
+        with (folder / CARD).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(warning)
+        (folder / MARK).write_text(json.dumps({"reason": quarantine}), encoding="utf-8")
+        write_manifest(folder)
+
+    shutil.rmtree(aside if quarantine is None else model, ignore_errors=True)
+    replace_folder(*((model, write) if quarantine is None else (aside, write_marked)))
+
+
+def quarantine_of(folder: Path) -> str | None:
+    """Return why an exported model is quarantined; None if it is not, or there is none."""
+    try:
+        return clean_text(str(json.loads((folder / MARK).read_bytes())["reason"]), _LONGEST)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return f"{MARK} is damaged, so the reason is not known"
+
+
+def note_quarantine(task: Path, status: "Status") -> None:
+    """Remember a quarantined model as a problem of the run; `task`: folder of the task."""
+    reason = quarantine_of(task / QUARANTINED)
+    if reason is not None:
+        status.blemish(f"the {task.name} model is quarantined: {reason}")
+
+
+def check_quarantine(folder: Path) -> None:
+    """Raise QuarantineError if an exported model is quarantined."""
+    reason = quarantine_of(folder)
+    if reason is not None:
+        raise QuarantineError(
+            f"The model {folder} is quarantined: {reason}. Its images may be copies of training images. To draw from "
+            "it all the same: --quarantined, or quarantined=True in Python."
+        )
