@@ -67,16 +67,13 @@ def test_the_card_of_a_diffusion_model_has_its_figures_floors_and_audit(run: Pat
     assert "| trained-on-real | not defined: a site has one class only |" in text
     assert "The model was not audited" in text
     found = {"membership": {"verdict": "exceeded", "reason": "AUC 0.7 at north"}, "is-quarantined": True}
-    (run / "diffusion" / "model").rename(run / "diffusion" / "model.quarantined")
-    (run / "diffusion" / "model.quarantined" / "quarantine.json").write_text(
-        '{"reason": "it knows them"}', encoding="utf-8"
-    )
+    aside = run / "diffusion" / "model.quarantined"
+    (run / "diffusion" / "model").rename(aside)
+    (aside / "quarantine.json").write_text('{"reason": "AUC 0.7 at north"}', encoding="utf-8")
     (run / "diffusion" / "audit.json").write_text(json.dumps(found), encoding="utf-8")
     text = describe_model(read_material(run, 0.0), "diffusion")
-    assert (
-        "**Quarantined.** The membership audit found: it knows them." in text
-        and "Membership inference: exceeded." in text
-    )  # the reason names a site
+    assert "**Quarantined.** The membership audit found: it knows its training images." in text
+    assert "Membership inference: exceeded." in text  # both reasons name a site
 
 
 @pytest.mark.parametrize("task", ["diffusion", "classification"])
