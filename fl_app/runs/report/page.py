@@ -19,6 +19,7 @@ from fl_app.options.app_files import own_app, read_defaults
 from fl_app.options.sections import OptionValue
 from fl_app.quality.figure import FRECHET
 from fl_app.runs.documents import RoundLine
+from fl_app.runs.overview import REPORT
 from fl_app.runs.report import cost_tables, model_tables, tables
 from fl_app.runs.report.audit import audit_view
 from fl_app.runs.report.charts import Series, line_chart, number
@@ -30,8 +31,6 @@ from fl_app.runs.report.verdict import cards, checks, contributions, headline
 from fl_app.runs.view import describe_nodes, describe_phase, format_time
 
 log = logging.getLogger(__name__)
-
-REPORT = "report.html"
 
 _LOSSES = (
     ("train_loss", "training", "round"),

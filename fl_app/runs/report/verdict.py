@@ -14,7 +14,7 @@ from fl_app.runs.report.tables import NOT_DEFINED
 
 _HEADLINES = {
     "completed": ("good", "Completed", "All rounds have run, and every site did its part."),
-    "degraded": ("warn", "Degraded", "The run has finished and its models can be used, but not all went well:"),
+    "degraded": ("warn", "Degraded", "The run has finished, but not all went well:"),
     "failed": ("bad", "Failed", "The run ended with an error:"),
     "unknown": ("warn", "Unknown", "How this run stands is not known:"),
 }
@@ -221,6 +221,4 @@ def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
     verdict = str(found.get("verdict"))
     is_passed = {"passed": True, "exceeded": False}.get(verdict)
     aside = " The model is quarantined." if audit and audit.get("is-quarantined") is True else ""
-    return [
-        Check("Does the model know its training images?", is_passed, f"{verdict}: {found.get('reason', '')}.{aside}")
-    ]
+    return [Check("Audit of training images", is_passed, f"{verdict}: {found.get('reason', '')}.{aside}")]

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_app.runs.overview import REPORT
 from fl_app.runs.report import live
 from fl_app.runs.report.charts import Series, line_chart
 from fl_app.runs.report.live import LiveReport
-from fl_app.runs.report.page import REPORT, render
+from fl_app.runs.report.page import render
 from fl_app.runs.report.reading import read_material, read_rows
 from fl_app.runs.report.verdict import cards, checks, headline
 from tests.runs.report.made_up import make_run
@@ -125,7 +126,7 @@ def test_the_audit_is_shown_if_there_is_one(run: Path) -> None:
     )
     text = page_of(run).text
     for said in (
-        "✗ not passed Does the model know its training images?",
+        "✗ not passed Audit of training images:",
         "exceeded: AUC 0.71 <b>",
         "quarantined",
         "0.680 to 0.740",
