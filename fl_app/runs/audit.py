@@ -4,18 +4,20 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from fl_app.errors import RunFolderError
 from fl_app.files import CARD, KEBAB, from_json, replace_folder, to_json, write_json, write_manifest
 from fl_app.logs import clean_text
-from fl_app.metrics.membership import Membership, judge_membership
+from fl_app.metrics.membership import HIGHEST, LOWEST, NUM_BINS, Membership, judge_membership
 from fl_app.runs.documents import time_label
+from fl_app.sums import Sums, add
 
 if TYPE_CHECKING:  # a reader of the file needs none of what they import
     from fl_app.passes import Answers
@@ -46,6 +48,7 @@ class Audit:
         round: after which they were.
         left_out: sites whose counts are missing, and why.
         seconds: that the audit took, from question to verdict.
+        histograms: images by score over all sites, see `shown_histograms`.
     """
 
     membership: Membership
@@ -55,6 +58,7 @@ class Audit:
     round: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    histograms: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def quarantine(self) -> str | None:
@@ -73,6 +77,7 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
     """
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
     left_out: dict[str, str] = {}
+    histograms: dict[str, list[float]] = {}
     try:
         answers = ask()
         if answers is None:
@@ -82,6 +87,7 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         left_out = {site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()}
         status.count(missing, time_label(f"membership audit of {task_run.run_pass.name}", started))
         found = judge_membership(parts, options.max_auc)
+        histograms = shown_histograms(parts.values())
         if not parts:
             status.blemish("no site answered the membership audit")
             found = Membership(verdict="undecided", reason="no site answered the membership audit")
@@ -97,10 +103,27 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         round=number,
         left_out=left_out,
         seconds=time.time() - started,
+        histograms=histograms,
     )
     write_json(task_run.folder.task(task_run.run_pass.name) / "audit.json", to_json(audit))
     log.info("%s", describe_audit(audit))
     return audit
+
+
+def shown_histograms(parts: Iterable[Sums]) -> dict[str, list[float]]:
+    """Return the counts of images by score, over all sites, for a picture.
+
+    Returns:
+        `edges`, logarithms to base 10 of the scores at the ends of the bins; and `<score>/<part>`, the counts, in bins
+        twice as wide as the nodes'. Bins below and above all scores are left out. Empty if nothing was counted.
+    """
+    wide = {name: counts.reshape(-1, 2).sum(axis=1) for name, counts in add(parts).items()}
+    filled = np.flatnonzero(np.sum(list(wide.values()), axis=0))
+    if len(filled) == 0:
+        return {}
+    first, end = int(filled[0]), int(filled[-1]) + 1
+    edges = np.linspace(np.log10(LOWEST), np.log10(HIGHEST), NUM_BINS // 2 + 1)[first : end + 1]
+    return {"edges": edges.tolist(), **{name: counts[first:end].tolist() for name, counts in wide.items()}}
 
 
 def read_audit(run: Path) -> Audit | None:

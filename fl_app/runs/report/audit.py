@@ -22,7 +22,11 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
     ]
     if isinstance(audit.get("max-auc"), float):
         lines.append(f"Limit of the AUC: {audit['max-auc']:g}; 0.5 is chance.")
-    return {"lines": [one for one in lines if one], "table": _scores(found.get("scores")), "charts": _charts(found)}
+    return {
+        "lines": [one for one in lines if one],
+        "table": _scores(found.get("scores")),
+        "charts": _charts(audit.get("histograms")),
+    }
 
 
 _PARTS = {"num-train": "training images", "num-held-out": "held-out images", "num-test": "test images"}
@@ -53,11 +57,15 @@ def _share(found: Mapping[str, Any], key: str, around: str) -> Cell:
     return Cell(f"{value:.3f}", f"{interval[0]:.3f} to {interval[1]:.3f}" if is_pair and interval else "")
 
 
-def _charts(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return a histogram for each score: `histograms` holds `edges` and counts by `<score>/<part>`."""
-    given = found.get("histograms")
-    if not isinstance(given, Mapping) or not isinstance(edges := given.get("edges"), list):
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(one, int | float) and one == one for one in values)
+
+
+def _charts(given: object) -> list[tuple[str, Any]]:
+    """Return a histogram for each score, of `edges` and counts by `<score>/<part>`."""
+    if not isinstance(given, Mapping) or not all(_are_numbers(one) for one in given.values()):
         return []
+    edges = given.get("edges", [])
     charts = []
     names = sorted({str(key).partition("/")[0] for key in given if "/" in str(key)})
     for name in names:
@@ -65,9 +73,9 @@ def _charts(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
         series = [
             Series(part, [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
             for part, counts in parts.items()
-            if isinstance(counts, list) and sum(counts) > 0 and len(counts) == len(edges) - 1
+            if sum(counts) > 0 and len(counts) == len(edges) - 1
         ]
-        chart = histogram(f"Images by {name}", edges, series, x_label=name, key=f"audit-{name}")
+        chart = histogram(f"Images by {name}", edges, series, x_label=f"{name}, power of ten", key=f"audit-{name}")
         if chart is not None:
             charts.append((f"Images by {name}", chart))
     return charts

@@ -1,7 +1,6 @@
 """Who contributed when, as a picture: a row for each site, a column for each round."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -17,6 +16,7 @@ OUTCOMES = {
     "late": "late",
     "absent": "absent",
 }
+_LETTER = 6.6  # width of a letter, in CSS pixels
 _MOST_SITES, _MOST_ROUNDS = 60, 400  # in the picture of outcomes; the table has all
 
 
@@ -27,13 +27,13 @@ def outcomes_chart(rounds: Sequence[RoundLine], key: str) -> Markup | None:
     if not shown or not sites:
         return None
     size, left, top = (14 if len(shown) <= 60 else 9), 8 + 7 * min(max(map(len, sites)), 22), 34
-    width, height = left + size * len(shown) + _passes_gap(shown) + 8, top + size * len(sites) + 6
-    parts, full, x, before, seen = [], list[str](), float(left), shown[0].task, dict[str, int]()
-    parts.append(_pass_label(before, x))
+    height = top + size * len(sites) + 6
+    parts, full, x, label_end, before, seen = [], list[str](), float(left), 0.0, "", dict[str, int]()
     for one in shown:
         if one.task != before:
-            before, x = one.task, x + size
-            parts.append(_pass_label(before, x))
+            x = max(x + size, label_end) if before else x
+            before, label_end = one.task, x + _LETTER * len(one.task) + 10
+            parts.append(Markup('<text x="{0}" y="22">{1}</text>').format(px(x), one.task))
         for row, site in enumerate(sites):
             node = one.nodes.get(site)
             if node is not None:
@@ -58,7 +58,7 @@ def outcomes_chart(rounds: Sequence[RoundLine], key: str) -> Markup | None:
     picture = svg(
         "Who contributed when",
         f"{len(sites)} sites, {len(shown)} rounds: {totals}.",
-        width,
+        max(x, label_end) + 4,
         height,
         Markup("").join(parts),
         key,
@@ -90,12 +90,3 @@ def _cell(outcome: str, x: float, y: float, size: float, why: str) -> Markup:
     }
     shape = Markup(shapes.get(outcome, shapes["absent"]))
     return Markup("<g>{0}{1}</g>").format(Markup("<title>{0}</title>").format(why) if why else "", shape)
-
-
-def _pass_label(name: str, x: float) -> Markup:
-    return Markup('<text x="{0}" y="22">{1}</text>').format(px(x), name)
-
-
-def _passes_gap(rounds: Sequence[RoundLine]) -> int:
-    changes = sum(one.task != other.task for one, other in pairwise(rounds))
-    return 14 * changes + 90  # the last label may be longer than its rounds

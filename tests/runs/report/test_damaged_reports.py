@@ -43,6 +43,11 @@ def spoil(name: str, content: str = '{"half') -> Callable[[Path], None]:
         (spoil("diffusion/audit.json"), "audit.json is damaged"),
         (spoil("diffusion/audit.json", "[1]"), "audit.json is damaged"),
         (spoil("diffusion/audit.json", '{"membership": 3}'), "Degraded"),
+        (
+            spoil("diffusion/audit.json", '{"membership": {}, "histograms": {"edges": ["a"], "loss/train": [1]}}'),
+            "Audit",
+        ),
+        (spoil("diffusion/audit.json", '{"membership": {}, "histograms": {"loss/train": [1, null]}}'), "Audit"),
         (spoil("classification/prototypes/round-0003.json"), "round-0003.json is damaged"),
         (spoil("classification/comparison.csv", "\x00,"), "Degraded"),
         (spoil("diffusion/samples/final.svg", "<svg"), "samples/final is too large or damaged"),

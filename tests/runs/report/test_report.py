@@ -4,10 +4,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_app.metrics.membership import NUM_BINS
+from fl_app.runs.audit import shown_histograms
 from fl_app.runs.overview import REPORT
 from fl_app.runs.report import live
 from fl_app.runs.report.charts import Series, line_chart
@@ -119,10 +122,9 @@ def test_the_audit_is_shown_if_there_is_one(run: Path) -> None:
         "reason": "AUC 0.71 <b>",
         "scores": scores,
         "num-train": 40,
-        "histograms": histograms,
     }
     (run / "diffusion/audit.json").write_text(
-        json.dumps({"membership": membership, "max-auc": 0.65, "is-quarantined": True})
+        json.dumps({"membership": membership, "max-auc": 0.65, "is-quarantined": True, "histograms": histograms})
     )
     text = page_of(run).text
     for said in (
@@ -133,7 +135,16 @@ def test_the_audit_is_shown_if_there_is_one(run: Path) -> None:
         "Scored: 40 training images",
     ):
         assert said in text
-    assert "Images by loss" in text
+    assert "Images by loss" in text and "train from 0.75 to 0.25" in text
+
+
+def test_the_histograms_of_an_audit_add_up_over_sites() -> None:
+    counts = np.zeros(NUM_BINS)
+    counts[[10, 11, 20]] = 1, 2, 4
+    found = shown_histograms([{"loss/train": counts, "sima/train": 0 * counts}] * 2)
+    assert found["loss/train"] == [6, 0, 0, 0, 0, 8] and found["sima/train"] == [0] * 6
+    assert found["edges"] == pytest.approx([-5 + 6 * place / (NUM_BINS // 2) for place in range(5, 12)])
+    assert shown_histograms([]) == shown_histograms([{"loss/train": 0 * counts}]) == {}
 
 
 def test_a_gallery_gives_the_images_of_each_class_and_nothing_else(run: Path, tmp_path: Path) -> None:
