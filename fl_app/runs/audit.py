@@ -114,16 +114,16 @@ def shown_histograms(parts: Iterable[Sums]) -> dict[str, list[float]]:
     """Return the counts of images by score, over all sites, for a picture.
 
     Returns:
-        `edges`, logarithms to base 10 of the scores at the ends of the bins; and `<score>/<part>`, the counts, in bins
-        twice as wide as the nodes'. Bins below and above all scores are left out. Empty if nothing was counted.
+        `edges`, logarithms to base 10 of the scores at the ends of the bins; and `<score>/<part>`, the counts of bins.
+        Bins below and above all scores are left out. Empty if nothing was counted.
     """
-    wide = {name: counts.reshape(-1, 2).sum(axis=1) for name, counts in add(parts).items()}
-    filled = np.flatnonzero(np.sum(list(wide.values()), axis=0))
+    total = add(parts)
+    filled = np.flatnonzero(np.sum(list(total.values()), axis=0))
     if len(filled) == 0:
         return {}
     first, end = int(filled[0]), int(filled[-1]) + 1
-    edges = np.linspace(np.log10(LOWEST), np.log10(HIGHEST), NUM_BINS // 2 + 1)[first : end + 1]
-    return {"edges": edges.tolist(), **{name: counts[first:end].tolist() for name, counts in wide.items()}}
+    edges = np.linspace(np.log10(LOWEST), np.log10(HIGHEST), NUM_BINS + 1)[first : end + 1]
+    return {"edges": edges.tolist(), **{name: counts[first:end].tolist() for name, counts in total.items()}}
 
 
 def read_audit(run: Path) -> Audit | None:

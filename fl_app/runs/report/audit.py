@@ -44,6 +44,7 @@ def _scores(scores: object) -> Table | None:
     return Table("Can training images be told from held-out ones?", columns, rows, notes=["0.5 is chance."])
 
 
+_NAMES = {"train": "training", "validation": "held out"}
 _COLUMNS = (("auc", "interval"), ("control-auc", "control-interval"), ("tpr", "tpr-interval"))
 
 
@@ -71,11 +72,11 @@ def _charts(given: object) -> list[tuple[str, Any]]:
     for name in names:
         parts = {str(key).partition("/")[2]: value for key, value in given.items() if str(key).startswith(f"{name}/")}
         series = [
-            Series(part, [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
+            Series(_NAMES.get(part, part), [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
             for part, counts in parts.items()
             if sum(counts) > 0 and len(counts) == len(edges) - 1
         ]
-        chart = histogram(f"Images by {name}", edges, series, x_label=f"{name}, power of ten", key=f"audit-{name}")
+        chart = histogram(f"Images by {name}", edges, series, x_label=f"{name}, log10", key=f"audit-{name}")
         if chart is not None:
             charts.append((f"Images by {name}", chart))
     return charts

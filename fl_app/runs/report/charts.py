@@ -41,6 +41,7 @@ def line_chart(
     is_log: bool = False,
     marks: Sequence[float] = (),
     y_range: Point | None = None,
+    has_whole_x: bool = True,
 ) -> Markup | None:
     """Return a chart of lines, or None if there is no point to draw.
 
@@ -53,6 +54,7 @@ def line_chart(
         is_log: a logarithmic vertical axis; values of 0 and below are left out.
         marks: x of vertical lines: failed rounds.
         y_range: of the vertical axis; None: of the values.
+        has_whole_x: ticks of the horizontal axis are whole numbers, such as rounds.
     """
     kept = [_kept(one, number, is_log) for number, one in enumerate(series)]
     kept = [one for one in kept if one.points]
@@ -60,7 +62,7 @@ def line_chart(
         return None
     xs = [x for one in kept for x, _ in one.points] + list(marks)
     ys = [y for one in kept for _, y in one.points]
-    x_of, x_ticks = _axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, whole=True)
+    x_of, x_ticks = _axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, whole=has_whole_x)
     low, high = y_range or (min(ys), max(ys))
     y_of, y_ticks = (_log_axis if is_log else _axis)(low, high, _HEIGHT - _BOTTOM, _TOP)
     parts = [_grid(x_ticks, x_of, y_ticks, y_of, x_label)]
@@ -103,7 +105,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[Series], *, x
     for one in counts:
         points = [(edge, share) for bin_, share in one.points for edge in edges[int(bin_) : int(bin_) + 2]]
         steps.append(Series(one.name, points))
-    return line_chart(title, steps, x_label=x_label, y_label="share of images", key=key)
+    return line_chart(title, steps, x_label=x_label, y_label="share of images", key=key, has_whole_x=False)
 
 
 def svg(

@@ -135,15 +135,15 @@ def test_the_audit_is_shown_if_there_is_one(run: Path) -> None:
         "Scored: 40 training images",
     ):
         assert said in text
-    assert "Images by loss" in text and "train from 0.75 to 0.25" in text
+    assert "Images by loss" in text and "training from 0.75 to 0.25" in text
 
 
 def test_the_histograms_of_an_audit_add_up_over_sites() -> None:
     counts = np.zeros(NUM_BINS)
     counts[[10, 11, 20]] = 1, 2, 4
     found = shown_histograms([{"loss/train": counts, "sima/train": 0 * counts}] * 2)
-    assert found["loss/train"] == [6, 0, 0, 0, 0, 8] and found["sima/train"] == [0] * 6
-    assert found["edges"] == pytest.approx([-5 + 6 * place / (NUM_BINS // 2) for place in range(5, 12)])
+    assert found["loss/train"] == [2, 4, *[0] * 8, 8] and found["sima/train"] == [0] * 11
+    assert found["edges"] == pytest.approx([-5 + 6 * place / NUM_BINS for place in range(10, 22)])
     assert shown_histograms([]) == shown_histograms([{"loss/train": 0 * counts}]) == {}
 
 
