@@ -274,14 +274,14 @@ def _sum(path: Path) -> str:
 
 
 CARD = "README.md"
-_NOT_STATED = (
+LICENCE_NOT_STATED = (
     "not stated. The hospitals that trained this model decide who may use it, and for what: ask them before you use it "
     "or pass it on."
 )
 
 
 def write_card(folder: Path, what: str, use: str, licence: str) -> None:
-    """Write the README.md of an exported model.
+    """Write the README.md of an exported model; at the end of a run `runs.cards` replaces it by the whole card.
 
     Args:
         folder: of the model, existing.
@@ -292,5 +292,5 @@ def write_card(folder: Path, what: str, use: str, licence: str) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    text = f"# {what} trained with fl-app\n\nLicence: {licence or _NOT_STATED}\n\n{use}\n"
+    text = f"# {what} trained with fl-app\n\nLicence: {licence or LICENCE_NOT_STATED}\n\n{use}\n"
     (folder / CARD).write_text(text, encoding="utf-8", newline="\n")

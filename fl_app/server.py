@@ -21,7 +21,8 @@ from fl_app.options.federation import AdmissionOptions, FederationOptions
 from fl_app.options.run import PassPlan, RunConfig
 from fl_app.passes import build_pass
 from fl_app.quality.features import check_network_file
-from fl_app.runs.audit import QUARANTINED, examine, quarantine_of
+from fl_app.runs.audit import QUARANTINED, examine, note_quarantine
+from fl_app.runs.cards import write_cards
 from fl_app.runs.comparison import write_comparison
 from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
@@ -29,6 +30,7 @@ from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import objection
 from fl_app.runs.opening import agreed_info, note_agreement, open_run
 from fl_app.runs.recorder import TaskRun
+from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status
 from fl_app.runs.tracking import check_tracking, open_tracker
@@ -55,6 +57,7 @@ class Opened:
         folder: of the run.
         status: what is told of it.
         common_test: the test set that simulated nodes share.
+        report: kept fresh while the run goes on.
     """
 
     grid: Grid
@@ -63,6 +66,7 @@ class Opened:
     folder: RunFolder
     status: Status
     common_test: CommonTest
+    report: LiveReport
 
 
 def run(grid: Grid, context: Context) -> None:
@@ -82,27 +86,30 @@ def run(grid: Grid, context: Context) -> None:
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     with log_to(folder.path / "run.log"):
+        report = LiveReport(folder.path)
         try:
-            _go_through(grid, config, info, folder)
+            _go_through(grid, config, info, folder, report)
         finally:
+            report.write()
             folder.unlock()
             log.info("Run folder: %s", folder.path)
 
 
-def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder: RunFolder) -> None:
+def _go_through(grid: Grid, config: RunConfig, info: DatasetInfo | None, folder: RunFolder, report: LiveReport) -> None:
     """Go through the tasks and baselines, and write down how it ended."""
     status = Status(folder)
     try:
         status.set("starting")
         if info is None:
             info = agree_on_images(grid, config, folder, status)
-        opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config))
+        opened = Opened(grid, config, info, folder, status, CommonTest.of_run(config), report)
         for plan in config.passes():
             run_pass(plan, opened)
         sites = Attendance(_roster(opened), config.federation, Unwatched())
         judge_generated(grid, Judgement(config, info, folder, status, sites))
         if "classification" in config.tasks:
             write_comparison(folder, config)
+        write_cards(folder.path)
         status.end()
         shutil.rmtree(folder.path / "nodes", ignore_errors=True)  # a simulation's optimiser states, of no use any more
     except BaseException as error:
@@ -163,7 +170,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     name, run_pass = plan.name, build_pass(plan, config, run.info)
     task = run_pass.task
     tracker = open_tracker(config.tracking, folder.path / "tensorboard" / name)
-    task_run = TaskRun(run_pass, folder, status, roster, tracker)
+    task_run = TaskRun(run_pass, folder, status, roster, run.report, tracker)
     checkpoint = folder.last_checkpoint(name)
     first_round = checkpoint.round_number + 1 if checkpoint else 1
     exchanges = ExchangeRecorder(name, run.info.class_names, folder, status, first_round)
@@ -194,7 +201,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         weights = earlier.models["raw"]
     if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
-        note_quarantine(plan, folder, status)
+        note_quarantine(folder.task(plan.name), status)
         return
     try:
         strategy.start(run.grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
@@ -233,14 +240,7 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     audit = examine(task_run, name, number, partial(run_pass.ask_membership, strategy, grid, weights))
     write = partial(run_pass.export, strategy, weights, held)
     task_run.export(number, name, write, audit.quarantine if audit else None)
-    note_quarantine(run_pass.plan, task_run.folder, status)
-
-
-def note_quarantine(plan: PassPlan, folder: RunFolder, status: Status) -> None:
-    """Remember a quarantined model as a problem of the run."""
-    reason = quarantine_of(folder.task(plan.name) / QUARANTINED)
-    if reason is not None:
-        status.blemish(f"the {plan.name} model is quarantined: {reason}")
+    note_quarantine(task_run.folder.task(run_pass.name), status)
 
 
 def _roster(run: Opened) -> Roster:

@@ -362,6 +362,8 @@ def test_an_error_at_a_node_travels_without_its_text(tmp_path: Path, monkeypatch
     written = "".join(path.read_text() for path in (tmp_path / "run").glob("*.json*"))
     assert "RuntimeError at the node" in written
     assert "mueller" not in written and "voxel" not in written
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert '<p class="word">Failed</p>' in page and "RuntimeError at the node" in page and "mueller" not in page
 
 
 def test_below_the_quorum_a_round_fails_and_leaves_the_model(tmp_path: Path) -> None:

@@ -99,6 +99,13 @@ def test_a_finished_run_leaves_everything_that_was_promised(tmp_path: Path) -> N
     for name in ("confusion.png", "history.png"):
         assert (run / "classification" / name).read_bytes().startswith(b"\x89PNG")
     assert not (run / "classification/samples").exists()
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Completed" in page and "✓ passed" in page
+    card = (run / "classification/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card == (run / "classification/model/README.md").read_text(encoding="utf-8") and "| accuracy | " in card
+    assert sum(map(sum, found["confusion"])) == max(
+        row["figures"]["n"] for row in found["results"] if row["part"] == "test"
+    )
     classifier = read_classifier(run / "classification/model")
     assert classifier.shipped == found["shipped"]["head"] and classifier.record["num-sites"] == 2
     lines = RunFolder(run).read_metrics()

@@ -179,6 +179,19 @@ class Run:
             picture.load()
             return picture
 
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the run's report, one HTML file, and return its path.
+
+        Args:
+            out: the file; None: report.html in the run folder.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        from fl_app.runs.report.page import write_report
+
+        return write_report(self.folder, None if out is None else Path(out)).absolute()
+
     def classifier(self) -> "Classifier":
         """Open the run's classifier.
 

@@ -19,6 +19,7 @@ from fl_app.cli.options import show_options
 from fl_app.cli.predict import predict
 from fl_app.cli.prototypes import prototypes
 from fl_app.cli.repeat import repeat
+from fl_app.cli.report import report
 from fl_app.cli.run import run
 from fl_app.cli.runs import list_runs
 from fl_app.cli.sample import sample
@@ -57,6 +58,7 @@ app.command("sent")(sent)
 app.command("code-hash")(show_code_hash)
 app.command("status")(status)
 app.command("runs")(list_runs)
+app.command("report")(report)
 app.command("bundle-logs")(bundle_logs)
 app.command("options")(show_options)
 app.command("certificates")(certificates)

@@ -12,6 +12,7 @@ from fl_app.errors import FlAppError, RunFolderError
 from fl_app.files import to_json
 from fl_app.options.app_files import own_app
 from fl_app.runs.audit import Audit, describe_audit, read_audit
+from fl_app.runs.overview import REPORT
 from fl_app.runs.quality import describe_quality, quality_rows
 from fl_app.runs.results import read_comparison, read_figure
 from fl_app.runs.view import format_time
@@ -65,6 +66,10 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
     for line in [*describe_quality(outcome.folder), *describe_comparison(outcome.folder)] if outcome.folder else ():
         voice.say(line)
     audit = find_audit(outcome.folder, voice) if outcome.folder else None
+    page = outcome.folder / REPORT if outcome.folder else None
+    page = page if page and page.is_file() else None
+    if page:
+        voice.say(f"report: {page}")
     voice.say(f"run folder: {outcome.folder or 'none'}")
     voice.say(f"gallery: {outcome.gallery or 'none'}")
     rows = read_comparison(outcome.folder) if outcome.folder else []
@@ -75,6 +80,7 @@ def report(outcome: Outcome, log: str, seconds: float, voice: Voice | None = Non
             "sites": outcome.sites,
             "folder": outcome.folder,
             "gallery": outcome.gallery,
+            "report": page,
             "seconds": seconds,
             "audit": None if audit is None else to_json(audit),
             "quality": quality_rows(outcome.folder) if outcome.folder else [],

@@ -54,7 +54,7 @@ def sample(
     wanted = [label for label in choose_labels(pipeline, classes or None) for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
     names = [pipeline.class_names[label] for label in wanted]
-    paths = _write(images, [f"{label}-{name}" for label, name in zip(wanted, names, strict=True)], number, out, grid)
+    paths = _draw_grid(images, names, number, out) if grid else _write(images, wanted, names, number, out)
     where = paths[0].resolve() if grid else out.resolve()
     voice = Voice(quiet, as_json)
     voice.say(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {where}")
@@ -63,18 +63,24 @@ def sample(
     voice.answer({"seed": seed, "weights": weights, "images": drawn})
 
 
-def _write(images: Any, names: list[str], columns: int, out: Path, grid: bool) -> list[Path]:
-    """Write one file for each image, or one for all, and return the paths."""
-    from fl_app.diffusion.pictures import save_grid, to_picture
+def _draw_grid(images: Any, names: list[str], number: int, out: Path) -> list[Path]:
+    """Draw all images as one picture with the names of their classes, and return its path."""
+    from fl_app.diffusion.pictures import save_grid
+
+    save_grid(images, names, min(number, _GRID_COLUMNS), out / "grid.png")
+    return [out / "grid.png"]
+
+
+def _write(images: Any, labels: list[int], names: list[str], number: int, out: Path) -> list[Path]:
+    """Write a file for each image, and return the paths; `number`: images of each class."""
+    from fl_app.diffusion.pictures import to_picture
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if grid:
-            save_grid(images, min(columns, _GRID_COLUMNS) if columns > 1 else _GRID_COLUMNS, out / "grid.png")
-            return [out / "grid.png"]
         paths = []
-        for number, (image, name) in enumerate(zip(images, names, strict=True)):
-            paths.append(out / f"{number % columns:05d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.png")
+        for place, (image, label, name) in enumerate(zip(images, labels, names, strict=True)):
+            text = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{label}-{name}")
+            paths.append(out / f"{place % number:05d}-{text}.png")
             to_picture(image).save(paths[-1])
         return paths
     except OSError as error:

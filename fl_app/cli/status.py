@@ -16,7 +16,7 @@ from rich.text import Text
 from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.audit import describe_audit
-from fl_app.runs.overview import ENDED, Overview, age, runs_folder
+from fl_app.runs.overview import ENDED, REPORT, Overview, age, runs_folder
 from fl_app.runs.quality import describe_quality
 from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.runs.view import describe_nodes, describe_phase, format_time, is_screen
@@ -100,6 +100,8 @@ def describe(overview: Overview) -> list[str]:
         lines.append(f"results: {describe_results(overview.results)}")
         if (overview.folder / COMPARISON).is_file():
             lines.append(f"comparison: {overview.folder / COMPARISON}")
+        if (overview.folder / REPORT).is_file():
+            lines.append(f"report: {overview.folder / REPORT}")
         return lines + describe_quality(overview.folder)
     figures = [
         f"{name} {value:{form}}"

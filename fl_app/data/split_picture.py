@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fl_app.files import replacing
+from fl_app.pictures import DARKEST, SHADES, fold, name_columns, picture, shorten
 
 _MAX_NAME = 14  # characters of a class name above a column
+_MOST_WITH_SHARES = 12  # classes
+_MOST_CELLS = 2000
 
 
 def split_table(counts: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> str:
@@ -33,31 +36,38 @@ def split_table(counts: Mapping[str, Sequence[int]], class_names: Sequence[str])
 
 
 def draw_split(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], path: Path) -> None:
-    """Draw one bar a node, stacked by class; the file appears whole or not at all.
+    """Draw a table with a row for each node: images of each class, shaded by their number; PNG, and SVG beside it.
+
+    Each file appears whole or not at all.
 
     Args:
         counts: {site: images of each class, K numbers}.
         class_names: K names.
-        path: of the file; its suffix decides the format, such as .png or .svg.
+        path: of the PNG.
     """
-    from matplotlib import colormaps  # slow to import, and of no use to a node
-    from matplotlib.figure import Figure
+    num_nodes, num_classes = len(counts), len(class_names)
+    table = np.array(list(counts.values()), dtype=np.int64).reshape(num_nodes, num_classes)
+    total = table.sum(axis=1)
+    cell = 0.72 if num_classes <= _MOST_WITH_SHARES else 0.46
+    width, height = max(3.2, cell * num_classes), max(1.0, 0.46 * num_nodes)
+    with picture(path, width + 1.6, height + 1.2) as figure:
+        axes = figure.add_subplot()
+        largest = max(int(table.max(initial=0)), 1)
+        axes.imshow(table, cmap=SHADES, vmin=0, vmax=DARKEST * largest, aspect="auto", extent=_extent(table))
+        name_columns(axes, class_names, width / max(num_classes, 1))
+        axes.set_yticks(
+            range(num_nodes), [f"{shorten(site)}  (n = {n})" for site, n in zip(counts, total, strict=True)]
+        )
+        axes.set_title(fold(f"Training images of each site and class, n\u00a0=\u00a0{total.sum()}", width + 1.0))
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        if num_nodes * num_classes <= _MOST_CELLS:
+            for (row, column), n in np.ndenumerate(table):
+                share = f"\n{100 * n / total[row]:.0f} %" if num_classes <= _MOST_WITH_SHARES and n else ""
+                axes.text(column, row, f"{n}{share}", ha="center", va="center", fontsize=7)
 
-    figure = Figure(figsize=(9, 1.6 + 0.28 * max(len(counts), len(class_names) / 2)), layout="constrained")
-    axes = figure.add_subplot()
-    table = np.array(list(counts.values()), dtype=np.int64).reshape(len(counts), len(class_names))
-    starts = table.cumsum(axis=1) - table
-    palette = colormaps["tab10" if len(class_names) <= 10 else "tab20" if len(class_names) <= 20 else "turbo"]
-    for label, name in enumerate(class_names):
-        colour = palette(label if len(class_names) <= 20 else label / (len(class_names) - 1))
-        axes.barh(list(counts), table[:, label], left=starts[:, label], color=colour, label=name, height=0.8)
-    for row, total in enumerate(table.sum(axis=1)):
-        axes.text(total, row, f" {total}", va="center", fontsize="small")
-    axes.invert_yaxis()  # the first node on top
-    axes.margins(x=0.08, y=0.01)
-    axes.set_xlabel("images")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="class", loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", frameon=False)
 
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+def _extent(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
+    """Return the edges of a table whose cells have whole numbers as middles; without nodes, those of one cell."""
+    rows, columns = table.shape
+    return -0.5, max(columns, 1) - 0.5, max(rows, 1) - 0.5, -0.5

@@ -7,7 +7,7 @@ model treats both alike, 1 if it knows all its training images.
 """
 
 import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,3 +222,19 @@ def _needed(parts: Mapping[str, Sums], limit: float) -> str:
     if fewest is None:
         return f"With {train} training images no number of held-out images is enough"
     return f"{held_out} held-out images were compared; at least {fewest} are needed, more if the AUC is near the limit"
+
+
+def shown_histograms(parts: Iterable[Sums]) -> dict[str, list[float]]:
+    """Return the counts of images by score, over all sites, for a picture.
+
+    Returns:
+        `edges`, logarithms to base 10 of the scores at the ends of the bins; and `<score>/<part>`, the counts of bins.
+        Bins below and above all scores are left out. Empty if nothing was counted.
+    """
+    total = add(parts)
+    filled = np.flatnonzero(np.sum(list(total.values()), axis=0))
+    if len(filled) == 0:
+        return {}
+    first, end = int(filled[0]), int(filled[-1]) + 1
+    edges = np.linspace(np.log10(LOWEST), np.log10(HIGHEST), NUM_BINS + 1)[first : end + 1]
+    return {"edges": edges.tolist(), **{name: counts[first:end].tolist() for name, counts in total.items()}}

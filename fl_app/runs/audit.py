@@ -20,6 +20,7 @@ from fl_app.runs.documents import time_label
 if TYPE_CHECKING:  # a reader of the file needs none of what they import
     from fl_app.passes import Answers
     from fl_app.runs.recorder import TaskRun
+    from fl_app.runs.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Audit:
         round: after which they were.
         left_out: sites whose counts are missing, and why.
         seconds: that the audit took, from question to verdict.
+        histograms: images by score over all sites, see `metrics.membership.shown_histograms`.
     """
 
     membership: Membership
@@ -54,6 +56,7 @@ class Audit:
     round: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    histograms: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def quarantine(self) -> str | None:
@@ -70,10 +73,11 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         number: of the round that made them.
         ask: lets the nodes count their images; None: the pass has no audit.
     """
-    from fl_app.metrics.membership import judge_membership  # readers of the file need no numpy
+    from fl_app.metrics.membership import judge_membership, shown_histograms  # readers of the file need no numpy
 
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
     left_out: dict[str, str] = {}
+    histograms: dict[str, list[float]] = {}
     try:
         answers = ask()
         if answers is None:
@@ -83,6 +87,7 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         left_out = {site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()}
         status.count(missing, time_label(f"membership audit of {task_run.run_pass.name}", started))
         found = judge_membership(parts, options.max_auc)
+        histograms = shown_histograms(parts.values())
         if not parts:
             status.blemish("no site answered the membership audit")
             found = Membership(verdict="undecided", reason="no site answered the membership audit")
@@ -98,6 +103,7 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         round=number,
         left_out=left_out,
         seconds=time.time() - started,
+        histograms=histograms,
     )
     write_json(task_run.folder.task(task_run.run_pass.name) / "audit.json", to_json(audit))
     log.info("%s", describe_audit(audit))
@@ -164,6 +170,13 @@ def quarantine_of(folder: Path) -> str | None:
         return None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return f"{MARK} is damaged, so the reason is not known"
+
+
+def note_quarantine(task: Path, status: "Status") -> None:
+    """Remember a quarantined model as a problem of the run; `task`: folder of the task."""
+    reason = quarantine_of(task / QUARANTINED)
+    if reason is not None:
+        status.blemish(f"the {task.name} model is quarantined: {reason}")
 
 
 def check_quarantine(folder: Path) -> None:

@@ -131,6 +131,16 @@ def round_moment(line: RoundLine) -> str:
     return time_label(f"round {line.round} of {line.task}", line.ended)
 
 
+def round_summary(line: RoundLine) -> str:
+    """Return who contributed to a round and its losses, as text."""
+    named = (("training", line.train_loss), ("validation", line.validation_loss), ("EMA", line.validation_loss_ema))
+    losses = [f"{name} {loss:.4f}" for name, loss in named if loss is not None]
+    losses += [f"Fréchet distance of drawn images ({name}) {distance:.3g}" for name, distance in line.drawn.items()]
+    given = sum(node.outcome == "contributed" for node in line.nodes.values())
+    text = f"{line.task} round {line.round}/{line.num_rounds}: {given} of {len(line.asked)} nodes contributed; loss "
+    return text + (", ".join(losses) or "not measured") + (f" FAILED: {line.reason}" if line.reason else "")
+
+
 def time_label(what: str, seconds: float | None) -> str:
     """Return an event and its local time as text; `seconds`: unix time, None if unknown."""
     if seconds is None:

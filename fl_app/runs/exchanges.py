@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from fl_app.classification.left_out import LeftOut
 from fl_app.classification.selection import HeadRow, Shipped, part_of, rows, withheld
 from fl_app.errors import RunFolderError
-from fl_app.files import KEBAB, from_json, replacing, to_json, write_json
+from fl_app.files import KEBAB, from_json, to_json, write_json
+from fl_app.pictures import DARKEST, SHADES, fold, name_columns, picture, shorten
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.status import Status
@@ -24,7 +24,7 @@ from fl_app.sums import measures_most
 log = logging.getLogger(__name__)
 
 _IMAGES = {"test": "test images", "validation": "held-out images, which chose the head (no test set)"}
-_LARGEST_WITH_NUMBERS = 12  # classes
+_MOST_WITH_SHARES, _MOST_WITH_COUNTS = 12, 40  # classes
 
 
 @dataclass(frozen=True, config=KEBAB)
@@ -48,6 +48,8 @@ class ExchangeDocument:
         left_out_heads: what each head reaches on the held-out images of sites whose moments it was built without; None:
             not measured, since this is not the last exchange, fewer than three sites have moments, or nodes use heads
             with networks of their own.
+        confusion: of the head that ships, [K, K] counts, true x predicted, on test images, else on held-out ones; None
+            in runs of older versions, or if nothing was measured.
     """
 
     task: str
@@ -66,6 +68,7 @@ class ExchangeDocument:
     abstain_distance: float | None
     abstain_picture_distance: float | None
     left_out_heads: LeftOut | None = None
+    confusion: list[list[int]] | None = None
 
 
 class ExchangeRecorder:
@@ -109,6 +112,8 @@ class ExchangeRecorder:
         """Write an exchange; after the last round also draw its confusion matrix."""
         selection, number = exchange.selection, exchange.round_number
         pooled = exchange.pooled.get(exchange.source)
+        part, shipped = "test" if exchange.test_set else "validation", selection.shipped
+        confusion = part_of(exchange.total, part, shipped.reading, shipped.head).get("confusion")
         document = ExchangeDocument(
             task=self.name,
             round=number,
@@ -130,14 +135,13 @@ class ExchangeRecorder:
             abstain_distance=selection.abstain_distance,
             abstain_picture_distance=selection.abstain_picture_distance,
             left_out_heads=exchange.left_out_heads,
+            confusion=None if confusion is None else confusion.astype(np.int64).tolist(),
         )
         write_json(self._folder / "prototypes" / f"round-{number:04d}.json", to_json(document))
         self.status.count(exchange.left_out, _label(document, time.time()))
         _log_result(document)
         self._note_most(document)
-        if exchange.is_last and pooled is not None:
-            part, shipped = "test" if exchange.test_set else "validation", selection.shipped
-            confusion = part_of(exchange.total, part, shipped.reading, shipped.head)["confusion"]
+        if exchange.is_last and pooled is not None and confusion is not None:
             title = f"{shipped.head} ({shipped.reading}), {_IMAGES[part]}"
             draw_confusion(confusion, self.class_names, title, self._folder / "confusion.png")
 
@@ -174,33 +178,35 @@ def read_exchange(path: Path) -> ExchangeDocument:
 
 
 def draw_confusion(confusion: NDArray[np.float64], class_names: Sequence[str], title: str, path: Path) -> None:
-    """Draw how often the images of each class were given each class; each row adds up to 1.
+    """Draw how often the images of each class were given each class: counts, and shares of the row; PNG and SVG.
 
     Args:
         confusion: [K, K] counts, true x predicted.
         class_names: K names.
         title: above the picture.
-        path: the PNG to write.
+        path: of the PNG.
     """
     support = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, support, out=np.zeros_like(confusion), where=support > 0)
     num_classes = len(class_names)
-    side = 0.45 * num_classes + 2.0
-    figure = Figure(figsize=(side, side), dpi=100, layout="compressed")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_title(f"{title}, n = {int(confusion.sum())}", fontsize=9)
-    axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=8)
-    axes.set_yticks(range(num_classes), class_names, fontsize=8)
-    axes.set_xlabel("predicted", fontsize=8)
-    axes.set_ylabel("true", fontsize=8)
-    if num_classes <= _LARGEST_WITH_NUMBERS:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                color = "white" if share > 0.5 else "black"
-                axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=6, color=color)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    side = max(2.2, (0.52 if num_classes <= _MOST_WITH_SHARES else 0.36) * num_classes)
+    with picture(path, side + 1.8, side + 1.4) as figure:
+        axes = figure.subplots()
+        axes.imshow(shares, cmap=SHADES, vmin=0.0, vmax=DARKEST)
+        axes.set_title(fold(f"{title}, n\u00a0=\u00a0{int(confusion.sum())}", side + 1.6))
+        names = [shorten(name) for name in class_names]
+        name_columns(axes, class_names, side / num_classes)
+        axes.set_yticks(
+            range(num_classes), [f"{name}  (n = {int(n)})" for name, n in zip(names, support[:, 0], strict=True)]
+        )
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        if num_classes <= _MOST_WITH_COUNTS:
+            for (row, column), count in np.ndenumerate(confusion):
+                share = f"\n{100 * shares[row, column]:.0f} %" if count and num_classes <= _MOST_WITH_SHARES else ""
+                axes.text(column, row, f"{int(count)}{share}", ha="center", va="center", fontsize=7)
 
 
 def _label(found: ExchangeDocument, seconds: float) -> str:

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from fl_app.messages.arrays import Weights
+from fl_app.pictures import FAILED, LINES, picture
 from fl_app.runs.documents import RoundLine
 from fl_app.sums import Sums, add, decide, elect, only, steady
 
@@ -18,9 +18,9 @@ STEADY_FACTOR = 3.0  # a single site may not move a loss by more than this facto
 
 _CURVES = (
     ("train_loss", "training", "round"),
-    ("validation_loss", "validation, raw weights", "validated_round"),
-    ("validation_loss_ema", "validation, EMA", "validated_round"),
-    ("validation_loss_node_ema", "validation, nodes' EMA", "validated_round"),
+    ("validation_loss", "held out, raw weights", "validated_round"),
+    ("validation_loss_ema", "held out, EMA", "validated_round"),
+    ("validation_loss_node_ema", "held out, nodes' EMA", "validated_round"),
 )
 
 
@@ -58,29 +58,34 @@ def measured_losses(loss_of: Callable[[Sums], float | None], parts: Mapping[str,
 
 
 def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
-    """Draw the losses over the rounds; failed rounds are marked.
+    """Draw the losses over the rounds, as PNG and as SVG; failed rounds are marked.
 
     Args:
         lines: of metrics.jsonl, one task.
-        path: the PNG to write.
+        path: of the PNG.
     """
-    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    for key, label, number in _CURVES:
-        points = [(getattr(line, number), getattr(line, key)) for line in lines]
-        points = [(at, loss) for at, loss in points if at is not None and loss is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    for line in lines:
-        if line.outcome == "failed":
-            axes.axvline(line.round, color="tab:red", alpha=0.3)
-    axes.set_xlabel("round")
-    axes.set_ylabel("loss (log scale)")
-    axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend()
-    figure.savefig(path, format="png")
+    with picture(path, 6.5, 3.6) as figure:
+        axes = figure.subplots()
+        for (key, label, number), (colour, dashes) in zip(_CURVES, LINES, strict=True):
+            points = [(getattr(line, number), getattr(line, key)) for line in lines]
+            points = [(at, loss) for at, loss in points if at is not None and loss is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=label, color=colour, linestyle=dashes)
+        failed = [line.round for line in lines if line.outcome == "failed"]
+        for number_failed, at in enumerate(failed):
+            label = "failed round" if number_failed == 0 else "_"
+            axes.axvline(at, color=FAILED, linestyle=(0, (1, 2)), label=label)
+        axes.set_title(f"Loss of {lines[-1].task}" if lines else "Loss")
+        axes.set_xlabel("round")
+        axes.set_ylabel("loss (log scale)")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0), numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.grid(visible=True, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend()
 
 
 def objection(

@@ -14,6 +14,7 @@ from fl_app.runs.results import results
 from fl_app.runs.run_json import RunDocument, read_document
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
+REPORT = "report.html"  # in a run folder
 CLAIM = ".start"  # the lock in a run folder of the `fl-app run` that starts a server there
 ENDED = ("completed", "degraded", "failed")
 _MARKS = ("run.json", "status.json")

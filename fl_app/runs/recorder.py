@@ -10,14 +10,14 @@ import numpy as np
 
 from fl_app.data.split_picture import draw_split, split_table
 from fl_app.errors import RunFolderError
-from fl_app.files import replacing
 from fl_app.messages.arrays import Weights
 from fl_app.passes import Pass
 from fl_app.runs.audit import replace_model
 from fl_app.runs.best import Best
-from fl_app.runs.documents import RoundLine, round_moment
+from fl_app.runs.documents import RoundLine, round_moment, round_summary
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
+from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import add_nodes
 from fl_app.runs.status import Status
 from fl_app.runs.tracking import Tracker
@@ -32,13 +32,20 @@ class TaskRun:
     """Observer of a pass: writes figures, galleries, checkpoints, and the best model."""
 
     def __init__(
-        self, run_pass: Pass[Any], folder: RunFolder, status: Status, roster: Roster, tracker: Tracker | None = None
+        self,
+        run_pass: Pass[Any],
+        folder: RunFolder,
+        status: Status,
+        roster: Roster,
+        report: LiveReport,
+        tracker: Tracker | None = None,
     ) -> None:
         self.run_pass = run_pass
         self.task = run_pass.task
         self.folder = folder
         self.status = status
         self.roster = roster
+        self.report = report
         self.tracker = tracker or Tracker()
         self.num_rounds = run_pass.num_rounds
         self.last: Snapshot | None = None
@@ -104,7 +111,7 @@ class TaskRun:
         self.status.count(record.nodes, round_moment(line))
         self.status.num_failed_rounds += line.outcome == "failed"
         self.status.show_round(record, self.num_rounds)
-        _log_round(line)
+        log.info("%s", round_summary(line))
         number = record.round_number
         if self.run_pass.is_drawn(number) and number < self.num_rounds:
             self.draw(f"round-{number:04d}", losses)
@@ -112,6 +119,7 @@ class TaskRun:
             self.checkpoint()
         else:
             self._unsaved = self._current()
+        self.report.refresh()
 
     def finish(self, parts: Mapping[str, Sums]) -> str:
         """Choose the better of raw and averaged weights by the final measurement, and draw it.
@@ -168,15 +176,13 @@ class TaskRun:
 
     def draw(self, name: str, losses: Losses) -> None:
         """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
-        with replacing(self.folder.task(self.run_pass.name) / "history.png") as temporary:
-            draw_history(self.history, temporary)
+        draw_history(self.history, self.folder.task(self.run_pass.name) / "history.png")
         if self.run_pass.gallery is None:
             return
         used, module = losses.better, self.run_pass.module
         shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
         path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
-        with replacing(path) as temporary:
-            self.run_pass.gallery(shown, temporary)
+        self.run_pass.gallery(shown, path)
         self.status.set_gallery(path)
 
     def _current(self) -> Checkpoint:
@@ -236,9 +242,9 @@ class TaskRun:
             return
         self._num_noted = len(known)
         sites = [known[name] for name in sorted(known)]
-        add_nodes(self.folder.path, {site.site: site.counts() for site in sites})
-        counts = {site.site: site.train_counts for site in sites}
         names = self.roster.expected.class_names
+        add_nodes(self.folder.path, {site.site: site.counts() for site in sites}, names)
+        counts = {site.site: site.train_counts for site in sites}
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
 
@@ -278,19 +284,3 @@ def in_order_of(weights: Weights, saved: Weights) -> Weights:
     if saved.keys() != weights.keys():
         raise RunFolderError("The checkpoint holds the weights of another network: start a new run instead.")
     return {key: saved[key] for key in weights}
-
-
-def _log_round(line: RoundLine) -> None:
-    named = (("training", line.train_loss), ("validation", line.validation_loss), ("EMA", line.validation_loss_ema))
-    losses = [f"{name} {loss:.4f}" for name, loss in named if loss is not None]
-    losses += [f"Fréchet distance of drawn images ({name}) {distance:.3g}" for name, distance in line.drawn.items()]
-    log.info(
-        "%s round %d/%d: %d of %d nodes contributed; loss %s%s",
-        line.task,
-        line.round,
-        line.num_rounds,
-        sum(node.outcome == "contributed" for node in line.nodes.values()),
-        len(line.asked),
-        ", ".join(losses) or "not measured",
-        f" FAILED: {line.reason}" if line.reason else "",
-    )

@@ -1,7 +1,7 @@
 """run.json: a run's options and nodes, written when the run begins, read and added to later; imports nothing heavy."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class RunDocument:
         options: all options, by dotted name.
         versions: of the most important packages.
         nodes: by site, how many images of each class it trains on, holds out and tests on.
+        class_names: K names, known as soon as a site is; empty in runs of older versions.
     """
 
     run_name: str
@@ -41,6 +42,7 @@ class RunDocument:
     versions: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     agreed: Agreed | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def read_document(folder: Path) -> RunDocument:
@@ -71,11 +73,13 @@ def note_run_id(folder: Path, run_id: int) -> None:
     write_document(folder, replace(document, flower_runs=(*document.flower_runs, str(run_id))))
 
 
-def add_nodes(folder: Path, nodes: Mapping[str, dict[str, list[int]]]) -> None:
-    """Add new nodes' image counts to run.json; counts that are already there stay as they are."""
+def add_nodes(folder: Path, nodes: Mapping[str, dict[str, list[int]]], class_names: Sequence[str]) -> None:
+    """Add new nodes' image counts, and the names of the classes, to run.json; what is already there stays as it is."""
     document = read_document(folder)
     if nodes.keys() - document.nodes.keys():
-        write_document(folder, replace(document, nodes=dict(sorted({**nodes, **document.nodes}.items()))))
+        names = document.class_names or tuple(class_names)
+        known = dict(sorted({**nodes, **document.nodes}.items()))
+        write_document(folder, replace(document, nodes=known, class_names=names))
 
 
 def held_classes(folder: Path) -> list[bool]:

@@ -109,6 +109,7 @@ def end_with(outcome: Outcome, out: Path, monkeypatch: pytest.MonkeyPatch, *more
 def test_json_is_one_document_and_all_else_is_on_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "done/classification/comparison.csv"
     table.parent.mkdir(parents=True)
+    (tmp_path / "done/report.html").touch()
     table.write_text(
         "approach,head,images,n,accuracy,auc,home-n,home-accuracy\nFedAvg (ships),linear,test,9,0.5,not defined,,\n"
     )
@@ -120,6 +121,7 @@ def test_json_is_one_document_and_all_else_is_on_stderr(tmp_path: Path, monkeypa
         {"north": "1 late"},
         str(tmp_path / "done/gallery.png"),
     )
+    assert found["report"] == str(tmp_path / "done/report.html") and f"report: {found['report']}" in answer.stderr
     row = found["comparison"][0]
     assert (row["approach"], row["accuracy"], row["auc"], row["home-n"]) == ("FedAvg (ships)", 0.5, "not defined", None)
     assert "training diffusion" in answer.stderr and "outcome: degraded" in answer.stderr

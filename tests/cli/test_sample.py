@@ -51,7 +51,7 @@ def test_a_runs_name_will_do_and_json_names_each_picture(run: Path, tmp_path: Pa
 
 def test_a_grid_is_one_picture(run: Path, tmp_path: Path) -> None:
     sample(str(run), "--class", "3", "-n", "4", "--grid", "--out", str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", "grid.svg"]
 
 
 def test_the_same_seed_draws_the_same_files_and_another_one_others(run: Path, tmp_path: Path) -> None:

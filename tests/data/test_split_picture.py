@@ -37,7 +37,12 @@ def test_a_picture_is_drawn_for_few_and_many(tmp_path: Path, num_nodes: int, num
     draw_split(counts, [f"class {label}" for label in range(num_classes)], tmp_path / "split.png")
     with Image.open(tmp_path / "split.png") as image:
         assert min(image.size) > 100
-    assert [path.name for path in tmp_path.iterdir()] == ["split.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["split.png", "split.svg"]
+
+
+def test_a_name_is_plain_text_in_a_picture(tmp_path: Path) -> None:
+    draw_split({"$\\frac{$": [1, 2], "b": [3, 4]}, ["$x", "\x00<y>"], tmp_path / "split.png")
+    assert (tmp_path / "split.svg").is_file()
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path: Path) -> None:

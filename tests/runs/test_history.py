@@ -1,11 +1,15 @@
 """Losses that a reader sees, and which weights are used: no single site decides either."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fl_app.runs.history import STEADY_FACTOR, measured_losses
+from fl_app.runs.documents import RoundLine
+from fl_app.runs.exchanges import draw_confusion
+from fl_app.runs.history import STEADY_FACTOR, draw_history, measured_losses
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.sums import Sums, elect, mean, steady
 
@@ -72,3 +76,32 @@ def test_equal_votes_go_to_the_choice_of_all() -> None:
     assert elect({"x": np.array(6.0)}, parts, choose) == "up"
     more = parts | {"e": {"x": np.array(-2.0)}}
     assert elect({"x": np.array(4.0)}, more, choose) == "down"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [RoundLine(task="t", round=1, outcome="failed")],
+        [RoundLine(task="t", round=1, outcome="ok", train_loss=0.5)],
+    ],
+)
+def test_a_history_of_no_loss_or_one_is_drawn(lines: list[RoundLine], tmp_path: Path) -> None:
+    draw_history(lines, tmp_path / "history.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "history.svg"]
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 45])
+def test_a_confusion_matrix_is_as_wide_as_its_title_and_never_cuts_it(num_classes: int, tmp_path: Path) -> None:
+    names = [f"a long name of class {label}" for label in range(num_classes)]
+    counts = np.eye(num_classes) * 12
+    draw_confusion(counts, names, "short", tmp_path / "short.png")
+    draw_confusion(counts, names, "one very long title of a confusion matrix " * 3, tmp_path / "long.png")
+    sizes = [size_of(tmp_path / f"{name}.png") for name in ("short", "long")]
+    assert sizes[1][1] >= sizes[0][1] and sizes[1][0] >= sizes[0][0]
+    assert (tmp_path / "long.svg").is_file()

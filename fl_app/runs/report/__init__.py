@@ -1,0 +1,1 @@
+"""The report of a run: one HTML file, made of the documents in its folder."""
