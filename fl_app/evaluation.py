@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import time
 
 import numpy as np
@@ -23,7 +24,7 @@ from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Embedding, Pixels, network_of_file, set_features
 from fl_app.quality.figure import Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
-from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
+from fl_app.quality.measuring import group_sums
 from fl_app.runs.audit import QUARANTINED, quarantine_of
 from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
@@ -155,7 +156,12 @@ def drawing_of(plan: PassPlan, folder: RunFolder, config: RunConfig, status: Sta
         return None
     from fl_app.diffusion.pipeline import open_pipeline  # diffusers takes seconds to import
 
-    weights = open_pipeline(folder.path / "diffusion" / "model").unet.state_dict()
+    try:
+        weights = open_pipeline(folder.path / "diffusion" / "model").unet.state_dict()
+    except FlAppError as error:
+        log.warning("The diffusion model cannot be opened, so sites train on their own images alone: %s", error)
+        status.blemish(f"no generated images were used for {plan.name}: {error}")
+        return None
     return Drawing(
         weights=to_numpy(weights),
         round_number=exported_round(folder, config),
@@ -189,7 +195,7 @@ def _ask(
         images=images,
         num_features=features.shape[1],
         neighbours=config.quality.neighbours,
-        floor_images=FLOOR_IMAGES * len(images),
+        largest=1.0 if measured == "pixels" else math.inf,
         weights=weights,
         network_file=file,
     )

@@ -1,5 +1,6 @@
 """The trainings of a run: which task, by which strategy, and what each one leaves."""
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from fl_app.options.run import PassPlan, RunConfig
 from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Pixels, network_of_file, set_features
 from fl_app.quality.figures import as_frequent
-from fl_app.quality.measuring import FLOOR_IMAGES, group_sums
+from fl_app.quality.measuring import group_sums
 from fl_app.strategies.diffusion import DiffusionRounds, real_moments
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import Snapshot
@@ -194,7 +195,7 @@ class DiffusionPass(Pass[DiffusionRounds]):
             images=nothing,
             num_features=set_features(self.features, nothing, torch.device("cpu")).shape[1],
             neighbours=quality.neighbours,
-            floor_images=FLOOR_IMAGES * quality.curve_images,
+            largest=1.0 if quality.curve == "pixels" else math.inf,
             network_file=file,
         )
 

@@ -227,13 +227,15 @@ def test_a_resumed_run_has_nothing_left_to_do_and_is_still_degraded(quarantined:
     assert state_of(run)[0] == "degraded" and "is quarantined" in state_of(run)[1]
 
 
-def test_a_damaged_quarantined_model_is_audited_and_exported_anew(quarantined: Path, tmp_path: Path) -> None:
+def test_a_damaged_quarantined_model_is_exported_anew_with_the_verdict_that_it_had(
+    quarantined: Path, tmp_path: Path
+) -> None:
     run = killed_at_the_end(quarantined, tmp_path)
     (run / "diffusion" / QUARANTINED / "README.md").write_text("damaged")
-    grid, _ = federate(tmp_path, {"resume": str(run)})  # now the sites say the truth
-    assert asked(grid) == 3
-    assert (run / "diffusion" / "model").is_dir() and not (run / "diffusion" / QUARANTINED).exists()
-    assert state_of(run)[0] == "completed"
+    grid, _ = federate(tmp_path, {"resume": str(run)})  # now the sites would say something else
+    assert asked(grid) == 0
+    assert (run / "diffusion" / QUARANTINED).is_dir() and not (run / "diffusion" / "model").exists()
+    assert state_of(run)[0] == "degraded"
 
 
 @pytest.mark.parametrize("answer", ["error", "silence"])
@@ -255,7 +257,7 @@ def test_an_audit_that_fails_ends_no_run(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(audit, "judge_membership", fail)
+    monkeypatch.setattr("fl_app.metrics.membership.judge_membership", fail)
     _, run = federate(tmp_path, nodes=2)
     assert Run(run).audit().membership.verdict == "undecided"
     assert (run / "diffusion" / "model").is_dir()
@@ -308,3 +310,28 @@ def test_every_score_has_an_interval_around_its_auc(quarantined: Path) -> None:
     for score in scores.values():
         assert score.auc == 1.0 and score.interval is not None
         assert 0.65 < score.interval[0] < score.interval[1] == pytest.approx(1.0)
+
+
+def test_a_resumed_run_keeps_the_verdict_that_it_had(quarantined: Path, tmp_path: Path) -> None:
+    run = killed_at_the_end(quarantined, tmp_path)
+    shutil.rmtree(run / "diffusion" / QUARANTINED)
+    grid, _ = federate(tmp_path, {"resume": str(run)})
+    assert asked(grid) == 0
+    assert (run / "diffusion" / QUARANTINED).is_dir() and not (run / "diffusion" / "model").exists()
+
+
+def test_sites_that_never_trained_are_not_audited(tmp_path: Path) -> None:
+    def spoil(instruction: Message, reply: Message) -> Message | None:
+        is_first = instruction.metadata.dst_node_id == 1000
+        if is_first and instruction.metadata.message_type == "train":
+            return Message(Error(2, "no"), reply_to=instruction)
+        return reply
+
+    _, run = federate(tmp_path, meddle=spoil)
+    assert sorted(Run(run).audit().membership.sites) == ["site-1", "site-2"]
+
+
+def test_a_site_counts_nothing_of_fewer_images_than_its_minimum(tmp_path: Path) -> None:
+    _, run = federate(tmp_path, {"audit.num-images": 2, "partition.min-images": 3})
+    found = Run(run).audit()
+    assert found.membership.verdict == "undecided" and "sends nothing of fewer than 3" in found.left_out["site-0"]

@@ -26,7 +26,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Pixels, set_features
 from fl_app.quality.figures import as_frequent
-from fl_app.runs.folder import RunFolder
+from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.quality import describe_quality, read_quality
 from fl_app.strategies import transport
 from tests.federation import run_federation
@@ -257,3 +257,15 @@ def test_a_feature_network_that_is_missing_stops_a_run_before_it_begins(tmp_path
     with pytest.raises(FlAppError, match="There is no feature network at /nowhere"):
         run_federation(tiny_run(tmp_path, options), 2)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_best_images_that_are_of_a_later_round_than_its_checkpoint(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {**CURVE, "quality.export": "best"}
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(tiny_run(tmp_path, options), 2, meddle=_stop_in_round(4))
+    found = RunFolder(tmp_path / "run")
+    last = found.last_checkpoint("diffusion")
+    assert last is not None
+    found.save_best_drawn("diffusion", Checkpoint(4, {"ema": last.models["raw"]}, {}, {}))
+    run_federation(tiny_run(tmp_path, {**options, "resume": str(tmp_path / "run")}), 2)
+    assert (tmp_path / "run/diffusion/model").is_dir()

@@ -1,6 +1,7 @@
 """Runs in which nodes train on images of the run's diffusion model, for the classes that they lack."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,20 @@ def test_a_quarantined_model_draws_nothing_for_other_hospitals(tmp_path: Path, m
     assert DRAW not in {message.metadata.message_type for message in grid.sent}
     found = json.loads((tmp_path / "run/status.json").read_text())
     assert "since the diffusion model is quarantined" in found["reason"]
+
+
+def test_a_site_that_was_away_draws_when_it_comes_and_the_others_are_not_asked_again(tmp_path: Path) -> None:
+    options: dict[str, OptionValue] = {**REPLAY, "classification.num-rounds": 3, "federation.min-nodes": 1}
+
+    def away(number: int, sent: Sequence[Message]) -> bool:
+        asked = [one for one in sent if one.metadata.message_type in ("evaluate", "query.draw")]
+        trained = [one for one in sent if one.metadata.message_type == "train" and _task_of(one) == "classification"]
+        return number == 1 and bool(asked) and not trained
+
+    grid = run_federation(tiny_run(tmp_path, options), 2, is_away=away)
+    drew = [one.metadata.dst_node_id for one in grid.sent if one.metadata.message_type == DRAW]
+    assert drew == [1000, 1001]
+
+
+def _task_of(message: Message) -> str:
+    return str(message.content.config_records["config"]["task"])

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from fl_app.data.images import ImageSet
 from fl_app.errors import OptionError
 from fl_app.messages.arrays import Weights, array_record, to_tensors, unpack
-from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, number, text, whole
+from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, text, whole
 
 QUALITY = "query.quality"
 
 _GENERATED = "generated"
 _NETWORK = "network"
 _MEASURED = "measured"
-_FLOOR_SHARE = "floor-share"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,6 @@ class Generated:
         images: [N, C, H, W] uint8.
         labels: [N] int64, the class that each was drawn as.
         instruction: the task, its last round, the run, and the weights that make the features; empty: none do.
-        floor_share: share of its training images that the node compares with its test images as well.
         network_file: the bytes of a safetensors file, [M] uint8; empty: the network has no file.
     """
 
@@ -38,7 +36,6 @@ class Generated:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     instruction: Instruction
-    floor_share: float = 1.0
     network_file: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
 
     def image_set(self, class_names: tuple[str, ...]) -> ImageSet:
@@ -51,7 +48,6 @@ def write_generated(
     measured: str,
     images: ImageSet,
     weights: Weights,
-    floor_share: float,
     network_file: NDArray[np.uint8] | None = None,
 ) -> RecordDict:
     """Return the content of the message.
@@ -61,10 +57,9 @@ def write_generated(
         measured: see `Generated`.
         images: generated ones.
         weights: of the network that makes the features; empty: none.
-        floor_share: see `Generated`.
         network_file: see `Generated`.
     """
-    config = {**asked, _MEASURED: measured, _FLOOR_SHARE: floor_share}
+    config = {**asked, _MEASURED: measured}
     content = RecordDict(
         {
             CONFIG: ConfigRecord(config),
@@ -98,7 +93,6 @@ def read_generated(message: Message) -> Generated:
             images.astype(np.uint8),
             labels.astype(np.int64),
             instruction,
-            number(config[_FLOOR_SHARE]),
             np.zeros(0, dtype=np.uint8) if network is None else unpack(network)["file"].astype(np.uint8),
         )
     except (KeyError, TypeError) as error:

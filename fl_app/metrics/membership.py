@@ -117,8 +117,9 @@ def judge_membership(parts: Mapping[str, Sums], limit: float) -> Membership:
     """Return figures and verdict of an audit.
 
     `exceeded`: the lower end of some score's interval is above the limit. `passed`: the upper ends of all are below it.
-    Otherwise, or if that rests on one site, `undecided`. It rests on one site if there are three or more with images of
-    both kinds, and without this site an AUC lies on the other side of the limit.
+    Otherwise, or if that rests on one site, or if one site's own interval is above the limit, `undecided`. It rests on
+    one site if there are three or more with images of both kinds, and without this site an AUC lies on the other side
+    of the limit.
 
     Args:
         parts: counts of each site.
@@ -176,6 +177,12 @@ def _of_site(sums: Sums) -> SiteFigures:
     return SiteFigures(train=train, held_out=held_out, test=test, auc=auc)
 
 
+def _is_known(sums: Sums, limit: float) -> bool:
+    """Tell whether the model knows the training images of one site, by the lower end of some score's interval."""
+    intervals = [within_auc([sums], score, TRAIN, HELD_OUT)[1] for score in SCORES]
+    return any(interval is not None and interval[0] > limit for interval in intervals)
+
+
 def _verdict(parts: Mapping[str, Sums], scores: Mapping[str, ScoreFigures], limit: float) -> tuple[Verdict, str]:
     """Return the verdict and its reason."""
     judging = {site: sums for site, sums in parts.items() if within_auc([sums], SCORES[0], TRAIN, HELD_OUT)[1]}
@@ -199,6 +206,9 @@ def _verdict(parts: Mapping[str, Sums], scores: Mapping[str, ScoreFigures], limi
         return "undecided", f"too few images to decide: {said}, the limit is {limit:g}. {_needed(judging, limit)}"
     if site is not None:
         return "undecided", f"{said}, the limit is {limit:g}, but without {site} alone it would be on its other side"
+    known = [site for site, sums in judging.items() if _is_known(sums, limit)]
+    if verdict == "passed" and known:
+        return "undecided", f"{reason}, but above it at {', '.join(sorted(known))} alone"
     return verdict, reason
 
 

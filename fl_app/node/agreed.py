@@ -7,6 +7,7 @@ lead to would be further questions about the same images, or another training th
 from fl_app.classification.heads import HEADS as BUILT_IN_HEADS
 from fl_app.messages.generated import QUALITY
 from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, Instruction
+from fl_app.messages.replay import DRAW
 from fl_app.node.permissions import NotAllowedError
 from fl_app.options.run import RunConfig
 from fl_app.options.training import ClassificationOptions
@@ -61,6 +62,11 @@ def _check_round(task: Task, number: int, message_type: str) -> None:
     if message_type == EVALUATE and number != 0:
         raise NotAllowedError(
             f"this node was asked for a final measurement of round {number}, and there is one alone, of round 0. Send 0"
+        )
+    if message_type == DRAW and not 1 <= number <= options.num_rounds:
+        raise NotAllowedError(
+            f"this node was asked to draw images with the weights of round {number}, and the run's option "
+            f"'num-rounds' is {options.num_rounds}. Send those of the exported round"
         )
     if message_type == QUALITY and number != options.num_rounds:
         raise NotAllowedError(

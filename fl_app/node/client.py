@@ -147,7 +147,13 @@ def membership(message: Message, node: Node) -> RecordDict:
     if not isinstance(task, Audited):
         raise NotAllowedError(f"the task '{instruction.task}' has no membership audit. Audit a diffusion model")
     images = {part: getattr(node.data, part) for part in PARTS}
-    count = partial(task.membership, instruction.weights, images, node.device, node.config.audit.num_images)
+    most, fewest = node.config.audit.num_images, max(node.options.min_images, node.options.min_held_out)
+    if most < fewest:
+        raise NotAllowedError(
+            f"this node was asked to count {most} of its images by score, and sends nothing of fewer than {fewest}. "
+            "Raise 'audit.num-images'"
+        )
+    count = partial(task.membership, instruction.weights, images, node.device, most)
     return write_sums(node.data.site, history.once("membership", instruction.round_number, count))
 
 

@@ -1,9 +1,11 @@
 """Images that a node draws with the run's diffusion model, for classes that it lacks: drawn once, kept on disk."""
 
+import fcntl
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -68,12 +70,16 @@ def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> 
     model = task.build_model()
     model.load_state_dict(instruction.weights)
     model.to(node.device)
+    known = _noted(node, instruction)
+    if known is not None and known[0] == named:
+        return {"drawn": np.array(known[1], dtype=np.float64)}
     started = time.monotonic()
-    drawn = np.array([len(_read(folder, named, label)) for label in range(len(missing))])
+    drawn = np.zeros_like(missing)
     while (drawn < missing).any() and time.monotonic() - started < options.replay_seconds:
         for label in np.flatnonzero(drawn < missing):
-            wanted = min(int(missing[label]), int(drawn[label]) + _AT_ONCE)
-            drawn[label] = _extend(folder, named, int(label), wanted, task, model)
+            if time.monotonic() - started < options.replay_seconds:
+                wanted = min(int(missing[label]), int(drawn[label]) + _AT_ONCE)
+                drawn[label] = _extend(folder, named, int(label), wanted, task, model)
     drawn = np.minimum(drawn, missing)
     write_text(_note(node, instruction), json.dumps({"weights": named, "drawn": drawn.tolist()}))
     seconds = time.monotonic() - started
@@ -113,12 +119,11 @@ def replay_of(node: Node, instruction: Instruction, task: ClassificationTask, ne
         task: of the pass.
         network: with the received weights, on the device.
     """
-    try:
-        note = json.loads(_note(node, instruction).read_text())
-        drawn, named = [int(count) for count in note["drawn"]], str(note["weights"])
-    except (OSError, ValueError, KeyError, TypeError):
+    noted = _noted(node, instruction)
+    if noted is None:
         log.warning("This node has drawn no images for classes that it lacks: it trains on its own alone")
         return None
+    named, drawn = noted
     folder = _folder(node, instruction)
     shape = node.data.train.images.shape[1:]
     parts = [_read(folder, named, label)[:count].reshape(-1, *shape) for label, count in enumerate(drawn)]
@@ -147,6 +152,19 @@ def _sure(network: Classifier, images: ImageSet, node: Node) -> NDArray[np.float
 
 def _extend(folder: Path, named: str, label: int, wanted: int, task: "DiffusionTask", model: nn.Module) -> int:
     """Draw images of a class until there are so many; return how many there are."""
+    with _only_one(folder, named, label):
+        return _extend_alone(folder, named, label, wanted, task, model)
+
+
+@contextmanager
+def _only_one(folder: Path, named: str, label: int) -> Iterator[None]:
+    """Keep other simulated nodes, which share the folder, from drawing the same class at the same time."""
+    with _path(folder, named, label).with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _extend_alone(folder: Path, named: str, label: int, wanted: int, task: "DiffusionTask", model: nn.Module) -> int:
     known = _read(folder, named, label)
     if len(known) < wanted:
         drawn = task.draw_images(model, np.full(wanted - len(known), label), len(known))
@@ -165,6 +183,15 @@ def _extend(folder: Path, named: str, label: int, wanted: int, task: "DiffusionT
                 public="this node cannot keep generated images: its 'state-dir' must be writable",
             ) from error
     return len(known)
+
+
+def _noted(node: Node, instruction: Instruction) -> tuple[str, list[int]] | None:
+    """Return the weights that the node has drawn with, and how many images of each class; None if it has not."""
+    try:
+        note = json.loads(_note(node, instruction).read_text())
+        return str(note["weights"]), [int(count) for count in note["drawn"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(folder: Path, named: str, label: int) -> torch.Tensor:

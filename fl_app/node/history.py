@@ -24,6 +24,7 @@ from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private, replacing, write_text
 from fl_app.messages.records import EVALUATE, MEMBERSHIP, TRAIN, Instruction
+from fl_app.messages.replay import DRAW
 from fl_app.node.agreed import check_agreed
 from fl_app.node.answering import Node
 from fl_app.node.distances import distance, length, relative_difference
@@ -165,7 +166,7 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
     history.is_late = seen.is_late and not node.config.allows_late_joining
     _check_late(history, node, instruction, message_type)
     a_round = max(MOST_STEPS * history.longest(), ALWAYS_ALLOWED * length(seen.weights))
-    if message_type == MEMBERSHIP:  # what is exported may be an average, which lies behind the weights
+    if message_type in (MEMBERSHIP, DRAW):  # what is exported may be an average, which lies behind the weights
         _check_near(models, seen.weights, "the last ones", most=(rounds_done + 1) * a_round)
         return history
     num_rounds = max(1, abs(rounds_done - seen.rounds_done))
@@ -261,6 +262,8 @@ def _forget(folder: Path) -> None:
     with _warning(folder):
         for name in (_WEIGHTS, _STEPS):
             (folder / name).unlink(missing_ok=True)
+        for path in (*folder.glob("generated-*"), folder / "replay.json"):  # images that a node drew: see `generated`
+            path.unlink(missing_ok=True)
         forget_answers(folder)
 
 

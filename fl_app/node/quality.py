@@ -21,7 +21,7 @@ from fl_app.node.state import state_base, state_folder
 from fl_app.options.quality import CURVE, FROM_FILE, USEFULNESS
 from fl_app.options.run import PassPlan
 from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
-from fl_app.quality.measuring import IMAGES_PER_FEATURE, evenly_chosen, measure_quality
+from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
 from fl_app.quality.usefulness import usefulness
 from fl_app.tasks import Task, build_task
 
@@ -76,10 +76,11 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
     return measure_quality(
         features,
         node.data.test,
-        evenly_chosen(node.data.train, asked.floor_share),
+        node.data.train,
         generated,
         node.config.quality.neighbours,
         per_feature,
+        max(node.options.min_images, node.options.min_held_out),
     )
 
 
@@ -110,12 +111,12 @@ def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
             f"this node was asked to judge generated images by '{asked.measured}' for the task '{instruction.task}', "
             f"and that belongs to '{expected}'. Name this task"
         )
-    if not 0.0 < asked.floor_share <= 1.0:
-        raise NotAllowedError(
-            f"this node was asked to compare {asked.floor_share:g} of its training images. Send more than 0, at most 1"
-        )
-    if instruction.weights:
+    if asked.measured == "classifier":
         return check_weights(task, node, instruction, QUALITY)
+    if instruction.weights:
+        raise NotAllowedError(
+            f"this node was sent weights to judge generated images by '{asked.measured}', which needs none. Send none"
+        )
     if node.options.partition_id is not None or not node.options.check_weights:
         return History(None)
     check_agreed(task, config, instruction, QUALITY)

@@ -123,7 +123,7 @@ def _frechet(
         return float(sums["count"].sum() if label is None else sums["count"][label])
 
     real, floor = moments_of(total, "moments"), moments_of(total, "floor-moments")
-    value = frechet_distance(real, as_frequent(generated, real), label)
+    value = frechet_distance(real, as_frequent(generated, real) if label is None else generated, label)
     return Figure(
         FRECHET,
         network,

@@ -1,5 +1,6 @@
 """Rejects sums of image quality that no images could have produced."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ def check_quality(
     train_counts: Sequence[int] | None,
     num_generated: int,
     neighbours: int,
+    largest: float = math.inf,
 ) -> None:
     """Raise RejectedReply if a site's sums contradict each other, or the site's description.
 
@@ -24,6 +26,7 @@ def check_quality(
         train_counts: the same of training images.
         num_generated: images that were sent.
         neighbours: k.
+        largest: a feature can be, in absolute value.
 
     Raises:
         RejectedReply: with the reason.
@@ -31,7 +34,7 @@ def check_quality(
     most = None if test_counts is None else float(sum(test_counts))
     described = {"moments": test_counts, "floor-moments": train_counts}
     for name, counts in described.items():
-        _check_moments(sums, name, counts)
+        _check_moments(sums, name, counts, largest)
     for kind in KINDS:
         most_compared = float(num_generated) if kind == "generated" else most
         _check_neighbours(sums, kind, most, most_compared, neighbours)
@@ -55,7 +58,7 @@ def check_usefulness(sums: Sums, test_counts: Sequence[int] | None) -> None:
             raise RejectedReply(f"its classifier trained on '{name}' images was tested on other images than described")
 
 
-def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None) -> None:
+def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None, largest: float) -> None:
     most = None if counts is None else float(sum(counts))
     found = moments_of(sums, name)
     count, total, outer = found["count"], found["sum"], found["outer"]
@@ -65,6 +68,10 @@ def _check_moments(sums: Sums, name: str, counts: Sequence[int] | None) -> None:
         raise RejectedReply(f"its '{name}' count more images of a class than it said it holds")
     if total[count == 0].any() or outer[count == 0].any():
         raise RejectedReply(f"its '{name}' of zero images are not 0")
+    if math.isfinite(largest):
+        most_sum = count[:, None] * largest * (1.0 + ROUNDING)
+        if (np.abs(total) > most_sum).any() or (np.abs(outer) > most_sum[..., None] * largest).any():
+            raise RejectedReply(f"its '{name}' are larger than those of any images")
     for number, one_sum, one_outer in zip(count, total, outer, strict=True):
         if number:
             scatter = one_outer - np.outer(one_sum, one_sum) / number
@@ -81,7 +88,7 @@ def _check_neighbours(sums: Sums, kind: str, most_real: float | None, most: floa
         and (most_real is None or real <= most_real)
         and (most is None or other <= most)
         and max(recalled, covered) <= real
-        and max(inside, covered / max(other, 1.0)) <= other
+        and inside <= other
         and max(inside, covered) <= balls <= real * other
         and (real == 0) == (other == 0)
         and (real == 0 or min(real, other) > neighbours)

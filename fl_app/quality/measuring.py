@@ -16,15 +16,19 @@ Array = NDArray[np.float64]
 Features = Callable[[ImageSet], Array]
 
 KINDS = ("generated", "floor")
-FLOOR_IMAGES = 10  # training images of all sites, at most, for each generated one
 IMAGES_PER_FEATURE = 2  # of a hospital's moments: from fewer images than features single images can be computed
-_FEWEST = 2  # images that have a covariance
-_MOST_COMPARED = 5000  # real images of a site whose neighbours are looked up: the time grows with their square
+_MOST_COMPARED = 5000  # real images of a site in a floor, or whose neighbours are looked up: that time grows squared
 _MOST_BY_CLASS = 256  # features of which each class has moments of its own: 2048 of ten classes would be 185 MB
 
 
 def measure_quality(
-    features: Features, real: ImageSet, floor: ImageSet, generated: ImageSet, neighbours: int, per_feature: int = 0
+    features: Features,
+    real: ImageSet,
+    train: ImageSet,
+    generated: ImageSet,
+    neighbours: int,
+    per_feature: int = 0,
+    fewest: int = 1,
 ) -> dict[str, Array]:
     """Compare generated images with a node's real test images, and training images with the same ones: the floor.
 
@@ -35,10 +39,12 @@ def measure_quality(
     Args:
         features: returns the features of images, [N, D] float64.
         real: test images; may be empty.
-        floor: training images.
+        train: training images; of more than 5,000 as many, evenly spaced. No message decides which: two sums over sets
+            that differ by a few images would tell these.
         generated: images of the model.
         neighbours: k of precision, recall, density and coverage.
-        per_feature: moments are summed over at least as many images a feature; see `groups_of`. 0: over two or more.
+        per_feature: moments are summed over at least as many images a feature; see `groups_of`. 0: over any number.
+        fewest: training and test images from which on kernel and neighbours of the floor are measured.
 
     Returns:
         `moments/*`, those of `groups_of` the test images, and `floor-moments/*` of the training images, as `moments_of`
@@ -51,14 +57,15 @@ def measure_quality(
     sums = blank_quality(size, num_classes)
     if len(real) == 0:
         return sums
-    of_real, of_floor, fewest = features(real), features(floor), max(_FEWEST, per_feature * size)
-    sums |= _moments("moments", of_real, real, fewest)
-    sums |= _moments("floor-moments", of_floor, floor, fewest)
+    floor = evenly_chosen(train, min(1.0, _MOST_COMPARED / max(len(train), 1)))
+    of_real, of_floor, of_moments = features(real), features(floor), max(1, per_feature * size)
+    sums |= _moments("moments", of_real, real, of_moments)
+    sums |= _moments("floor-moments", of_floor, floor, of_moments)
     in_real, in_floor = matched(real.labels, floor.labels)
     some = _even(len(real), min(len(real), _MOST_COMPARED)).numpy()
     pairs = {"generated": (of_real[some], of_generated), "floor": (of_real[in_real], of_floor[in_floor])}
     for kind, (one, other) in pairs.items():
-        if len(one) and len(other):
+        if len(one) and len(other) and (kind == "generated" or len(one) >= fewest):
             sums |= {f"{kind}/kernel-{key}": value for key, value in kernel_sums(one, other).items()}
             sums[f"{kind}/neighbours"] = neighbour_sums(one, other, neighbours)["counts"]
     return sums

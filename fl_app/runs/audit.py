@@ -75,6 +75,9 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
     """
     from fl_app.metrics.membership import judge_membership, shown_histograms  # readers of the file need no numpy
 
+    known = _known(task_run.folder.path, name, number)
+    if known is not None:
+        return known
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
     left_out: dict[str, str] = {}
     histograms: dict[str, list[float]] = {}
@@ -108,6 +111,17 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
     write_json(task_run.folder.task(task_run.run_pass.name) / "audit.json", to_json(audit))
     log.info("%s", describe_audit(audit))
     return audit
+
+
+def _known(run: Path, name: str, number: int) -> Audit | None:
+    """Return the decided audit of the same weights by an earlier process, which a resumed run must not lose."""
+    try:
+        found = read_audit(run)
+    except RunFolderError as error:
+        log.warning("%s The model is audited again", error)
+        return None
+    is_same = found is not None and (found.weights, found.round) == (name, number)
+    return found if found is not None and is_same and found.membership.verdict != "undecided" else None
 
 
 def read_audit(run: Path) -> Audit | None:

@@ -66,8 +66,7 @@ class TaskRun:
             self.folder.warn_of_damage(self.run_pass.name)
             if self.folder.best_checkpoint(self.run_pass.name) is not None:  # else a new best model is searched
                 self.best = Best(**checkpoint.values["best"])
-            if "best-drawn" in checkpoint.values and self.folder.best_drawn(self.run_pass.name) is not None:
-                self.best_drawn = Best(**checkpoint.values["best-drawn"])
+            self.best_drawn = self._saved_best_drawn(checkpoint)
         elif any(line.task == self.run_pass.name for line in self.folder.read_metrics()):
             log.warning("No checkpoint of %s was saved: it begins again at round 1", self.run_pass.name)
         self._read_history(done)
@@ -156,6 +155,13 @@ class TaskRun:
         """Export the weights of a round; `write` and `quarantine`: see `audit.replace_model`."""
         replace_model(self.folder.task(self.run_pass.name), write, quarantine)
         log.info("Exported the %s weights of round %d", name, number)
+
+    def _saved_best_drawn(self, checkpoint: Checkpoint) -> Best:
+        """Return the model with the best images, if the one on disk is that of the checkpoint and no later one."""
+        saved = self.folder.best_drawn(self.run_pass.name)
+        found = Best(**checkpoint.values.get("best-drawn", {}))
+        is_saved = saved is not None and (saved.round_number, list(saved.models)) == (found.round_number, [found.name])
+        return found if is_saved or self.run_pass.config.quality.export != "best" else Best()
 
     def checkpoint(self) -> None:
         """Save all that a resumed run needs, and the best model if it has changed."""

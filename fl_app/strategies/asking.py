@@ -1,7 +1,7 @@
 """Asks sites for additive sums outside training, and checks each answer."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flwr.app import Message, RecordDict
@@ -70,6 +70,7 @@ class Asking(Streaming):
         traffic: Traffic | None = None,
         judge: Judge = lambda site, sums: None,
         own: Callable[[str], RecordDict] | None = None,
+        only: Collection[str] | None = None,
     ) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
         """Ask all connected sites for sums.
 
@@ -81,11 +82,12 @@ class Asking(Streaming):
             traffic: counter to which the bytes are added.
             judge: raises RejectedReply if an answer is impossible for a reason beyond names and shapes.
             own: returns the records that a site's message holds beside those of all; None: no such records.
+            only: names of the sites to ask; None: all, and those that are missing have an outcome, too.
 
         Returns:
             The admitted sums by site, in the order of the sites' names, and the outcome of each site.
         """
-        here = self.who.here(grid)
+        here = {site: node for site, node in self.who.here(grid).items() if only is None or site in only}
         sites = {node: site for site, node in here.items()}
         shared = self.wire.pack(content)  # what all have in common is packed once, and in memory once
         contents = {
@@ -93,7 +95,8 @@ class Asking(Streaming):
         }
         messages = [Message(found, dst_node_id=node, message_type=message_type) for node, found in contents.items()]
         silent = NodeOutcome("late", f"it did not answer {message_type!r}")
-        outcomes = {**absent(self.who.missing(grid)), **dict.fromkeys(here, silent)}
+        missing = self.who.missing(grid) if only is None else []
+        outcomes = {**absent(missing), **dict.fromkeys(here, silent)}
         parts: dict[str, Sums] = {}
         observer = self.setup.observer
         observer.measuring(0, len(here))

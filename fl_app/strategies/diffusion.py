@@ -186,7 +186,9 @@ class DiffusionRounds(Resilient):
             if fault := histogram_fault(sums, described, most):
                 raise RejectedReply(fault)
 
-        return self.ask(grid, MEMBERSHIP, self.instruction(number, weights), blank_histograms(), judge=judge)
+        parts, outcomes = self.ask(grid, MEMBERSHIP, self.instruction(number, weights), blank_histograms(), judge=judge)
+        trained = self.admission.trained_on  # the model cannot know the images of any other site
+        return {site: part for site, part in parts.items() if site in trained or not trained}, outcomes
 
     def _start_averages(self, ema: Weights, node_ema: Weights) -> None:
         self.ema = ServerEma(ema, self.ema_horizon) if self.ema_horizon > 0 else None

@@ -1,5 +1,6 @@
 """Asks the sites about generated images, or about their real ones alone: for the curve over the rounds."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +31,7 @@ class Question:
         images: generated ones; none for the curve.
         num_features: of the network.
         neighbours: k.
-        floor_images: training images of all sites with which the test images are compared as well, at most.
+        largest: a feature can be, in absolute value; infinite if any can.
         weights: that make the features; empty: none do.
         network_file: bytes of the network's file; None: it has none.
     """
@@ -40,7 +41,7 @@ class Question:
     images: ImageSet
     num_features: int
     neighbours: int
-    floor_images: int
+    largest: float = math.inf
     weights: Weights = field(default_factory=dict)
     network_file: NDArray[np.uint8] | None = None
 
@@ -62,8 +63,6 @@ def ask_quality(
         The admitted sums by site, and the outcome of each site.
     """
     described = {site: asking.who.described(site) for site in asking.who.here(grid)}
-    num_train = sum(sum(known.train_counts) for known in described.values() if known)
-    share = min(1.0, question.floor_images / max(num_train, 1))
 
     def judge(site: str, sums: Sums) -> None:
         known = described.get(site)
@@ -71,10 +70,10 @@ def ask_quality(
         if question.measured == USEFULNESS:
             check_usefulness(sums, test_counts)
         else:
-            check_quality(sums, test_counts, train_counts, len(question.images), question.neighbours)
+            check_quality(sums, test_counts, train_counts, len(question.images), question.neighbours, question.largest)
 
     config = asking.wire.config(question.last_round)
     content: RecordDict = write_generated(
-        config, question.measured, question.images, question.weights, share, question.network_file
+        config, question.measured, question.images, question.weights, question.network_file
     )
     return asking.ask(grid, QUALITY, content, question.blank, traffic, judge=judge)

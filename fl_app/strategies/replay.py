@@ -18,6 +18,8 @@ from fl_app.sums import Sums, are_counts
 
 log = logging.getLogger(__name__)
 
+_SILENT = NodeOutcome("late")
+
 
 @dataclass
 class Drawing:
@@ -45,15 +47,16 @@ class Drawing:
     traffic: Traffic = field(default_factory=Traffic)
 
     def ask_new(self, asking: Asking, grid: Grid) -> None:
-        """Ask the connected sites, if one of them has not been asked yet; the others have their images already."""
-        if set(asking.who.here(grid)) <= self.outcomes.keys():
+        """Ask the connected sites that have not answered yet."""
+        new = {site for site in asking.who.here(grid) if self.outcomes.get(site, _SILENT).outcome == "late"}
+        if not new:
             return
         config = instruction_config("diffusion", self.round_number, self.run_name, self.run_folder)
         content, blank = write_draw(config, self.weights, self.held), {"drawn": np.zeros(len(self.held))}
-        parts, outcomes = asking.ask(grid, DRAW, content, blank, self.traffic, judge=self._judge)
+        parts, outcomes = asking.ask(grid, DRAW, content, blank, self.traffic, judge=self._judge, only=new)
         self.drawn |= {site: [int(count) for count in sums["drawn"]] for site, sums in parts.items()}
         self.outcomes |= outcomes
-        for site, counts in self.drawn.items():
+        for site, counts in ((site, self.drawn[site]) for site in parts):
             log.info("Site %s trains on generated images beside its own, of each class: %s", site, counts)
 
     def _judge(self, site: str, sums: Sums) -> None:

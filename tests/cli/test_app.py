@@ -158,7 +158,7 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
         "sites",
     }
     assert with_json == commands["--json"]
-    assert {"compare", "sample", "predict", "status", "runs", "bundle-logs"} == commands["--runs"]
+    assert {"compare", "sample", "predict", "status", "runs", "report", "bundle-logs"} == commands["--runs"]
     assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 
 

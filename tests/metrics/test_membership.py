@@ -251,3 +251,9 @@ def test_a_site_that_described_nothing_may_score_no_more_than_was_asked() -> Non
     sums = drawn(0, 10, 5, 0.0)
     assert histogram_fault(sums, None, 10) is None
     assert "more images of the part 'train' than were asked for" in str(histogram_fault(sums, None, 9))
+
+
+def test_a_model_that_knows_the_images_of_one_site_alone_does_not_pass() -> None:
+    parts = {f"site-{number}": drawn(number, 400, 400, 0.0) for number in range(9)} | {"small": drawn(9, 80, 80, 4.0)}
+    found = judge_membership(parts, LIMIT)
+    assert found.verdict == "undecided" and "small alone" in found.reason

@@ -1,5 +1,7 @@
 """What a hospital's node draws: only if the run's options lead to it, from weights like those that it has seen."""
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,7 @@ def test_a_damaged_file_of_images_is_drawn_anew(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(b"damaged")
+    next(tmp_path.rglob("replay.json")).unlink()
     draw_missing(instruction(hospital), [True, True], hospital.node)
     assert path.read_bytes() == before
 
@@ -69,9 +72,32 @@ def test_a_model_that_draws_no_finite_numbers_adds_no_images(tmp_path: Path, mon
         draw_missing(instruction(hospital), [True, True], hospital.node)
 
 
-def test_the_weights_that_draw_are_remembered_as_those_of_the_diffusion_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, 4, 10**6, -(10**6)])
+def test_nothing_is_drawn_after_a_round_that_the_run_does_not_have(tmp_path: Path, number: int) -> None:
+    hospital = Hospital(tmp_path, run=REPLAY)
+    asked = dataclasses.replace(instruction(hospital, times=9.0), round_number=number)
+    with pytest.raises(NotAllowedError, match="'num-rounds' is 3"):
+        draw_missing(asked, [True, True], hospital.node)
+
+
+def test_a_run_that_begins_anew_forgets_what_was_drawn(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, run=REPLAY)
     draw_missing(instruction(hospital), [True, True], hospital.node)
+    assert list(tmp_path.rglob("generated-*"))
     task = build_task("diffusion", hospital.config, INFO)
-    again = Instruction("diffusion", 1, "run", "", initial_weights(task, 0))
-    check_weights(task, hospital.node, again, TRAIN)  # a run may begin anew
+    check_weights(task, hospital.node, Instruction("diffusion", 1, "run", "", initial_weights(task, 0)), TRAIN)
+    assert not list(tmp_path.rglob("generated-*")) and not list(tmp_path.rglob("replay.json"))
+
+
+def test_processes_that_draw_the_same_class_lose_no_image(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, run=REPLAY)
+    task, folder = build_task("diffusion", hospital.config, INFO), tmp_path / "shared"
+    folder.mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(generated._extend, folder, "weights", 0, wanted, task, task.build_model())  # type: ignore[arg-type]
+            for wanted in (2, 5, 3, 4)
+        ]
+        found = [job.result() for job in jobs]
+    assert all(one >= wanted for one, wanted in zip(found, (2, 5, 3, 4), strict=True))
+    assert len(generated._read(folder, "weights", 0)) == 5

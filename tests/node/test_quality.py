@@ -94,7 +94,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"images": images(1, 60).images.numpy(), "labels": images(1, 60).labels.numpy()},
         "sent 60 generated images, and the run's option 'quality.num-images' allows 50",
     ),
-    "more training images than there are": ({"floor_share": 1.5}, "compare 1.5 of its training images"),
     "images of another size": ({"images": np.zeros((40, 1, 4, 4), dtype=np.uint8)}, "the shape [1, 4, 4]"),
 }
 
@@ -155,3 +154,29 @@ def test_a_coordinator_cannot_ask_whether_an_image_is_among_the_test_images(tmp_
         counts = hospital.ask(images=sent.to(torch.uint8).numpy())["generated/neighbours"]
         told += (counts[1] > 0) == is_there
     assert told < 8
+
+
+def test_the_floor_is_of_the_same_images_in_every_answer(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    first = hospital.ask()
+    no_images = np.zeros((0, 1, 8, 8), dtype=np.uint8)
+    second = hospital.ask("curve", images=no_images, labels=np.zeros(0, dtype=np.int64))
+    for key in ("count", "sum", "outer"):
+        assert np.array_equal(first[f"floor-moments/{key}"], second[f"floor-moments/{key}"])
+    assert first["floor-moments/count"].sum() == 400
+
+
+def test_weights_make_no_way_around_the_first_round(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, has_begun=False)
+    own = initial_weights(build_task("diffusion", hospital.config, INFO), 0)
+    for measured in ("pixels", "usefulness"):
+        with pytest.raises(NotAllowedError, match="needs none"):
+            hospital.ask(measured, instruction={"weights": own})
+
+
+def test_few_training_images_have_no_floor_by_pairs(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    few = dataclasses.replace(hospital.node.data, train=images(1, 19))
+    hospital.node = dataclasses.replace(hospital.node, data=few)
+    found = hospital.ask()
+    assert not any(value.any() for key, value in found.items() if key.startswith("floor"))

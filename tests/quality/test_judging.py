@@ -18,7 +18,7 @@ Sums = dict[str, Array]
 
 
 def check(sums: Sums, counts: tuple[int, ...] | None = COUNTS) -> None:
-    check_quality(sums, counts, counts, NUM_GENERATED, NEIGHBOURS)
+    check_quality(sums, counts, counts, NUM_GENERATED, NEIGHBOURS, 1.0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -48,6 +48,8 @@ LIES: dict[str, Callable[[Sums], Sums]] = {
     "second moments too small": changed("moments/outer", lambda outer: outer * 0.1),
     "second moments of no image": changed("moments/outer", lambda outer: outer - outer.mean()),
     "sums of no image": changed("floor-moments/count", np.zeros_like),
+    "brighter than white": changed("moments/sum", lambda total: total + 100.0),
+    "second moments of no pixels": changed("floor-moments/outer", lambda outer: outer + 1000.0),
     "neighbours of too many": changed("generated/neighbours", at(4, 1e6)),
     "more inside than there are": changed("generated/neighbours", at(0, NUM_GENERATED + 1.0)),
     "more covered than there are": changed("generated/neighbours", at(3, sum(COUNTS) + 1.0)),
