@@ -153,6 +153,7 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
         "options",
         "status",
         "runs",
+        "report",
         "doctor",
         "sent",
         "sites",
