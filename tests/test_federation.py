@@ -33,23 +33,10 @@ from fl_app.runs.documents import RoundLine
 from fl_app.runs.folder import RunFolder
 from fl_app.seeding import generator_for
 from fl_app.tasks import build_task, initial_weights
-from tests.federation import run_federation
+from tests.federation import Clock, run_federation
 from tests.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-class Clock:
-    """Stands still while nodes work, and goes on while the server waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def folder(tmp_path: Path) -> RunFolder:

@@ -29,7 +29,7 @@ from fl_app.quality.figures import as_frequent
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.quality import describe_quality, read_quality
 from fl_app.strategies import transport
-from tests.federation import run_federation
+from tests.federation import Clock, run_federation
 from tests.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -86,19 +86,6 @@ def test_a_resumed_run_is_not_judged_twice(tmp_path: Path) -> None:
     grid = run_federation(tiny_run(tmp_path, {**JUDGED, "resume": str(tmp_path / "run")}), 2)
     assert QUALITY not in {message.metadata.message_type for message in grid.sent}
     assert (tmp_path / "run/diffusion/quality.json").read_bytes() == before
-
-
-class Clock:
-    """Stands still while nodes work, and goes on while the server waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def _break(message: Message) -> Message:

@@ -65,14 +65,14 @@ def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> 
     counts = node.data.train.class_counts().numpy()
     missing = np.where(held, missing_images(counts, options.replay_ratio, options.replay_images), 0)
     folder, named = _folder(node, instruction), digest(instruction.weights)[:16]
+    known = _noted(node, instruction)
+    if known is not None and known[0] == named:
+        return {"drawn": np.array(known[1], dtype=np.float64)}
     make_private(state_base(node.options, instruction.run_folder))
     make_private(folder)
     model = task.build_model()
     model.load_state_dict(instruction.weights)
     model.to(node.device)
-    known = _noted(node, instruction)
-    if known is not None and known[0] == named:
-        return {"drawn": np.array(known[1], dtype=np.float64)}
     started = time.monotonic()
     drawn = np.zeros_like(missing)
     while (drawn < missing).any() and time.monotonic() - started < options.replay_seconds:
