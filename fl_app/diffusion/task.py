@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fl_app.accumulation import compute_in_pieces
 from fl_app.data.images import Batch, DatasetInfo, ImageSet
 from fl_app.data.loading import augment, iterate, to_bytes
+from fl_app.diffusion.features import middle_features
 from fl_app.diffusion.membership import score_histograms
 from fl_app.diffusion.pictures import save_gallery
 from fl_app.diffusion.pipeline import ClassConditionalPipeline, on_best_device
@@ -115,6 +116,12 @@ class DiffusionTask:
         model.load_state_dict(dict(weights))
         return score_histograms(model, parts, self.schedule, device, most)
 
+    def middle_features(
+        self, model: nn.Module, images: ImageSet, device: torch.device
+    ) -> NDArray[np.float64] | None:
+        """Return features of images by the U-Net's middle block, as `features.middle_features`; `model`: on the device."""
+        return middle_features(cast(UNet2DModel, model), images, self.schedule, device)
+
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:
         """Return the sums of `measure` for zero images."""
         return {"loss-sum": np.zeros(NUM_BANDS), "loss-count": np.zeros(NUM_BANDS)}
@@ -152,12 +159,19 @@ class DiffusionTask:
         }
         save_gallery(drawn, self.info.class_names, path)
 
-    def draw_images(self, model: nn.Module, labels: NDArray[np.int64], first_image: int = 0) -> ImageSet | None:
-        """Draw an image of each label, [N], by the run's seed; None if they are not finite numbers.
+    def draw_images(
+        self, model: nn.Module, labels: NDArray[np.int64], first_image: int = 0, seed: int | None = None
+    ) -> ImageSet | None:
+        """Draw an image of each label, [N]; None if they are not finite numbers.
 
-        `first_image`: position of the first one, to continue an earlier call.
+        Args:
+            model: the U-Net; it is moved to the GPU if there is one.
+            labels: [N].
+            first_image: position of the first one, to continue an earlier call.
+            seed: None: the run's.
         """
-        drawn = self._pipeline(model)([int(label) for label in labels], seed=self.seed, first_image=first_image)
+        seed = self.seed if seed is None else seed
+        drawn = self._pipeline(model)([int(label) for label in labels], seed=seed, first_image=first_image)
         if not bool(torch.isfinite(drawn).all()):
             return None
         return ImageSet(to_bytes(drawn), torch.from_numpy(labels), self.info.class_names)

@@ -1,4 +1,4 @@
-"""Figures and verdict of the membership audit; imports nothing heavy."""
+"""Figures and verdicts of an audit: membership inference, and copies; imports nothing heavy."""
 
 from dataclasses import field
 from typing import Literal
@@ -68,3 +68,71 @@ class Membership:
     num_train: int = 0
     num_held_out: int = 0
     num_test: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class Share:
+    """How many of some images are near copies of training images.
+
+    Attributes:
+        images: number of them.
+        copies: near copies among them.
+        share: copies over images; None without images.
+        interval: of 95 %, Wilson's.
+    """
+
+    images: int
+    copies: int
+    share: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class CopyFigures:
+    """What a search for copies found in one feature space, over all sites.
+
+    Attributes:
+        verdict: `passed`, `exceeded` or `undecided`.
+        reason: why, a sentence for people.
+        generated: near copies among generated images.
+        held_out: near copies among held-out images, which were never trained on: the control.
+        chance: of as many copies or more, if both were near copies equally often; None if no site has both.
+        ratio: geometric mean of the distance of the nearest of m training images over that of the nearest of the m
+            held-out images; 1 is expected if the model knows none of them; None without held-out images.
+        ratio_interval: of 95 %.
+        nearer: share of generated images whose nearest image is a training image; 0.5 is expected.
+        nearer_interval: of 95 %.
+        num_compared: generated images in `ratio` and `nearer`.
+        histogram: these images by log2 of their ratio, in equal bins from -2 to 2.
+        sites: of each site that answered: generated images, copies, held-out images, copies.
+    """
+
+    verdict: Verdict
+    reason: str
+    generated: Share
+    held_out: Share
+    chance: float | None = None
+    ratio: float | None = None
+    ratio_interval: Interval | None = None
+    nearer: float | None = None
+    nearer_interval: Interval | None = None
+    num_compared: int = 0
+    histogram: list[float] = field(default_factory=list)
+    sites: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=KEBAB)
+class Copies:
+    """The result of a search for copies.
+
+    Attributes:
+        verdict: the worst one of the spaces: `exceeded`, `undecided`, `passed`.
+        reason: why, for people.
+        spaces: figures of each feature space, `pixels` and `unet`.
+        num_drawn: images that the sites drew.
+    """
+
+    verdict: Verdict
+    reason: str
+    spaces: dict[str, CopyFigures] = field(default_factory=dict)
+    num_drawn: int = 0

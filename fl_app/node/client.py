@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -32,6 +33,7 @@ from fl_app.messages.replay import read_held
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
+from fl_app.node.copies import check_number, search_copies
 from fl_app.node.generated import balance, draw_missing
 from fl_app.node.history import History, check_weights
 from fl_app.node.permissions import NotAllowedError
@@ -41,6 +43,9 @@ from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
 from fl_app.seeding import generator_for
 from fl_app.tasks import Audited, MeasuresOwn, Task, build_task, initial_weights
+
+if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
+    from fl_app.diffusion.task import DiffusionTask
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +145,7 @@ def heads(message: Message, node: Node) -> RecordDict:
 
 @answering
 def membership(message: Message, node: Node) -> RecordDict:
-    """Count training, held-out and test images by how well the weights that are to be exported know them."""
+    """Count images by how well the weights that are to be exported know them, and copies among images drawn here."""
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
     history = check_weights(task, node, instruction, MEMBERSHIP)
@@ -153,7 +158,12 @@ def membership(message: Message, node: Node) -> RecordDict:
             f"this node was asked to count {most} of its images by score, and sends nothing of fewer than {fewest}. "
             "Raise 'audit.num-images'"
         )
-    count = partial(task.membership, instruction.weights, images, node.device, most)
+    check_number(node)
+
+    def count() -> dict[str, NDArray[np.float64]]:
+        scored = task.membership(instruction.weights, images, node.device, most)
+        return scored | search_copies(cast("DiffusionTask", task), node, instruction)
+
     return write_sums(node.data.site, history.once("membership", instruction.round_number, count))
 
 

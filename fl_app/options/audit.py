@@ -10,6 +10,7 @@ NO_AUDIT: dict[str, OptionValue] = {
     "audit.gate": False,
     "audit.max-auc": 0.65,
     "audit.num-images": 500,
+    "audit.copies-images": 0,
 }
 
 
@@ -21,7 +22,8 @@ class AuditOptions(Section):
         "by how well the exported weights know them; false: no audit, and no gate"
     )
     gate: bool = Field(
-        description="a model that is beyond the limit is exported as model.quarantined, which fl-app sample opens "
+        description="a model that is beyond the limit, or draws more near copies of training images than held-out "
+        "images explain, is exported as model.quarantined, which fl-app sample opens "
         "with --quarantined only; false: the audit only tells"
     )
     max_auc: float = Field(
@@ -32,4 +34,9 @@ class AuditOptions(Section):
     )
     num_images: int = Field(
         ge=1, description="most images of each part (training, held-out, test) that a node scores, nine times each"
+    )
+    copies_images: int = Field(
+        ge=0,
+        description="images that each node draws itself after the last round, to look for near copies of its training "
+        "images among them, with `membership`; 0: no search",
     )

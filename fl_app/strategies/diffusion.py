@@ -12,6 +12,7 @@ from fl_app.diffusion.averages import ServerEma
 from fl_app.errors import OptionError, RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import MEMBERSHIP, Reply
+from fl_app.metrics.copies import blank_copies, copies_fault
 from fl_app.metrics.membership import PARTS, blank_histograms, histogram_fault
 from fl_app.quality.measuring import moments_of
 from fl_app.strategies.admission import update_norm
@@ -165,28 +166,34 @@ class DiffusionRounds(Resilient):
             self.node_ema = self._node_mean.result()
 
     def ask_membership(
-        self, grid: Grid, number: int, weights: Weights, most: int
+        self, grid: Grid, number: int, weights: Weights, most: int, drawn: int = 0
     ) -> tuple[dict[str, Sums], dict[str, NodeOutcome]]:
-        """Let all connected sites count their images by how well weights know them.
+        """Let all connected sites count their images by how well weights know them, and copies among drawn images.
 
         Args:
             grid: Flower's connection to the nodes.
             number: of the last round.
             weights: that are to be exported.
             most: images of a part that a node scores.
+            drawn: images that a node draws to look for copies; 0: none.
 
         Returns:
-            The counts of each site, see `metrics.membership`, and the outcome of each site.
+            The counts of each site, see `metrics.membership` and `metrics.copies`, and the outcome of each site.
         """
+        blank = (blank_histograms(), blank_copies() if drawn else {})
 
         def judge(site: str, sums: Sums) -> None:
             known = self.who.described(site)
             counts = (known.train_counts, known.validation_counts, known.test_counts) if known else None
             described = dict(zip(PARTS, map(sum, counts), strict=True)) if counts else None
-            if fault := histogram_fault(sums, described, most):
+            scored, compared = ({key: sums[key] for key in one} for one in blank)
+            fault = histogram_fault(scored, described, most)
+            fault = fault or (copies_fault(compared, described, drawn) if drawn else None)
+            if fault:
                 raise RejectedReply(fault)
 
-        parts, outcomes = self.ask(grid, MEMBERSHIP, self.instruction(number, weights), blank_histograms(), judge=judge)
+        expected = blank[0] | blank[1]
+        parts, outcomes = self.ask(grid, MEMBERSHIP, self.instruction(number, weights), expected, judge=judge)
         trained = self.admission.trained_on  # the model cannot know the images of any other site
         return {site: part for site, part in parts.items() if site in trained or not trained}, outcomes
 

@@ -1,0 +1,214 @@
+"""The verdict on copies: do generated images repeat training images more often than held-out images happen to?"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_app.metrics.audited import Copies, CopyFigures, Interval, Share, Verdict
+from fl_app.metrics.intervals import wilson
+from fl_app.metrics.nearest import DRAWN, MOST_LOG, SPACES, blank_copies, log_choose
+from fl_app.sums import FEWEST_SITES, ROUNDING, Sums, add, are_counts
+
+Array = NDArray[np.float64]
+Table = tuple[float, float, float, float]  # of a site: generated images, copies, held-out images, copies among them
+
+LEVEL = 1e-3  # chance of a false alarm in a space
+REST_LEVEL = 1e-2  # at which the sites but one must still show more copies than the held-out images are
+DETECTED = 0.1  # share of copies that a search must be able to find, or it is undecided
+_NORMAL = 1.959964
+_WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
+
+
+def copies_fault(sums: Sums, described: Mapping[str, int] | None, asked: int) -> str | None:
+    """Return what is wrong with a site's sums; None if images could have produced them.
+
+    Args:
+        sums: with the keys and shapes of `blank_copies`, all finite.
+        described: number of `train` and `validation` images, as the site described them; None: unknown.
+        asked: images that a node draws.
+    """
+    drawn, finite = sums[DRAWN]
+    expected = None if described is None else asked * (described["train"] > 0)
+    if not are_counts(sums[DRAWN]) or drawn not in (0, asked) or (expected is not None and drawn != expected):
+        return f"it drew {drawn:g} images to look for copies, and {asked if expected is None else expected} are agreed"
+    if finite not in (0, drawn):
+        return "it drew more images that are finite than images"
+    for space in SPACES:
+        counts, ratio, histogram = (sums[f"copies/{space}/{key}"] for key in ("counts", "ratio", "histogram"))
+        generated, copies, held_out, repeated = counts
+        if not are_counts(counts) or not are_counts(histogram) or copies > generated or repeated > held_out:
+            return f"its copies by {space} are no counts, or more than its images"
+        if generated not in (0, finite) or (generated == 0 and counts.any()):
+            return f"it looked for copies by {space} among {generated:g} images, and drew {finite:g}"
+        if described is not None and generated and held_out != described["validation"]:
+            return f"it compared {held_out:g} held-out images by {space}, and described {described['validation']}"
+        if fault := _ratio_fault(ratio, histogram, generated, held_out):
+            return f"{fault} by {space}"
+    return None
+
+
+def _ratio_fault(ratio: Array, histogram: Array, generated: float, held_out: float) -> str | None:
+    number, log, log_squares, nearer, nearer_squares, *variances = ratio
+    if number not in (0, generated) or histogram.sum() != number or (number > 0 and held_out == 0):
+        return "its ratios of distances do not count its generated images"
+    near = ROUNDING * max(number, 1.0)
+    possible = (
+        abs(log) <= number * MOST_LOG + near
+        and log**2 <= number * log_squares * (1.0 + ROUNDING) + near
+        and log_squares <= number * MOST_LOG**2 + near
+        and -near <= nearer_squares <= nearer + near
+        and nearer <= number + near
+        and nearer**2 <= number * nearer_squares * (1.0 + ROUNDING) + near
+        and 0.0 <= variances[0] <= (2.0 * number * MOST_LOG) ** 2 + near
+        and 0.0 <= variances[1] <= number**2 + near
+    )
+    return None if possible else "its ratios of distances are those of no images"
+
+
+def chance_of(tables: Sequence[Table]) -> float:
+    """Return the chance of as many copies or more if generated and held-out images are near copies equally often.
+
+    This is Fisher's exact test, one-sided, stratified by site: sites are never compared with one another, since those
+    with many natural copies may hold few images out. Given how many images of a site are copies in all, the generated
+    ones among them follow a hypergeometric distribution; the sum over the sites, its convolution.
+
+    Args:
+        tables: of each site: generated images, copies among them, held-out images, copies among them.
+    """
+    whole, seen = np.ones(1), 0.0
+    for images, copies, held_out, repeated in tables:
+        number = np.arange(copies + repeated + 1)
+        with np.errstate(invalid="ignore"):
+            logs = log_choose(images, number) + log_choose(held_out, copies + repeated - number)
+        whole = np.convolve(whole, np.exp(logs - log_choose(images + held_out, copies + repeated)))
+        seen += copies
+    return float(min(whole[int(seen) :].sum(), 1.0))
+
+
+def judge_copies(parts: Mapping[str, Sums]) -> Copies:
+    """Return figures and verdict of a search for copies.
+
+    `exceeded`: in a space more generated images are near copies than the held-out images' rate explains, at the level
+    0.001. `passed`: in no space. `undecided`: it is not known, as with too few images to find a tenth of copies; or it
+    rests on one site of three or more; or one site's own copies are above its held-out images' rate.
+
+    Args:
+        parts: sums of each site, with the keys of `blank_copies`.
+    """
+    spaces = {space: _figures(parts, space) for space in SPACES}
+    verdicts = [one.verdict for one in spaces.values()]
+    worst = min(verdicts, key=_WORST.index)
+    reasons = dict.fromkeys(one.reason for one in spaces.values() if one.verdict == worst)
+    said = [f"{one.reason} (by {name})" for name, one in spaces.items() if one.verdict == worst]
+    drawn = add([blank_copies(), *parts.values()])[DRAWN]
+    return Copies(
+        verdict=worst,
+        reason=next(iter(reasons)) if len(reasons) == 1 else "; ".join(said),
+        spaces=spaces,
+        num_drawn=int(drawn[0]),
+    )
+
+
+def _tables(parts: Mapping[str, Sums], space: str) -> dict[str, Table]:
+    """Return the counts of each site with both kinds of images."""
+    counts = {site: tuple(map(float, sums[f"copies/{space}/counts"])) for site, sums in sorted(parts.items())}
+    return {site: (a, b, c, d) for site, (a, b, c, d) in counts.items() if a > 0 and c > 0}
+
+
+def _figures(parts: Mapping[str, Sums], space: str) -> CopyFigures:
+    blank = blank_copies()
+    total = add([blank, *parts.values()])
+    tables = _tables(parts, space)
+    images, copies, held_out, repeated = (int(value) for value in total[f"copies/{space}/counts"])
+    verdict, reason = _verdict(tables, _unjudged(parts, total, space))
+    number, log, log_squares, nearer, nearer_squares, *variances = total[f"copies/{space}/ratio"]
+    mean_log, around_log = _mean(number, log, log_squares, variances[0])
+    share, around_share = _mean(number, nearer, nearer_squares, variances[1])
+    return CopyFigures(
+        verdict=verdict,
+        reason=reason,
+        generated=_share(images, copies),
+        held_out=_share(held_out, repeated),
+        chance=chance_of(list(tables.values())) if tables else None,
+        ratio=None if mean_log is None else float(np.exp(mean_log)),
+        ratio_interval=None if around_log is None else (float(np.exp(around_log[0])), float(np.exp(around_log[1]))),
+        nearer=share,
+        nearer_interval=None if around_share is None else (max(around_share[0], 0.0), min(around_share[1], 1.0)),
+        num_compared=int(number),
+        histogram=total[f"copies/{space}/histogram"].tolist(),
+        sites={site: [int(one) for one in sums[f"copies/{space}/counts"]] for site, sums in sorted(parts.items())},
+    )
+
+
+def _unjudged(parts: Mapping[str, Sums], total: Sums, space: str) -> str:
+    """Say why a space has no sites with images of both kinds."""
+    drawn, finite = total[DRAWN]
+    if drawn > 0 and finite == 0:
+        return "not defined: the model drew values that are not finite"
+    if finite > 0 and total[f"copies/{space}/counts"][0] == 0:
+        return "not defined: this network has no such features, or they are not finite"
+    return "no site has both generated and held-out images to compare"
+
+
+def _verdict(tables: Mapping[str, Table], unjudged: str) -> tuple[Verdict, str]:
+    if not tables:
+        return "undecided", unjudged
+    images, copies, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
+    chance = chance_of(list(tables.values()))
+    said = f"{copies} of {images} generated images are near copies, and {repeated} of {held_out} held-out images"
+    rest = {name: [one for site, one in tables.items() if site != name] for name in tables}
+    is_many = len(tables) >= FEWEST_SITES
+    if chance <= LEVEL:
+        hinge = [name for name, others in rest.items() if is_many and chance_of(others) > REST_LEVEL]
+        if hinge:
+            return "undecided", f"{said}, but without {hinge[0]} alone that would be no excess"
+        return "exceeded", f"{said}: more than these explain"
+    alone = [name for name, one in tables.items() if chance_of([one]) <= LEVEL]
+    if alone:
+        return "undecided", f"{said}, but more than these explain at {', '.join(alone)} alone"
+    hinge = [name for name, others in rest.items() if is_many and chance_of(others) <= LEVEL]
+    if hinge:
+        return "undecided", f"{said}, but without {hinge[0]} alone there would be more than these explain"
+    if not _is_enough(list(tables.values())):
+        needed = fewest_held_out(images)
+        more = "more generated images are needed" if needed is None else f"at least {needed} are needed"
+        return "undecided", (
+            f"{said}, too few images to find it if {DETECTED:.0%} more were copies: {held_out} held-out images were "
+            f"compared; {more}, and more if some of them are near copies"
+        )
+    return "passed", said
+
+
+def _is_enough(tables: Sequence[Table]) -> bool:
+    """Tell whether copies would be found if a tenth of each site's other generated images were some, too."""
+    return chance_of([(n, k + np.ceil(DETECTED * (n - k)), m, r) for n, k, m, r in tables]) <= LEVEL
+
+
+def fewest_held_out(num_generated: int) -> int | None:
+    """Return how many held-out images, none of them a near copy, make a search decide at one site.
+
+    Returns:
+        None if no number is enough.
+    """
+    copies = np.ceil(DETECTED * num_generated)
+    for number in range(1, 100_000):
+        if chance_of([(num_generated, copies, number, 0)]) <= LEVEL:
+            return number
+    return None
+
+
+def _share(images: int, copies: int) -> Share:
+    if images == 0:
+        return Share(images=0, copies=0)
+    return Share(images=images, copies=copies, share=copies / images, interval=wilson(copies / images, images, 0.95))
+
+
+def _mean(number: float, total: float, squares: float, variance: float) -> tuple[float | None, Interval | None]:
+    """Return a mean over generated images, and its interval of 95 %; `variance`: further one, of the sum."""
+    if number < 2:
+        return (None, None) if number == 0 else (float(total), None)
+    mean = float(total / number)
+    own = max(float(squares) - number * mean**2, 0.0) * number / (number - 1.0)
+    half = _NORMAL * float(np.sqrt(own + max(float(variance), 0.0))) / number
+    return mean, (mean - half, mean + half)
