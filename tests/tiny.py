@@ -32,6 +32,7 @@ def tiny_run(output_dir: Path, overrides: dict[str, OptionValue] | None = None) 
             "quality.curve": "",
             "gallery-every": 0,
             "audit.membership": False,
+            "audit.copies-images": 0,
             "checkpoint-every": 1,
             **(overrides or {}),
         }

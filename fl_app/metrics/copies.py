@@ -1,5 +1,6 @@
 """The verdict on copies: do generated images repeat training images more often than held-out images happen to?"""
 
+import bisect
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ Table = tuple[float, float, float, float]  # of a site: generated images, copies
 LEVEL = 1e-3  # chance of a false alarm in a space
 REST_LEVEL = 1e-2  # at which the sites but one must still show more copies than the held-out images are
 DETECTED = 0.1  # share of copies that a search must be able to find, or it is undecided
+_MANY = 10**5  # images
 _NORMAL = 1.959964
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
@@ -171,12 +173,7 @@ def _verdict(tables: Mapping[str, Table], unjudged: str) -> tuple[Verdict, str]:
     if hinge:
         return "undecided", f"{said}, but without {hinge[0]} alone there would be more than these explain"
     if not _is_enough(list(tables.values())):
-        needed = fewest_held_out(images)
-        more = "more generated images are needed" if needed is None else f"at least {needed} are needed"
-        return "undecided", (
-            f"{said}, too few images to find it if {DETECTED:.0%} more were copies: {held_out} held-out images were "
-            f"compared; {more}, and more if some of them are near copies"
-        )
+        return "undecided", f"{said}, too few images to find it if {DETECTED:.0%} more were copies: {_needed(tables)}"
     return "passed", said
 
 
@@ -185,17 +182,31 @@ def _is_enough(tables: Sequence[Table]) -> bool:
     return chance_of([(n, k + np.ceil(DETECTED * (n - k)), m, r) for n, k, m, r in tables]) <= LEVEL
 
 
-def fewest_held_out(num_generated: int) -> int | None:
-    """Return how many held-out images, none of them a near copy, make a search decide at one site.
+def fewest_held_out(num_generated: int, share: float = 0.0) -> int | None:
+    """Return how many held-out images make a search decide at one site.
+
+    Args:
+        num_generated: generated images.
+        share: of near copies among both kinds of images.
 
     Returns:
         None if no number is enough.
     """
-    copies = np.ceil(DETECTED * num_generated)
-    for number in range(1, 100_000):
-        if chance_of([(num_generated, copies, number, 0)]) <= LEVEL:
-            return number
-    return None
+
+    def is_enough(number: int) -> bool:
+        return _is_enough([(num_generated, round(share * num_generated), number, round(share * number))])
+
+    found = bisect.bisect_left(range(_MANY), True, lo=1, key=is_enough)
+    return found if found < _MANY else None
+
+
+def _needed(tables: Mapping[str, Table]) -> str:
+    """Say how many held-out images would be enough."""
+    images, _, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
+    fewest = fewest_held_out(images, repeated / held_out)
+    if fewest is None:
+        return f"with {images} generated images no number of held-out images is enough"
+    return f"{held_out} held-out images were compared, and at least {max(fewest, held_out + 1)} are needed"
 
 
 def _share(images: int, copies: int) -> Share:

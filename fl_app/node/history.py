@@ -31,6 +31,7 @@ from fl_app.node.distances import distance, length, relative_difference
 from fl_app.node.exchanged import answer_once, forget_answers
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import digest, state_base, state_folder
+from fl_app.runs.copies import STATE_FILE
 from fl_app.tasks import Task, initial_weights
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,8 @@ def _forget(folder: Path) -> None:
     with _warning(folder):
         for name in (_WEIGHTS, _STEPS):
             (folder / name).unlink(missing_ok=True)
-        for path in (*folder.glob("generated-*"), folder / "replay.json"):  # images that a node drew: see `generated`
+        # images that a node drew: see `generated` and `copies`
+        for path in (*folder.glob("generated-*"), folder / "replay.json", folder / STATE_FILE):
             path.unlink(missing_ok=True)
         forget_answers(folder)
 

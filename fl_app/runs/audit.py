@@ -14,13 +14,14 @@ from pydantic.dataclasses import dataclass
 from fl_app.errors import RunFolderError
 from fl_app.files import CARD, KEBAB, from_json, replace_folder, to_json, write_json, write_manifest
 from fl_app.logs import clean_text
-from fl_app.metrics.audited import Membership
+from fl_app.metrics.audited import Copies, Membership, Verdict
 from fl_app.runs.documents import time_label
 
 if TYPE_CHECKING:  # a reader of the file needs none of what they import
     from fl_app.passes import Answers
     from fl_app.runs.recorder import TaskRun
     from fl_app.runs.status import Status
+    from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,11 @@ QUARANTINED = "model.quarantined"  # in place of `model`
 MARK = "quarantine.json"  # in an exported folder: why it is not to be used
 TASK = "diffusion"
 _LONGEST = 1000  # characters of a reason
+_WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
 
 class QuarantineError(RunFolderError):
-    """A model that the audit found to know its training images is opened without saying so."""
+    """A model that the audit found to know its training images, or to repeat them, is opened without saying so."""
 
 
 @dataclass(frozen=True, kw_only=True, config=KEBAB)
@@ -40,6 +42,9 @@ class Audit:
 
     Attributes:
         membership: figures and verdict of the membership inference.
+        copies: figures and verdict of the search for copies; None if there was none.
+        verdict: the worse one of both, `exceeded`, `undecided` or `passed`; None in files of older versions.
+        reason: of this verdict, for people.
         max_auc: the limit.
         is_quarantined: whether the gate has put the model aside.
         weights: which ones were audited, such as `raw`.
@@ -51,6 +56,9 @@ class Audit:
 
     membership: Membership
     max_auc: float
+    copies: Copies | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
     is_quarantined: bool = False
     weights: str = "raw"
     round: int = 0
@@ -61,11 +69,18 @@ class Audit:
     @property
     def quarantine(self) -> str | None:
         """Why the model is put aside; None if it is not."""
-        return self.membership.reason if self.is_quarantined else None
+        return self.overall[1] if self.is_quarantined else None
+
+    @property
+    def overall(self) -> tuple[Verdict, str]:
+        """Verdict and reason of both parts, also of a file that an older version wrote."""
+        return (self.membership.verdict, self.membership.reason) if self.verdict is None else (self.verdict, self.reason)
 
 
 def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answers | None]") -> Audit | None:
     """Audit the weights that are to be exported, and write audit.json; an audit that fails ends no run.
+
+    A model is put aside if either part is exceeded: what it knows, or what it draws.
 
     Args:
         task_run: of the pass.
@@ -73,7 +88,8 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         number: of the round that made them.
         ask: lets the nodes count their images; None: the pass has no audit.
     """
-    from fl_app.metrics.membership import judge_membership, shown_histograms  # readers of the file need no numpy
+    from fl_app.metrics.copies import judge_copies  # readers of the file need no numpy
+    from fl_app.metrics.membership import blank_histograms, judge_membership, shown_histograms
 
     known = _known(task_run.folder.path, name, number)
     if known is not None:
@@ -81,6 +97,7 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
     left_out: dict[str, str] = {}
     histograms: dict[str, list[float]] = {}
+    copies: Copies | None = None
     try:
         answers = ask()
         if answers is None:
@@ -89,8 +106,11 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         missing = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
         left_out = {site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()}
         status.count(missing, time_label(f"membership audit of {task_run.run_pass.name}", started))
-        found = judge_membership(parts, options.max_auc)
-        histograms = shown_histograms(parts.values())
+        scored = {site: {key: sums[key] for key in blank_histograms()} for site, sums in parts.items()}
+        found = judge_membership(scored, options.max_auc)
+        histograms = shown_histograms(scored.values())
+        if parts and options.copies_images:
+            copies = judge_copies({site: _rest(sums, scored[site]) for site, sums in parts.items()})
         if not parts:
             status.blemish("no site answered the membership audit")
             found = Membership(verdict="undecided", reason="no site answered the membership audit")
@@ -98,10 +118,14 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         log.exception("The membership audit failed")
         status.blemish(f"the membership audit failed ({type(error).__name__})")
         found = Membership(verdict="undecided", reason=f"the audit failed ({type(error).__name__})")
+    verdict, reason = _overall(found, copies)
     audit = Audit(
         membership=found,
+        copies=copies,
+        verdict=verdict,
+        reason=reason,
         max_auc=options.max_auc,
-        is_quarantined=options.gate and found.verdict == "exceeded",
+        is_quarantined=options.gate and verdict == "exceeded",
         weights=name,
         round=number,
         left_out=left_out,
@@ -113,6 +137,17 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
     return audit
 
 
+def _rest(sums: "Sums", without: "Sums") -> "Sums":
+    return {key: value for key, value in sums.items() if key not in without}
+
+
+def _overall(membership: Membership, copies: Copies | None) -> tuple[Verdict, str]:
+    """Return the worse verdict of both parts, and the reasons of the parts that have it."""
+    parts = (membership,) if copies is None else (membership, copies)
+    worst = next(one for one in _WORST if one in {part.verdict for part in parts})
+    return worst, "; ".join(part.reason for part in parts if part.verdict == worst)
+
+
 def _known(run: Path, name: str, number: int) -> Audit | None:
     """Return the decided audit of the same weights by an earlier process, which a resumed run must not lose."""
     try:
@@ -121,7 +156,7 @@ def _known(run: Path, name: str, number: int) -> Audit | None:
         log.warning("%s The model is audited again", error)
         return None
     is_same = found is not None and (found.weights, found.round) == (name, number)
-    return found if found is not None and is_same and found.membership.verdict != "undecided" else None
+    return found if found is not None and is_same and found.overall[0] != "undecided" else None
 
 
 def read_audit(run: Path) -> Audit | None:
@@ -147,8 +182,10 @@ def describe_audit(audit: Audit) -> str:
     found = audit.membership
     sites = f"{len(found.sites)} site{'' if len(found.sites) == 1 else 's'}"
     images = f"{found.num_train} training, {found.num_held_out} held-out and {found.num_test} test images of {sites}"
+    copies = audit.copies
+    searched = f". Copies: {copies.verdict}: {copies.reason}" if copies else ""
     aside = ". The model is quarantined" if audit.is_quarantined else ""
-    return clean_text(f"membership audit: {found.verdict}: {found.reason} ({images}){aside}", _LONGEST)
+    return clean_text(f"membership audit: {found.verdict}: {found.reason} ({images}){searched}{aside}", _LONGEST)
 
 
 def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | None) -> None:
