@@ -26,7 +26,7 @@ def open_model(
         weights: `exported`, those that were better; or `raw`, `ema` or `node-ema` of a checkpoint.
         checkpoint: `last` or `best`, for weights of a checkpoint; None: the last.
         runs: where run folders are; None: ~/fl-app/runs.
-        quarantined: open the model, or weights of the run, although the audit found that it knows its training images.
+        quarantined: open the model, or weights of the run, although the audit put it aside.
 
     Raises:
         UnknownRunError: there is no such run.

@@ -152,7 +152,7 @@ class Run:
         return pandas.DataFrame(rows)
 
     def audit(self) -> "Audit":
-        """Return the audit of the diffusion model: `.membership.verdict`, `.membership.scores["loss"].auc`, ….
+        """Return the audit of the diffusion model: `.verdict`, `.membership.scores["loss"].auc`, `.copies.spaces`, ….
 
         Raises:
             RunFolderError: there was none, or its file is damaged.

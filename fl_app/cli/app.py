@@ -12,6 +12,7 @@ from fl_app.cli.bundle_logs import bundle_logs
 from fl_app.cli.cache import cache
 from fl_app.cli.code_hash import show_code_hash
 from fl_app.cli.compare import compare
+from fl_app.cli.copies import copies
 from fl_app.cli.credentials import certificates, keys
 from fl_app.cli.doctor import doctor
 from fl_app.cli.examples import example_images
@@ -55,6 +56,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(supernode)
 app.command("sent")(sent)
+app.command("copies")(copies)
 app.command("code-hash")(show_code_hash)
 app.command("status")(status)
 app.command("runs")(list_runs)

@@ -90,12 +90,12 @@ class Voice:
             typer.echo(json.dumps(_plain(document), indent=1, allow_nan=False))
 
 
-def check_file(out: Path) -> None:
+def check_file(out: Path, option: str = "--out") -> None:
     """Refuse, before the work begins, a result file that is no file or has no folder; raises OptionError."""
     if out.exists() and not out.is_file():
-        raise OptionError(f"--out must name a file, got {out}.")
-    if not out.absolute().parent.is_dir():
-        raise OptionError(f"--out names a file in {out.absolute().parent}, which is no folder. Make that folder first.")
+        raise OptionError(f"{option} must name a file, got {out}.")
+    if not (parent := out.absolute().parent).is_dir():
+        raise OptionError(f"{option} names a file in {parent}, which is no folder. Make that folder first.")
 
 
 def check_folder(out: Path) -> None:

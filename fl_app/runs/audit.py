@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 QUARANTINED = "model.quarantined"  # in place of `model`
 MARK = "quarantine.json"  # in an exported folder: why it is not to be used
 TASK = "diffusion"
-_LONGEST = 1000  # characters of a reason
+_LONGEST = 2000  # characters of a reason
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
 

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fl_app.files import CARD, LICENCE_NOT_STATED, MANIFEST, recover_folder, replace_folder, write_manifest, write_text
 from fl_app.quality.figure import Figure
@@ -77,7 +78,7 @@ def describe_model(material: Material, name: str) -> str:
     lines = [*_header(material, task, licence, exchange), "", f"# {what} trained with fl-app", ""]
     reason = quarantine_of(material.folder / name / QUARANTINED)
     if reason is not None:
-        why = _unnamed(material, reason) or "it knows its training images"
+        why = _unnamed(material, reason) or "it knows its training images, or repeats them"
         lines += [f"**Quarantined.** The membership audit found: {why}. Do not pass this model on.", ""]
     lines += [
         f"Licence: {plain(licence) or LICENCE_NOT_STATED}",
@@ -205,8 +206,15 @@ def _audit(material: Material) -> Iterator[str]:
     if not isinstance(found, dict):
         yield "The model was not audited: whether it knows single training images by heart is not known."
         return
+    yield f"Membership inference: {_told(material, found)}"
+    copies = material.audit.get("copies") if material.audit else None
+    if isinstance(copies, dict):
+        yield from ("", f"Copies among generated images: {_told(material, copies)}")
+
+
+def _told(material: Material, found: dict[str, Any]) -> str:
     told = _unnamed(material, str(found.get("reason", "")))
-    yield f"Membership inference: {plain(str(found.get('verdict')))}{told and ': '}{told}."
+    return f"{plain(str(found.get('verdict')))}{told and ': '}{told}."
 
 
 def _unnamed(material: Material, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""The audit in a report: verdict, figures of each score, and counts by score if the file holds them."""
+"""The audit in a report: verdicts, figures of each score and of copies, and counts if the file holds them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,59 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "lines": [one for one in lines if one],
         "table": _scores(found.get("scores")),
         "charts": _charts(audit.get("histograms")),
+        **_copies(audit.get("copies")),
     }
+
+
+def _copies(copies: object) -> dict[str, Any]:
+    """Return lines, table and charts of the search for copies; empty if there was none."""
+    if not isinstance(copies, Mapping) or not isinstance(copies.get("spaces"), Mapping):
+        return {}
+    spaces = {str(name): one for name, one in copies["spaces"].items() if isinstance(one, Mapping)}
+    lines = [f"Copies: {copies.get('verdict')}. {copies.get('reason', '')}."]
+    if isinstance(copies.get("num-drawn"), int):
+        lines.append(f"Drawn by the sites to be compared: {copies['num-drawn']} images. `fl-app copies` shows the pairs.")
+    rows = [
+        [
+            Cell(name),
+            Cell(str(one.get("verdict"))),
+            _counted(one.get("generated")),
+            _counted(one.get("held-out")),
+            _share(one, "ratio", "ratio-interval"),
+            _share(one, "nearer", "nearer-interval"),
+        ]
+        for name, one in spaces.items()
+    ]
+    columns = [
+        "features",
+        "verdict",
+        "generated images that are near copies",
+        "held-out images that are",
+        "distance to training over held-out images",
+        "nearer to a training image",
+    ]
+    notes = ["Expected of a model that repeats nothing: as many near copies as among held-out images, 1, and 0.5."]
+    table = Table("Does the model repeat training images?", columns, rows, notes=notes) if rows else None
+    charts = [(name, _ratios(name, one.get("histogram"))) for name, one in spaces.items()]
+    drawn = [(f"Generated images by {name}", chart) for name, chart in charts if chart is not None]
+    return {"copy_lines": lines, "copy_table": table, "copy_charts": drawn}
+
+
+def _counted(share: object) -> Cell:
+    if not isinstance(share, Mapping) or not isinstance(share.get("images"), int):
+        return Cell("not defined")
+    interval = share.get("interval")
+    around = f"{interval[0]:.3f} to {interval[1]:.3f}" if _is_pair(interval) else ""
+    return Cell(f"{share.get('copies')} of {share['images']}", around)
+
+
+def _ratios(name: str, counts: object) -> Any:
+    if not isinstance(counts, list) or not _are_numbers(counts) or sum(counts) <= 0:
+        return None
+    edges = [4.0 * place / len(counts) - 2.0 for place in range(len(counts) + 1)]
+    series = Series("generated images", [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
+    label = "log2 of distance to training over held-out images"
+    return histogram(f"Generated images by {name}", edges, [series], x_label=label, key=f"copies-{name}")
 
 
 _PARTS = {"num-train": "training images", "num-held-out": "held-out images", "num-test": "test images"}
@@ -52,10 +104,11 @@ def _share(found: Mapping[str, Any], key: str, around: str) -> Cell:
     value, interval = found.get(key), found.get(around)
     if not isinstance(value, int | float):
         return Cell("not defined")
-    is_pair = (
-        isinstance(interval, list) and len(interval) == 2 and all(isinstance(one, int | float) for one in interval)
-    )
-    return Cell(f"{value:.3f}", f"{interval[0]:.3f} to {interval[1]:.3f}" if is_pair and interval else "")
+    return Cell(f"{value:.3f}", f"{interval[0]:.3f} to {interval[1]:.3f}" if _is_pair(interval) else "")
+
+
+def _is_pair(interval: Any) -> bool:
+    return isinstance(interval, list) and len(interval) == 2 and _are_numbers(interval)
 
 
 def _are_numbers(values: object) -> bool:

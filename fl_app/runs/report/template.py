@@ -144,6 +144,9 @@ TEMPLATE = """<!doctype html>
 {% for one in audit.lines %}<p>{{ one }}</p>{% endfor %}
 {{ charts(audit.charts) if audit.charts }}
 {{ show(audit.table) }}
+{% for one in audit.copy_lines %}<p>{{ one }}</p>{% endfor %}
+{{ charts(audit.copy_charts) if audit.copy_charts }}
+{{ show(audit.copy_table) }}
 </section>
 {% endif %}
 {% if costs %}

@@ -215,10 +215,14 @@ def _beside(real: Figure | None) -> str | None:
 
 def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
     """Return what the audit found; its file is read as plain JSON, since older and newer versions differ."""
-    found = audit.get("membership") if audit else None
-    if not isinstance(found, Mapping):
-        return []
-    verdict = str(found.get("verdict"))
-    is_passed = {"passed": True, "exceeded": False}.get(verdict)
+    parts = {"Audit of training images": "membership", "Audit of copies": "copies"}
     aside = " The model is quarantined." if audit and audit.get("is-quarantined") is True else ""
-    return [Check("Audit of training images", is_passed, f"{verdict}: {found.get('reason', '')}.{aside}")]
+    found = []
+    for name, key in parts.items():
+        part = audit.get(key) if audit else None
+        if isinstance(part, Mapping):
+            verdict = str(part.get("verdict"))
+            is_passed = {"passed": True, "exceeded": False}.get(verdict)
+            put_aside = aside if is_passed is False else ""
+            found.append(Check(name, is_passed, f"{verdict}: {part.get('reason', '')}.{put_aside}"))
+    return found
