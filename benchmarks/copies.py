@@ -106,8 +106,8 @@ def measure(seed: int, epochs: float) -> Found:
 
 def untrained(config: RunConfig) -> UNet2DModel:
     """Return the U-Net with its initial weights."""
-    task = build_task("diffusion", config, dataset_info(config.data))
-    model: UNet2DModel = task.build_model()  # type: ignore[assignment]
+    task = _task(config)
+    model = task.build_model()
     model.load_state_dict(initial_weights(task, config.seed))
     return model
 
@@ -115,9 +115,7 @@ def untrained(config: RunConfig) -> UNet2DModel:
 def draw(config: RunConfig, model: UNet2DModel, trained: ImageSet) -> ImageSet:
     """Draw images with the classes of the training images, as a node does."""
     counts = trained.class_counts().numpy()
-    task = build_task("diffusion", config, dataset_info(config.data))
-    assert isinstance(task, DiffusionTask)
-    drawn = task.draw_images(model, classes_to_draw(counts, (counts > 0).tolist(), NUM_DRAWN))
+    drawn = _task(config).draw_images(model, classes_to_draw(counts, (counts > 0).tolist(), NUM_DRAWN))
     assert drawn is not None
     return drawn
 
@@ -192,8 +190,14 @@ def main() -> None:
         kinds = [one.planted[share] for one in found]
         print(f"planted {share:.0%}: {', '.join(f'{kind} {kinds.count(kind)}' for kind in sorted(set(kinds)))}")
     for space, delta in itertools.product(SPACES, DELTAS):
-        share = np.mean([one.repeated[space, delta] for one in found])
-        print(f"near copies among real images, {space}, delta {delta}: {share:.3f}")
+        repeated = np.mean([one.repeated[space, delta] for one in found])
+        print(f"near copies among real images, {space}, delta {delta}: {repeated:.3f}")
+
+
+def _task(config: RunConfig) -> DiffusionTask:
+    task = build_task("diffusion", config, dataset_info(config.data))
+    assert isinstance(task, DiffusionTask)
+    return task
 
 
 def is_in(value: float, interval: tuple[float, float]) -> bool:
@@ -204,7 +208,9 @@ def is_in(value: float, interval: tuple[float, float]) -> bool:
 def describe(copies: Copies, space: str) -> str:
     """Say what was found in a space."""
     one = copies.spaces[space]
-    shares = f"{one.generated.copies} of {one.generated.images}, held out {one.held_out.copies} of {one.held_out.images}"
+    shares = (
+        f"{one.generated.copies} of {one.generated.images}, held out {one.held_out.copies} of {one.held_out.images}"
+    )
     return f"{shares}, chance {one.chance:.1g}, nearer {one.nearer:.3f}, ratio {one.ratio:.3f}"
 
 

@@ -38,7 +38,10 @@ def sample(
         str | None, typer.Option(help="last or best, with --weights raw, ema or node-ema; default: last.")
     ] = None,
     quarantined: Annotated[
-        bool, typer.Option("--quarantined", help="Draw although the audit found that the model knows or repeats training images.")
+        bool,
+        typer.Option(
+            "--quarantined", help="Draw although the audit found that the model knows or repeats training images."
+        ),
     ] = False,
     runs: Runs = None,
     as_json: AsJson = False,

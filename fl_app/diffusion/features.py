@@ -37,6 +37,11 @@ def middle_features(
     Returns:
         [N, D]; None if the network has no middle block, or a feature is not finite.
     """
+    if len(images) == 0:  # attention fails on an empty batch, and D is known only from an image
+        blank = torch.zeros(1, *images.images.shape[1:], dtype=torch.uint8)
+        one = ImageSet(blank, torch.zeros(1, dtype=torch.int64), images.class_names)
+        known = middle_features(unet, one, schedule, device)
+        return None if known is None else known[:0]
     middle = getattr(unet, "mid_block", None)
     if not isinstance(middle, nn.Module):
         return None
@@ -59,5 +64,5 @@ def middle_features(
             parts.append(compute_in_pieces(features, len(batch)).numpy())
     finally:
         hook.remove()
-    found = np.concatenate(parts) if parts else np.zeros((0, 1))
+    found = np.concatenate(parts)
     return found if np.isfinite(found).all() else None

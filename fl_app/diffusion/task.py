@@ -116,10 +116,8 @@ class DiffusionTask:
         model.load_state_dict(dict(weights))
         return score_histograms(model, parts, self.schedule, device, most)
 
-    def middle_features(
-        self, model: nn.Module, images: ImageSet, device: torch.device
-    ) -> NDArray[np.float64] | None:
-        """Return features of images by the U-Net's middle block, as `features.middle_features`; `model`: on the device."""
+    def middle_features(self, model: nn.Module, images: ImageSet, device: torch.device) -> NDArray[np.float64] | None:
+        """Return features by the U-Net's middle block, as `features.middle_features`; `model`: on the device."""
         return middle_features(cast(UNet2DModel, model), images, self.schedule, device)
 
     def blank_sums(self) -> dict[str, NDArray[np.float64]]:

@@ -5,6 +5,7 @@ criterion of Carlini et al. 2023 (arXiv:2301.13188), relative to the n nearest t
 pairs, too, so held-out images, which were never trained on, are counted in the same way.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ _WIDEST = 2.0  # log2 of the ratio at the ends of the histogram; what lies outsi
 MOST_LOG = 20.0  # natural logarithm of a ratio
 _TINY = 1e-6  # times the mean distance: smaller distances count as this in a ratio
 DRAWN = "copies/drawn"
+_BLOCK = 2**22  # distances in memory at a time: 32 MiB
 
 
 class Neighbours(NamedTuple):
@@ -54,12 +56,14 @@ def neighbours(features: Array, train: Array) -> Neighbours:
         features: of images, [N, D].
         train: of training images, [M, D], M at least 1.
     """
-    distances = cdist(features, train)
     number = num_neighbours(len(train))
-    mean = np.partition(distances, number - 1, axis=1)[:, :number].mean(axis=1)
-    nearest = distances.argmin(axis=1) if len(features) else np.zeros(0, dtype=np.int64)
-    ratio = np.divide(distances.min(axis=1, initial=np.inf), mean, out=np.zeros(len(features)), where=mean > 0)
-    return Neighbours(ratio, nearest.astype(np.int64))
+    ratio, nearest = np.zeros(len(features)), np.zeros(len(features), dtype=np.int64)
+    for part in _blocks(len(features), len(train)):
+        distances = cdist(features[part], train)
+        mean = np.partition(distances, number - 1, axis=1)[:, :number].mean(axis=1)
+        nearest[part] = distances.argmin(axis=1)
+        ratio[part] = np.divide(distances.min(axis=1), mean, out=np.zeros(len(mean)), where=mean > 0)
+    return Neighbours(ratio, nearest)
 
 
 def ratio_values(generated: Array, train: Array, held_out: Array) -> dict[str, Array]:
@@ -101,8 +105,8 @@ def ratio_values(generated: Array, train: Array, held_out: Array) -> dict[str, A
     pulls = {"log-pull": np.zeros(few), "nearer-pull": np.zeros(few)}
     if few > 1:
         log_without, nearer_without = against(to_held_out[:, 1])
-        pulls["log-pull"] = np.bincount(first, log_without - log, few)
-        pulls["nearer-pull"] = np.bincount(first, nearer_without - nearer, few)
+        for key, change in (("log-pull", log_without - log), ("nearer-pull", nearer_without - nearer)):
+            np.add.at(pulls[key], first, change)
     return {"log": log, "nearer": nearer, **pulls}
 
 
@@ -121,9 +125,13 @@ def copy_sums(generated: Array, train: Array, held_out: Array) -> dict[str, Arra
     sums["counts"] = np.array([[len(one), one.sum()] for one in found], dtype=np.float64).ravel()
     if len(held_out) == 0:
         return sums
-    values = ratio_values(generated, train, held_out)
-    log, nearer = values["log"], values["nearer"]
-    variances = [float(((pull - pull.mean()) ** 2).sum()) for pull in (values["log-pull"], values["nearer-pull"])]
+    parts = [
+        ratio_values(generated[part], train, held_out)
+        for part in _blocks(len(generated), max(len(train), len(held_out)))
+    ]
+    log, nearer = (np.concatenate([one[key] for one in parts]) for key in ("log", "nearer"))
+    pulls = [np.sum([one[key] for one in parts], axis=0) for key in ("log-pull", "nearer-pull")]
+    variances = [float(((pull - pull.mean()) ** 2).sum()) for pull in pulls]
     sums["ratio"] = np.array([len(log), log.sum(), (log**2).sum(), nearer.sum(), (nearer**2).sum(), *variances])
     bins = np.floor((log / np.log(2.0) + _WIDEST) / (2 * _WIDEST) * NUM_BINS).astype(np.int64)
     sums["histogram"] = np.bincount(bins.clip(0, NUM_BINS - 1), minlength=NUM_BINS).astype(np.float64)
@@ -136,12 +144,19 @@ def blank_copies() -> dict[str, Array]:
     `copies/drawn` [2]: generated images, and how many of them are finite numbers. For each space `copies/<space>/…`:
     `counts` [4], generated images, near copies among them, held-out images, near copies among them; `ratio` [7], number
     of compared generated images, sum of log ratios and of their squares, sum of shares of nearer training images and of
-    their squares, and what the choice of held-out images adds to the variance of both sums (by the jackknife); `histogram` [NUM_BINS], the
-    compared images by log2 of their ratio, from -2 to 2.
+    their squares, and what the choice of held-out images adds to the variance of both sums (by the jackknife);
+    `histogram` [NUM_BINS], the compared images by log2 of their ratio, from -2 to 2.
     """
     nothing = np.zeros((0, 1))
     found = copy_sums(nothing, nothing, nothing)
     return {DRAWN: np.zeros(2)} | {f"copies/{space}/{key}": value for space in SPACES for key, value in found.items()}
+
+
+def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
+    """Yield slices of the rows of a matrix of distances so that a block of it stays within `_BLOCK` numbers."""
+    length = max(1, _BLOCK // max(num_columns, 1))
+    for start in range(0, num_rows, length):
+        yield slice(start, min(start + length, num_rows))
 
 
 def log_choose(of: float | Array | NDArray[np.int64], number: float | Array | NDArray[np.int64]) -> Array:

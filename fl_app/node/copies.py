@@ -6,12 +6,14 @@ images. A hospital's images are also drawn from noise that nobody else can compu
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Sums = dict[str, Array]
+Sets = tuple[Array, Array, Array]  # of drawn, training and held-out images
 
 
 def search_copies(task: "DiffusionTask", node: Node, instruction: Instruction) -> Sums:
@@ -61,18 +64,28 @@ def search_copies(task: "DiffusionTask", node: Node, instruction: Instruction) -
         log.warning("The diffusion model draws values that are not finite: no copies can be looked for")
         drawn = train.select(torch.zeros(0, dtype=torch.int64))
     model.to(node.device)  # drawing moves it to the best device
-    sets = (drawn, train, node.data.validation)
-    spaces = {
-        "pixels": [set_features(Pixels(), images, node.device) for images in sets],
-        "unet": [task.middle_features(model, images, node.device) for images in sets],
-    }
-    defined = {name: found for name, found in spaces.items() if not any(one is None for one in found)}
-    if len(drawn):
-        for space, (of_drawn, of_train, of_held_out) in defined.items():
-            found = copy_sums(of_drawn, of_train, of_held_out)
-            sums |= {f"copies/{space}/{key}": value for key, value in found.items()}
-    _keep(node, instruction, sums, drawn, _pairs(defined, drawn, train) if len(drawn) else [])
+    spaces = features_of(task, model, drawn, node) if len(drawn) else {}
+    for space, sets in spaces.items():
+        sums |= {f"copies/{space}/{key}": value for key, value in copy_sums(*sets).items()}
+    _keep(node, instruction, sums, drawn, _pairs(spaces, drawn, train))
     return sums
+
+
+def features_of(task: "DiffusionTask", model: nn.Module, drawn: ImageSet, node: Node) -> dict[str, Sets]:
+    """Return the features of drawn, training and held-out images in each space; a space that is not defined is missing.
+
+    Args:
+        task: of the model.
+        model: the U-Net, on the node's device.
+        drawn: at least one image.
+        node: with its images.
+    """
+    images = (drawn, node.data.train, node.data.validation)
+    of_pixels = [set_features(Pixels(), one, node.device) for one in images]
+    of_unet = [task.middle_features(model, one, node.device) for one in images]
+    spaces: dict[str, Sequence[Array | None]] = {"pixels": of_pixels, "unet": of_unet}
+    found = {name: [one for one in sets if one is not None] for name, sets in spaces.items()}
+    return {name: (sets[0], sets[1], sets[2]) for name, sets in found.items() if len(sets) == len(images)}
 
 
 def copies_seed(node: Node) -> int:
@@ -92,7 +105,7 @@ def check_number(node: Node) -> None:
         )
 
 
-def _pairs(spaces: dict[str, list[Array]], drawn: ImageSet, train: ImageSet) -> list[Pair]:
+def _pairs(spaces: dict[str, Sets], drawn: ImageSet, train: ImageSet) -> list[Pair]:
     """Return the near copies, the nearest first: of each space as many, at most `MOST_KEPT` in all."""
     pairs: list[Pair] = []
     names, positions = train.class_names, train.positions

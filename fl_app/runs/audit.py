@@ -74,7 +74,9 @@ class Audit:
     @property
     def overall(self) -> tuple[Verdict, str]:
         """Verdict and reason of both parts, also of a file that an older version wrote."""
-        return (self.membership.verdict, self.membership.reason) if self.verdict is None else (self.verdict, self.reason)
+        return (
+            (self.membership.verdict, self.membership.reason) if self.verdict is None else (self.verdict, self.reason)
+        )
 
 
 def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answers | None]") -> Audit | None:

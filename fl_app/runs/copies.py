@@ -122,4 +122,7 @@ def joined(parts: Sequence[tuple[Found, Tensor, Tensor]]) -> tuple[list[tuple[Fo
     blank = torch.zeros(0, 1, 1, 1, dtype=torch.uint8)
     if len({part[1].shape[1:] for part in some}) > 1:
         raise RunFolderError("The runs have images of several sizes, which one picture cannot show. Name one run.")
-    return pairs, *(torch.cat([part[number] for part in some]) if some else blank for number in (1, 2))
+    drawn, trained = (
+        torch.cat([blank] if not some else images) for images in ([p[1] for p in some], [p[2] for p in some])
+    )
+    return pairs, drawn, trained

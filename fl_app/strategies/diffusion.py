@@ -12,8 +12,9 @@ from fl_app.diffusion.averages import ServerEma
 from fl_app.errors import OptionError, RejectedReply
 from fl_app.messages.arrays import Weights
 from fl_app.messages.records import MEMBERSHIP, Reply
-from fl_app.metrics.copies import blank_copies, copies_fault
+from fl_app.metrics.copies import copies_fault
 from fl_app.metrics.membership import PARTS, blank_histograms, histogram_fault
+from fl_app.metrics.nearest import blank_copies
 from fl_app.quality.measuring import moments_of
 from fl_app.strategies.admission import update_norm
 from fl_app.strategies.folding import ExactMean

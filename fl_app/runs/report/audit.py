@@ -31,13 +31,15 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _copies(copies: object) -> dict[str, Any]:
-    """Return lines, table and charts of the search for copies; empty if there was none."""
+    """Return lines, table and charts of the search for copies; none of them if there was none."""
     if not isinstance(copies, Mapping) or not isinstance(copies.get("spaces"), Mapping):
-        return {}
+        return {"copy_lines": [], "copy_table": None, "copy_charts": []}
     spaces = {str(name): one for name, one in copies["spaces"].items() if isinstance(one, Mapping)}
     lines = [f"Copies: {copies.get('verdict')}. {copies.get('reason', '')}."]
     if isinstance(copies.get("num-drawn"), int):
-        lines.append(f"Drawn by the sites to be compared: {copies['num-drawn']} images. `fl-app copies` shows the pairs.")
+        lines.append(
+            f"Drawn by the sites to be compared: {copies['num-drawn']} images. `fl-app copies` shows the pairs."
+        )
     rows = [
         [
             Cell(name),
@@ -67,9 +69,7 @@ def _copies(copies: object) -> dict[str, Any]:
 def _counted(share: object) -> Cell:
     if not isinstance(share, Mapping) or not isinstance(share.get("images"), int):
         return Cell("not defined")
-    interval = share.get("interval")
-    around = f"{interval[0]:.3f} to {interval[1]:.3f}" if _is_pair(interval) else ""
-    return Cell(f"{share.get('copies')} of {share['images']}", around)
+    return Cell(f"{share.get('copies')} of {share['images']}", _around(share.get("interval")))
 
 
 def _ratios(name: str, counts: object) -> Any:
@@ -104,11 +104,12 @@ def _share(found: Mapping[str, Any], key: str, around: str) -> Cell:
     value, interval = found.get(key), found.get(around)
     if not isinstance(value, int | float):
         return Cell("not defined")
-    return Cell(f"{value:.3f}", f"{interval[0]:.3f} to {interval[1]:.3f}" if _is_pair(interval) else "")
+    return Cell(f"{value:.3f}", _around(interval))
 
 
-def _is_pair(interval: Any) -> bool:
-    return isinstance(interval, list) and len(interval) == 2 and _are_numbers(interval)
+def _around(interval: object) -> str:
+    is_pair = isinstance(interval, list) and len(interval) == 2 and _are_numbers(interval)
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if is_pair and isinstance(interval, list) else ""
 
 
 def _are_numbers(values: object) -> bool:

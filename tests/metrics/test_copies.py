@@ -1,0 +1,198 @@
+"""The verdict on copies: laws, false alarms, too few images, and one site that lies."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact
+
+from fl_app.metrics.copies import LEVEL, chance_of, copies_fault, fewest_held_out, judge_copies
+from fl_app.metrics.nearest import DRAWN, SPACES, blank_copies, copy_sums
+
+Sums = dict[str, NDArray[np.float64]]
+DESCRIBED = {"train": 80, "validation": 30}
+
+
+def site(
+    copies: int, repeated: int, generated: int = 200, held_out: int = 100, spaces: tuple[str, ...] = SPACES
+) -> Sums:
+    """Return the counts of a site, the same in these spaces; in another one there are no near copies."""
+    sums = blank_copies()
+    sums[DRAWN] = np.full(2, float(generated))
+    for space in SPACES:
+        found = (generated, copies, held_out, repeated) if space in spaces else (generated, 0, held_out, 0)
+        sums[f"copies/{space}/counts"] = np.array(found, dtype=np.float64)
+    return sums
+
+
+def measured(seed: int = 0) -> Sums:
+    """Return sums as a node sends them."""
+    generator = np.random.default_rng(seed)
+    sums = blank_copies()
+    sums[DRAWN] = np.full(2, 40.0)
+    for space in SPACES:
+        sets = [generator.normal(size=(number, 9)) for number in (40, DESCRIBED["train"], DESCRIBED["validation"])]
+        sums |= {f"copies/{space}/{key}": value for key, value in copy_sums(*sets).items()}
+    return sums
+
+
+counts = st.integers(0, 30)
+
+
+@given(counts, counts, counts, counts)
+@settings(deadline=None)
+def test_of_one_site_the_chance_is_that_of_fishers_exact_test(a: int, b: int, c: int, d: int) -> None:
+    expected = fisher_exact([[a, b], [c, d]], alternative="greater").pvalue
+    assert chance_of([(a + b, a, c + d, c)]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sites_are_not_compared_with_one_another() -> None:
+    with_copies, without = (200, 180, 10, 9), (200, 0, 200, 0)  # one has many natural copies, and few held-out images
+    pooled = (400, 180, 210, 9)
+    assert chance_of([pooled]) < 1e-9 and chance_of([with_copies, without]) > 0.3
+
+
+def test_the_order_of_sites_changes_nothing() -> None:
+    parts = {"a": site(9, 1), "b": site(30, 2, held_out=50), "c": site(0, 0)}
+    one, other = judge_copies(parts), judge_copies(dict(reversed(parts.items())))
+    assert one == other
+
+
+@pytest.mark.parametrize("spaces", [SPACES, ("pixels",), ("unet",)])
+def test_more_copies_than_the_held_out_images_explain_are_exceeded_in_whichever_space(spaces: tuple[str, ...]) -> None:
+    found = judge_copies({name: site(40, 1, spaces=spaces) for name in "abc"})
+    assert found.verdict == "exceeded" and "120 of 600 generated images are near copies" in found.reason
+    assert {name for name, one in found.spaces.items() if one.verdict == "exceeded"} == set(spaces)
+    assert found.num_drawn == 600
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.0, "passed"), (0.05, "passed"), (0.3, "undecided")])
+def test_as_many_copies_as_among_held_out_images_are_no_excess(rate: float, verdict: str) -> None:
+    found = judge_copies({name: site(round(200 * rate), round(100 * rate)) for name in "abc"})
+    assert found.verdict == verdict, found.reason
+    share = found.spaces["pixels"].generated.share
+    assert share == pytest.approx(rate) and found.spaces["pixels"].chance is not None
+
+
+def test_false_alarms_are_rarer_than_the_level() -> None:
+    generator = np.random.default_rng(0)
+    draws = 2000
+    alarms = 0
+    for _ in range(draws):
+        rate = generator.uniform(0, 0.5, 3)
+        tables = [
+            (200, generator.binomial(200, p), n, generator.binomial(n, p))
+            for p, n in zip(rate, (20, 50, 9), strict=True)
+        ]
+        alarms += chance_of(tables) <= LEVEL
+    assert alarms <= 6  # 2 are expected at most; more than 6 have a chance of 0.005
+
+
+@pytest.mark.parametrize(("generated", "held_out"), [(200, 30), (10, 300), (200, 1)])
+def test_too_few_images_are_undecided_and_say_how_many_are_needed(generated: int, held_out: int) -> None:
+    found = judge_copies({"a": site(0, 0, generated, held_out)})
+    assert found.verdict == "undecided" and "too few images" in found.reason
+    fewest = fewest_held_out(generated)
+    if fewest is None:
+        assert "no number of held-out images is enough" in found.reason
+        return
+    assert f"at least {fewest} are needed" in found.reason
+    assert judge_copies({"a": site(0, 0, generated, fewest)}).verdict == "passed"
+    assert judge_copies({"a": site(0, 0, generated, fewest - 1)}).verdict == "undecided"
+
+
+@pytest.mark.parametrize("held_out", [70, 90, 150])
+def test_with_natural_copies_as_many_are_needed_as_are_said(held_out: int) -> None:
+    found = judge_copies({"a": site(20, held_out // 10, held_out=held_out)})
+    needed = re.search(r"at least (\d+) are needed", found.reason)
+    assert found.verdict == "undecided" and needed and int(needed[1]) > held_out
+
+
+def test_without_held_out_images_nothing_is_decided_or_defined() -> None:
+    found = judge_copies({"a": site(150, 0, held_out=0)})
+    assert found.verdict == "undecided" and "no site has both" in found.reason
+    one = found.spaces["pixels"]
+    assert (one.chance, one.held_out.share, one.ratio, one.nearer) == (None, None, None, None)
+    assert one.generated.copies == 150
+    assert judge_copies({}).verdict == "undecided"
+
+
+def test_a_model_that_draws_no_numbers_is_not_defined() -> None:
+    sums = blank_copies()
+    sums[DRAWN] = np.array([200.0, 0.0])
+    found = judge_copies({"a": sums, "b": sums})
+    assert found.verdict == "undecided"
+    assert found.reason == "not defined: the model drew values that are not finite"
+
+
+def test_a_network_without_features_is_not_defined_and_pixels_still_decide() -> None:
+    def without(copies: int) -> Sums:
+        sums = site(copies, 0, spaces=("pixels",))
+        return sums | {"copies/unet/counts": np.zeros(4)}
+
+    quiet = judge_copies({name: without(0) for name in "abc"})
+    assert quiet.verdict == "undecided" and "not defined: this network has no such features" in quiet.reason
+    assert quiet.spaces["pixels"].verdict == "passed"
+    assert judge_copies({name: without(50) for name in "abc"}).verdict == "exceeded"
+
+
+def test_one_site_of_three_brings_about_neither_verdict() -> None:
+    honest, liar = site(1, 1), site(200, 0)
+    found = judge_copies({"a": honest, "b": honest, "c": liar})
+    assert found.verdict == "undecided" and "without c alone that would be no excess" in found.reason
+    known = site(60, 0)
+    hiding = site(0, 100)
+    found = judge_copies({"a": known, "b": known, "c": hiding})
+    assert found.verdict == "undecided"
+
+
+def test_a_site_whose_images_are_repeated_does_not_drown() -> None:
+    parts = {f"site-{number}": site(20, 10) for number in range(12)} | {"small": site(40, 0, 100, 100)}
+    found = judge_copies(parts)
+    assert found.verdict == "undecided" and "alone" in found.reason and "small" in found.reason
+
+
+def test_sums_of_images_are_accepted() -> None:
+    assert copies_fault(measured(), DESCRIBED, 40) is None and copies_fault(measured(), None, 40) is None
+    assert copies_fault(blank_copies(), {"train": 0, "validation": 9}, 40) is None
+    broken = blank_copies() | {DRAWN: np.array([40.0, 0.0])}
+    assert copies_fault(broken, DESCRIBED, 40) is None
+
+
+LIES: dict[str, tuple[str, int, float]] = {
+    "drew more": (DRAWN, 0, 41.0),
+    "drew none": (DRAWN, 0, 0.0),
+    "more finite than drawn": (DRAWN, 1, 41.0),
+    "some finite": (DRAWN, 1, 17.0),
+    "half an image": ("copies/pixels/counts", 1, 0.5),
+    "negative copies": ("copies/pixels/counts", 1, -1.0),
+    "more copies than images": ("copies/unet/counts", 1, 41.0),
+    "other generated images": ("copies/unet/counts", 0, 39.0),
+    "more held-out images": ("copies/pixels/counts", 2, 31.0),
+    "more held-out copies than images": ("copies/pixels/counts", 3, 31.0),
+    "no images but counts": ("copies/pixels/counts", 0, 0.0),
+    "other ratios": ("copies/pixels/ratio", 0, 39.0),
+    "an absurd log": ("copies/pixels/ratio", 1, 1e6),
+    "squares below their mean": ("copies/pixels/ratio", 2, 0.0),
+    "absurd squares": ("copies/pixels/ratio", 2, 1e9),
+    "a share above 1": ("copies/unet/ratio", 3, 41.0),
+    "a negative share": ("copies/unet/ratio", 3, -1.0),
+    "squares above shares": ("copies/unet/ratio", 4, 40.5),
+    "a negative variance": ("copies/unet/ratio", 5, -1.0),
+    "an absurd variance": ("copies/unet/ratio", 6, 1e9),
+    "a histogram that does not add up": ("copies/unet/histogram", 3, 99.0),
+    "a negative bin": ("copies/unet/histogram", 0, -1.0),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_sums_that_no_images_have_are_faults(lie: str) -> None:
+    key, place, value = LIES[lie]
+    sums = measured()
+    sums[key] = sums[key].copy()
+    sums[key][place] = value
+    fault = copies_fault(sums, DESCRIBED, 40)
+    assert fault is not None and fault.startswith("it")
