@@ -37,7 +37,8 @@ _QUESTIONS = {
     "evaluate": "How good are these models? Asked once at the end of each task",
     "query.draw": "Draw images of the classes that you lack, and keep them. Asked before the rounds of "
     "`classification`, with `classification.replay=generated`",
-    "query.membership": "Does this model know your training images? Asked once, before `diffusion` is exported",
+    "query.membership": "Does this model know your training images, or repeat them? Asked once, before `diffusion` is "
+    "exported",
     "query.quality": "How good are these generated images? Asked at the end of a run, once for each network of "
     "`quality.features` and once for `quality.usefulness`; and after round 1 of `diffusion`, without images, for "
     "`quality.curve`",
@@ -93,6 +94,15 @@ _EXPLAINED = {
     "roughness lie from those of the training images",
     r"statistics/(loss|sima)/(train|validation|test)": "number of training, held-out and test images by how well the "
     "model knows them, in 128 bins of two scores; at most `audit.num-images` of each; only with `audit.membership`",
+    r"statistics/copies/drawn": "number of images that the node drew itself with the model, and how many of them are "
+    "finite numbers; only with `audit.copies-images`, like the next three",
+    r"statistics/copies/.*/counts": "in two feature spaces: number of these drawn images, and of near copies of "
+    "training images among them; number of held-out images, and of near copies of training images among these",
+    r"statistics/copies/.*/ratio": "sums over the drawn images: of the logarithm, and its square, of the distance of the "
+    "nearest of as many training as held-out images over that of the nearest held-out image; of the share of such sets "
+    "by which the training image is nearer, and its square; and what the choice of held-out images adds to the "
+    "variance of both",
+    r"statistics/copies/.*/histogram": "number of drawn images by this ratio, in 16 bins",
     r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "
     "their brightness, contrast and roughness",
     r"statistics/(own/)?count": "number of training images of each class whose embeddings were summed",
@@ -265,6 +275,10 @@ Weights and sums are not images, but they are computed from images:
   where. Whoever runs the server, and has an image, can score it: if its bin is empty, it was not among the scored
   images; if its bin has the only image far around, it probably was. The node sends these counts once in a run, and only
   of weights that are near those that it has trained.
+- The node also draws images with the model, from noise that nobody else can compute, and counts near copies of its
+  training images among them. No image and no pair leaves it: `fl-app copies` shows them at the hospital. The server
+  cannot choose what is drawn, but weights can draw one image over and over, and the count then tells whether it is
+  among the training images. So these counts, too, leave once in a run, of weights near those that the node has trained.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.
 """
