@@ -8,7 +8,9 @@ import pytest
 
 from fl_app.errors import RunFolderError
 from fl_app.files import to_json
+from fl_app.metrics.copies import judge_copies
 from fl_app.metrics.membership import blank_histograms, judge_membership
+from fl_app.metrics.nearest import DRAWN, SPACES, blank_copies, copy_sums
 from fl_app.runs.audit import MARK, Audit, QuarantineError, check_quarantine, describe_audit, quarantine_of, read_audit
 from tests.mutations import as_json, changed_document, damaged
 
@@ -18,7 +20,21 @@ def one_audit() -> Audit:
     for key in sums:
         sums[key][:] = np.random.default_rng(len(key)).integers(0, 5, len(sums[key]))
     found = judge_membership({"north": sums, "south": sums}, 0.65)
-    return Audit(membership=found, max_auc=0.65, is_quarantined=True, left_out={"west": "late"}, round=3)
+    generator = np.random.default_rng(0)
+    drawn, train, held_out = (generator.normal(size=(number, 4)) for number in (30, 50, 20))
+    of_space = copy_sums(drawn, train, held_out)
+    compared = {f"copies/{space}/{key}": value for space in SPACES for key, value in of_space.items()}
+    copies = judge_copies({"north": {**blank_copies(), **compared, DRAWN: np.full(2, 30.0)}})
+    return Audit(
+        membership=found,
+        copies=copies,
+        verdict="undecided",
+        reason=copies.reason,
+        max_auc=0.65,
+        is_quarantined=True,
+        left_out={"west": "late"},
+        round=3,
+    )
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -66,14 +66,17 @@ def test_the_card_of_a_diffusion_model_has_its_figures_floors_and_audit(run: Pat
     assert "| frechet-distance (pixels) | 1.08 |  | 0.69 | 20 | 40 | 2 |" in text
     assert "| trained-on-real | not defined: a site has one class only |" in text
     assert "The model was not audited" in text
-    found = {"membership": {"verdict": "exceeded", "reason": "AUC 0.7 at north"}, "is-quarantined": True}
+    copies = {"verdict": "passed", "reason": "0 of 9 images are near copies"}
+    membership = {"verdict": "exceeded", "reason": "AUC 0.7 at north"}
+    found = {"membership": membership, "copies": copies, "is-quarantined": True}
     aside = run / "diffusion" / "model.quarantined"
     (run / "diffusion" / "model").rename(aside)
     (aside / "quarantine.json").write_text('{"reason": "AUC 0.7 at north"}', encoding="utf-8")
     (run / "diffusion" / "audit.json").write_text(json.dumps(found), encoding="utf-8")
     text = describe_model(read_material(run, 0.0), "diffusion")
-    assert "**Quarantined.** The membership audit found: it knows its training images." in text
+    assert "**Quarantined.** The membership audit found: it knows its training images, or repeats them." in text
     assert "Membership inference: exceeded." in text  # both reasons name a site
+    assert "Copies among generated images: passed: 0 of 9 images are near copies." in text
 
 
 @pytest.mark.parametrize("task", ["diffusion", "classification"])

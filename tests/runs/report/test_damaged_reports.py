@@ -48,6 +48,16 @@ def spoil(name: str, content: str = '{"half') -> Callable[[Path], None]:
             "Audit",
         ),
         (spoil("diffusion/audit.json", '{"membership": {}, "histograms": {"loss/train": [1, null]}}'), "Audit"),
+        *(
+            (spoil("diffusion/audit.json", f'{{"membership": {{}}, "copies": {copies}}}'), "Audit")
+            for copies in (
+                "7",
+                "{}",
+                '{"spaces": {"pixels": 3}}',
+                '{"spaces": {"pixels": {"generated": [1], "histogram": ["a"], "ratio": "x", "nearer": 1}}}',
+                '{"spaces": {"pixels": {"generated": {"images": 9, "interval": [null, 1]}, "histogram": [-1, null]}}}',
+            )
+        ),
         (spoil("classification/prototypes/round-0003.json"), "round-0003.json is damaged"),
         (spoil("classification/comparison.csv", "\x00,"), "Degraded"),
         (spoil("diffusion/samples/final.svg", "<svg"), "samples/final is too large or damaged"),
