@@ -98,9 +98,9 @@ _EXPLAINED = {
     "finite numbers; only with `audit.copies-images`, like the next three",
     r"statistics/copies/.*/counts": "in two feature spaces: number of these drawn images, and of near copies of "
     "training images among them; number of held-out images, and of near copies of training images among these",
-    r"statistics/copies/.*/ratio": "sums over the drawn images: of the logarithm, and its square, of the distance of the "
-    "nearest of as many training as held-out images over that of the nearest held-out image; of the share of such sets "
-    "by which the training image is nearer, and its square; and what the choice of held-out images adds to the "
+    r"statistics/copies/.*/ratio": "sums over the drawn images: of the logarithm, and its square, of the distance of "
+    "the nearest of as many training as held-out images over that of the nearest held-out image; of the share of such "
+    "sets by which the training image is nearer, and its square; and what the choice of held-out images adds to the "
     "variance of both",
     r"statistics/copies/.*/histogram": "number of drawn images by this ratio, in 16 bins",
     r"statistics/(own/)?picture": "number of these training images, and sums of the values, squares and products of "

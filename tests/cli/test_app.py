@@ -155,11 +155,12 @@ def test_an_option_word_means_the_same_in_every_command() -> None:
         "runs",
         "report",
         "doctor",
+        "copies",
         "sent",
         "sites",
     }
     assert with_json == commands["--json"]
-    assert {"compare", "sample", "predict", "status", "runs", "report", "bundle-logs"} == commands["--runs"]
+    assert {"compare", "sample", "predict", "status", "runs", "report", "copies", "bundle-logs"} == commands["--runs"]
     assert {word for word, texts in meanings.items() if len(texts) > 1 and word.startswith("--")} == {"--out"}
 
 
