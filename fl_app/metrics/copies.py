@@ -80,9 +80,9 @@ def chance_of(tables: Sequence[Table]) -> float:
     """
     whole, seen = np.ones(1), 0.0
     for images, copies, held_out, repeated in tables:
-        number = np.arange(copies + repeated + 1)
-        with np.errstate(invalid="ignore"):
-            logs = log_choose(images, number) + log_choose(held_out, copies + repeated - number)
+        # no more than the generated images: a site may claim any number of held-out ones
+        number = np.arange(min(images, copies + repeated) + 1)
+        logs = log_choose(images, number) + log_choose(held_out, copies + repeated - number)
         whole = np.convolve(whole, np.exp(logs - log_choose(images + held_out, copies + repeated)))
         seen += copies
     return float(min(whole[int(seen) :].sum(), 1.0))

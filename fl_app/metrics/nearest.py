@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.special import gammaln
+from scipy.special import betaln
 
 Array = NDArray[np.float64]
 
@@ -163,5 +163,6 @@ def log_choose(of: float | Array | NDArray[np.int64], number: float | Array | ND
     """Return log C(of, number); -inf if there is no such choice."""
     of, number = np.asarray(of, dtype=np.float64), np.asarray(number, dtype=np.float64)
     possible = (number >= 0) & (number <= of)
-    found = gammaln(of + 1) - gammaln(np.maximum(number, 0) + 1) - gammaln(np.maximum(of - number, 0) + 1)
+    some = np.where(possible, number, 0.0)
+    found = -np.log1p(of) - betaln(of - some + 1.0, some + 1.0)  # exact to rounding also of a huge `of`
     return np.asarray(np.where(possible, found, -np.inf), dtype=np.float64)

@@ -49,6 +49,11 @@ def test_of_one_site_the_chance_is_that_of_fishers_exact_test(a: int, b: int, c:
     assert chance_of([(a + b, a, c + d, c)]) == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_site_that_claims_any_number_of_held_out_images_costs_nothing() -> None:
+    assert chance_of([(200, 3, 1e14, 1e14)]) == pytest.approx(1.0)
+    assert judge_copies({"a": site(3, 0), "b": site(0, 10**14, held_out=10**14)}).verdict != "exceeded"
+
+
 def test_sites_are_not_compared_with_one_another() -> None:
     with_copies, without = (200, 180, 10, 9), (200, 0, 200, 0)  # one has many natural copies, and few held-out images
     pooled = (400, 180, 210, 9)
