@@ -24,8 +24,8 @@ def middle_features(
 
     A diffusion model's activations at a small noise level represent an image well enough to segment it by a few labels
     (Baranchuk et al. 2022, arXiv:2112.03126). The input is alpha_t x without noise, so an image's features depend on
-    nothing but its pixels and the weights. With its label, classes lie so far apart that most real images of a class
-    with few images count as near copies of one another (docs/results.md).
+    nothing but its pixels and the weights. With its label, classes lie so far apart that many real images are near
+    copies of others of their class (docs/log.md).
 
     Args:
         unet: predicts v, on the device.
