@@ -16,7 +16,7 @@ Table = tuple[float, float, float, float]  # of a site: generated images, copies
 
 LEVEL = 1e-3  # chance of a false alarm in a space
 REST_LEVEL = 1e-2  # at which the sites but one must still show more copies than the held-out images are
-DETECTED = 0.1  # share of copies that a search must be able to find, or it is undecided
+DETECTED = 0.1  # share of copies that a search must be able to find or to exclude, or it is undecided
 _MANY = 10**5  # images
 _NORMAL = 1.959964
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
@@ -92,8 +92,8 @@ def judge_copies(parts: Mapping[str, Sums]) -> Copies:
     """Return figures and verdict of a search for copies.
 
     `exceeded`: in a space more generated images are near copies than the held-out images' rate explains, at the level
-    0.001. `passed`: in no space. `undecided`: it is not known, as with too few images to find a tenth of copies; or it
-    rests on one site of three or more; or one site's own copies are above its held-out images' rate.
+    0.001. `passed`: in no space. `undecided`: it is not known, as with too few images to find or exclude a tenth of
+    copies; or it rests on one site of three or more; or one site's own copies are above its held-out images' rate.
 
     Args:
         parts: sums of each site, with the keys of `blank_copies`.
@@ -178,12 +178,22 @@ def _verdict(tables: Mapping[str, Table], unjudged: str) -> tuple[Verdict, str]:
 
 
 def _is_enough(tables: Sequence[Table]) -> bool:
+    """Tell whether so many images answer the question.
+
+    They do if less than a tenth of the generated images are near copies at all, by the upper end of an interval of
+    95 %; or if it would be found that a tenth were copies.
+    """
+    images, copies = sum(one[0] for one in tables), sum(one[1] for one in tables)
+    return wilson(copies / images, images, 0.95)[1] < DETECTED or _would_be_found(tables)
+
+
+def _would_be_found(tables: Sequence[Table]) -> bool:
     """Tell whether copies would be found if a tenth of each site's other generated images were some, too."""
     return chance_of([(n, k + np.ceil(DETECTED * (n - k)), m, r) for n, k, m, r in tables]) <= LEVEL
 
 
 def fewest_held_out(num_generated: int, share: float = 0.0) -> int | None:
-    """Return how many held-out images make a search decide at one site.
+    """Return how many held-out images let a tenth of copies be found at one site.
 
     Args:
         num_generated: generated images.
@@ -194,7 +204,7 @@ def fewest_held_out(num_generated: int, share: float = 0.0) -> int | None:
     """
 
     def is_enough(number: int) -> bool:
-        return _is_enough([(num_generated, round(share * num_generated), number, round(share * number))])
+        return _would_be_found([(num_generated, round(share * num_generated), number, round(share * number))])
 
     found = bisect.bisect_left(range(_MANY), True, lo=1, key=is_enough)
     return found if found < _MANY else None
@@ -202,8 +212,8 @@ def fewest_held_out(num_generated: int, share: float = 0.0) -> int | None:
 
 def _needed(tables: Mapping[str, Table]) -> str:
     """Say how many held-out images would be enough."""
-    images, _, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
-    fewest = fewest_held_out(images, repeated / held_out)
+    images, copies, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
+    fewest = fewest_held_out(images, (copies + repeated) / (images + held_out))
     if fewest is None:
         return f"with {images} generated images no number of held-out images is enough"
     return f"{held_out} held-out images were compared, and at least {max(fewest, held_out + 1)} are needed"

@@ -96,7 +96,14 @@ def test_false_alarms_are_rarer_than_the_level() -> None:
     assert alarms <= 6  # 2 are expected at most; more than 6 have a chance of 0.005
 
 
-@pytest.mark.parametrize(("generated", "held_out"), [(200, 30), (10, 300), (200, 1)])
+@pytest.mark.parametrize(("generated", "verdict"), [(200, "passed"), (60, "passed"), (20, "undecided")])
+def test_if_few_generated_images_are_near_copies_at_all_few_held_out_images_are_enough(
+    generated: int, verdict: str
+) -> None:
+    assert judge_copies({"a": site(0, 0, generated, 5)}).verdict == verdict  # 0 of 20: up to 17 % may be copies
+
+
+@pytest.mark.parametrize(("generated", "held_out"), [(20, 100), (10, 300), (25, 1)])
 def test_too_few_images_are_undecided_and_say_how_many_are_needed(generated: int, held_out: int) -> None:
     found = judge_copies({"a": site(0, 0, generated, held_out)})
     assert found.verdict == "undecided" and "too few images" in found.reason
