@@ -38,7 +38,7 @@ def _copies(copies: object) -> dict[str, Any]:
     lines = [f"Copies: {copies.get('verdict')}. {copies.get('reason', '')}."]
     if isinstance(copies.get("num-drawn"), int):
         lines.append(
-            f"Drawn by the sites to be compared: {copies['num-drawn']} images. `fl-app copies` shows the pairs."
+            f"Drawn by the sites to be compared: {copies['num-drawn']} images. The command fl-app copies shows the pairs."
         )
     rows = [
         [
@@ -54,12 +54,12 @@ def _copies(copies: object) -> dict[str, Any]:
     columns = [
         "features",
         "verdict",
-        "generated images that are near copies",
-        "held-out images that are",
-        "distance to training over held-out images",
-        "nearer to a training image",
+        "near copies, generated",
+        "near copies, held out",
+        "distance, training over held out",
+        "nearer to training",
     ]
-    notes = ["Expected of a model that repeats nothing: as many near copies as among held-out images, 1, and 0.5."]
+    notes = ["A model that repeats nothing has as many near copies as held-out images have, and about 1 and 0.5."]
     table = Table("Does the model repeat training images?", columns, rows, notes=notes) if rows else None
     charts = [(name, _ratios(name, one.get("histogram"))) for name, one in spaces.items()]
     drawn = [(f"Generated images by {name}", chart) for name, chart in charts if chart is not None]
