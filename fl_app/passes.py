@@ -164,9 +164,8 @@ class DiffusionPass(Pass[DiffusionRounds]):
     def ask_membership(self, strategy: DiffusionRounds, grid: Any, weights: Weights) -> Answers | None:
         """Let the nodes count images by how well weights know them; None: the run has no audit."""
         audit = self.config.audit
-        if not audit.membership:
-            return None
-        return strategy.ask_membership(grid, self.num_rounds, weights, audit.num_images, audit.copies_images)
+        numbers = (audit.num_images, audit.copies_images)
+        return strategy.ask_membership(grid, self.num_rounds, weights, *numbers) if audit.membership else None
 
     def drawn(self, after: Snapshot, test_counts: NDArray[np.int64], held: list[bool]) -> dict[str, float]:
         """Return the Fréchet distance of images of each set of weights (Heusel et al. 2017)."""

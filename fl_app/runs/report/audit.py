@@ -37,9 +37,7 @@ def _copies(copies: object) -> dict[str, Any]:
     spaces = {str(name): one for name, one in copies["spaces"].items() if isinstance(one, Mapping)}
     lines = [f"Copies: {copies.get('verdict')}. {copies.get('reason', '')}."]
     if isinstance(copies.get("num-drawn"), int):
-        lines.append(
-            f"Drawn by the sites to be compared: {copies['num-drawn']} images. The command fl-app copies shows the pairs."
-        )
+        lines.append(f"The sites drew {copies['num-drawn']} images to compare. The command fl-app copies shows pairs.")
     rows = [
         [
             Cell(name),
