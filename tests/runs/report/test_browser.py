@@ -25,6 +25,12 @@ _TEN = tuple(f"class {label} with a long name" for label in range(10))
 _SITES = tuple(f"hospital of the town number {number}" for number in range(7))
 
 _WIDER = "return [document.documentElement.scrollWidth, innerWidth]"
+_CUT_OFF = """
+const range = document.createRange();
+const end = one => { range.selectNodeContents(one); return range.getBoundingClientRect().right; };
+const texts = [...document.querySelectorAll("caption, h1, h2, h3, p, li, dd, dt, summary")];
+return texts.filter(one => end(one) > innerWidth).map(one => one.textContent);
+"""
 _UNTOLD = """
 const named = one => one.getAttribute("alt") || one.getAttribute("aria-label")
   || (one.getAttribute("aria-labelledby") || "").split(" ").map(id => document.getElementById(id)?.innerHTML).join();
@@ -74,6 +80,11 @@ def test_a_request_of_a_page_is_seen(tmp_path: Path) -> None:
 def test_no_page_is_wider_than_its_screen(width: int, page: Path, tmp_path: Path) -> None:
     needed, there = ask_page(page, tmp_path, width, _WIDER)
     assert needed <= there == width
+
+
+@pytest.mark.parametrize("width", _WIDTHS)
+def test_no_title_or_sentence_is_cut_off(width: int, page: Path, tmp_path: Path) -> None:
+    assert ask_page(page, tmp_path, width, _CUT_OFF) == []
 
 
 def test_each_picture_has_a_text_and_is_drawn(page: Path, tmp_path: Path) -> None:
