@@ -29,7 +29,7 @@ def judge_answer(asked: Asked, question: Question, false: RecordDict) -> Verdict
         if others:
             return Verdict("passed", f"{', '.join(others)} were rejected in its place")
         if outcomes[LIAR].outcome != "contributed":
-            return Verdict("rejected", outcomes[LIAR].reason)
+            return Verdict("rejected", outcomes[LIAR].reason or "")
         return _HARM[question.kind](asked, question, parts)
     except Exception as error:
         return Verdict("ended", f"{type(error).__name__}: {error}")

@@ -119,7 +119,7 @@ class Asked:
     def _noting(self, ask: Callable[..., Answers]) -> Callable[..., Answers]:
         def noted(strategy: Asking, grid: Replay, kind: str, content: RecordDict, *rest: Any, **more: Any) -> Answers:
             if kind not in _ELSEWHERE:
-                measured = content.config_records[CONFIG].get("measured", "")
+                measured = str(content.config_records[CONFIG].get("measured", ""))
                 name = f"{kind} {measured}".strip() if kind == QUALITY else kind
                 again = copy(content)
                 self._noted.append((name, kind, lambda: ask(strategy, grid, kind, again, *rest, **more)))

@@ -164,7 +164,7 @@ def expected(lines: Iterable[RoundLine]) -> dict[str, list[tuple[int, float, flo
     by_name: dict[str, list[tuple[int, float, float]]] = {}
     for line in lines:
         for name, value, step in scalars(line):
-            by_name.setdefault(name, []).append((step, float(np.float32(value)), line.ended))
+            by_name.setdefault(name, []).append((step, float(np.float32(value)), line.ended or 0.0))
     return by_name
 
 
@@ -181,7 +181,7 @@ def test_the_real_tensorboard_reads_each_figure_of_the_metrics_of_a_run(tmp_path
 
 def test_the_real_tensorboard_shows_a_repeated_round_as_it_was_the_last_time(tmp_path: Path) -> None:
     lines = [replace(LINE, round=number, validated_round=number - 1, ended=100.0 * number) for number in (1, 2, 3)]
-    again = [replace(line, train_loss=0.25, ended=1000.0 + line.ended) for line in lines[1:]]
+    again = [replace(line, train_loss=0.25, ended=1000.0 + line.round) for line in lines[1:]]
     for part in (lines, again):
         tracker = open_tracker("tensorboard", tmp_path)
         for line in part:
