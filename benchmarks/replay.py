@@ -34,6 +34,8 @@ SETTINGS: dict[str, dict[str, OptionValue]] = {
     "logit-adjusted": {"classification.replay": "logit-adjusted"},
     "label-smoothing": {"classification.label-smoothing": 0.1},
 }
+SHIPPED = "shipped"
+HEADS = ("linear", "lda", SHIPPED)
 
 
 def config_of(
@@ -60,20 +62,23 @@ def config_of(
 
 
 def train_diffusion(config: RunConfig, num_nodes: int) -> float:
-    """Train the diffusion model, and a classifier of one round that is thrown away; return seconds.
+    """Train the diffusion model, and a classifier of one round that is thrown away; return seconds of its rounds.
 
     A run that is there already is left alone.
     """
     folder = Path(config.output_dir) / config.run_name
-    if (folder / "diffusion" / "model").is_dir():
-        return 0.0
-    started = time.monotonic()
-    run_federation(RunConfig.from_flat({**config.to_flat(), "classification.num-rounds": 1}), num_nodes)
-    return time.monotonic() - started
+    if not (folder / "diffusion" / "model").is_dir():
+        run_federation(RunConfig.from_flat({**config.to_flat(), "classification.num-rounds": 1}), num_nodes)
+    return _total(folder, "diffusion", "seconds")
 
 
 def train_classifier(config: RunConfig, base: Path, num_nodes: int) -> dict[str, float]:
-    """Train a classifier in a copy of a run whose diffusion model is finished; return accuracy by head, and seconds."""
+    """Train a classifier in a copy of a run whose diffusion model is finished.
+
+    Returns:
+        Accuracy by head, `shipped` for the one that the run chose; seconds; megabytes from and to all nodes, of the
+        classifier and of the diffusion model.
+    """
     folder = Path(config.output_dir) / config.run_name
     if not (folder / "classification" / "comparison.csv").is_file():
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,7 +100,17 @@ def train_classifier(config: RunConfig, base: Path, num_nodes: int) -> dict[str,
         write_json(folder / "seconds.json", time.monotonic() - started)
     rows = [row for row in read_comparison(folder) if row["n"].isdigit()]
     found = {row["head"]: float(row["accuracy"]) for row in rows}
-    return {**found, "seconds": float(json.loads((folder / "seconds.json").read_text()))}
+    found[SHIPPED] = next(float(row["accuracy"]) for row in rows if row["approach"].endswith("(ships)"))
+    found["seconds"] = float(json.loads((folder / "seconds.json").read_text()))
+    for task in ("classification", "diffusion"):
+        found[f"MB, {task}"] = (_total(folder, task, "bytes-down") + _total(folder, task, "bytes-up")) / 1e6
+    return found
+
+
+def _total(folder: Path, task: str, name: str) -> float:
+    """Return a figure of all rounds of a task."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return float(sum(line[name] for line in lines if line["task"] == task))
 
 
 def interval(differences: Sequence[float]) -> str:
@@ -131,9 +146,10 @@ def main() -> None:
             config = config_of(chosen.out, f"{split}-{seed}-{setting}", seed, chosen.scheme, chosen.recipe, own)
             found[setting].append(train_classifier(config, chosen.out / base.run_name, chosen.nodes))
             print(f"seed {seed}, {setting}: {found[setting][-1]}", flush=True)
+            write_json(chosen.out / f"{split}.json", {"seeds": chosen.seeds, "found": found})
     print("| setting | head | accuracy | less none, points |\n|---|---|---|---|")
     for setting, runs in found.items():
-        for head in ("linear", "lda"):
+        for head in HEADS:
             values = [one[head] for one in runs]
             plain = [one[head] for one in found.get("none", runs)]
             less = interval([value - other for value, other in zip(values, plain, strict=True)])
