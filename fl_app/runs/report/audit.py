@@ -17,7 +17,7 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     numbers = ", ".join(f"{found[key]} {name}" for key, name in _PARTS.items() if isinstance(found.get(key), int))
     lines = [
-        f"Membership inference: {found.get('verdict')}. {found.get('reason', '')}",
+        f"Membership inference: {found.get('verdict')}. {_sentence(found.get('reason'))}",
         f"Scored: {numbers}." if numbers else "",
     ]
     if isinstance(audit.get("max-auc"), float):
@@ -27,6 +27,10 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "table": _scores(found.get("scores")),
         "charts": _charts(audit.get("histograms")),
     }
+
+
+def _sentence(text: object) -> str:
+    return f"{str(text).rstrip('.')}." if text else ""
 
 
 _PARTS = {"num-train": "training images", "num-held-out": "held-out images", "num-test": "test images"}
