@@ -17,9 +17,9 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from benchmarks.output import Row, parser, run
 from fl_app.errors import RejectedReply
 from fl_app.flower import identify, name_message
-from fl_app.messages.arrays import Weights, array_record, pack
+from fl_app.messages.arrays import Weights, array_record, check_arrays, pack
 from fl_app.messages.records import TRAIN
-from fl_app.strategies.admission import check_arrays, check_sums
+from fl_app.strategies.admission import check_sums
 from fl_app.strategies.outcomes import RoundRecord
 from fl_app.strategies.transport import PackedWire, PlainWire
 from fl_app.sums import Sums

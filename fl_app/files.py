@@ -66,7 +66,9 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)  # a partial file would keep a full disk full
         if isinstance(error, OSError | SafetensorError):
-            raise RunFolderError(f"{path} could not be written: {error}.") from error
+            raise RunFolderError(
+                f"{path} could not be written: {getattr(error, 'strerror', None) or error}."
+            ) from error
         raise
 
 
@@ -105,7 +107,9 @@ def replace_folder(target: Path, write: Callable[[Path], None], *, is_synced: bo
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError | SafetensorError):
-            raise RunFolderError(f"{target} could not be written: {error}.") from error
+            raise RunFolderError(
+                f"{target} could not be written: {getattr(error, 'strerror', None) or error}."
+            ) from error
         raise
 
 

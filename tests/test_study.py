@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import client_app
 from fl_app.errors import FederationError
 from fl_app.logs import clean_text
-from fl_app.node import client, permissions
+from fl_app.messages.replay import DRAW
+from fl_app.node import permissions
 from fl_app.node.permissions import NotAllowedError, check_study
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig, default_options
@@ -107,7 +109,12 @@ def two_hospitals(tmp_path: Path) -> dict[int, dict[str, Any]]:
 
 def agree(tmp_path: Path, run: RunConfig) -> None:
     """Write the study of a run: all options that the nodes compare, and no other."""
-    write_study(tmp_path / "study.toml", {name: value for name, value in run.to_flat().items() if not is_exempt(name)})
+    compared = [name for name in run.to_flat() if not is_exempt(name) or is_drawn_with(name, run)]
+    write_study(tmp_path / "study.toml", {name: value for name, value in run.to_flat().items() if name in compared})
+
+
+def is_drawn_with(option: str, run: RunConfig) -> bool:
+    return run.classification.replay == "generated" and option.startswith("sampling.")
 
 
 def test_the_agreed_run_completes_and_one_with_another_option_does_not_begin(
@@ -131,12 +138,12 @@ def _prefixes() -> dict[type[Section], str]:
 
 @contextmanager
 def watched_options() -> Iterator[set[str]]:
-    """Note each option of a run that a node's code reads, but not those that are read to check them all."""
-    prefixes, read, depth = _prefixes(), set[str](), {"handlers": 0, "checks": 0}
+    """Note each option of a run that is read while a node answers a message, but not if all are read to be checked."""
+    prefixes, read, depth = _prefixes(), set[str](), {"messages": 0, "checks": 0}
     plain = Section.__getattribute__
 
     def get(section: Section, name: str) -> Any:
-        if depth["handlers"] and not depth["checks"] and type(section) in prefixes:
+        if depth["messages"] and not depth["checks"] and type(section) in prefixes:
             field = type(section).model_fields.get(name)
             if field is not None and field.annotation not in prefixes:
                 read.add(f"{prefixes[type(section)]}{field.alias}")
@@ -154,22 +161,29 @@ def watched_options() -> Iterator[set[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Section, "__getattribute__", get, raising=False)
-        for name in ("describe", "train", "evaluate", "moments", "heads", "membership"):
-            patch.setattr(client, name, counting("handlers", getattr(client, name)))
+        patch.setattr(client_app, "app", counting("messages", client_app.app))
         patch.setattr(RunConfig, "received", counting("checks", RunConfig.received))
         patch.setattr(permissions, "not_allowed", counting("checks", permissions.not_allowed))
         yield read
 
 
+@pytest.mark.parametrize("replay", ["none", "generated"])
 def test_no_code_of_a_node_reads_an_option_that_a_study_need_not_fix(
-    tmp_path: Path, two_hospitals: dict[int, dict[str, Any]]
+    tmp_path: Path, two_hospitals: dict[int, dict[str, Any]], replay: str
 ) -> None:
-    run = tiny_run(tmp_path / "runs", _RUN)
+    every_message: dict[str, OptionValue] = {
+        "quality.num-images": 8, "quality.curve": "pixels", "gallery-every": 1, "audit.membership": True,
+        "classification.replay": replay, "classification.replay-images": 2, "diffusion.num-rounds": 2,
+    }  # fmt: skip
+    run = tiny_run(tmp_path / "runs", {**_RUN, **every_message})
     agree(tmp_path, run)
     with watched_options() as read:
-        run_federation(run, 2, node_options=two_hospitals)
+        sent = run_federation(run, 2, node_options=two_hospitals).sent
+    registered = {name.removesuffix(".default") for name in client_app.app._registered_funcs}
+    assert {one.metadata.message_type for one in sent} == registered - ({DRAW} if replay == "none" else set())
     assert {"seed", "data.image-size", "diffusion.num-timesteps", "classification.augment"} <= read
-    assert {name for name in read if is_exempt(name)} == {"checkpoint-every"}
+    assert {name for name in read if is_exempt(name) and not is_drawn_with(name, run)} == {"checkpoint-every"}
+    assert any(name.startswith("sampling.") for name in read) == (replay == "generated")
 
 
 def test_how_images_are_drawn_is_part_of_a_study_only_if_nodes_draw_them(tmp_path: Path) -> None:

@@ -101,9 +101,13 @@ def find(named: Iterable[Path], runs: Path) -> Found:
         try:
             folders[find_run(one, runs)] = None
         except UnknownRunError:
-            below = sorted(find_runs(one.expanduser())) if one.expanduser().is_dir() else []
-            if not below:
+            if not one.expanduser().is_dir():
                 raise
+            below = sorted(find_runs(one.expanduser()))
+            if not below:
+                raise UnknownRunError(
+                    f"The folder {one} holds no run: there is no run.json in it, or below it."
+                ) from None
             folders |= dict.fromkeys(below)
     return Found(list(folders), list(varied), nodes, grids[0] if len(grids) == 1 else None)
 
@@ -119,13 +123,15 @@ def collect(found: Found) -> Collected:
         try:
             run = read_run(folder)
         except RunFolderError as error:
-            is_there = (folder / "run.json").exists()
-            problems.append(f"{folder.name} is left out: {error if is_there else 'it has not been started.'}")
+            problems.append(f"{folder.name} is left out: {error if folder.exists() else 'it has not been started.'}")
             continue
         runs.append(run)
         problems += [f"{run.name}: {problem}" for problem in run.problems]
     if not runs:
-        raise OptionError("\n".join(["There is no finished run to compare.", *problems]))
+        nothing = (
+            [] if found.folders else ["The grid lists no run: remove its grid.json and give `fl-app repeat` again."]
+        )
+        raise OptionError("\n".join(["There is no finished run to compare.", *nothing, *problems]))
     names = _differing(runs, found)
     settings: dict[str, list[RunFigures]] = {}
     labels = _Labels(is_grid=set(names) <= set(found.varied))

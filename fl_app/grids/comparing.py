@@ -77,7 +77,7 @@ def _line(key: Key, setting: str, runs: Sequence[RunFigures], collected: Collect
     reasons += dict.fromkeys(figure.why for _, figure in found.values() if figure.why)
     missing = [run.name for run in runs if run.seed not in found]
     reasons += [f"not in {name}" for name in missing]
-    unlike = _unlike([run for run, _ in found.values()])
+    unlike = _unlike([run for run, _ in found.values()]) or _unlike_images([figure for _, figure in found.values()])
     if unlike:
         reasons, values = [f"other {unlike} among its runs: no mean"], {}
     if reference is None:
@@ -86,7 +86,9 @@ def _line(key: Key, setting: str, runs: Sequence[RunFigures], collected: Collect
     for seed, (run, figure) in dict(_of_key(collected.settings[reference[0]], reference[1])).items():
         if seed not in values or figure.value is None:
             continue
-        what = _unlike([run, found[seed][0]]) or ("test images" if figure.images != found[seed][1].images else "")
+        other_run, other = found[seed]
+        what = _unlike([run, other_run]) or _unlike_images([figure, other])
+        what = what or ("test images" if figure.images != other.images else "")
         if what:
             refused.append(_UNLIKE.format(what=what, setting=named))
             continue
@@ -142,3 +144,8 @@ def _unlike(runs: Sequence[RunFigures]) -> str:
         if len({getattr(run, name) for run in runs}) > 1:
             return name
     return ""
+
+
+def _unlike_images(figures: Sequence[Figure]) -> str:
+    """Tell if figures compare different numbers of generated images; empty if they do not."""
+    return "numbers of generated images" if len({one.generated for one in figures}) > 1 else ""

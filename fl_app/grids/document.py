@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from fl_app.errors import RunFolderError
-from fl_app.files import KEBAB, from_json, to_json, write_json
+from fl_app.files import KEBAB, to_json, write_json
 from fl_app.options.sections import OptionValue
+from fl_app.runs.documents import read_json
 
 GRID = "grid.json"
 GRIDS = Path("~/fl-app/grids")  # where grids are made and looked up by name
@@ -52,16 +53,10 @@ def read_grid(folder: Path) -> GridDocument:
     Raises:
         RunFolderError: it is missing or damaged.
     """
-    try:
-        found = from_json(GridDocument, (folder / GRID).read_bytes())
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} is no grid: it holds no {GRID}.") from None
-    except OSError:
-        found = None
+    again = ". Remove it and give the same command again: its finished runs are kept."
+    found = read_json(GridDocument, folder / GRID, again)
     if found is None:
-        raise RunFolderError(
-            f"{folder / GRID} is damaged. Remove it and give the same command again: its finished runs are kept."
-        )
+        raise RunFolderError(f"{folder} is no grid: it holds no {GRID}.")
     return found
 
 

@@ -13,8 +13,8 @@ from fl_app.options.sections import OptionValue
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.overview import look_at
 from fl_app.runs.progress import RunReader
-from fl_app.runs.quality import read_quality
-from fl_app.runs.results import COMPARISON, read_comparison, read_figure
+from fl_app.runs.quality import QUALITY, read_quality
+from fl_app.runs.results import COMPARISON, lost_results, read_comparison, read_figure
 from fl_app.runs.run_json import RunDocument, read_document
 
 NOT_DEFINED = "not defined"
@@ -43,6 +43,7 @@ class Figure:
         images: that it was measured on; None if it was not measured on images.
         why: it is not defined.
         site: that it is of; empty: all sites together.
+        generated: how many generated images it compares, since distances depend on the number; None: none.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Figure:
     images: int | None = None
     why: str = ""
     site: str = ""
+    generated: int | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -126,8 +128,24 @@ def read_run(folder: Path) -> RunFigures:
         nodes=len(document.nodes),
         figures=figures,
         rounds=rounds,
-        problems=tuple(overview.problems),
+        problems=(*overview.problems, *_lost(folder, options, rounds)),
     )
+
+
+def _lost(folder: Path, options: Mapping[str, OptionValue], rounds: Sequence[RoundLine]) -> Iterator[str]:
+    """Yield what a run that has ended well lacks, since a file of it is missing or damaged."""
+    tasks = str(options["tasks"]).split(",")
+    yield from lost_results(folder, tasks, rounds)
+    if "diffusion" in tasks and options.get("quality.num-images", 0) != 0 and read_quality(folder) is None:
+        yield f"{QUALITY} is missing or damaged: the figures of generated images are not known"
+    exchanges = sorted((folder / COMPARISON).parent.glob("prototypes/round-*.json"))
+    if exchanges:
+        from fl_app.runs.exchanges import read_exchange  # takes seconds
+
+        try:
+            read_exchange(exchanges[-1])
+        except RunFolderError:
+            yield f"{exchanges[-1].relative_to(folder)} is damaged: the figures of each site are not known"
 
 
 def _describe_data(options: Mapping[str, OptionValue]) -> str:
@@ -245,4 +263,5 @@ def _quality(folder: Path) -> Iterator[Figure]:
         is_defined = one.value is not None and math.isfinite(one.value)
         why = "" if is_defined else one.reason or "not measured"
         value, images = one.value if is_defined else None, one.num_real or one.num_generated
-        yield Figure("diffusion", method, head, one.name, value, images or None, why)
+        generated = one.num_generated if one.features else None
+        yield Figure("diffusion", method, head, one.name, value, images or None, why, generated=generated)

@@ -166,3 +166,16 @@ def _to_numpy(value: NDArray[np.generic] | Tensor) -> NDArray[np.generic]:
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     return np.asarray(value)
+
+
+def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str, NDArray[np.generic]]) -> None:
+    """Raise RejectedReply unless names, shapes and dtypes agree and every number is finite."""
+    if found.keys() != expected.keys():
+        missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
+        raise RejectedReply(f"its arrays have other names: {len(missing)} missing, {len(extra)} unknown")
+    for key, value in found.items():
+        if value.shape != expected[key].shape or value.dtype != expected[key].dtype:
+            wanted = f"{expected[key].dtype} {list(expected[key].shape)}"
+            raise RejectedReply(f"array {key!r} must be {wanted}, got {value.dtype} {list(value.shape)}")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise RejectedReply(f"array {key!r} holds a number that is not finite")

@@ -93,7 +93,7 @@ def _train_on(generated: ImageSet, node: Node) -> Sums:
 def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
     """Refuse what the run's options do not lead to; return what the node has seen of the run."""
     config, instruction = node.config, asked.instruction
-    known = (*config.judged, *((CURVE,) if config.has_curve else ()))
+    known = (*config.judged, *((CURVE,) if config.allows_curve else ()))
     if asked.measured not in known:
         raise NotAllowedError(
             f"this node was asked to judge generated images by '{asked.measured[:40]}', and the run's options lead to "

@@ -208,12 +208,17 @@ class RunConfig(Section):
     @property
     def has_curve(self) -> bool:
         """Whether images are compared with real ones during the training of a diffusion model."""
-        return "diffusion" in self.tasks and bool(self.quality.curve) and self.gallery_every > 0
+        return self.allows_curve and self.gallery_every > 0
+
+    @property
+    def allows_curve(self) -> bool:
+        """Whether nodes may be asked for it, however often the server draws: no study fixes `gallery-every`."""
+        return "diffusion" in self.tasks and bool(self.quality.curve)
 
     @property
     def is_tested(self) -> bool:
         """Whether nodes use test images: for a classifier, or for generated images."""
-        return "classification" in self.tasks or bool(self.judged) or self.has_curve
+        return "classification" in self.tasks or bool(self.judged) or self.allows_curve
 
     def named(self) -> tuple[Named, ...]:
         """Return every name of a built-in part or a plug-in in the options."""

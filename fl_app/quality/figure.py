@@ -21,6 +21,7 @@ class Figure:
         error: standard error over the real images, if known.
         interval: of 95 %, if known.
         floor: the same figure of real training images in place of generated ones; None: not defined, or no such thing.
+        floor_error: standard error of the floor over the real images, if known.
         num_real: real test images.
         num_generated: generated images.
         num_sites: whose images are in it.
@@ -43,3 +44,4 @@ class Figure:
     num_sites: int = 0
     rests_on: str | None = None
     reason: str | None = None
+    floor_error: float | None = None

@@ -15,7 +15,7 @@ from fl_app.sums import FEWEST_SITES, Sums, add, mean
 
 _LEVEL = 0.95
 _MOST_SHARE = 0.2  # that precision, recall, density or coverage may change without one site
-_MOST_FLOOR = 10.0  # factor of a Fréchet distance's floor
+_MOST_FACTOR = 10.0  # of a Fréchet distance's floor, or of an error
 _MOST_FEATURES = 512  # with which figures are computed again without each site
 _TINY = 1e-12
 
@@ -47,9 +47,11 @@ def quality_figures(
         if one.class_name is not None or not without:
             yield one
             continue
-        changes = {site: _change(one, others[one.name]) for site, others in without.items()}
-        most = max(changes, key=lambda site: changes[site])
-        yield replace(one, rests_on=most if changes[most] > 1.0 else None)
+        # of those without which it is another one, the one that moves it most: false sums of one site also make it
+        # rest, by a factor, on honest ones
+        moved = {site: _moved(one, others[one.name]) for site, others in without.items()}
+        resting = [site for site, others in without.items() if _change(one, others[one.name]) > 1.0]
+        yield replace(one, rests_on=max(resting, key=lambda site: moved[site], default=None))
 
 
 def _figures(
@@ -101,19 +103,42 @@ def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterato
 
 
 def _change(one: Figure, other: Figure) -> float:
-    """Return how far a figure, or its floor, moves if a site is left out; more than 1: it becomes another one.
+    """Return how far a figure, its floor or its error moves if a site is left out; more than 1: it is another one.
 
-    1 is a factor of two of a distance, beyond twice its standard error and twice its floor; a factor of ten of a floor,
-    which lacks classes without a site; or 0.2 of a share.
+    1 is a factor of two of a distance, beyond twice its standard error and twice its floor; a factor of ten of an
+    error, or of the floor of a Fréchet distance, which lacks classes without a site; as much of the floor of a kernel
+    distance, beyond four times the floor's standard error; 0.2 of a share, or 0.6 of its floor.
     """
     if one.value is None or other.value is None:
         return 0.0 if one.value is other.value else math.inf
+    floors = (one.floor or 0.0, other.floor or 0.0)
     if one.name in NEIGHBOURS:
-        return abs(one.value - other.value) / _MOST_SHARE
-    noise = 2.0 * max(min(abs(one.floor or 0.0), abs(other.floor or 0.0)), min(one.error or 0.0, other.error or 0.0))
-    moved = abs(one.value - other.value) / max(min(abs(one.value), abs(other.value)), noise, _TINY)
-    floors = [max(figure.floor or 0.0, _TINY) for figure in (one, other)] if one.name == FRECHET else [1.0, 1.0]
-    return max(moved, max(floors) / min(floors) / _MOST_FLOOR)
+        return max(abs(one.value - other.value) / _MOST_SHARE, _apart(*floors) / (3.0 * _MOST_SHARE))
+    errors = (one.error or 0.0, other.error or 0.0)
+    size = min(abs(one.value), abs(other.value))
+    moved = abs(one.value - other.value) / max(size, 2.0 * min(map(abs, floors)), 2.0 * min(errors), _TINY)
+    if one.name == FRECHET:
+        return max(moved, _factor(*floors) / _MOST_FACTOR)
+    noise = 4.0 * min(one.floor_error or 0.0, other.floor_error or 0.0)
+    of_floor = _apart(*floors) / max(size, 2.0 * min(errors), noise, _TINY)
+    of_errors = [errors, (one.floor_error or 0.0, other.floor_error or 0.0)]
+    return max(moved, of_floor, *(_factor(*pair) / _MOST_FACTOR for pair in of_errors))
+
+
+def _moved(one: Figure, other: Figure) -> float:
+    """Return how far a figure, its floor and their errors move, in its own unit."""
+    pairs = [(one.value, other.value), (one.floor, other.floor), (one.error, other.error)]
+    pairs.append((one.floor_error, other.floor_error))
+    return sum(math.inf if (a is None) != (b is None) else _apart(a or 0.0, b or 0.0) for a, b in pairs)
+
+
+def _apart(one: float, other: float) -> float:
+    return abs(one - other)
+
+
+def _factor(one: float, other: float) -> float:
+    low, high = sorted((max(one, _TINY), max(other, _TINY)))
+    return high / low
 
 
 def _frechet(
@@ -170,6 +195,7 @@ def _kernel(network: str, parts: Mapping[str, Sums]) -> Figure:
         found.value,
         error=found.error,
         floor=None if floor is None else floor.value,
+        floor_error=None if floor is None else floor.error,
         num_real=found.num_real,
         num_generated=max(int(part["generated/kernel-num-generated"][0]) for part in parts.values()),
         num_sites=found.num_sites,

@@ -38,7 +38,7 @@ def check_quality(
     for kind in KINDS:
         most_compared = float(num_generated) if kind == "generated" else most
         _check_neighbours(sums, kind, most, most_compared, neighbours)
-        _check_kernel(sums, kind, most, most_compared)
+        _check_kernel(sums, kind, most, most_compared, largest)
 
 
 def check_usefulness(sums: Sums, test_counts: Sequence[int] | None) -> None:
@@ -97,7 +97,9 @@ def _check_neighbours(sums: Sums, kind: str, most_real: float | None, most: floa
         raise RejectedReply(f"its counts of neighbours of '{kind}' images are those of no images")
 
 
-def _check_kernel(sums: Sums, kind: str, most_real: float | None, most: float | None) -> None:
+def _check_kernel(
+    sums: Sums, kind: str, most_real: float | None, most: float | None, largest: float = math.inf
+) -> None:
     values = {key: float(sums[f"{kind}/kernel-{key}"][0]) for key in _KERNEL}
     numbers = (values["num-real"], values["num-generated"])
     is_counted = all(number >= 0 and number == round(number) for number in numbers)
@@ -105,6 +107,16 @@ def _check_kernel(sums: Sums, kind: str, most_real: float | None, most: float | 
         raise RejectedReply(f"its kernel distance of '{kind}' images counts more images than there are")
     if values["variance"] < 0:
         raise RejectedReply(f"the variance of its kernel distance of '{kind}' images is negative")
+    means = [values[key] for key in ("real", "cross", "generated")]
+    if min(numbers) < 2 and any([*means, values["variance"]]):
+        raise RejectedReply(f"its kernel distance of fewer than two '{kind}' images is not 0")
+    if math.isfinite(largest) and min(numbers) >= 2:
+        low, high = (1.0 - largest**2) ** 3, (1.0 + largest**2) ** 3  # of (x.y / D + 1)^3
+        room = ROUNDING * high
+        # a jackknife's term is at most three times that range (`metrics.generation.kernel_sums`)
+        most_variance = 4.0 * (3.0 * (high - low)) ** 2 / (numbers[0] - 1.0)
+        if min(means) < low - room or max(means) > high + room or values["variance"] > most_variance:
+            raise RejectedReply(f"its kernel distance of '{kind}' images is that of no images")
 
 
 _KERNEL = ("num-real", "num-generated", "real", "cross", "generated", "variance")

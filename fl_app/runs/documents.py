@@ -6,14 +6,18 @@ default, a field that is not known is ignored, and a value of another type makes
 
 import time
 from dataclasses import field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from pydantic.dataclasses import dataclass
 
-from fl_app.files import KEBAB
+from fl_app.errors import RunFolderError
+from fl_app.files import KEBAB, from_json
 from fl_app.strategies.node_outcome import NodeOutcome
 
 State = Literal["starting", "waiting", "running", "finishing", "completed", "degraded", "failed"]
+
+T = TypeVar("T")
 
 FAULTS = ("refused", "failed", "late", "absent")
 _KEPT_REASONS = 5
@@ -146,3 +150,25 @@ def time_label(what: str, seconds: float | None) -> str:
     if seconds is None:
         return what
     return f"{what}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}"
+
+
+def read_json(kind: type[T], path: Path, advice: str) -> T | None:
+    """Return a document from its JSON file; None if there is none.
+
+    Args:
+        kind: of the document.
+        path: of the file.
+        advice: what to do, or what is lost, if the file is damaged.
+
+    Raises:
+        RunFolderError: the file is damaged, or cannot be read.
+    """
+    try:
+        found = from_json(kind, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}.") from error
+    if found is None:
+        raise RunFolderError(f"{path} is damaged{advice}")
+    return found

@@ -12,9 +12,9 @@ from pydantic.dataclasses import dataclass
 from fl_app.classification.left_out import LeftOut
 from fl_app.classification.selection import HeadRow, Shipped, part_of, rows, withheld
 from fl_app.errors import RunFolderError
-from fl_app.files import KEBAB, from_json, to_json, write_json
+from fl_app.files import KEBAB, to_json, write_json
 from fl_app.pictures import DARKEST, SHADES, fold, name_columns, picture, shorten
-from fl_app.runs.documents import time_label
+from fl_app.runs.documents import read_json, time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.status import Status
 from fl_app.strategies.node_outcome import NodeOutcome
@@ -168,12 +168,9 @@ def read_exchange(path: Path) -> ExchangeDocument:
     Raises:
         RunFolderError: the file is damaged.
     """
-    try:
-        found = from_json(ExchangeDocument, path.read_bytes())
-    except OSError:
-        found = None
+    found = read_json(ExchangeDocument, path, ". Delete it and resume; the report then lacks its figures.")
     if found is None:
-        raise RunFolderError(f"{path} is damaged. Delete it and resume; the report then lacks its figures.")
+        raise RunFolderError(f"{path} is gone: the report lacks its figures.")
     return found
 
 

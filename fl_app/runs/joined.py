@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fl_app.errors import RunFolderError
-from fl_app.files import from_json, write_json
+from fl_app.files import write_json
+from fl_app.runs.documents import read_json
 from fl_app.runs.exchanges import read_exchange
 
 
@@ -33,15 +33,7 @@ def note_joined(model: Path, site: str) -> None:
 
 
 def _joined(model: Path) -> list[str]:
-    try:
-        found = from_json(list[str], _path(model).read_bytes())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RunFolderError(f"{_path(model)} cannot be read: {error.strerror}.") from error
-    if found is None:
-        raise RunFolderError(f"{_path(model)} is damaged: it must list the names of the sites that joined.")
-    return found
+    return read_json(list[str], _path(model), ": it must list the names of the sites that joined.") or []
 
 
 def _path(model: Path) -> Path:

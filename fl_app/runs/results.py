@@ -1,7 +1,7 @@
 """The results of a run in a few figures, read from its folder; imports nothing heavy."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,14 @@ def read_comparison(folder: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error):
         return []
+
+
+def lost_results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> Iterator[str]:
+    """Yield what a run that has ended well lacks, since its metrics.jsonl or comparison.csv is missing or damaged."""
+    if not rounds:
+        yield "metrics.jsonl is missing or empty: losses, bytes and seconds are not known"
+    if "classification" in tasks and not read_comparison(folder):
+        yield f"{COMPARISON} is missing or damaged: the figures on test images are not known"
 
 
 def read_figure(text: str | None) -> int | float | str | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from fl_app.errors import RunFolderError
-from fl_app.files import KEBAB, from_json, to_json, write_json
+from fl_app.files import KEBAB, to_json, write_json
 from fl_app.options.sections import OptionValue
+from fl_app.runs.documents import read_json
 
 
 @dataclass(frozen=True, config=KEBAB)
@@ -51,14 +52,9 @@ def read_document(folder: Path) -> RunDocument:
     Raises:
         RunFolderError: it is missing or damaged.
     """
-    try:
-        found = from_json(RunDocument, (folder / "run.json").read_bytes())
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} is no run folder: it holds no run.json.") from None
-    except OSError:
-        found = None
+    found = read_json(RunDocument, folder / "run.json", ": start a new run instead.")
     if found is None:
-        raise RunFolderError(f"{folder / 'run.json'} is damaged: start a new run instead.")
+        raise RunFolderError(f"{folder} is no run folder: it holds no run.json.")
     return found
 
 

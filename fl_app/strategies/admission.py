@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.errors import RejectedReply
-from fl_app.messages.arrays import Weights
+from fl_app.messages.arrays import Weights, check_arrays
 from fl_app.messages.records import Reply
 from fl_app.options.federation import AdmissionOptions
-from fl_app.sums import Sums
+from fl_app.sums import FEWEST_SITES, Sums
 
 FaultOf = Callable[[Mapping[str, Sums], Sequence[int] | None], str | None]
 
@@ -47,7 +47,7 @@ class Admission:
         self.trained_on: dict[str, float] = {}
         self._shares: dict[str, float] = {}  # of each array, in an update of which all numbers are equal
         self._arrays_of_round: dict[str, dict[str, float]] = {}  # of each site, the norm of each array's update
-        self._norms_of_round: list[float] = []
+        self._norms_of_round: dict[str, float] = {}
         self._images_of_round: dict[str, float] = {}
 
     def check(
@@ -62,7 +62,7 @@ class Admission:
     ) -> float:
         """Check one reply against the weights sent, the sums asked for and the site's description.
 
-        The update's norm is not checked if no earlier one is known: see `judge_norm`.
+        How long its update may be is judged afterwards: see `judge_length`.
 
         Args:
             reply: the reply to check.
@@ -97,10 +97,13 @@ class Admission:
         self._arrays_of_round[site] = {
             key: math.sqrt(square) for key, square in squares.items() if current[key].dtype.kind == "f"
         }
+        return norm
+
+    def judge_length(self, site: str, norm: float) -> None:
+        """Raise RejectedReply if a checked update is too long compared with recent rounds, if these say anything."""
         if self.typical_norm > 0:
             self.judge_norm(norm, self.typical_norm, "recent rounds")
             self._judge_arrays(site, self.typical_norm, _medians(self.recent_arrays), "recent rounds")
-        return norm
 
     @property
     def typical_norm(self) -> float:
@@ -153,6 +156,21 @@ class Admission:
             except RejectedReply as error:
                 yield site, str(error)
 
+    def judge_doubtful(self, doubtful: Mapping[str, str], norms: Mapping[str, float]) -> dict[str, str]:
+        """Return the sites whose updates stay refused, and why.
+
+        Updates that are too long compared with recent rounds are judged by their own round if they are most of it.
+        Else two sites whose loss is near 0 could shut out all others for good, and the model forget their classes.
+
+        Args:
+            doubtful: reasons of the sites whose updates `judge_length` refused in this round.
+            norms: of their updates, by site.
+        """
+        all_norms = {**self._norms_of_round, **norms}
+        if len(all_norms) < FEWEST_SITES or 2 * len(doubtful) <= len(all_norms):
+            return dict(doubtful)
+        return {site: reason for site, reason in self.judge_round(all_norms) if site in doubtful}
+
     def _judge_arrays(self, site: str, typical: float, arrays: Mapping[str, float], of: str) -> None:
         """Raise RejectedReply if the update of one array is too long, though the whole update is not.
 
@@ -171,13 +189,13 @@ class Admission:
     def remember(self, reply: Reply, norm: float) -> None:
         """Keep an admitted reply's norm and images, until `end_round` or `forget_round`."""
         if reply.weight > 0:
-            self._norms_of_round.append(norm)
+            self._norms_of_round[reply.site] = norm
             self._images_of_round[reply.site] = reply.weight
 
     def end_round(self) -> None:
         """Remember the norms and numbers of images of this round's admitted replies."""
         if self._norms_of_round:
-            self.recent_norms.append(sorted(self._norms_of_round))
+            self.recent_norms.append(sorted(self._norms_of_round.values()))
             self.recent_arrays.append(_medians([self._arrays_of_round[site] for site in sorted(self._images_of_round)]))
         for site, images in self._images_of_round.items():
             self.trained_on[site] = max(images, self.trained_on.get(site, 0.0))
@@ -185,7 +203,7 @@ class Admission:
 
     def forget_round(self) -> None:
         """Drop this round's norms and numbers of images: the round failed."""
-        self._norms_of_round, self._images_of_round, self._arrays_of_round = [], {}, {}
+        self._norms_of_round, self._images_of_round, self._arrays_of_round = {}, {}, {}
 
     def _check_numbers(self, reply: Reply, num_images: int | None) -> None:
         """Raise RejectedReply if the weight or a figure of the training is impossible."""
@@ -219,19 +237,6 @@ class Admission:
 
 def _is_count(value: float) -> bool:
     return value >= 0 and value == math.floor(value)
-
-
-def check_arrays(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str, NDArray[np.generic]]) -> None:
-    """Raise RejectedReply unless names, shapes and dtypes agree and every number is finite."""
-    if found.keys() != expected.keys():
-        missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
-        raise RejectedReply(f"its arrays have other names: {len(missing)} missing, {len(extra)} unknown")
-    for key, value in found.items():
-        if value.shape != expected[key].shape or value.dtype != expected[key].dtype:
-            wanted = f"{expected[key].dtype} {list(expected[key].shape)}"
-            raise RejectedReply(f"array {key!r} must be {wanted}, got {value.dtype} {list(value.shape)}")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise RejectedReply(f"array {key!r} holds a number that is not finite")
 
 
 def check_sums(found: Sums, expected: Sums) -> None:

@@ -83,7 +83,8 @@ class Resilient(Asking):
             if evaluate_fn:
                 _keep(result.evaluate_metrics_serverapp, number, evaluate_fn(number, array_record(weights)))
         if self.num_counted == 0 and num_rounds > 0:
-            raise FederationError(f"Nothing was learned: no round counted, the last one because {self.record.reason}.")
+            last = f"the last one because {self.record.reason}" if self.record.reason else "and none is left to run"
+            raise FederationError(f"Nothing was learned: no round counted, {last}.")
         self._gather(grid)
         self.setup.observer.rounds_over()
         self.after_rounds(grid, weights, num_rounds)

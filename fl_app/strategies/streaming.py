@@ -92,7 +92,8 @@ class Streaming(FedAvg):
         """Fold replies as they come; below the quorum return (None, None) and write down why.
 
         As long as no earlier round says how long an update is, and if a site's share is capped, replies wait on disk
-        until all are there. The sums are exact, so that it makes no difference to them when a reply is folded in.
+        until all are there; so do updates that are too long compared with recent rounds. The sums are exact, so that it
+        makes no difference to them when a reply is folded in.
 
         Args:
             server_round: from 1.
@@ -117,19 +118,24 @@ class Streaming(FedAvg):
 
         must_wait = self.admission.must_wait or 0 < self.admission.options.max_share < 1
         waiting = WaitingReplies(self.setup.run_folder) if must_wait else None
+        doubtful: dict[str, str] = {}
         try:
             for message in replies:
                 admitted = self._admit(message, mean)
                 del message
                 if admitted is None:
                     continue
-                if waiting is not None:
+                site, doubt = admitted[0].site, self._doubt(*admitted)
+                if doubt is not None:
+                    doubtful[site] = doubt
+                    waiting = waiting or WaitingReplies(self.setup.run_folder)
+                if waiting is not None and (must_wait or doubt is not None):
                     waiting.put(*admitted)
                 else:
                     fold(*admitted)
                 del admitted
             if waiting is not None:
-                self._fold_waiting(waiting, fold)
+                self._fold_waiting(waiting, doubtful, fold)
         finally:
             if waiting is not None:
                 waiting.close()
@@ -180,8 +186,17 @@ class Streaming(FedAvg):
             self.record.keep(site, reply.sums, reply.loss_sum, reply.num_losses)
             self._note(site, NodeOutcome("empty", "it holds no training image", seconds=reply.seconds))
             return None
-        self._note(site, NodeOutcome("contributed", None, reply.weight, reply.seconds, reply.num_pieces))
+        self._note(site, _contribution(reply))
         return reply, norm
+
+    def _doubt(self, reply: Reply, norm: float) -> str | None:
+        """Return why an update is too long compared with recent rounds, and write it down; None if it is not."""
+        try:
+            self.admission.judge_length(reply.site, norm)
+        except RejectedReply as error:
+            self._note(reply.site, NodeOutcome("refused", str(error)))
+            return str(error)
+        return None
 
     def _judge(self, message: Message, site: str, mean: ExactMean) -> tuple[Reply, float]:
         """Return a fit reply and the length of its update; raises RejectedReply."""
@@ -207,17 +222,31 @@ class Streaming(FedAvg):
         content = RecordDict({self.arrayrecord_key: array_record(weights), "metrics": metrics})
         return Message(content, dst_node_id=0, message_type=TRAIN)
 
-    def _fold_waiting(self, waiting: WaitingReplies, fold: Callable[[Reply, float, float], None]) -> None:
-        """Fold the replies that waited, none with more than its share; leave out updates too long for a first round."""
-        weights = waiting.weights()
+    def _fold_waiting(
+        self, waiting: WaitingReplies, doubtful: dict[str, str], fold: Callable[[Reply, float, float], None]
+    ) -> None:
+        """Fold the replies that waited, none with more than its share; leave out updates that are too long.
+
+        Args:
+            waiting: the replies.
+            doubtful: sites whose updates are too long compared with recent rounds, and why.
+            fold: takes a reply, the length of its update and the most that it may weigh.
+        """
+        weights, norms = waiting.weights(), waiting.norms()
         if self.admission.must_wait:
-            for site, reason in self.admission.judge_round(waiting.norms()):
-                self._note(site, NodeOutcome("refused", reason))
-                del weights[site]
+            refused = dict(self.admission.judge_round(norms))
+        else:
+            refused = self.admission.judge_doubtful(doubtful, norms)
+        for site, reason in refused.items():
+            self._note(site, NodeOutcome("refused", reason))
+            del weights[site]
         most = cap_of(list(weights.values()), self.admission.options.max_share)
         for reply, norm in waiting.take():
-            if reply.site in weights:
-                fold(reply, norm, most)
+            if reply.site not in weights:
+                continue
+            if reply.site in doubtful:
+                self._note(reply.site, _contribution(reply))
+            fold(reply, norm, most)
 
     def _note(self, site: str, outcome: NodeOutcome) -> None:
         self.record.note(site, outcome)
@@ -230,3 +259,7 @@ class Streaming(FedAvg):
         if all(found[key].dtype == value.dtype for key, value in self.current.items()):
             return arrays
         return array_record({key: found[key].astype(value.dtype) for key, value in self.current.items()})
+
+
+def _contribution(reply: Reply) -> NodeOutcome:
+    return NodeOutcome("contributed", None, reply.weight, reply.seconds, reply.num_pieces)

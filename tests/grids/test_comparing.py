@@ -176,7 +176,8 @@ def test_the_approaches_of_different_strategies_are_the_same_methods(tmp_path: P
     ("spoil", "said"),
     [
         (lambda folder: (folder / "run.json").write_text("{"), "run.json is damaged"),
-        (lambda folder: (folder / "run.json").unlink(), "it has not been started"),
+        (lambda folder: (folder / "run.json").unlink(), "it holds no run.json"),
+        (lambda folder: shutil.rmtree(folder), "it has not been started"),
         (
             lambda folder: (folder / "status.json").write_text('{"state": "running"}'),
             "has not ended well. It is stopped",

@@ -51,6 +51,7 @@ class Replay(LocalGrid):
 
     Attributes:
         answers: of nodes, by node, kind of message and digest of the instruction.
+        true: what the liar last was about to send, by kind of message.
         false: what the liar sends in place of its answer.
         is_absent: the liar is not connected.
         is_alone: only the liar is.
@@ -59,6 +60,7 @@ class Replay(LocalGrid):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config, NUM_SITES, meddle=self._lie, is_away=self._is_away)
         self.answers: dict[tuple[int, str, str], Message] = {}
+        self.true: dict[str, RecordDict] = {}
         self.false: Contents = {}
         self.is_absent = self.is_alone = False
 
@@ -73,6 +75,8 @@ class Replay(LocalGrid):
 
     def _lie(self, instruction: Message, reply: Message) -> Message:
         kind = instruction.metadata.message_type
+        if instruction.metadata.dst_node_id == LIAR_NODE and reply.has_content():
+            self.true[kind] = reply.content
         if instruction.metadata.dst_node_id == LIAR_NODE and kind in self.false:
             return Message(self.false[kind], reply_to=instruction)
         return Message(reply.content, reply_to=instruction) if reply.has_content() else reply

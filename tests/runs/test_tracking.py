@@ -2,11 +2,15 @@
 
 import logging
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from fl_app.errors import OptionError
 from fl_app.runs import tracking
@@ -146,13 +150,46 @@ def test_without_the_option_no_package_is_needed(monkeypatch: pytest.MonkeyPatch
     check_tracking("")
 
 
-def test_the_real_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    tracker = open_tracker("tensorboard", tmp_path / "classification")
-    tracker.add(LINE)
-    tracker.close()
-    found = EventAccumulator(str(tmp_path / "classification"))
+def read_events(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
+    """Return step, value and time of each scalar, by name, as the real TensorBoard reads them."""
+    found = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
     found.Reload()
-    assert [(one.step, one.value) for one in found.Scalars("held-out/accuracy")] == [(2, 0.75)]
+    return {
+        name: [(one.step, one.value, one.wall_time) for one in found.Scalars(name)] for name in found.Tags()[SCALARS]
+    }
+
+
+def expected(lines: Iterable[RoundLine]) -> dict[str, list[tuple[int, float, float]]]:
+    """Return the same of lines of metrics.jsonl; an event holds float32."""
+    by_name: dict[str, list[tuple[int, float, float]]] = {}
+    for line in lines:
+        for name, value, step in scalars(line):
+            by_name.setdefault(name, []).append((step, float(np.float32(value)), line.ended or 0.0))
+    return by_name
+
+
+def test_the_real_tensorboard_reads_each_figure_of_the_metrics_of_a_run(tmp_path: Path, undrawn: None) -> None:
+    config = tiny_run(tmp_path, {"tracking": "tensorboard", "tasks": "diffusion,classification"})
+    run_federation(config, 2)
+    lines = RunFolder(tmp_path / "run").read_metrics()
+    for name in ("diffusion", "classification"):
+        found = read_events(tmp_path / "run" / "tensorboard" / name)
+        assert found == expected(line for line in lines if line.task == name)
+        assert len(found["loss/train-loss"]) == config.pass_named(name).options.num_rounds
+    assert {path.name for path in (tmp_path / "run" / "tensorboard").iterdir()} == {"diffusion", "classification"}
+
+
+def test_the_real_tensorboard_shows_a_repeated_round_as_it_was_the_last_time(tmp_path: Path) -> None:
+    lines = [replace(LINE, round=number, validated_round=number - 1, ended=100.0 * number) for number in (1, 2, 3)]
+    again = [replace(line, train_loss=0.25, ended=1000.0 + line.round) for line in lines[1:]]
+    for part in (lines, again):
+        tracker = open_tracker("tensorboard", tmp_path)
+        for line in part:
+            tracker.add(line)
+        tracker.close()
+    found, wanted = read_events(tmp_path), expected([lines[0], *again])
+    assert found["loss/train-loss"] == wanted["loss/train-loss"]
+    # a repeated round's held-out figures, at the round before, are added to those of the first time
+    assert {name: {event[0]: event for event in events} for name, events in found.items()} == {
+        name: {event[0]: event for event in events} for name, events in wanted.items()
+    }

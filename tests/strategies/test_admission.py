@@ -28,8 +28,11 @@ def reply(**changes: object) -> Reply:
     return Reply(**(fields | changes))  # type: ignore[arg-type]
 
 
-def check(judge: Admission, answer: Reply) -> None:
-    judge.remember(answer, judge.check(answer, "diffusion", 3, "a", CURRENT, SUMS))
+def check(judge: Admission, answer: Reply, site: str = "a") -> None:
+    norm = judge.check(answer, "diffusion", 3, site, CURRENT, SUMS)
+    if answer.weight > 0:
+        judge.judge_length(answer.site, norm)
+    judge.remember(answer, norm)
 
 
 def test_a_fit_reply_is_admitted() -> None:
@@ -116,10 +119,10 @@ def test_updates_wait_until_one_has_a_length() -> None:
     assert not judge.must_wait and not admission(max_update_norm_ratio=0.0).must_wait
 
 
-def updated(length: float, weight: float = 5.0) -> Reply:
+def updated(length: float, weight: float = 5.0, site: str = "a") -> Reply:
     w = np.zeros((2, 3), np.float32)
     w[0, 0] = length
-    return reply(weights=CURRENT | {"w": w}, weight=weight)
+    return reply(weights=CURRENT | {"w": w}, weight=weight, site=site)
 
 
 def test_an_update_far_longer_than_those_of_recent_rounds_is_refused() -> None:
@@ -127,8 +130,8 @@ def test_an_update_far_longer_than_those_of_recent_rounds_is_refused() -> None:
     check(judge, updated(100.0))  # nothing to compare with yet
     judge.end_round()
     judge.recent_norms.clear()
-    for length in (1.0, 2.0, 3.0):
-        check(judge, updated(length))
+    for site, length in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
+        check(judge, updated(length, site=site), site)
     judge.end_round()
     check(judge, updated(8.0))
     with pytest.raises(RejectedReply, match=r"its update is 4\.1 times as long as the median"):
@@ -194,7 +197,9 @@ def moved(site: str, large: float, small: float) -> Reply:
 
 
 def judged(judge: Admission, answer: Reply) -> float:
-    return judge.check(answer, "diffusion", 3, answer.site, TWO, SUMS)
+    norm = judge.check(answer, "diffusion", 3, answer.site, TWO, SUMS)
+    judge.judge_length(answer.site, norm)
+    return norm
 
 
 def test_a_small_array_may_not_move_far_within_a_whole_update_of_usual_length() -> None:

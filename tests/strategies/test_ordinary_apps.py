@@ -110,6 +110,13 @@ def test_a_run_in_which_every_node_fails_says_so() -> None:
         strategy.start(AppGrid(diffusion_app(broken=(0, 1)), 2), initial(), num_rounds=2)
 
 
+def test_a_run_that_is_resumed_after_its_last_failed_round_says_that_none_is_left() -> None:
+    strategy = DiffusionFedAvg(min_available_nodes=2, fraction_evaluate=0.0)
+    strategy.first_round = 3
+    with pytest.raises(FederationError, match="no round counted, and none is left to run"):
+        strategy.start(AppGrid(diffusion_app(), 2), initial(), num_rounds=2)
+
+
 def test_fraction_train_decides_how_many_nodes_are_asked() -> None:
     strategy = DiffusionFedAvg(fraction_train=0.5, min_train_nodes=1, min_available_nodes=4, fraction_evaluate=0.0)
     strategy.start(AppGrid(diffusion_app(), 4), initial(), num_rounds=1)

@@ -199,3 +199,45 @@ def test_what_a_strategy_computes_comes_back_in_the_models_own_dtypes() -> None:
 class _Nobody:
     def get_node_ids(self) -> list[int]:
         return [1, 2]
+
+
+def judging(max_share: float = 0.0) -> Mean:
+    """Return a strategy whose sites made updates of length sqrt(2) in the round before."""
+    options = {"max-weight": 0, "max-update-norm-ratio": 10.0, "norm-window": 5, "max-share": max_share}
+    strategy = Mean(setup=Setup(admission=Admission(AdmissionOptions.model_validate(options))))
+    fold(strategy, [answer(instruction(node), 1.0, 1.0) for node in (1, 2, 3)])
+    return strategy
+
+
+@pytest.mark.parametrize("max_share", [0.0, 0.5])
+@pytest.mark.parametrize("order", [(1, 2, 3, 4, 5), (5, 4, 3, 2, 1), (3, 1, 4, 2, 5)])
+def test_most_sites_of_a_round_are_never_shut_out_by_those_that_hardly_move(
+    order: tuple[int, ...], max_share: float
+) -> None:
+    """Each site holds one class: two of them are done, and the three of the other class are far from it."""
+    strategy = judging(max_share)
+    changes = {1: 0.0625, 2: 0.0625, 3: 40.0, 4: 40.0, 5: 48.0}
+    found = fold(strategy, [answer(instruction(node), changes[node], 1.0) for node in order], num_nodes=5)
+    assert {node.outcome for node in strategy.record.nodes.values()} == {"contributed"}
+    assert found is not None and value(found) == pytest.approx(sum(changes.values()) / 5)
+
+
+@pytest.mark.parametrize("changes", [{1: 1.0, 2: 1.0, 3: 40.0, 4: 40.0}, {1: 1.0, 2: 40.0}, {1: 1.0, 2: 1.0, 3: 1e6}])
+def test_half_of_a_round_or_less_cannot_say_how_long_an_update_may_be(changes: dict[int, float]) -> None:
+    strategy = judging()
+    found = fold(
+        strategy, [answer(instruction(node), change, 1.0) for node, change in changes.items()], num_nodes=len(changes)
+    )
+    outcomes = {site: node.outcome for site, node in strategy.record.nodes.items()}
+    assert outcomes == {f"node-{node}": "contributed" if one == 1.0 else "refused" for node, one in changes.items()}
+    assert found is not None and value(found) == 1.0
+    assert "of recent rounds" in str(strategy.record.nodes[f"node-{max(changes)}"].reason)
+
+
+def test_among_the_many_whose_updates_are_long_one_that_is_far_longer_stays_refused() -> None:
+    strategy = judging()
+    changes = {1: 1.0, 2: 40.0, 3: 44.0, 4: 1e6}
+    found = fold(strategy, [answer(instruction(node), change, 1.0) for node, change in changes.items()], num_nodes=4)
+    assert [site for site, node in strategy.record.nodes.items() if node.outcome == "refused"] == ["node-4"]
+    assert "of this round" in str(strategy.record.nodes["node-4"].reason)
+    assert found is not None and value(found) == pytest.approx(85.0 / 3.0)

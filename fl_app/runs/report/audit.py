@@ -17,7 +17,7 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     numbers = ", ".join(f"{found[key]} {name}" for key, name in _PARTS.items() if isinstance(found.get(key), int))
     lines = [
-        f"Membership inference: {found.get('verdict')}. {found.get('reason', '')}",
+        f"Membership inference: {found.get('verdict')}. {_sentence(found.get('reason'))}",
         f"Scored: {numbers}." if numbers else "",
     ]
     if isinstance(audit.get("max-auc"), float):
@@ -35,7 +35,7 @@ def _copies(copies: object) -> dict[str, Any]:
     if not isinstance(copies, Mapping) or not isinstance(copies.get("spaces"), Mapping):
         return {"copy_lines": [], "copy_table": None, "copy_charts": []}
     spaces = {str(name): one for name, one in copies["spaces"].items() if isinstance(one, Mapping)}
-    lines = [f"Copies: {copies.get('verdict')}. {copies.get('reason', '')}."]
+    lines = [f"Copies: {copies.get('verdict')}. {_sentence(copies.get('reason'))}"]
     if isinstance(copies.get("num-drawn"), int):
         lines.append(f"The sites drew {copies['num-drawn']} images to compare. The command fl-app copies shows pairs.")
     rows = [
@@ -77,6 +77,10 @@ def _ratios(name: str, counts: object) -> Any:
     series = Series("generated images", [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
     label = "log2 of distance to training over held-out images"
     return histogram(f"Generated images by {name}", edges, [series], x_label=label, key=f"copies-{name}")
+
+
+def _sentence(text: object) -> str:
+    return f"{str(text).rstrip('.')}." if text else ""
 
 
 _PARTS = {"num-train": "training images", "num-held-out": "held-out images", "num-test": "test images"}

@@ -15,7 +15,7 @@ from fl_app.runs.exchanges import ExchangeDocument, read_exchange
 from fl_app.runs.overview import Overview, look_at
 from fl_app.runs.progress import RunReader
 from fl_app.runs.quality import QUALITY, QualityDocument, read_quality
-from fl_app.runs.results import read_comparison
+from fl_app.runs.results import lost_results, read_comparison
 from fl_app.runs.run_json import RunDocument, read_document
 
 AUDIT = Path("diffusion", "audit.json")
@@ -125,14 +125,16 @@ def read_material(folder: Path, now: float) -> Material:
     quality = read_quality(folder)
     if quality is None and (folder / QUALITY).exists():
         problems.append(f"{QUALITY} is damaged: the figures of generated images are not shown")
-    names = _class_names(folder, document, quality, overview)
+    names, rounds = _class_names(folder, document, quality, overview), reader.read_rounds()
+    if overview.state in ("completed", "degraded"):
+        problems += lost_results(folder, overview.tasks, rounds)
     return Material(
         folder=folder,
         overview=overview,
         class_names=names,
         document=document,
         status=reader.read_status(),
-        rounds=reader.read_rounds(),
+        rounds=rounds,
         exchanges=exchanges,
         comparison=read_comparison(folder),
         quality=quality,

@@ -61,6 +61,7 @@ svg.key { height: .85rem; width: auto; margin-right: .35rem; vertical-align: -.1
 .scroll { overflow-x: auto; } .scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
+caption span { display: block; position: sticky; left: 0; width: fit-content; max-width: calc(100vw - 2.5rem); }
 th, td { padding: .3rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line);
   overflow-wrap: normal; }
 th { font-weight: 600; } thead th { vertical-align: bottom; color: var(--soft); font-size: .84rem; }
@@ -68,6 +69,7 @@ th:first-child, td.words { text-align: left; } tbody th { font-weight: 500; min-
 td.words { min-width: 12rem; overflow-wrap: anywhere; }
 tr.marked > * { font-weight: 650; } tr.marked > th { box-shadow: inset .25rem 0 0 var(--s0); }
 td small, th small { display: block; font-weight: 400; color: var(--soft); font-size: .78rem; }
+td small.line { white-space: nowrap; }
 td.shaded { background: rgb(var(--heat) / calc(var(--v) * .42)); border: 1px solid var(--bg); }
 td.shaded small { color: var(--ink); }
 .scroll + .scroll, .note + .scroll { margin-top: 1.4rem; }
@@ -101,7 +103,7 @@ footer { margin: 3rem auto 2rem; border-top: 1px solid var(--line); padding-top:
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   html { font-size: 9pt; } body { font-size: 9pt; } nav { display: none; }
   main, header, footer { max-width: none; padding: 0; }
-  .scroll { overflow: visible; } h2, h3 { break-after: avoid; } figure, .card, tr { break-inside: avoid; }
+  .scroll { overflow: visible; } h2, h3, caption { break-after: avoid; } figure, .card, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; display: block; } table { font-size: 8pt; }
   th, td { padding: .15rem .3rem; } .charts { grid-template-columns: 1fr 1fr; }
   .cards { grid-template-columns: repeat(3, 1fr); } }

@@ -131,7 +131,7 @@ def _at_site(exchange: ExchangeDocument, site: str) -> Cell:
                 and row.figures["accuracy"] is not None
             ):
                 interval = row.intervals.get("accuracy")
-                around = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+                around = f"{interval[0]:.3f} to {interval[1]:.3f}, " if interval else ""
                 kind = "test" if part == "test" else "held-out"
-                return Cell(f"{row.figures['accuracy']:.3f}{around}", f"{row.figures['n']} {kind} images")
+                return Cell(f"{row.figures['accuracy']:.3f}", f"{around}{row.figures['n']} {kind} images")
     return Cell(NOT_DEFINED, "no image measured")

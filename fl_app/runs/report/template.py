@@ -18,13 +18,16 @@ TEMPLATE = """<!doctype html>
 <{{ tag }}{% if tag == "th" %} scope="row"{% endif %}
 {%- if one.shade is not none %} class="shaded" style="--v:{{ '%.3f' | format(one.shade) }}"
 {%- elif tag == "td" and one.text | length > 14 %} class="words"{% endif %}>{{ one.text }}
-{%- if one.below %}<small>{{ one.below }}</small>{% endif %}</{{ tag }}>
+{%- if one.below %}
+{%- set is_short = tag == "td" and one.below | length < 32 %}
+{%- if is_short %}<small class="line">{% else %}<small>{% endif %}{{ one.below }}</small>
+{%- endif %}</{{ tag }}>
 {%- endif -%}
 {%- endmacro %}
 {% macro show(table, kind="") -%}
 {%- if table %}
 <div class="scroll" tabindex="0" role="group" aria-label="{{ table.caption }}">
-<table class="{{ kind }}"><caption>{{ table.caption }}</caption>
+<table class="{{ kind }}"><caption><span>{{ table.caption }}</span></caption>
 <thead><tr>
 {%- for one in table.columns %}{% if one %}<th scope="col">{{ one }}</th>{% else %}<td></td>{% endif %}{% endfor %}
 </tr></thead>

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,10 +17,12 @@ PROGRAM = next(
 )
 AXE = os.environ.get("FL_APP_AXE")  # axe.min.js of the npm package axe-core
 
-needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium: `apt-get install chromium`")
+needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium: `tools/browser.sh` installs it")
 needs_axe = pytest.mark.skipif(
-    PROGRAM is None or not AXE, reason="no axe-core: `npm pack axe-core`, and FL_APP_AXE names its axe.min.js"
+    PROGRAM is None or not AXE, reason="no axe-core: `tools/browser.sh` gets it, and FL_APP_AXE names its axe.min.js"
 )
+
+Medium = Literal["light", "dark", "print"]
 
 _POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 _SECONDS = 60.0
@@ -53,7 +55,7 @@ def requests_of(page: Path, work: Path) -> list[str]:
     return [one["url"] for one in asked if one.get("initiator", "not an origin") != "not an origin"]
 
 
-def ask_page(page: Path, work: Path, width: int, question: str, *, is_dark: bool = False, library: str = "") -> Any:
+def ask_page(page: Path, work: Path, width: int, question: str, *, medium: Medium = "light", library: str = "") -> Any:
     """Return what a script finds in a copy of a page, whose policy would forbid it, in a frame of some width.
 
     Args:
@@ -61,10 +63,12 @@ def ask_page(page: Path, work: Path, width: int, question: str, *, is_dark: bool
         work: an empty folder.
         width: of the frame, in CSS pixels: a window of a headless browser has a least width.
         question: the body of an asynchronous function that returns JSON values.
-        is_dark: the reader prefers dark pages.
+        medium: the colours that the reader prefers, or the style of the printed page.
         library: a script that is loaded before.
     """
     text = _POLICY.sub("", page.read_text(encoding="utf-8"))
+    if medium == "print":
+        text = text.replace("@media print", "@media all")
     script = (
         f"(async () => {{ {question} }})().then(found => parent.answer(found), error => parent.answer(String(error)))"
     )
@@ -78,7 +82,7 @@ def ask_page(page: Path, work: Path, width: int, question: str, *, is_dark: bool
     copy.write_text(
         f'<!doctype html><meta charset="utf-8"><body style="margin:0">{answer}{frame}</body>', encoding="utf-8"
     )
-    scheme = f"--blink-settings=preferredColorScheme={0 if is_dark else 1}"
+    scheme = f"--blink-settings=preferredColorScheme={0 if medium == 'dark' else 1}"
     said = open_page(copy, work, [scheme, "--window-size=1400,1000", "--virtual-time-budget=20000", "--dump-dom"])
     found = re.search(r'<pre id="answer">(.*?)</pre>', said, re.DOTALL)
     assert found, said[-2000:]

@@ -48,6 +48,20 @@ def make_run(folder: Path, names: Sequence[str] = TWO, sites: Sequence[str] = SI
     return folder
 
 
+def write_audit(run: Path, names: Sequence[str] = ("loss",)) -> None:
+    """Write an audit of a run that found too much, by each of these scores."""
+    counts = {f"{name}/{part}": found for name in names for part, found in (("train", [3, 1]), ("validation", [1, 3]))}
+    score = {"auc": 0.71, "interval": [0.68, 0.74], "control-auc": None}
+    membership = {
+        "verdict": "exceeded",
+        "reason": "AUC 0.71 <b>",
+        "scores": dict.fromkeys(names, score),
+        "num-train": 40,
+    }
+    audit = {"membership": membership, "max-auc": 0.65, "is-quarantined": True}
+    write_json(run / "diffusion" / "audit.json", {**audit, "histograms": {"edges": [0.0, 0.5, 1.0], **counts}})
+
+
 def exchange(names: Sequence[str], sites: Sequence[str], part_sizes: int = 5) -> dict[str, object]:
     """Return the document of an exchange whose head is right for all images but one of each class."""
     k, n = len(names), part_sizes * len(sites)

@@ -1,12 +1,22 @@
 """The report in a real browser: quiet, without a request, as wide as the screen, readable in light, dark and print."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from fl_app.runs.report.page import write_report
-from tests.runs.report.browser import AXE, ask_page, console_of, needs_axe, needs_browser, open_page, requests_of
-from tests.runs.report.made_up import TWO, make_run
+from tests.runs.report.browser import (
+    AXE,
+    Medium,
+    ask_page,
+    console_of,
+    needs_axe,
+    needs_browser,
+    open_page,
+    requests_of,
+)
+from tests.runs.report.made_up import TWO, make_run, write_audit
 
 pytestmark = needs_browser
 
@@ -15,6 +25,12 @@ _TEN = tuple(f"class {label} with a long name" for label in range(10))
 _SITES = tuple(f"hospital of the town number {number}" for number in range(7))
 
 _WIDER = "return [document.documentElement.scrollWidth, innerWidth]"
+_CUT_OFF = """
+const range = document.createRange();
+const end = one => { range.selectNodeContents(one); return range.getBoundingClientRect().right; };
+const texts = [...document.querySelectorAll("caption, h1, h2, h3, p, li, dd, dt, summary")];
+return texts.filter(one => end(one) > innerWidth).map(one => one.textContent);
+"""
 _UNTOLD = """
 const named = one => one.getAttribute("alt") || one.getAttribute("aria-label")
   || (one.getAttribute("aria-labelledby") || "").split(" ").map(id => document.getElementById(id)?.innerHTML).join();
@@ -33,6 +49,7 @@ return [found.passes.length, faults];
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / "run"
     run = make_run(folder) if request.param == "two" else make_run(folder, _TEN, _SITES)
+    write_audit(run, ("loss", "sima"))
     return write_report(run)
 
 
@@ -65,6 +82,11 @@ def test_no_page_is_wider_than_its_screen(width: int, page: Path, tmp_path: Path
     assert needed <= there == width
 
 
+@pytest.mark.parametrize("width", _WIDTHS)
+def test_no_title_or_sentence_is_cut_off(width: int, page: Path, tmp_path: Path) -> None:
+    assert ask_page(page, tmp_path, width, _CUT_OFF) == []
+
+
 def test_each_picture_has_a_text_and_is_drawn(page: Path, tmp_path: Path) -> None:
     shown, untold, broken = ask_page(page, tmp_path, 360, _UNTOLD)
     assert shown > 20 and untold == 0 and broken == 0
@@ -76,11 +98,11 @@ def test_a_report_prints(page: Path, tmp_path: Path) -> None:
 
 
 @needs_axe
-@pytest.mark.parametrize("is_dark", [False, True])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_axe_finds_no_violation(width: int, is_dark: bool, page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("medium", get_args(Medium))
+@pytest.mark.parametrize("width", _WIDTHS)
+def test_axe_finds_no_violation(width: int, medium: Medium, page: Path, tmp_path: Path) -> None:
     library = Path(AXE or "").read_text(encoding="utf-8")
-    passed, violations = ask_page(page, tmp_path, width, _AXE, is_dark=is_dark, library=library)
+    passed, violations = ask_page(page, tmp_path, width, _AXE, medium=medium, library=library)
     assert passed > 10 and violations == []
 
 

@@ -40,6 +40,8 @@ def spoil(name: str, content: str = '{"half') -> Callable[[Path], None]:
         (drop("metrics.jsonl"), "Degraded"),
         (spoil("metrics.jsonl", '{"task": "diff\n'), "1 lines of metrics.jsonl are damaged"),
         (spoil("diffusion/quality.json"), "quality.json is damaged"),
+        (spoil("metrics.jsonl", ""), "metrics.jsonl is missing or empty"),
+        (spoil("classification/comparison.csv", ""), "comparison.csv is missing or damaged"),
         (spoil("diffusion/audit.json"), "audit.json is damaged"),
         (spoil("diffusion/audit.json", "[1]"), "audit.json is damaged"),
         (spoil("diffusion/audit.json", '{"membership": 3}'), "Degraded"),

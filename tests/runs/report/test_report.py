@@ -17,7 +17,7 @@ from fl_app.runs.report.live import LiveReport
 from fl_app.runs.report.page import render
 from fl_app.runs.report.reading import read_material, read_rows
 from fl_app.runs.report.verdict import cards, checks, headline
-from tests.runs.report.made_up import make_run
+from tests.runs.report.made_up import make_run, write_audit
 from tests.runs.report.page import Page, page_of
 
 NASTY = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
@@ -113,18 +113,7 @@ def test_a_run_that_goes_on_says_what_it_does_and_a_killed_one_that_it_stopped(r
 
 
 def test_the_audit_is_shown_if_there_is_one(run: Path) -> None:
-    edges = [0.0, 0.5, 1.0]
-    histograms = {"edges": edges, "loss/train": [3, 1], "loss/validation": [1, 3]}
-    scores = {"loss": {"auc": 0.71, "interval": [0.68, 0.74], "control-auc": None}}
-    membership = {
-        "verdict": "exceeded",
-        "reason": "AUC 0.71 <b>",
-        "scores": scores,
-        "num-train": 40,
-    }
-    (run / "diffusion/audit.json").write_text(
-        json.dumps({"membership": membership, "max-auc": 0.65, "is-quarantined": True, "histograms": histograms})
-    )
+    write_audit(run)
     text = page_of(run).text
     for said in (
         "✗ not passed Audit of training images:",

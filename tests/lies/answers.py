@@ -1,0 +1,117 @@
+"""What became of a false answer to a question: rejected, named, harmless by the figures, or none of these."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from flwr.app import RecordDict
+
+from fl_app.messages.generated import QUALITY
+from fl_app.messages.records import MEMBERSHIP
+from fl_app.messages.replay import DRAW
+from fl_app.metrics.membership import judge_membership
+from fl_app.quality.figure import FRECHET, NEIGHBOURS, Figure
+from fl_app.quality.figures import usefulness_figures
+from tests.lies.questions import Asked, Parts, Question
+from tests.lies.replay import LIAR, NUM_SITES
+from tests.lies.verdicts import Verdict
+
+_MOST_SHARE = 0.2  # that precision, recall, density or coverage may differ
+_OWN_SHARE = 1.0 / NUM_SITES + 0.02  # of the test images, which a site may call right answers
+_LIMIT = 0.65  # of the audit's AUC
+
+
+def judge_answer(asked: Asked, question: Question, false: RecordDict) -> Verdict:
+    """Return what becomes of a false answer of one site to a question."""
+    try:
+        parts, outcomes = asked.tell(question, false)
+        others = [site for site, one in outcomes.items() if site != LIAR and one.outcome != "contributed"]
+        if others:
+            return Verdict("passed", f"{', '.join(others)} were rejected in its place")
+        if outcomes[LIAR].outcome != "contributed":
+            return Verdict("rejected", outcomes[LIAR].reason or "")
+        return _HARM[question.kind](asked, question, parts)
+    except Exception as error:
+        return Verdict("ended", f"{type(error).__name__}: {error}")
+
+
+def is_near(one: Figure, other: Figure) -> bool:
+    """Tell whether a figure, its floor and their errors are those of honest sites, within their noise."""
+    floors = (one.floor, other.floor)
+    if one.name in NEIGHBOURS:
+        return _differ(one.value, other.value) <= _MOST_SHARE and _differ(*floors) <= 3.0 * _MOST_SHARE
+    size = min(abs(one.value or 0.0), abs(other.value or 0.0))
+    moved = _differ(one.value, other.value) <= max(size, 2.0 * max(other.error or 0.0, abs(other.floor or 0.0)))
+    if one.name == FRECHET:  # a floor lacks classes without a site
+        return moved and _is_factor(*floors)
+    noise = max(size, 4.0 * (other.floor_error or 0.0))
+    errors = _is_factor(one.error, other.error) and _is_factor(one.floor_error, other.floor_error)
+    return moved and errors and _differ(*floors) <= noise
+
+
+def _is_factor(one: float | None, other: float | None) -> bool:
+    low, high = sorted(max(value or 0.0, 1e-12) for value in (one, other))
+    return high <= 10.0 * low
+
+
+def _differ(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return abs(one - other)
+
+
+def _of_quality(asked: Asked, question: Question, parts: Parts) -> Verdict:
+    measured = question.name.split()[1]
+    if measured == "usefulness":
+        return _of_usefulness(question, parts)
+    network = "pixels" if measured == "curve" else measured
+    made = asked.figures[network](parts)
+    if measured == "curve":  # nothing but this is shown of it
+        made = [one for one in made if one.name == FRECHET and one.class_name is None]
+    far = list(_far(made, asked.known_figures(question, network)))
+    named = {one.name for one in made if one.rests_on == LIAR}  # figures by class have the remark of those of all
+    unnamed = [one for one in far if one.name not in named]
+    if unnamed:
+        return Verdict("passed", f"{unnamed[0]}")
+    return Verdict("named" if far else "harmless")
+
+
+def _far(figures: Sequence[Figure], known: Sequence[Sequence[Figure]]) -> Iterator[Figure]:
+    for one in figures:
+        name = (one.name, one.class_name)
+        if not any(is_near(one, other) for found in known for other in found if (other.name, other.class_name) == name):
+            yield one
+
+
+def _of_usefulness(question: Question, parts: Parts) -> Verdict:
+    found, honest = (list(usefulness_figures(sums, 60)) for sums in (parts, question.honest))
+    for one, other in zip(found, honest, strict=True):
+        if _differ(one.value, other.value) > _OWN_SHARE:
+            return Verdict("passed", f"{one}")
+    return Verdict("harmless")
+
+
+def _of_membership(asked: Asked, question: Question, parts: Parts) -> Verdict:
+    """A lie may make a verdict undecided, and no more."""
+    found, *known = (judge_membership(sums, _LIMIT) for sums in (parts, question.honest, question.absent))
+    aucs = [one.auc for one in found.scores.values() if one.auc is not None]
+    if not all(0.0 <= auc <= 1.0 for auc in aucs) or found.verdict not in {
+        "undecided",
+        *(one.verdict for one in known),
+    }:
+        return Verdict("passed", f"{found.verdict}: {found.reason}")
+    return Verdict("harmless")
+
+
+def _of_drawing(asked: Asked, question: Question, parts: Parts) -> Verdict:
+    """The server tells the counts, and does nothing with them."""
+    counts = parts[LIAR]["drawn"]
+    is_count = bool((counts >= 0).all() and (counts == np.round(counts)).all())
+    return Verdict("harmless" if is_count and counts.max() <= 5 else "passed", f"{counts}")
+
+
+_HARM: dict[str, Callable[[Asked, Question, Parts], Verdict]] = {
+    QUALITY: _of_quality,
+    MEMBERSHIP: _of_membership,
+    DRAW: _of_drawing,
+}
