@@ -44,6 +44,7 @@ _OPTIONS: dict[str, OptionValue] = {
     "quality.curve-images": 20,
     "gallery-every": 1,
     "audit.membership": True,
+    "audit.copies-images": 40,
 }
 
 
