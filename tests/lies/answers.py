@@ -13,7 +13,6 @@ from fl_app.metrics.copies import judge_copies
 from fl_app.metrics.membership import judge_membership
 from fl_app.quality.figure import FRECHET, NEIGHBOURS, Figure
 from fl_app.quality.figures import usefulness_figures
-from fl_app.sums import Sums
 from tests.lies.questions import Asked, Parts, Question
 from tests.lies.replay import LIAR, NUM_SITES
 from tests.lies.verdicts import Verdict
@@ -95,12 +94,12 @@ def _of_usefulness(question: Question, parts: Parts) -> Verdict:
 
 def _of_membership(asked: Asked, question: Question, parts: Parts) -> Verdict:
     """A lie may make a verdict undecided, and no more."""
-    copies, *others = (judge_copies(sums) for sums in (parts, question.honest, question.absent))
+    copies, *others = (judge_copies(_part(sums, of_copies=True)) for sums in (parts, question.honest, question.absent))
     if copies.verdict not in {"undecided", *(one.verdict for one in others)}:
         return Verdict("passed", f"{copies.verdict}: {copies.reason}")
     if not all(0.0 <= (one.nearer or 0.0) <= 1.0 and 0.02 < (one.ratio or 1.0) < 50 for one in copies.spaces.values()):
         return Verdict("passed", f"{copies.spaces}")
-    scored = ({site: _scored(one) for site, one in sums.items()} for sums in (parts, question.honest, question.absent))
+    scored = (_part(sums, of_copies=False) for sums in (parts, question.honest, question.absent))
     found, *known = (judge_membership(sums, _LIMIT) for sums in scored)
     aucs = [one.auc for one in found.scores.values() if one.auc is not None]
     if not all(0.0 <= auc <= 1.0 for auc in aucs) or found.verdict not in {
@@ -111,8 +110,12 @@ def _of_membership(asked: Asked, question: Question, parts: Parts) -> Verdict:
     return Verdict("harmless")
 
 
-def _scored(sums: Sums) -> Sums:
-    return {key: value for key, value in sums.items() if not key.startswith("copies/")}
+def _part(parts: Parts, *, of_copies: bool) -> Parts:
+    """Return the sums on copies, or those on membership."""
+    return {
+        site: {key: value for key, value in sums.items() if key.startswith("copies/") == of_copies}
+        for site, sums in parts.items()
+    }
 
 
 def _of_drawing(asked: Asked, question: Question, parts: Parts) -> Verdict:
