@@ -142,7 +142,8 @@ def sizes_of_replies(config: RunConfig, folders: dict[str, Path]) -> dict[str, d
         return reply
 
     nodes = {
-        number: {**_SMALL, "data-path": str(path), "site": site} for number, (site, path) in enumerate(folders.items())
+        number: {**_SMALL, "data-path": str(path), "site": site, "state-dir": str(path.parent.with_name("state"))}
+        for number, (site, path) in enumerate(folders.items())
     }
     run_federation(config, len(folders), meddle=note, node_options=nodes)
     return sent
