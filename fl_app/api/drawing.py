@@ -8,6 +8,7 @@ from fl_app.errors import OptionError, RunFolderError, UnknownRunError, did_you_
 from fl_app.messages.arrays import to_tensors
 from fl_app.runs.audit import QUARANTINED, TASK, check_quarantine
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.missing import is_going_on, why_no_task
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 
@@ -49,10 +50,11 @@ def open_model(
     if model is None:
         if not run.is_dir():
             raise UnknownRunError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
-        raise RunFolderError(
-            f"{run}: no finished diffusion model. Give a run whose task diffusion has ended; until then its folder "
-            "diffusion/samples shows galleries."
-        )
+        without = why_no_task(run)
+        if without is not None:
+            raise RunFolderError(f"{run}: no diffusion model, since {without}. Give a run that trains one.")
+        until = "; until then its folder diffusion/samples shows galleries" if is_going_on(run) else ""
+        raise RunFolderError(f"{run}: no finished diffusion model. Give a run whose task diffusion has ended{until}.")
     if not quarantined:
         check_quarantine(model)
     pipeline = open_pipeline(model)

@@ -161,7 +161,9 @@ class Run:
 
         found = read_audit(self.folder)
         if found is None:
-            raise RunFolderError(f"{self.folder} holds no audit: see the option 'audit.membership'.")
+            from fl_app.runs.missing import why_no_audit
+
+            raise RunFolderError(f"{self.folder} holds no audit: {why_no_audit(self.folder)}.")
         return found
 
     def gallery(self) -> "Image.Image":
