@@ -206,13 +206,18 @@ def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | N
     def write_marked(folder: Path) -> None:
         write(folder)
         warning = f"\n**Quarantined.** The membership audit found: {quarantine}. Do not pass this model on.\n"
-        with (folder / CARD).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(warning)
+        text = use_of_quarantined((folder / CARD).read_text(encoding="utf-8")) + warning
+        (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
         (folder / MARK).write_text(json.dumps({"reason": quarantine}), encoding="utf-8")
         write_manifest(folder)
 
     shutil.rmtree(aside if quarantine is None else model, ignore_errors=True)
     replace_folder(*((model, write) if quarantine is None else (aside, write_marked)))
+
+
+def use_of_quarantined(use: str) -> str:
+    """Return how a quarantined model is used, from the sentence of a card on how a model of its kind is."""
+    return use.replace("`fl-app sample <this folder>`", "`fl-app sample <this folder> --quarantined`")
 
 
 def quarantine_of(folder: Path) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fl_app.files import CARD, LICENCE_NOT_STATED, MANIFEST, recover_folder, replace_folder, write_manifest, write_text
 from fl_app.quality.figure import Figure
-from fl_app.runs.audit import QUARANTINED, quarantine_of
+from fl_app.runs.audit import QUARANTINED, quarantine_of, use_of_quarantined
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material, read_material
@@ -80,10 +80,11 @@ def describe_model(material: Material, name: str) -> str:
     if reason is not None:
         why = _unnamed(material, reason) or "it knows its training images, or repeats them"
         lines += [f"**Quarantined.** The membership audit found: {why}. Do not pass this model on.", ""]
+    use = _USES.get(task, "Its plug-in's code opens it.")
     lines += [
         f"Licence: {plain(licence) or LICENCE_NOT_STATED}",
         "",
-        _USES.get(task, "Its plug-in's code opens it."),
+        use if reason is None else use_of_quarantined(use),
         "",
     ]
     lines += ["## Training", "", *_training(material, name), ""]

@@ -6,7 +6,7 @@ from typing import Any
 
 from fl_app.classification.selection import HeadRow
 from fl_app.quality.figure import FRECHET, LABELS, Figure
-from fl_app.runs.audit import QUARANTINED, quarantine_of
+from fl_app.runs.audit import QUARANTINED, TASK, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material
@@ -79,7 +79,10 @@ def headline(material: Material) -> Headline:
     """Return how the run stands, and why."""
     overview = material.overview
     reason = overview.progress.reason
-    reasons = [one for one in (reason or "").split("; ") if one]
+    parts = material.status.reasons if material.status else ()
+    if "; ".join(parts) != (reason or ""):  # of an older version, or another state
+        parts = tuple((reason or "").split("; "))
+    reasons = [one for one in parts if one]
     if overview.is_stopped:
         return Headline(*_STOPPED, reasons)
     kind, word, sentence = _HEADLINES.get(overview.state, _GOING_ON)
@@ -119,6 +122,19 @@ def checks(material: Material) -> list[Check]:
         else:
             found.append(Check(f"Model of {task}", None, "not exported yet."))
     return found + _audit_check(material.audit)
+
+
+def warn_of_images(material: Material) -> str | None:
+    """Return why a page must not show the generated images, or not be passed on; None if nothing speaks against it."""
+    if quarantine_of(material.folder / TASK / QUARANTINED) is not None:
+        return (
+            "The model is quarantined: its images may be copies of training images, so this page leaves them out. They "
+            f"are in the run folder, {TASK}/samples; do not pass them on."
+        )
+    parts = [material.audit, material.audit.get("membership")] if material.audit else []
+    if any(isinstance(one, Mapping) and one.get("verdict") == "exceeded" for one in parts):
+        return "The audit was exceeded: these images may be copies of training images. Do not pass this page on."
+    return None
 
 
 def shipped_row(exchange: ExchangeDocument) -> HeadRow | None:
