@@ -107,7 +107,8 @@ class Run:
 
         found = read_quality(self.folder)
         if found is None or found.problem is not None:
-            why = found.problem if found else f"it holds no {QUALITY}"
+            damage = "its {} is damaged" if (self.folder / QUALITY).exists() else "it holds no {}"
+            why = found.problem if found else damage.format(QUALITY)
             raise RunFolderError(f"{self.folder} holds no figures of generated images: {why}.")
         table = pandas.DataFrame(quality_rows(self.folder))
         return table.assign(**{name: pandas.to_numeric(table[name]) for name in ("value", "error", "floor")})

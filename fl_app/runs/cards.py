@@ -209,8 +209,8 @@ def _audit(material: Material) -> Iterator[str]:
         return
     yield f"Membership inference: {_told(material, found)}"
     copies = material.audit.get("copies") if material.audit else None
-    if isinstance(copies, dict):
-        yield from ("", f"Copies among generated images: {_told(material, copies)}")
+    told = _told(material, copies) if isinstance(copies, dict) else "not searched."
+    yield from ("", f"Copies among generated images: {told}")
 
 
 def _told(material: Material, found: dict[str, Any]) -> str:

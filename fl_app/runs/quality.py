@@ -68,10 +68,11 @@ def quality_rows(folder: Path) -> list[dict[str, object]]:
 
 
 def describe_quality(folder: Path) -> list[str]:
-    """Return lines on the generated images of a run, for people; none if nothing is known of them."""
+    """Return lines on the generated images of a run, for people; none if they were not judged."""
     found = read_quality(folder)
     if found is None:
-        return []
+        is_there = (folder / QUALITY).exists()
+        return [f"generated images: {QUALITY} is damaged, so their figures are not known"] if is_there else []
     if found.problem is not None:
         return [f"generated images: not judged, {found.problem}"]
     lines = [

@@ -19,7 +19,7 @@ _HEADLINES = {
     "unknown": ("warn", "Unknown", "How this run stands is not known:"),
 }
 _GOING_ON = ("going", "Going on", "This page is written anew after each round; reload it to see the newest figures.")
-_STOPPED = ("bad", "Stopped", "No server works on this run any more. It can be resumed.")
+_STOPPED = ("bad", "Stopped", "No server works on this run any more.")
 _GOOD = ("contributed", "empty")
 _PARTS = {"test": "test images", "validation": "held-out images"}
 
@@ -84,7 +84,8 @@ def headline(material: Material) -> Headline:
         parts = tuple((reason or "").split("; "))
     reasons = [one for one in parts if one]
     if overview.is_stopped:
-        return Headline(*_STOPPED, reasons)
+        kind, word, sentence = _STOPPED
+        return Headline(kind, word, sentence + (" It can be resumed." if material.document else ""), reasons)
     kind, word, sentence = _HEADLINES.get(overview.state, _GOING_ON)
     return Headline(kind, word, sentence, reasons)
 
@@ -241,4 +242,6 @@ def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
             is_passed = {"passed": True, "exceeded": False}.get(verdict)
             put_aside = aside if is_passed is False else ""
             found.append(Check(name, is_passed, f"{verdict}: {part.get('reason', '')}.{put_aside}"))
+        elif found:
+            found.append(Check(name, None, "copies were not searched."))
     return found
