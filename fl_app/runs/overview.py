@@ -88,6 +88,9 @@ def find_run(named: Path | None, runs: Path) -> Path:
         for folder in (named.expanduser(), runs / named):
             if _holds(folder, _MARKS):
                 return folder.resolve()
+        there = next((folder for folder in (named.expanduser(), runs / named) if folder.is_dir()), None)
+        if there is not None:
+            raise UnknownRunError(f"{there} is no run folder: it holds no run.json.{similar_run(named, runs)}")
         raise UnknownRunError(f"No run '{named}' in {runs}.{similar_run(named, runs)}")
     found = find_runs(runs)
     if not found:

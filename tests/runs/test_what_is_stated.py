@@ -1,15 +1,17 @@
 """What people read of a run says what is so: damage, older versions, and what was not done."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fl_app.api.run import Run
+from fl_app.api.run import Run, open_run
 from fl_app.cli.status import describe
-from fl_app.errors import RunFolderError
+from fl_app.errors import RunFolderError, UnknownRunError
 from fl_app.files import write_json
+from fl_app.quality.figure import KERNEL, Figure
 from fl_app.runs.cards import describe_model
-from fl_app.runs.quality import QUALITY
+from fl_app.runs.quality import QUALITY, describe_quality, read_quality, write_quality
 from fl_app.runs.report.reading import read_material
 from tests.runs.report.made_up import make_run
 from tests.runs.report.page import page_of
@@ -72,3 +74,41 @@ def test_a_damaged_audit_is_told_once_without_a_path_of_this_machine(run: Path) 
     page = page_of(run.parent / "other" / ".." / "run").text
     assert page.count("audit.json is damaged") == 1 and "diffusion/audit.json is damaged" in page
     assert str(run.parent) not in page and ".." not in page
+
+
+def figures_of(run: Path, *figures: Figure) -> tuple[str, str, str]:
+    """Write figures of generated images, and return what the terminal, the report and the card say of them."""
+    document = read_quality(run)
+    assert document is not None
+    write_quality(run, replace(document, figures=figures))
+    card = describe_model(read_material(run, 0.0), "diffusion")
+    return "\n".join(describe_quality(run)), page_of(run).text, card
+
+
+def test_training_on_real_images_is_said_to_be_on_each_sites_own_ones_wherever_it_stands(run: Path) -> None:
+    synthetic = Figure("trained-on-synthetic", "", None, 0.93, num_real=20, num_sites=2)
+    real = Figure("trained-on-real", "", None, 0.721, num_real=20, num_sites=2)
+    own = "rained on as many of the site's own images, which may lack classes"
+    terminal, page, card = figures_of(run, synthetic, real)
+    assert f"{own}: 0.721" in terminal
+    assert page.count(own) == 2 and f"{own}: 0.721" in page  # in the table, and beside the main figure
+    assert "each site trains on as many of the site's own images, which may lack classes" in card
+
+
+def test_the_floor_of_a_distance_has_its_error_if_it_is_known(run: Path) -> None:
+    known = Figure(KERNEL, "pixels", None, 0.5, error=0.02, floor=0.1, floor_error=0.03, num_real=20, num_sites=2)
+    terminal, page, card = figures_of(run, known)
+    assert "0.5 ± 0.02 (0.1 ± 0.03)" in terminal
+    assert "0.1 ± 0.03" in page and "| 0.1 ± 0.03 |" in card
+    terminal, page, card = figures_of(run, replace(known, floor_error=None))
+    assert "0.5 ± 0.02 (0.1)" in terminal and "0.03" not in page and "| 0.1 |" in card
+
+
+def test_a_folder_that_is_no_run_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnknownRunError, match=r"empty is no run folder: it holds no run\.json\."):
+        open_run(tmp_path / "empty", tmp_path)
+    with pytest.raises(UnknownRunError, match=r"empty is no run folder: it holds no run\.json\."):
+        open_run("empty", tmp_path)
+    with pytest.raises(UnknownRunError, match=r"^No run 'nowhere'"):
+        open_run("nowhere", tmp_path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fl_app.classification.selection import HeadRow
-from fl_app.quality.figure import FRECHET, LABELS, Figure
+from fl_app.quality.figure import FRECHET, LABELS, OWN_IMAGES, Figure
 from fl_app.runs.audit import QUARANTINED, TASK, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
@@ -223,11 +223,7 @@ def _share_card(label: str, one: Figure, note: str | None) -> Card:
 
 
 def _beside(real: Figure | None) -> str | None:
-    return (
-        None
-        if real is None or real.value is None
-        else f"Trained on as many of the sites' own images: {real.value:.3f}."
-    )
+    return None if real is None or real.value is None else f"Trained on {OWN_IMAGES}: {real.value:.3f}."
 
 
 def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
