@@ -4,7 +4,8 @@ For each seed a small U-Net is trained long on 64 digits and draws 200 images, w
 300 digits that it has not seen. For the false alarms, real digits stand in the place of generated images: 200 of them
 are compared with 260 others, as if these had been trained on, and 145 more are the held-out images. The U-Net of the
 features has seen none of these; it is once that of the seed, and once one with its initial weights. In smaller draws of
-the same three sets, a share of the 200 is replaced by training images: how often is that found?
+the same three sets, a share of the 200 is replaced by training images: how often is that found? Last, real digits are
+shared out to several sites, and a share of all that they draw is training images of any one of them.
 
     python -m benchmarks.copies
 """
@@ -43,6 +44,8 @@ NULL = (260, NUM_DRAWN, 145)  # in place of training, generated and held-out ima
 SMALL = ((20, 50, 5), (64, 100, 16))
 DRAWS = 100  # of small sets, for each seed
 PLANTED = (0.05, 0.1, 0.2)
+SITES = ((5, 150, 16), (10, 90, 10))  # number of sites, training and held-out images of each
+SPREAD = (0.0, 0.2, 0.4, 0.6)
 DELTAS = (0.2, 0.3, 0.4, 0.5)
 
 Features = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]
@@ -57,6 +60,7 @@ class Found:
         null: of real images, by network: `trained`, `initial`.
         small: false alarms by size of the three sets.
         planted: verdict by share of planted copies.
+        spread: the same by number of sites.
         repeated: share of near copies among real images, by space and delta.
     """
 
@@ -64,6 +68,7 @@ class Found:
     null: dict[str, Copies]
     small: dict[tuple[int, int, int], int]
     planted: dict[float, str]
+    spread: dict[tuple[int, float], str]
     repeated: dict[tuple[str, float], float]
 
 
@@ -96,6 +101,7 @@ def measure(seed: int, epochs: float) -> Found:
         {name: judge(features) for name, features in real.items()},
         {size: sum(is_false_alarm(real["trained"], size, generator) for _ in range(DRAWS)) for size in SMALL},
         {share: judge(planted(real["trained"], share)).verdict for share in PLANTED},
+        spread(model, digits.select(order[NUM_TRAINED:]), generator),
         {
             (space, delta): float((neighbours(found[2], found[1]).ratio <= delta).mean())
             for space, found in real["trained"].items()
@@ -145,6 +151,28 @@ def planted(features: Features, share: float) -> Features:
     return {space: (np.concatenate([b[:number], a[number:]]), b, c) for space, (a, b, c) in features.items()}
 
 
+def spread(model: UNet2DModel, digits: ImageSet, generator: np.random.Generator) -> dict[tuple[int, float], str]:
+    """Return the verdict about several sites, by their number and the share of copies of any site's training images."""
+    of_all = features_of(model, digits, digits, digits)
+    found: dict[tuple[int, float], str] = {}
+    for (number, num_train, num_held_out), share in itertools.product(SITES, SPREAD):
+        order = generator.permutation(len(digits))
+        ends = list(itertools.accumulate([num_train, num_held_out] * number, initial=0))
+        pieces = [order[a:b] for a, b in itertools.pairwise(ends)]
+        others, trained = order[ends[-1] :], np.concatenate(pieces[::2])
+        parts = {}
+        for place, (train_of_site, held_out) in enumerate(zip(pieces[::2], pieces[1::2], strict=True)):
+            copies = round(share * NUM_DRAWN)
+            drawn = np.concatenate([generator.choice(trained, copies), generator.choice(others, NUM_DRAWN - copies)])
+            sums = blank_copies() | {DRAWN: np.full(2, float(NUM_DRAWN))}
+            for space, (features, _, _) in of_all.items():
+                own = copy_sums(features[drawn], features[train_of_site], features[held_out])
+                sums |= {f"copies/{space}/{key}": value for key, value in own.items()}
+            parts[f"site-{place}"] = sums
+        found[number, share] = judge_copies(parts).verdict
+    return found
+
+
 def is_false_alarm(features: Features, size: tuple[int, int, int], generator: np.random.Generator) -> bool:
     """Tell whether the gate stops a model because of three small sets of real images."""
     trained, generated, held_out = (generator.choice(of, n, replace=False) for of, n in zip(NULL, size, strict=True))
@@ -189,6 +217,10 @@ def main() -> None:
     for share in PLANTED:
         kinds = [one.planted[share] for one in found]
         print(f"planted {share:.0%}: {', '.join(f'{kind} {kinds.count(kind)}' for kind in sorted(set(kinds)))}")
+    for (number, *_), share in itertools.product(SITES, SPREAD):
+        kinds = [one.spread[number, share] for one in found]
+        counts = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds)))
+        print(f"{number} sites, {share:.0%} of what they draw: {counts}")
     for space, delta in itertools.product(SPACES, DELTAS):
         repeated = np.mean([one.repeated[space, delta] for one in found])
         print(f"near copies among real images, {space}, delta {delta}: {repeated:.3f}")

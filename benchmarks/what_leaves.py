@@ -278,8 +278,9 @@ Weights and sums are not images, but they are computed from images:
   of weights that are near those that it has trained.
 - The node also draws images with the model, from noise that nobody else can compute, and counts near copies of its
   training images among them. No image and no pair leaves it: `fl-app copies` shows them at the hospital. The server
-  cannot choose what is drawn, but weights can draw one image over and over, and the count then tells whether it is
-  among the training images. So these counts, too, leave once in a run, of weights near those that the node has trained.
+  cannot choose what is drawn, but weights can draw chosen images, each with a frequency of its own, and the count then
+  tells which of them are among the training images. So these counts, too, leave once in a run, of weights near those
+  that the node has trained.
 - There is no differential privacy and no secure aggregation: whoever runs the server can see each site's weights and
   sums.
 """

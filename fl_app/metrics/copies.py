@@ -1,6 +1,6 @@
 """The verdict on copies: do generated images repeat training images more often than held-out images happen to?"""
 
-import bisect
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fl_app.metrics.audited import Copies, CopyFigures, Interval, Share, Verdict
 from fl_app.metrics.intervals import wilson
-from fl_app.metrics.nearest import DRAWN, MOST_LOG, SPACES, blank_copies, log_choose
+from fl_app.metrics.nearest import DRAWN, FEWEST_TRAIN, MOST_LOG, SPACES, blank_copies, log_choose
 from fl_app.sums import FEWEST_SITES, ROUNDING, Sums, add, are_counts
 
 Array = NDArray[np.float64]
@@ -16,8 +16,8 @@ Table = tuple[float, float, float, float]  # of a site: generated images, copies
 
 LEVEL = 1e-3  # chance of a false alarm in a space
 REST_LEVEL = 1e-2  # at which the sites but one must still show more copies than the held-out images are
-DETECTED = 0.1  # share of copies that a search must be able to find or to exclude, or it is undecided
-_MANY = 10**5  # images
+LIKELY = 0.05  # a smaller chance is no false alarm yet, and no pass
+DETECTED = 0.1  # share of copies that must be excluded to pass
 _NORMAL = 1.959964
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
@@ -92,8 +92,10 @@ def judge_copies(parts: Mapping[str, Sums]) -> Copies:
     """Return figures and verdict of a search for copies.
 
     `exceeded`: in a space more generated images are near copies than the held-out images' rate explains, at the level
-    0.001. `passed`: in no space. `undecided`: it is not known, as with too few images to find or exclude a tenth of
-    copies; or it rests on one site of three or more; or one site's own copies are above its held-out images' rate.
+    0.001, whichever site is left out; of three sites or more one may lie, so they must show it without any one of them,
+    and one that hides it does not count. `passed`: in both spaces at most a tenth of what the model draws repeats some
+    site's images beyond the held-out images' rate, by the upper end of an interval of 95 %, and no excess is likely.
+    `undecided`: neither.
 
     Args:
         parts: sums of each site, with the keys of `blank_copies`.
@@ -113,9 +115,9 @@ def judge_copies(parts: Mapping[str, Sums]) -> Copies:
 
 
 def _tables(parts: Mapping[str, Sums], space: str) -> dict[str, Table]:
-    """Return the counts of each site with both kinds of images."""
+    """Return the counts of each site that has looked for copies."""
     counts = {site: tuple(map(float, sums[f"copies/{space}/counts"])) for site, sums in sorted(parts.items())}
-    return {site: (a, b, c, d) for site, (a, b, c, d) in counts.items() if a > 0 and c > 0}
+    return {site: (a, b, c, d) for site, (a, b, c, d) in counts.items() if a > 0}
 
 
 def _figures(parts: Mapping[str, Sums], space: str) -> CopyFigures:
@@ -123,7 +125,7 @@ def _figures(parts: Mapping[str, Sums], space: str) -> CopyFigures:
     total = add([blank, *parts.values()])
     tables = _tables(parts, space)
     images, copies, held_out, repeated = (int(value) for value in total[f"copies/{space}/counts"])
-    verdict, reason = _verdict(tables, _unjudged(parts, total, space))
+    verdict, reason = _verdict(tables, _unjudged(total, space), _left_out(parts, tables))
     number, log, log_squares, nearer, nearer_squares, *variances = total[f"copies/{space}/ratio"]
     mean_log, around_log = _mean(number, log, log_squares, variances[0])
     share, around_share = _mean(number, nearer, nearer_squares, variances[1])
@@ -132,7 +134,7 @@ def _figures(parts: Mapping[str, Sums], space: str) -> CopyFigures:
         reason=reason,
         generated=_share(images, copies),
         held_out=_share(held_out, repeated),
-        chance=chance_of(list(tables.values())) if tables else None,
+        chance=chance_of(list(tables.values())) if held_out and tables else None,
         ratio=None if mean_log is None else float(np.exp(mean_log)),
         ratio_interval=None if around_log is None else (float(np.exp(around_log[0])), float(np.exp(around_log[1]))),
         nearer=share,
@@ -143,80 +145,96 @@ def _figures(parts: Mapping[str, Sums], space: str) -> CopyFigures:
     )
 
 
-def _unjudged(parts: Mapping[str, Sums], total: Sums, space: str) -> str:
-    """Say why a space has no sites with images of both kinds."""
+def _unjudged(total: Sums, space: str) -> str:
+    """Say why no site has looked for copies in a space."""
     drawn, finite = total[DRAWN]
     if drawn > 0 and finite == 0:
         return "not defined: the model drew values that are not finite"
-    if finite > 0 and total[f"copies/{space}/counts"][0] == 0:
-        return "not defined: this network has no such features, or they are not finite"
-    return "no site has both generated and held-out images to compare"
+    if drawn > 0 and total[f"copies/{space}/counts"][0] == 0:
+        return f"not defined: no site has {FEWEST_TRAIN} training images, or the network's features are not finite"
+    return "no site has drawn images to compare"
 
 
-def _verdict(tables: Mapping[str, Table], unjudged: str) -> tuple[Verdict, str]:
+def _left_out(parts: Mapping[str, Sums], tables: Mapping[str, Table]) -> str:
+    """Say which sites drew images and could not look for copies."""
+    names = [site for site, sums in sorted(parts.items()) if sums[DRAWN][0] > 0 and site not in tables]
+    why = f"fewer than {FEWEST_TRAIN} training images, or features that are not finite"
+    return f"; not compared ({why}): {', '.join(names)}" if names else ""
+
+
+def _verdict(tables: Mapping[str, Table], unjudged: str, left_out: str) -> tuple[Verdict, str]:
     if not tables:
         return "undecided", unjudged
     images, copies, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
-    chance = chance_of(list(tables.values()))
     said = f"{copies} of {images} generated images are near copies, and {repeated} of {held_out} held-out images"
-    rest = {name: [one for site, one in tables.items() if site != name] for name in tables}
-    is_many = len(tables) >= FEWEST_SITES
-    if chance <= LEVEL:
-        hinge = [name for name, others in rest.items() if is_many and chance_of(others) > REST_LEVEL]
-        if hinge:
-            return "undecided", f"{said}, but without {hinge[0]} alone that would be no excess"
-        return "exceeded", f"{said}: more than these explain"
-    alone = [name for name, one in tables.items() if chance_of([one]) <= LEVEL]
-    if alone:
-        return "undecided", f"{said}, but more than these explain at {', '.join(alone)} alone"
-    hinge = [name for name, others in rest.items() if is_many and chance_of(others) <= LEVEL]
-    if hinge:
-        return "undecided", f"{said}, but without {hinge[0]} alone there would be more than these explain"
-    if not _is_enough(list(tables.values())):
-        return "undecided", f"{said}, too few images to find it if {DETECTED:.0%} more were copies: {_needed(tables)}"
-    return "passed", said
+    if _is_excess(tables):
+        return "exceeded", f"{said}: more than these explain{left_out}"
+    suspects = _suspects(tables)
+    if suspects:
+        return "undecided", f"{said}; whether that is more than these explain rests on {suspects} alone{left_out}"
+    most = most_copied(list(tables.values()))
+    if most >= DETECTED:
+        remedy = "Raise 'audit.copies-images', or hold out more images"
+        return "undecided", f"{said}, so up to {min(most, 1.0):.0%} may be copies beyond these. {remedy}{left_out}"
+    if chance_of(list(tables.values())) <= LIKELY:
+        return "undecided", f"{said}: more than expected, but not beyond doubt{left_out}"
+    return "passed", f"{said}{left_out}"
 
 
-def _is_enough(tables: Sequence[Table]) -> bool:
-    """Tell whether so many images answer the question.
+def _is_excess(tables: Mapping[str, Table]) -> bool:
+    """Tell whether there are more copies than the held-out images explain, whatever one of three sites or more says.
 
-    They do if less than a tenth of the generated images are near copies at all, by the upper end of an interval of
-    95 %; or if it would be found that a tenth were copies.
+    One site can bring an excess about, so it must remain without each one of those that show it. And one can hide an
+    excess, so those that show it may be all sites but one; since these are so many sets, each at a part of the level.
     """
-    images, copies = sum(one[0] for one in tables), sum(one[1] for one in tables)
-    return wilson(copies / images, images, 0.95)[1] < DETECTED or _would_be_found(tables)
+    if len(tables) < FEWEST_SITES:
+        return chance_of(list(tables.values())) <= LEVEL
+    shown = [(dict(tables), LEVEL), *((_without(tables, name), LEVEL / len(tables)) for name in tables)]
+    return any(
+        chance_of(list(some.values())) <= level
+        and all(chance_of(list(_without(some, name).values())) <= REST_LEVEL for name in some)
+        for some, level in shown
+    )
 
 
-def _would_be_found(tables: Sequence[Table]) -> bool:
-    """Tell whether copies would be found if a tenth of each site's other generated images were some, too."""
-    return chance_of([(n, k + np.ceil(DETECTED * (n - k)), m, r) for n, k, m, r in tables]) <= LEVEL
+def _suspects(tables: Mapping[str, Table]) -> str:
+    """Name the sites that alone show an excess, or that alone hide or bring one about; empty if there are none."""
+    alone = [name for name, one in tables.items() if chance_of([one]) <= LEVEL]
+    if alone or len(tables) < FEWEST_SITES:
+        return ", ".join(alone)
+    is_shown = chance_of(list(tables.values())) <= LEVEL
+    level = REST_LEVEL if is_shown else LEVEL
+    turns = [name for name in tables if (chance_of(list(_without(tables, name).values())) <= level) != is_shown]
+    return ", ".join(turns)
 
 
-def fewest_held_out(num_generated: int, share: float = 0.0) -> int | None:
-    """Return how many held-out images let a tenth of copies be found at one site.
+def _without(tables: Mapping[str, Table], name: str) -> dict[str, Table]:
+    return {site: one for site, one in tables.items() if site != name}
+
+
+def most_copied(tables: Sequence[Table]) -> float:
+    """Return how large a share of what the model draws may repeat some site's images, beyond the held-out images' rate.
+
+    Every site draws of the same model and compares with its own images alone, so the shares of the sites add up. Each
+    one's excess is a difference of two shares, with the interval of Newcombe (1998, method 10), at least 0 and at most
+    the upper end of its own copies; the sum's upper end is that of Zou and Donner (2008): so a site can only add to it.
 
     Args:
-        num_generated: generated images.
-        share: of near copies among both kinds of images.
+        tables: of each site: generated images, copies among them, held-out images, copies among them.
 
     Returns:
-        None if no number is enough.
+        The upper end of the interval of 95 %.
     """
-
-    def is_enough(number: int) -> bool:
-        return _would_be_found([(num_generated, round(share * num_generated), number, round(share * number))])
-
-    found = bisect.bisect_left(range(_MANY), True, lo=1, key=is_enough)
-    return found if found < _MANY else None
-
-
-def _needed(tables: Mapping[str, Table]) -> str:
-    """Say how many held-out images would be enough."""
-    images, copies, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
-    fewest = fewest_held_out(images, (copies + repeated) / (images + held_out))
-    if fewest is None:
-        return f"with {images} generated images no number of held-out images is enough"
-    return f"{held_out} held-out images were compared, and at least {max(fewest, held_out + 1)} are needed"
+    total, squares = 0.0, 0.0
+    for images, copies, held_out, repeated in tables:
+        share, most = copies / images, wilson(copies / images, images, 0.95)[1]
+        control = repeated / held_out if held_out else 0.0
+        fewest = wilson(control, held_out, 0.95)[0] if held_out else 0.0
+        excess = max(share - control, 0.0)
+        upper = min(share - control + math.hypot(most - share, control - fewest), most)
+        total += excess
+        squares += max(upper - excess, 0.0) ** 2
+    return total + math.sqrt(squares)
 
 
 def _share(images: int, copies: int) -> Share:

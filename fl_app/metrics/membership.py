@@ -231,6 +231,8 @@ def _needed(parts: Mapping[str, Sums], limit: float) -> str:
     fewest = fewest_held_out(train, limit)
     if fewest is None:
         return f"With {train} training images no number of held-out images is enough"
+    if held_out >= fewest:
+        return f"{held_out} held-out images were compared; more are needed, since the AUC is near the limit"
     return f"{held_out} held-out images were compared; at least {fewest} are needed, more if the AUC is near the limit"
 
 

@@ -20,6 +20,7 @@ SPACES = ("pixels", "unet")
 # hundred images a quarter of the held-out ones would be near copies by that (docs/results.md).
 DELTA = 0.3
 MOST_NEIGHBOURS = 50
+FEWEST_TRAIN = 12  # training images: of the mean of one or two neighbours the nearest one is too large a part
 NUM_BINS = 16
 _WIDEST = 2.0  # log2 of the ratio at the ends of the histogram; what lies outside goes to its first or last bin
 MOST_LOG = 3.5  # natural logarithm of a ratio, 33: so one site cannot move the mean at will
@@ -115,11 +116,11 @@ def copy_sums(generated: Array, train: Array, held_out: Array) -> dict[str, Arra
 
     Args:
         generated: features, [N, D], all finite.
-        train: [M, D].
+        train: [M, D]; of fewer than 12 nothing is counted.
         held_out: [m, D].
     """
     sums = {"counts": np.zeros(4), "ratio": np.zeros(7), "histogram": np.zeros(NUM_BINS)}
-    if len(train) == 0 or len(generated) == 0:
+    if len(train) < FEWEST_TRAIN or len(generated) == 0:
         return sums
     found = [neighbours(images, train).is_copy() for images in (generated, held_out)]
     sums["counts"] = np.array([[len(one), one.sum()] for one in found], dtype=np.float64).ravel()

@@ -165,6 +165,9 @@ def test_too_few_images_say_how_many_are_needed() -> None:
     assert judge_membership({"a": even}, LIMIT).verdict == "passed"
     one_less = site(np.full(100, 0.1), np.full(fewest - 1, 0.1))
     assert judge_membership({"a": one_less}, LIMIT).verdict == "undecided"
+    near = drawn(0, 300, 100, 0.3)
+    found = judge_membership({"a": near}, LIMIT)
+    assert found.verdict == "undecided" and "100 held-out images were compared; more are needed" in found.reason
     assert fewest_held_out(3, LIMIT) is None
     assert "no number of held-out images is enough" in judge_membership({"a": drawn(0, 3, 9, 0.0)}, LIMIT).reason
 
