@@ -166,10 +166,12 @@ def test_the_images_of_a_quarantined_model_go_to_no_hospital(tmp_path: Path) -> 
 
 def test_the_audit_can_be_turned_off_and_a_classifier_has_none(tmp_path: Path) -> None:
     classifier: dict[str, OptionValue] = {"tasks": "classification", "classification.num-rounds": 1}
-    for options in (classifier, {**ON, "audit.membership": False}):
+    without: dict[str, OptionValue] = {**ON, "audit.membership": False}
+    causes = ((classifier, "it has no task diffusion"), (without, "its option 'audit.membership' asks for none"))
+    for options, cause in causes:
         grid, run = federate(tmp_path, options, nodes=2)
         assert asked(grid) == 0 and read_audit(run) is None
-        with pytest.raises(RunFolderError, match=r"holds no audit: see the option 'audit.membership'"):
+        with pytest.raises(RunFolderError, match=f"holds no audit: {cause}"):
             Run(run).audit()
         shutil.rmtree(run)
 

@@ -8,6 +8,7 @@ from fl_app.errors import OptionError, RunFolderError, UnknownRunError, did_you_
 from fl_app.messages.arrays import to_tensors
 from fl_app.runs.audit import QUARANTINED, TASK, check_quarantine
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.missing import is_going_on, why_no_task
 from fl_app.runs.overview import find_named, runs_folder, similar_run
 
 
@@ -42,17 +43,7 @@ def open_model(
             f"The checkpoint '{checkpoint}' is without effect on the exported weights. Choose the weights raw, ema or "
             "node-ema, or leave the checkpoint out."
         )
-    named, where = run, runs_folder(runs)
-    run = find_named(named, where)
-    places = (run / TASK / QUARANTINED, run / TASK / "model", run)
-    model = next((path for path in places if (path / "model_index.json").is_file()), None)
-    if model is None:
-        if not run.is_dir():
-            raise UnknownRunError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
-        raise RunFolderError(
-            f"{run}: no finished diffusion model. Give a run whose task diffusion has ended; until then its folder "
-            "diffusion/samples shows galleries."
-        )
+    run, model = find_model(run, runs)
     if not quarantined:
         check_quarantine(model)
     pipeline = open_pipeline(model)
@@ -68,6 +59,23 @@ def open_model(
         raise OptionError(f"The weights must be one of {', '.join(known)}, got '{weights}'.{hint}")
     pipeline.unet.load_state_dict(to_tensors(saved.models[weights]))
     return pipeline
+
+
+def find_model(named: Path, runs: str | Path | None = None) -> tuple[Path, Path]:
+    """Return a run folder and its exported diffusion model, quarantined or not; arguments and errors: `open_model`."""
+    where = runs_folder(runs)
+    run = find_named(named, where)
+    places = (run / TASK / QUARANTINED, run / TASK / "model", run)
+    model = next((path for path in places if (path / "model_index.json").is_file()), None)
+    if model is None:
+        if not run.is_dir():
+            raise UnknownRunError(f"{named}: no such folder, nor a run in {where}.{similar_run(named, where)}")
+        without = why_no_task(run)
+        if without is not None:
+            raise RunFolderError(f"{run}: no diffusion model, since {without}. Give a run that trains one.")
+        until = "; until then its folder diffusion/samples shows galleries" if is_going_on(run) else ""
+        raise RunFolderError(f"{run}: no finished diffusion model. Give a run whose task diffusion has ended{until}.")
+    return run, model
 
 
 def choose_labels(pipeline: ClassConditionalPipeline, classes: str | int | Sequence[str | int] | None) -> list[int]:

@@ -107,7 +107,8 @@ class Run:
 
         found = read_quality(self.folder)
         if found is None or found.problem is not None:
-            why = found.problem if found else f"it holds no {QUALITY}"
+            damage = "its {} is damaged" if (self.folder / QUALITY).exists() else "it holds no {}"
+            why = found.problem if found else damage.format(QUALITY)
             raise RunFolderError(f"{self.folder} holds no figures of generated images: {why}.")
         table = pandas.DataFrame(quality_rows(self.folder))
         return table.assign(**{name: pandas.to_numeric(table[name]) for name in ("value", "error", "floor")})
@@ -161,7 +162,9 @@ class Run:
 
         found = read_audit(self.folder)
         if found is None:
-            raise RunFolderError(f"{self.folder} holds no audit: see the option 'audit.membership'.")
+            from fl_app.runs.missing import why_no_audit
+
+            raise RunFolderError(f"{self.folder} holds no audit: {why_no_audit(self.folder)}.")
         return found
 
     def gallery(self) -> "Image.Image":

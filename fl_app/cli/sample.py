@@ -51,15 +51,18 @@ def sample(
     check_folder(out)
     if sampler is not None:
         check_name("samplers", sampler, "--sampler")
-    from fl_app.api.drawing import choose_labels, open_model
+    from fl_app.api.drawing import choose_labels, find_model, open_model
+    from fl_app.runs.audit import quarantine_of
 
     pipeline = open_model(run, weights, checkpoint, runs, quarantined=quarantined)
+    voice = Voice(quiet, as_json)
+    if quarantine_of(find_model(run, runs)[1]) is not None:
+        voice.warn("The model is quarantined: these images may be copies of training images. Do not pass them on.")
     wanted = [label for label in choose_labels(pipeline, classes or None) for _ in range(number)]
     images = pipeline(wanted, seed=seed, sampler=sampler, num_steps=steps, guidance_scale=guidance)
     names = [pipeline.class_names[label] for label in wanted]
     paths = _draw_grid(images, names, number, out) if grid else _write(images, wanted, names, number, out)
     where = paths[0].resolve() if grid else out.resolve()
-    voice = Voice(quiet, as_json)
     voice.say(f"{len(images)} images in {len(paths)} file{'s' if len(paths) > 1 else ''}: {where}")
     files = [paths[0 if grid else i].resolve() for i in range(len(names))]
     drawn = [{"file": file, "class": name} for file, name in zip(files, names, strict=True)]

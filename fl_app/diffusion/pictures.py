@@ -25,6 +25,7 @@ USED = " (used)"  # the end of the title of the weights that are used
 
 _CELL = 48  # smallest side of an image in a picture, in pixels
 _INCHES = 0.55  # side of an image in a picture
+_PAIR_INCHES = 0.9  # the same, if two images are compared: their headings stand side by side
 _GAP = 4  # between two images, in pixels
 _WHITE = 255
 _STACKED = 4  # of so few classes, weights are shown below each other: a row of two classes is a strip
@@ -112,6 +113,25 @@ def save_grid(images: Tensor, names: Sequence[str], columns: int, path: Path) ->
         done += many
     with picture(path, columns * _INCHES + 1.1, len(rows) * _INCHES + 0.2) as figure:
         _show(figure.subplots(), torch.stack(rows), labels, "")
+
+
+def save_pairs(images: Tensor, names: Sequence[str], headings: tuple[str, str], path: Path) -> None:
+    """Draw two images in each row, with headings above them and a name beside them; PNG, and SVG beside it.
+
+    Args:
+        images: [2 M, C, H, W] float32 in [-1, 1], the pairs one after another.
+        names: of the pairs, M.
+        headings: of the columns.
+        path: of the PNG.
+    """
+    block = images.unflatten(0, (-1, 2))
+    with picture(path, 2 * _PAIR_INCHES + 1.8, len(names) * _PAIR_INCHES + 0.4) as figure:
+        axes = figure.subplots()
+        _show(axes, block, names, "")
+        width = _scale(block) * block.shape[-1] + _GAP
+        axes.set_xticks([0.5 * width, 1.5 * width], headings)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
 
 
 def to_picture(image: Tensor) -> Image.Image:

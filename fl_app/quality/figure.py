@@ -7,6 +7,7 @@ from fl_app.files import KEBAB
 FRECHET, KERNEL, LABELS = "frechet-distance", "kernel-distance", "label-accuracy"
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 TRAINED_ON = ("synthetic", "real", "both")
+OWN_IMAGES = "as many of the site's own images, which may lack classes"  # what `trained-on-real` was trained on
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,8 @@ class Audit:
     Attributes:
         membership: figures and verdict of the membership inference.
         copies: figures and verdict of the search for copies; None if there was none.
-        verdict: the worse one of both, `exceeded`, `undecided` or `passed`; None in files of older versions.
+        verdict: the worse one of both, `exceeded`, `undecided` or `passed`; None in files of older versions, for which
+            `read_audit` sets it.
         reason: of this verdict, for people.
         max_auc: the limit.
         is_quarantined: whether the gate has put the model aside.
@@ -176,7 +177,8 @@ def read_audit(run: Path) -> Audit | None:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}.") from error
     if found is None:
         raise RunFolderError(f"{path} is damaged: what the audit found is not known.")
-    return found
+    verdict, reason = found.overall
+    return replace(found, verdict=verdict, reason=reason)
 
 
 def describe_audit(audit: Audit) -> str:
@@ -185,7 +187,7 @@ def describe_audit(audit: Audit) -> str:
     sites = f"{len(found.sites)} site{'' if len(found.sites) == 1 else 's'}"
     images = f"{found.num_train} training, {found.num_held_out} held-out and {found.num_test} test images of {sites}"
     copies = audit.copies
-    searched = f". Copies: {copies.verdict}: {copies.reason}" if copies else ""
+    searched = f". Copies: {copies.verdict}: {copies.reason}" if copies else ". Copies were not searched"
     aside = ". The model is quarantined" if audit.is_quarantined else ""
     return clean_text(f"membership audit: {found.verdict}: {found.reason} ({images}){searched}{aside}", _LONGEST)
 
@@ -206,13 +208,18 @@ def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | N
     def write_marked(folder: Path) -> None:
         write(folder)
         warning = f"\n**Quarantined.** The membership audit found: {quarantine}. Do not pass this model on.\n"
-        with (folder / CARD).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(warning)
+        text = use_of_quarantined((folder / CARD).read_text(encoding="utf-8")) + warning
+        (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
         (folder / MARK).write_text(json.dumps({"reason": quarantine}), encoding="utf-8")
         write_manifest(folder)
 
     shutil.rmtree(aside if quarantine is None else model, ignore_errors=True)
     replace_folder(*((model, write) if quarantine is None else (aside, write_marked)))
+
+
+def use_of_quarantined(use: str) -> str:
+    """Return how a quarantined model is used, from the sentence of a card on how a model of its kind is."""
+    return use.replace("`fl-app sample <this folder>`", "`fl-app sample <this folder> --quarantined`")
 
 
 def quarantine_of(folder: Path) -> str | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fl_app.files import CARD, LICENCE_NOT_STATED, MANIFEST, recover_folder, replace_folder, write_manifest, write_text
-from fl_app.quality.figure import Figure
-from fl_app.runs.audit import QUARANTINED, quarantine_of
+from fl_app.quality.figure import OWN_IMAGES, Figure
+from fl_app.runs.audit import QUARANTINED, quarantine_of, use_of_quarantined
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material, read_material
@@ -80,10 +80,11 @@ def describe_model(material: Material, name: str) -> str:
     if reason is not None:
         why = _unnamed(material, reason) or "it knows its training images, or repeats them"
         lines += [f"**Quarantined.** The membership audit found: {why}. Do not pass this model on.", ""]
+    use = _USES.get(task, "Its plug-in's code opens it.")
     lines += [
         f"Licence: {plain(licence) or LICENCE_NOT_STATED}",
         "",
-        _USES.get(task, "Its plug-in's code opens it."),
+        use if reason is None else use_of_quarantined(use),
         "",
     ]
     lines += ["## Training", "", *_training(material, name), ""]
@@ -189,6 +190,8 @@ def _of_images(material: Material) -> Iterator[str]:
     for one in quality.figures:
         if one.class_name is None:
             yield _of_figure(one)
+    if any(one.name == "trained-on-real" for one in quality.figures):
+        yield from ("", f"trained-on-real: a classifier that each site trains on {OWN_IMAGES}.")
 
 
 def _of_figure(one: Figure) -> str:
@@ -197,6 +200,7 @@ def _of_figure(one: Figure) -> str:
         around = f"{one.interval[0]:.3f} to {one.interval[1]:.3f}"
     value = f"not defined: {plain(one.reason or '')}" if one.value is None else number(one.value)
     floor = "" if one.floor is None else number(one.floor)
+    floor += f" ± {number(one.floor_error)}" if floor and one.floor_error is not None else ""
     name = f"{one.name} ({one.features})" if one.features else one.name
     return f"| {plain(name)} | {value} | {around} | {floor} | {one.num_real} | {one.num_generated} | {one.num_sites} |"
 
@@ -208,8 +212,8 @@ def _audit(material: Material) -> Iterator[str]:
         return
     yield f"Membership inference: {_told(material, found)}"
     copies = material.audit.get("copies") if material.audit else None
-    if isinstance(copies, dict):
-        yield from ("", f"Copies among generated images: {_told(material, copies)}")
+    told = _told(material, copies) if isinstance(copies, dict) else "not searched."
+    yield from ("", f"Copies among generated images: {told}")
 
 
 def _told(material: Material, found: dict[str, Any]) -> str:

@@ -70,6 +70,9 @@ class Found:
     pairs: tuple[Pair, ...] = ()
 
 
+Part = tuple[Found, Tensor, Tensor]  # of a file: what was found, and the images of its pairs, generated and training
+
+
 def write_copies(path: Path, found: Found, drawn: Tensor, trained: Tensor) -> None:
     """Write what a node found, for its own user alone.
 
@@ -115,8 +118,8 @@ def files_of_node(state: Path, run: str | None = None) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
-def joined(parts: Sequence[tuple[Found, Tensor, Tensor]]) -> tuple[list[tuple[Found, Pair]], Tensor, Tensor]:
-    """Return the pairs of several files as one list, and their images; images of one size only."""
+def joined(parts: Sequence[Part]) -> tuple[list[tuple[Found, Pair]], Tensor, Tensor]:
+    """Return the pairs of several files as one list, the nearest first, and their images; images of one size only."""
     pairs = [(found, pair) for found, _, _ in parts for pair in found.pairs]
     some = [part for part in parts if part[0].pairs]
     blank = torch.zeros(0, 1, 1, 1, dtype=torch.uint8)
@@ -125,4 +128,5 @@ def joined(parts: Sequence[tuple[Found, Tensor, Tensor]]) -> tuple[list[tuple[Fo
     drawn, trained = (
         torch.cat([blank] if not some else images) for images in ([p[1] for p in some], [p[2] for p in some])
     )
-    return pairs, drawn, trained
+    order = sorted(range(len(pairs)), key=lambda place: pairs[place][1].ratio)
+    return [pairs[place] for place in order], drawn[order], trained[order]

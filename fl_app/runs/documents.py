@@ -103,6 +103,7 @@ class RunStatus:
 
     Attributes:
         reason: why the run waits, failed, or is degraded.
+        reasons: the same of a degraded run, one by one; a reason may hold any sign.
         task: that is being trained.
         round: of this task.
         asked: sites that were asked in this round.
@@ -128,6 +129,7 @@ class RunStatus:
     folder: str | None = None
     gallery: str | None = None
     updated: float | None = None
+    reasons: tuple[str, ...] = ()
 
 
 def round_moment(line: RoundLine) -> str:

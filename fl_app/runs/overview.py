@@ -88,6 +88,9 @@ def find_run(named: Path | None, runs: Path) -> Path:
         for folder in (named.expanduser(), runs / named):
             if _holds(folder, _MARKS):
                 return folder.resolve()
+        there = next((folder for folder in (named.expanduser(), runs / named) if folder.is_dir()), None)
+        if there is not None:
+            raise UnknownRunError(f"{there} is no run folder: it holds no run.json.{similar_run(named, runs)}")
         raise UnknownRunError(f"No run '{named}' in {runs}.{similar_run(named, runs)}")
     found = find_runs(runs)
     if not found:
@@ -156,12 +159,13 @@ def look_at(folder: Path, now: float) -> Overview:
         damage = f"{reader.num_damaged} lines of metrics.jsonl are damaged"
         problems.append(f"{damage}: the figures of these rounds are lost")
     if is_alive is False and status is not None and status.state not in ENDED:
-        problems.append("no server works on this run any more: it was killed, and can be resumed")
+        goes_on = ", and can be resumed" if document is not None else ""
+        problems.append(f"no server works on this run any more: it was killed{goes_on}")
     try:
         audit = read_audit(folder)
     except RunFolderError as error:
         audit = None
-        problems.append(str(error))
+        problems.append(str(error).replace(f"{folder}/", "").rstrip("."))  # a report names no path of this machine
     updated = status.updated if status else None
     described = status.described if status and status.state == "waiting" else {}
     tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []

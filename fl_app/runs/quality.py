@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from fl_app.files import KEBAB, from_json, to_json, write_json
-from fl_app.quality.figure import FRECHET, KERNEL, LABELS, Figure
+from fl_app.quality.figure import FRECHET, KERNEL, LABELS, OWN_IMAGES, Figure
 from fl_app.strategies.node_outcome import NodeOutcome
 
 QUALITY = Path("diffusion", "quality.json")
@@ -68,10 +68,11 @@ def quality_rows(folder: Path) -> list[dict[str, object]]:
 
 
 def describe_quality(folder: Path) -> list[str]:
-    """Return lines on the generated images of a run, for people; none if nothing is known of them."""
+    """Return lines on the generated images of a run, for people; none if they were not judged."""
     found = read_quality(folder)
     if found is None:
-        return []
+        is_there = (folder / QUALITY).exists()
+        return [f"generated images: {QUALITY} is damaged, so their figures are not known"] if is_there else []
     if found.problem is not None:
         return [f"generated images: not judged, {found.problem}"]
     lines = [
@@ -99,13 +100,14 @@ _NAMES = {
     KERNEL: "kernel distance",
     LABELS: "taken for their class by the run's classifier",
     "trained-on-synthetic": "accuracy on real test images, trained on generated ones",
-    "trained-on-real": "the same, trained on real ones",
-    "trained-on-both": "the same, trained on both",
+    "trained-on-real": f"the same, trained on {OWN_IMAGES}",
+    "trained-on-both": "the same, trained on both of these",
 }
 
 
 def _value(one: Figure) -> str:
-    floor = "" if one.floor is None else f" ({one.floor:.3g})"
+    around = "" if one.floor_error is None else f" ± {one.floor_error:.2g}"
+    floor = "" if one.floor is None else f" ({one.floor:.3g}{around})"
     error = "" if one.error is None else f" ± {one.error:.2g}"
     return f"{one.value:.3g}{error}{floor}"
 

@@ -79,7 +79,7 @@ class Status:
                 times = ", ".join(f"{'once' if count == 1 else f'{count} times'} {fault}" for count, fault in faults)
                 reasons.append(f"{site} {times}" + (f" (first: {counts.reasons[0]})" if counts.reasons else ""))
         if reasons:
-            self.set("degraded", "; ".join(reasons))
+            self.set("degraded", "; ".join(reasons), reasons=tuple(reasons))
         else:
             self.set("completed")
 

@@ -150,7 +150,8 @@ def test_the_end_tells_what_the_audit_found_and_why_a_run_without_troubled_sites
     answer = end_with(outcome, tmp_path / "runs", monkeypatch)
     assert "Warning: the run is degraded: the diffusion model is quarantined\n" in answer.stderr
     images = "9 training, 8 held-out and 7 test images of 0 sites"
-    assert f"membership audit: exceeded: AUC 0.99 ({images}). The model is quarantined\n" in answer.stdout
+    line = f"membership audit: exceeded: AUC 0.99 ({images}). Copies were not searched. The model is quarantined\n"
+    assert line in answer.stdout
     answer = end_with(outcome, tmp_path / "more", monkeypatch, "--json")
     audit = json.loads(answer.stdout)["audit"]
     assert (audit["membership"]["verdict"], audit["max-auc"], audit["is-quarantined"]) == ("exceeded", 0.65, True)

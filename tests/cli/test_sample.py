@@ -107,7 +107,9 @@ def test_a_quarantined_model_is_drawn_from_with_the_flag_only(run: Path, tmp_pat
     with pytest.raises(QuarantineError):
         sample(*arguments, "--weights", "raw")
     write_manifest(aside / "diffusion" / QUARANTINED)
-    assert "1 images in 1 file" in sample(*arguments, "--quarantined")
+    assert "1 images in 1 file" in (output := sample(*arguments, "--quarantined"))
+    assert "may be copies of training images. Do not pass them on" in output
+    assert "copies" not in sample(str(run), *arguments[1:])
 
 
 def test_images_that_cannot_be_written_are_one_clear_error(run: Path, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def test_the_audit_of_a_model_is_told_in_a_line(tmp_path: Path) -> None:
     found = Membership(verdict="passed", reason="AUC 0.51", num_train=30, num_held_out=20)
     (folder / "diffusion").mkdir(exist_ok=True)
     (folder / "diffusion" / "audit.json").write_text(json.dumps(to_json(Audit(membership=found, max_auc=0.65))))
-    line = "membership audit: passed: AUC 0.51 (30 training, 20 held-out and 0 test images of 0 sites)"
+    counted = "30 training, 20 held-out and 0 test images of 0 sites"
+    line = f"membership audit: passed: AUC 0.51 ({counted}). Copies were not searched"
     assert line in describe(look_at(folder, 1000.0))
 
 

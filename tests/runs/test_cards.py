@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from fl_app.files import check_manifest, write_manifest
+from fl_app.files import check_manifest, write_card, write_manifest
 from fl_app.runs import cards
+from fl_app.runs.audit import QUARANTINED, replace_model
 from fl_app.runs.cards import MODEL_CARD, describe_model, plain, write_cards
 from fl_app.runs.report.reading import read_material
-from tests.runs.report.made_up import TWO, exchange, make_run
+from tests.runs.report.made_up import TWO, exchange, make_run, put_aside
 
 NASTY = "a|b [x](http://h) <b>_c_\n# d"
 
@@ -143,3 +144,20 @@ def test_an_empty_run_has_a_card_of_what_is_known(tmp_path: Path) -> None:
     text = describe_model(read_material(tmp_path, 0.0), "classification")
     assert "Nothing was measured." in text and "seed not known" in text
     shutil.rmtree(tmp_path)
+
+
+def test_the_card_of_a_quarantined_model_says_that_drawing_needs_the_flag(run: Path) -> None:
+    assert "sample <this folder>`" in describe_model(read_material(run, 0.0), "diffusion")
+    put_aside(run, "it knows; them")
+    text = describe_model(read_material(run, 0.0), "diffusion")
+    assert "sample <this folder> --quarantined`" in text and "sample <this folder>`" not in text
+
+
+def test_the_short_card_of_a_quarantined_model_says_so_too(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        write_card(folder, "Diffusion model", "`fl-app sample <this folder>` draws images.", "")
+
+    replace_model(tmp_path, write, "it knows them")
+    text = (tmp_path / QUARANTINED / "README.md").read_text(encoding="utf-8")
+    assert "sample <this folder> --quarantined` draws" in text and text.endswith("Do not pass this model on.\n")
+    assert "README.md" in check_manifest(tmp_path / QUARANTINED)

@@ -31,9 +31,9 @@ def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _copies(copies: object) -> dict[str, Any]:
-    """Return lines, table and charts of the search for copies; none of them if there was none."""
+    """Return lines, table and charts of the search for copies; a line alone if there was none."""
     if not isinstance(copies, Mapping) or not isinstance(copies.get("spaces"), Mapping):
-        return {"copy_lines": [], "copy_table": None, "copy_charts": []}
+        return {"copy_lines": ["Copies were not searched."], "copy_table": None, "copy_charts": []}
     spaces = {str(name): one for name, one in copies["spaces"].items() if isinstance(one, Mapping)}
     lines = [f"Copies: {copies.get('verdict')}. {_sentence(copies.get('reason'))}"]
     if isinstance(copies.get("num-drawn"), int):

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fl_app.quality.figure import FRECHET, KERNEL, LABELS, Figure
+from fl_app.quality.figure import FRECHET, KERNEL, LABELS, OWN_IMAGES, Figure
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import interval_bar, number
 from fl_app.runs.report.reading import Material
@@ -19,8 +19,8 @@ _FIGURES = {
     KERNEL: "kernel distance",
     LABELS: "taken for their class by the classifier",
     "trained-on-synthetic": "accuracy, trained on generated images",
-    "trained-on-real": "accuracy, trained on real images",
-    "trained-on-both": "accuracy, trained on both",
+    "trained-on-real": f"accuracy, trained on {OWN_IMAGES}",
+    "trained-on-both": "accuracy, trained on both of these",
 }
 
 
@@ -151,10 +151,11 @@ def _quality_cells(one: Figure) -> list[Cell]:
     around = f"± {number(one.error)}" if one.error is not None else ""
     if one.interval is not None:
         around = f"{one.interval[0]:.3f} to {one.interval[1]:.3f}"
+    around_floor = f"± {number(one.floor_error)}" if one.floor_error is not None else ""
     remark = one.reason or (f"quite another figure without {one.rests_on}" if one.rests_on else "")
     return [
         Cell(NOT_DEFINED if one.value is None else number(one.value), around),
-        Cell(NOTHING if one.floor is None else number(one.floor)),
+        Cell(NOTHING if one.floor is None else number(one.floor), around_floor),
         Cell(str(one.num_real)),
         Cell(str(one.num_generated)),
         Cell(str(one.num_sites)),

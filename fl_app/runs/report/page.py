@@ -18,6 +18,7 @@ from fl_app.files import write_text
 from fl_app.options.app_files import own_app, read_defaults
 from fl_app.options.sections import OptionValue
 from fl_app.quality.figure import FRECHET
+from fl_app.runs.audit import QUARANTINED, TASK, quarantine_of
 from fl_app.runs.documents import RoundLine
 from fl_app.runs.overview import REPORT
 from fl_app.runs.report import cost_tables, model_tables, tables
@@ -27,7 +28,7 @@ from fl_app.runs.report.outcomes import outcomes_chart
 from fl_app.runs.report.reading import Gallery, Material, Row, read_material
 from fl_app.runs.report.style import STYLE
 from fl_app.runs.report.template import TEMPLATE
-from fl_app.runs.report.verdict import cards, checks, contributions, headline
+from fl_app.runs.report.verdict import cards, checks, contributions, headline, warn_of_images
 from fl_app.runs.view import describe_nodes, describe_phase, format_time
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 def render(material: Material, now: float) -> str:
     """Return the report as one HTML file; `now`: unix seconds."""
     exchange = material.last_exchange("classification")
+    is_aside = quarantine_of(material.folder / TASK / QUARANTINED) is not None
     confusion = model_tables.confusion_table(exchange, material.class_names)
     view: dict[str, Any] = {
         "name": material.folder.name,
@@ -73,8 +75,9 @@ def render(material: Material, now: float) -> str:
         "cards": cards(material),
         "checks": checks(material),
         "outcomes": outcomes_chart(material.rounds, "who"),
-        "final": _final(material),
-        "galleries": [_shown(one) for one in material.galleries],
+        "images_warning": warn_of_images(material),
+        "final": [] if is_aside else _final(material),
+        "galleries": [] if is_aside else [_shown(one) for one in material.galleries],
         "curves": _curves(material),
         "split": tables.split_table(material),
         "sites": tables.sites_table(material),
@@ -103,7 +106,7 @@ def _sections(view: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return anchors and titles of the sections that there are."""
     known = (
         ("sites", "Contributions", ("outcomes",)),
-        ("images", "Images", ("final", "galleries")),
+        ("images", "Images", ("final", "galleries", "images_warning")),
         ("curves", "Curves", ("curves",)),
         ("data", "Data and sites", ("split", "sites")),
         ("classifier", "Classifier", ("heads", "comparison", "confusion", "confusion_picture")),

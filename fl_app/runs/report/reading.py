@@ -163,7 +163,8 @@ def _audit(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        problems.append(f"{AUDIT} is damaged: the audit is not shown")
+        told = f"{AUDIT} is damaged: "
+        problems += [] if any(one.startswith(told) for one in problems) else [f"{told}the audit is not shown"]
         return None
     return found
 

@@ -91,8 +91,9 @@ TEMPLATE = """<!doctype html>
 <nav aria-label="Sections"><ul>
 {%- for anchor, title in sections %}<li><a href="#{{ anchor }}">{{ title }}</a></li>{% endfor %}
 </ul></nav>
-{% if final or galleries %}
+{% if final or galleries or images_warning %}
 <section><h2 id="images">Generated images</h2>
+{% if images_warning %}<p class="warn"><span class="mark">Warning:</span> {{ images_warning }}</p>{% endif %}
 {% if final %}
 <div class="classes">
 {%- for one in final %}
@@ -183,7 +184,9 @@ TEMPLATE = """<!doctype html>
 </main>
 <footer class="soft">
 <p>Written by fl-app at {{ written }} from the files of the run folder.
-It holds generated images, and none of a site.</p>
+It holds {{ "generated images" if final or galleries else "no generated images" }}
+{%- if images_warning and (final or galleries) %}, which may be copies of training images.
+{%- else %}, and none of a site.{% endif %}</p>
 </footer>
 </body>
 </html>

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fl_app.classification.selection import HeadRow
-from fl_app.quality.figure import FRECHET, LABELS, Figure
-from fl_app.runs.audit import QUARANTINED, quarantine_of
+from fl_app.quality.figure import FRECHET, LABELS, OWN_IMAGES, Figure
+from fl_app.runs.audit import QUARANTINED, TASK, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material
@@ -19,7 +19,7 @@ _HEADLINES = {
     "unknown": ("warn", "Unknown", "How this run stands is not known:"),
 }
 _GOING_ON = ("going", "Going on", "This page is written anew after each round; reload it to see the newest figures.")
-_STOPPED = ("bad", "Stopped", "No server works on this run any more. It can be resumed.")
+_STOPPED = ("bad", "Stopped", "No server works on this run any more.")
 _GOOD = ("contributed", "empty")
 _PARTS = {"test": "test images", "validation": "held-out images"}
 
@@ -79,9 +79,13 @@ def headline(material: Material) -> Headline:
     """Return how the run stands, and why."""
     overview = material.overview
     reason = overview.progress.reason
-    reasons = [one for one in (reason or "").split("; ") if one]
+    parts = material.status.reasons if material.status else ()
+    if "; ".join(parts) != (reason or ""):  # of an older version, or another state
+        parts = tuple((reason or "").split("; "))
+    reasons = [one for one in parts if one]
     if overview.is_stopped:
-        return Headline(*_STOPPED, reasons)
+        kind, word, sentence = _STOPPED
+        return Headline(kind, word, sentence + (" It can be resumed." if material.document else ""), reasons)
     kind, word, sentence = _HEADLINES.get(overview.state, _GOING_ON)
     return Headline(kind, word, sentence, reasons)
 
@@ -119,6 +123,19 @@ def checks(material: Material) -> list[Check]:
         else:
             found.append(Check(f"Model of {task}", None, "not exported yet."))
     return found + _audit_check(material.audit)
+
+
+def warn_of_images(material: Material) -> str | None:
+    """Return why a page must not show the generated images, or not be passed on; None if nothing speaks against it."""
+    if quarantine_of(material.folder / TASK / QUARANTINED) is not None:
+        return (
+            "The model is quarantined: its images may be copies of training images, so this page leaves them out. They "
+            f"are in the run folder, {TASK}/samples; do not pass them on."
+        )
+    parts = [material.audit, material.audit.get("membership")] if material.audit else []
+    if any(isinstance(one, Mapping) and one.get("verdict") == "exceeded" for one in parts):
+        return "The audit was exceeded: these images may be copies of training images. Do not pass this page on."
+    return None
 
 
 def shipped_row(exchange: ExchangeDocument) -> HeadRow | None:
@@ -206,11 +223,7 @@ def _share_card(label: str, one: Figure, note: str | None) -> Card:
 
 
 def _beside(real: Figure | None) -> str | None:
-    return (
-        None
-        if real is None or real.value is None
-        else f"Trained on as many of the sites' own images: {real.value:.3f}."
-    )
+    return None if real is None or real.value is None else f"Trained on {OWN_IMAGES}: {real.value:.3f}."
 
 
 def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
@@ -225,4 +238,6 @@ def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
             is_passed = {"passed": True, "exceeded": False}.get(verdict)
             put_aside = aside if is_passed is False else ""
             found.append(Check(name, is_passed, f"{verdict}: {part.get('reason', '')}.{put_aside}"))
+        elif found:
+            found.append(Check(name, None, "copies were not searched."))
     return found

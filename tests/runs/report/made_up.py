@@ -11,6 +11,7 @@ from fl_app.diffusion.pictures import gallery_svg
 from fl_app.files import to_json, write_json, write_text
 from fl_app.options.sections import OptionValue
 from fl_app.quality.figure import FRECHET, LABELS, Figure
+from fl_app.runs.audit import MARK, QUARANTINED
 from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
 from fl_app.runs.quality import QualityDocument, write_quality
 from fl_app.runs.run_json import RunDocument, write_document
@@ -46,6 +47,13 @@ def make_run(folder: Path, names: Sequence[str] = TWO, sites: Sequence[str] = SI
     for task in ("diffusion", "classification"):
         (folder / task / "model").mkdir(parents=True)
     return folder
+
+
+def put_aside(run: Path, reason: str) -> None:
+    """Quarantine the diffusion model of a run."""
+    model = run / "diffusion" / "model"
+    write_json(model / MARK, {"reason": reason})
+    model.rename(model.with_name(QUARANTINED))
 
 
 def write_audit(run: Path, names: Sequence[str] = ("loss",)) -> None:
