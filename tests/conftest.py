@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from fl_app.flower import TaskIdentity
 from fl_app.node import split
 
 torch.set_num_threads(1)
+settings.register_profile("shared-machine", deadline=None)  # a busy machine is no failure
+settings.load_profile("shared-machine")
 # Caches of Matplotlib and uv stay where they are; what nodes and runs leave in the home folder goes elsewhere.
 os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
 os.environ.update(

@@ -12,8 +12,6 @@ from rich.text import Text
 from fl_app.cli.words import AsJson, NodeOptions, Runs, StateDir, Voice, check_file, open_console
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.logs import clean_text
-from fl_app.metrics.nearest import DELTA
-from fl_app.pictures import shorten
 
 if TYPE_CHECKING:
     from fl_app.options.node import NodeConfig
@@ -92,6 +90,8 @@ def describe(parts: Sequence["Found"], verdict: str | None = None) -> list[str]:
         parts: what each node found in each run.
         verdict: of the audit on copies, if it is known.
     """
+    from fl_app.metrics.nearest import DELTA
+
     lines = []
     for run, group in groupby(sorted(parts, key=lambda one: one.run), key=lambda one: one.run):
         found = list(group)
@@ -260,5 +260,7 @@ def _draw(pairs: Sequence[tuple["Found", "Pair"]], drawn: Any, trained: Any, pat
 
 def classes_of(pair: "Pair") -> str:
     """Return the class of a pair, or both of its classes."""
+    from fl_app.pictures import shorten
+
     classes = dict.fromkeys((shorten(clean_text(pair.drawn_class)), shorten(clean_text(pair.trained_class))))
     return " / ".join(classes)

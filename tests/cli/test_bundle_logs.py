@@ -83,7 +83,7 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"^No run '"):
+    with pytest.raises(RunFolderError, match=r"is no run folder: it holds no run\.json"):
         bundle_logs(tmp_path, tmp_path / "logs.zip", tmp_path)
 
 

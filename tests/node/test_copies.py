@@ -131,12 +131,12 @@ def test_the_hospital_sees_the_pairs_with_the_names_of_its_files(federation: Fed
     assert all(Path(one["file"]).parent.name == one["trained-class"] for one in found["copies"])
     assert (tmp_path / "pairs.png").stat().st_size > 1000
     table = shown("--node-config", options).stdout
-    assert "30 of 30 generated images are near copies" in table and found["copies"][0]["file"] in table
+    assert "near copies 30 of 30 by pixels" in table and found["copies"][0]["file"] in table
 
 
 def test_without_the_folder_of_images_the_pairs_are_shown_and_no_file(federation: Federation) -> None:
     result = shown("--state-dir", str(federation.state(1)))
-    assert result.exit_code == 0 and "south" in result.stdout and ".png" not in result.stdout
+    assert result.exit_code == 0 and "south" in result.stdout and "patient-" not in result.stdout
     assert shown("run", "--state-dir", str(federation.state(1))).exit_code == 0
     other = shown("other", "--state-dir", str(federation.state(1)))
     assert other.exit_code == 1 and "of a run other" in str(other.exception)
