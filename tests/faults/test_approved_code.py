@@ -136,7 +136,9 @@ def test_code_with_one_changed_byte_is_refused_and_the_run_says_so(
     changed = federation.home / "changed"
     write_app(changed)
     client = changed / "client_app.py"
-    client.write_bytes(client.read_bytes().replace(b"Train for one round.", b"Train for one round!"))
+    written = client.read_bytes()
+    client.write_bytes(written.replace(b"Flower's door", b"Flower's doom"))
+    assert client.read_bytes() != written
     status = Run(federation, {**options, **_IMPATIENT, "run-name": "changed"}, changed).wait_for_end()
     assert status.state == "failed"
     assert str(status.reason).startswith(
