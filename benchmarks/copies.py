@@ -21,8 +21,7 @@ import torch
 from diffusers import UNet2DModel
 from numpy.typing import NDArray
 
-from benchmarks.membership import train
-from benchmarks.models import default_config
+from benchmarks.membership import NUM_OTHERS, NUM_TRAINED, small_config, train
 from fl_app.data.digits import read_digits
 from fl_app.data.images import ImageSet
 from fl_app.data.sources import dataset_info
@@ -38,7 +37,6 @@ from fl_app.quality.features import Pixels, set_features
 from fl_app.seeding import numpy_generator_for
 from fl_app.tasks import build_task, initial_weights
 
-NUM_TRAINED, NUM_OTHERS = 64, 300
 NUM_DRAWN = 200
 NULL = (260, NUM_DRAWN, 145)  # in place of training, generated and held-out images
 SMALL = ((20, 50, 5), (64, 100, 16))
@@ -74,17 +72,7 @@ class Found:
 
 def measure(seed: int, epochs: float) -> Found:
     """Train a model on 64 digits, and look for copies among its images and among real ones."""
-    config = default_config(
-        {
-            "seed": seed,
-            "diffusion.block-channels": "16,32",
-            "diffusion.mid-attention": False,
-            "diffusion.num-rounds": 1,
-            "diffusion.epochs": epochs,
-            "diffusion.batch-size": NUM_TRAINED,
-            "diffusion.learning-rate": 2e-3,
-        }
-    )
+    config = small_config(seed, epochs)
     digits = read_digits("train")
     order = torch.from_numpy(numpy_generator_for(seed, "copies").permutation(len(digits)))
     bounds = itertools.accumulate((NUM_TRAINED, NUM_OTHERS, *NULL), initial=0)

@@ -75,17 +75,7 @@ class Found:
 
 def measure(seed: int, epochs: float) -> Found:
     """Train a model on 64 digits, and audit it."""
-    config = default_config(
-        {
-            "seed": seed,
-            "diffusion.block-channels": "16,32",
-            "diffusion.mid-attention": False,
-            "diffusion.num-rounds": 1,
-            "diffusion.epochs": epochs,
-            "diffusion.batch-size": NUM_TRAINED,
-            "diffusion.learning-rate": 2e-3,
-        }
-    )
+    config = small_config(seed, epochs)
     digits = read_digits("train")
     order = torch.from_numpy(numpy_generator_for(seed, "membership").permutation(len(digits)))
     bounds = (0, NUM_TRAINED, NUM_TRAINED + NUM_OTHERS, NUM_TRAINED + 2 * NUM_OTHERS)
@@ -102,6 +92,21 @@ def measure(seed: int, epochs: float) -> Found:
         for bins in BINS
     }
     return Found(judge(scores[0], scores[1], others), judge(scores[1], others), judge(*without), small, excluded)
+
+
+def small_config(seed: int, epochs: float) -> RunConfig:
+    """Return the options of a small U-Net that is trained for a step an epoch on `NUM_TRAINED` images."""
+    return default_config(
+        {
+            "seed": seed,
+            "diffusion.block-channels": "16,32",
+            "diffusion.mid-attention": False,
+            "diffusion.num-rounds": 1,
+            "diffusion.epochs": epochs,
+            "diffusion.batch-size": NUM_TRAINED,
+            "diffusion.learning-rate": 2e-3,
+        }
+    )
 
 
 def train(config: RunConfig, images: ImageSet) -> tuple[UNet2DModel, int]:

@@ -51,10 +51,11 @@ class Trainer:
         self.model = cast(nn.Module, self.task.build_model())
         self.model.load_state_dict(initial_weights(self.task, seed=0))
         self.model.to(self.device)
+        self.noise = generator_for(0, "site", 1, "noise", self.device)
         self.state: dict[str, Tensor] | None = None
 
     def train(self, epochs: int = 1, number: int = 1) -> LocalResult:
-        """Train for some epochs; the noise of a round depends on its number alone."""
+        """Train for some epochs; the noise goes on from round to round."""
         result = train_local(
             self.model,
             self.task,
@@ -68,13 +69,6 @@ class Trainer:
         )
         self.state = result.optimizer_state
         return result
-
-    @property
-    def noise(self) -> torch.Generator:
-        """The generator of the noise, which goes on from round to round."""
-        if not hasattr(self, "_noise"):
-            self._noise = generator_for(0, "site", 1, "noise", self.device)
-        return self._noise
 
     def weights(self) -> Tensor:
         """Return all weights in one row, on the host."""

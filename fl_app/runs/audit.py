@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from pydantic.dataclasses import dataclass
 
 from fl_app.errors import RunFolderError
-from fl_app.files import CARD, KEBAB, from_json, replace_folder, to_json, write_json, write_manifest
+from fl_app.files import CARD, KEBAB, replace_folder, to_json, write_json, write_manifest
 from fl_app.logs import clean_text
 from fl_app.metrics.audited import Copies, Membership, Verdict
-from fl_app.runs.documents import time_label
+from fl_app.runs.documents import read_json, time_label
 
 if TYPE_CHECKING:  # a reader of the file needs none of what they import
     from fl_app.passes import Answers
@@ -168,15 +168,9 @@ def read_audit(run: Path) -> Audit | None:
     Raises:
         RunFolderError: its file is damaged.
     """
-    path = run / TASK / "audit.json"
-    try:
-        found = from_json(Audit, path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}.") from error
+    found = read_json(Audit, run / TASK / "audit.json", ": what the audit found is not known.")
     if found is None:
-        raise RunFolderError(f"{path} is damaged: what the audit found is not known.")
+        return None
     verdict, reason = found.overall
     return replace(found, verdict=verdict, reason=reason)
 
