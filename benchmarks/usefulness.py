@@ -51,7 +51,7 @@ def measure_run(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     task = ClassificationTask(PassPlan("classification", config.classification), info)
     labels = balanced_labels(train.labels, min(arguments.num_images, len(train)))
     for seed in arguments.seeds:
-        samples = to_bytes(pipeline(labels, seed=seed))
+        samples = to_bytes(pipeline(labels, seed=seed, guidance_scale=arguments.guidance))
         generated = ImageSet(samples, torch.tensor(labels), train.class_names)
         sums = usefulness(
             task,
@@ -82,6 +82,7 @@ def main() -> None:
     )
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
     arguments.add_argument("--steps", type=int, default=NUM_STEPS, help=f"of each classifier (default: {NUM_STEPS})")
+    arguments.add_argument("--guidance", type=float, help="of the samples (default: the exported model's)")
     arguments.add_argument("--device", default="cpu")
     run(measure, arguments.parse_args())
 

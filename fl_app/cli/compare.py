@@ -16,6 +16,8 @@ from fl_app.runs.overview import runs_folder
 if TYPE_CHECKING:
     from fl_app.grids.comparison import Comparison
 
+_OWN_FOLDER = "comparison"  # in the current folder, for runs of no grid
+
 
 def compare(
     runs: Annotated[
@@ -25,7 +27,7 @@ def compare(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Where tables and pictures go; default: the grid, else the current folder."
+            metavar="FOLDER", help="Where tables and pictures go; default: the grid's folder, else `comparison` here."
         ),
     ] = None,
     where: Runs = None,
@@ -41,7 +43,7 @@ def compare(
     if out is not None:
         check_folder(out.expanduser())
     comparison = compare_runs(runs, runs_folder(where), baseline)
-    folder = out.expanduser() if out else comparison.grid or Path.cwd()
+    folder = out.expanduser() if out else comparison.grid or Path(_OWN_FOLDER)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

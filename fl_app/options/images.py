@@ -65,7 +65,9 @@ class PartitionOptions(Section):
     alpha: float = Field(
         gt=0, description="dirichlet: concentration; small values give a skewed split, large ones an even split"
     )
-    classes_per_node: int = Field(ge=1, description="pathological: classes that each node holds")
+    classes_per_node: int = Field(
+        ge=1, description="pathological: classes that each node holds, or more if a class would else be at no node"
+    )
     shards_per_node: int = Field(ge=1, description="shard: label-sorted shards that each node gets")
     min_images: int = Field(ge=1, description="node option min-images of every simulated node; a hospital's own is 20")
     min_held_out: int = Field(

@@ -34,12 +34,13 @@ def test_a_grid_takes_its_own_table_and_the_most_important_means_are_printed(tmp
     assert (tmp_path / "grid" / "comparison.csv").is_file() and f"page: {tmp_path / 'grid'}" in answer.stdout
 
 
-def test_runs_leave_their_table_in_the_current_folder_or_where_out_says(
+def test_runs_leave_their_table_in_a_folder_of_its_own_or_where_out_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = write_pairs(tmp_path / "runs", {"FedAvg": {0: 0.5}, "FedProx": {0: 0.6}})
     monkeypatch.chdir(tmp_path)
-    assert compare(*runs).exit_code == 0 and (tmp_path / "comparison.md").is_file()
+    assert compare(*runs).exit_code == 0 and (tmp_path / "comparison" / "comparison.md").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "comparison"}
     assert compare("--runs", tmp_path / "runs", "FedAvg-seed-0", "--out", tmp_path / "new" / "place").exit_code == 0
     assert (tmp_path / "new" / "place" / "comparison.md").is_file()
 
@@ -68,7 +69,7 @@ def test_what_is_not_there_is_refused(
 ) -> None:
     write_run(tmp_path / "a")
     monkeypatch.chdir(tmp_path)
-    assert said in str(compare(*words).exception) and not (tmp_path / "comparison.csv").exists()
+    assert said in str(compare(*words).exception) and not (tmp_path / "comparison").exists()
 
 
 def test_out_must_be_a_folder(tmp_path: Path) -> None:
