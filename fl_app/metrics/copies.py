@@ -191,9 +191,9 @@ def _seen(alarm: Alarm) -> str:
     """Say where an excess is seen, if all sites together do not show it."""
     if alarm.is_of_all:
         return ""
-    if alarm.hidden_by:
-        return f", without {' or without '.join(alarm.hidden_by)}"
-    return f", at {', '.join(alarm.alone)}"
+    if alarm.is_of_one:
+        return f", at {', '.join(alarm.alone)}"
+    return f", without {' or without '.join(alarm.hidden_by)}"
 
 
 def most_copied(tables: Sequence[Table]) -> float:

@@ -27,6 +27,11 @@ class Alarm:
     alone: tuple[str, ...]
     rests_on: tuple[str, ...]
 
+    @property
+    def is_of_one(self) -> bool:
+        """Whether it is not that of all, and a site that shows it by itself says more than those that hide it."""
+        return not self.is_of_all and bool(self.alone) and bool(self.rests_on or not self.hidden_by)
+
     def doubt(self, does: str) -> str:
         """Name the sites on which the alarm rests, as the end of a reason; `does`: such as `knows`."""
         if not self.rests_on:

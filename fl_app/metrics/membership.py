@@ -207,11 +207,11 @@ def _alarming(alarm: Alarm, parts: Mapping[str, Sums], limit: float) -> str:
     known, said = "the model knows its training images", _said(list(parts.values()))
     if alarm.is_of_all:
         return f"{known}: {said}, above the limit of {limit:g}{alarm.doubt('knows')}"
-    if alarm.hidden_by:
+    if alarm.is_of_one:
+        seen = "; ".join(f"at {site} alone: {_said([parts[site]])}" for site in alarm.alone)
+    else:
         site = alarm.hidden_by[0]
         seen = f"without {site}: {_said([sums for name, sums in parts.items() if name != site])}"
-    else:
-        seen = "; ".join(f"at {site} alone: {_said([parts[site]])}" for site in alarm.alone)
     return f"{known}, {seen}, above the limit of {limit:g} (over all sites {said}){alarm.doubt('knows')}"
 
 

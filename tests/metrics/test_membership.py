@@ -178,7 +178,9 @@ def test_one_site_cannot_free_a_model_that_knows_the_others_images(number: int, 
     assert judge_membership(honest, LIMIT).verdict == "exceeded"
     found = judge_membership({**honest, "liar": drawn(9, size, size, -50.0)}, LIMIT)
     assert found.verdict == "exceeded"
-    assert ("without liar" in found.reason) == (size == 500 or (size == 100 and number < 5)), found.reason
+    assert ("without liar" in found.reason) == (number > 1 and (size == 500 or (size == 100 and number < 5))), (
+        found.reason
+    )
 
 
 def test_of_two_sites_the_one_on_which_an_alarm_rests_is_named() -> None:
