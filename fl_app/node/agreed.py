@@ -5,7 +5,7 @@ lead to would be further questions about the same images, or another training th
 """
 
 from fl_app.classification.heads import HEADS as BUILT_IN_HEADS
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, Instruction
 from fl_app.messages.replay import DRAW
 from fl_app.node.permissions import NotAllowedError

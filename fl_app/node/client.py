@@ -16,7 +16,7 @@ from fl_app.data.loading import place
 from fl_app.files import make_private
 from fl_app.messages.arrays import to_numpy
 from fl_app.messages.descriptions import SiteDescription, write_description
-from fl_app.messages.generated import read_generated
+from fl_app.messages.quality import read_generated
 from fl_app.messages.records import (
     EVALUATE,
     HEADS,
@@ -34,10 +34,10 @@ from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.copies import check_number, search_copies
-from fl_app.node.generated import balance, draw_missing
 from fl_app.node.history import History, check_weights
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.quality import answer_quality
+from fl_app.node.replay import balance, draw_missing
 from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local

@@ -24,7 +24,7 @@ from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import state_base, state_folder
 from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Pixels, set_features
-from fl_app.runs.copies import COPIES, MOST_KEPT, STATE_FILE, Found, Pair, write_copies
+from fl_app.runs.pairs import COPIES, MOST_KEPT, STATE_FILE, Found, Pair, write_copies
 from fl_app.seeding import seed_for
 
 if TYPE_CHECKING:  # importing it costs a node of a classifier seconds

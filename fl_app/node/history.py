@@ -31,7 +31,7 @@ from fl_app.node.distances import distance, length, relative_difference
 from fl_app.node.exchanged import answer_once, forget_answers
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import digest, state_base, state_folder
-from fl_app.runs.copies import STATE_FILE
+from fl_app.runs.pairs import STATE_FILE
 from fl_app.tasks import Task, initial_weights
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import place
 from fl_app.files import make_private
-from fl_app.messages.generated import QUALITY, Generated
+from fl_app.messages.quality import QUALITY, Generated
 from fl_app.node.agreed import check_agreed
 from fl_app.node.answering import Node
 from fl_app.node.history import History, check_weights, options_digest, read_seen

@@ -19,7 +19,7 @@ from fl_app.node.copies import check_number, copies_seed
 from fl_app.node.permissions import NotAllowedError
 from fl_app.options.sections import OptionValue
 from fl_app.runs.audit import read_audit
-from fl_app.runs.copies import MOST_KEPT, Found, files_of_node, files_of_run, read_copies
+from fl_app.runs.pairs import MOST_KEPT, Found, files_of_node, files_of_run, read_copies
 from tests.data.conftest import write_images
 from tests.federation import LocalGrid, run_federation
 from tests.node.test_history import Hospital

@@ -9,10 +9,10 @@ import pytest
 
 from fl_app.data.images import DatasetInfo
 from fl_app.messages.records import TRAIN, Instruction
-from fl_app.node import generated
-from fl_app.node.generated import draw_missing
+from fl_app.node import replay
 from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.replay import draw_missing
 from fl_app.options.sections import OptionValue
 from fl_app.tasks import build_task, initial_weights
 from tests.node.test_quality import Hospital
@@ -35,7 +35,7 @@ def test_a_node_draws_once_and_reads_what_it_has_drawn(tmp_path: Path, monkeypat
     hospital = Hospital(tmp_path, run=REPLAY)
     first = draw_missing(instruction(hospital), [True, False], hospital.node)
     assert first["drawn"].tolist() == [3, 0]  # nobody holds the second class
-    monkeypatch.setattr(generated, "_extend", None)  # nothing is drawn any more
+    monkeypatch.setattr(replay, "_extend", None)  # nothing is drawn any more
     again = draw_missing(instruction(hospital), [True, False], hospital.node)
     assert np.array_equal(first["drawn"], again["drawn"])
 
@@ -95,9 +95,9 @@ def test_processes_that_draw_the_same_class_lose_no_image(tmp_path: Path) -> Non
     folder.mkdir()
     with ThreadPoolExecutor(4) as pool:
         jobs = [
-            pool.submit(generated._extend, folder, "weights", 0, wanted, task, task.build_model())  # type: ignore[arg-type]
+            pool.submit(replay._extend, folder, "weights", 0, wanted, task, task.build_model())  # type: ignore[arg-type]
             for wanted in (2, 5, 3, 4)
         ]
         found = [job.result() for job in jobs]
     assert all(one >= wanted for one, wanted in zip(found, (2, 5, 3, 4), strict=True))
-    assert len(generated._read(folder, "weights", 0)) == 5
+    assert len(replay._read(folder, "weights", 0)) == 5
