@@ -56,7 +56,7 @@ def copies(
     files, folder = _files(run, node, runs)
     parts, damage = _read(files)
     pairs, drawn, trained = joined(parts)
-    names = _names_of(node, pairs, drawn.shape[1]) if node and node.data_path else {}
+    names = _names_of(node, pairs, drawn.shape[1]) if node and node.has_own_folder else {}
     voice = Voice(as_json=as_json)
     voice.answer(
         {

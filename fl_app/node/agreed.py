@@ -5,10 +5,9 @@ lead to would be further questions about the same images, or another training th
 """
 
 from fl_app.classification.heads import HEADS as BUILT_IN_HEADS
-from fl_app.messages.quality import QUALITY
-from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, Instruction
-from fl_app.messages.replay import DRAW
+from fl_app.messages.records import Instruction
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.questions import NOTHING, Question, question_of
 from fl_app.options.run import RunConfig
 from fl_app.options.training import ClassificationOptions
 from fl_app.plugins import BUILT_IN
@@ -21,11 +20,11 @@ def check_agreed(task: Task, config: RunConfig, instruction: Instruction, messag
     """Refuse a message that asks for more, or for something else, than the run's options lead to.
 
     Raises:
-        NotAllowedError: the round, a set of weights, a head or FedProx's term is not one of the run's options.
+        NotAllowedError: the type of the message, the round, a set of weights, a head or FedProx's term is not one of
+            the run's options.
     """
-    _check_round(task, instruction.round_number, message_type)
-    if message_type == MEMBERSHIP:
-        _check_audit(task, config, instruction.round_number)
+    question = question_of(message_type)
+    _check_round(question, task, config, instruction.round_number, message_type)
     strategy, mu = config.pass_named(instruction.task).options.strategy, config.strategy.proximal_mu
     if strategy in BUILT_IN["strategies"] and strategy != "FedProx":  # a plug-in may be made from FedProx
         mu = 0.0
@@ -34,15 +33,9 @@ def check_agreed(task: Task, config: RunConfig, instruction: Instruction, messag
             f"this node was asked to train with a proximal term of {instruction.proximal_mu:g}, and {strategy} with "
             f"the run's 'strategy.proximal-mu' allows {mu:g}. Change the options, and not the message"
         )
-    is_classifier = isinstance(task.options, ClassificationOptions)
-    further = (
-        {"ema": instruction.ema, "node-ema": instruction.node_ema}
-        if is_classifier or message_type == MEMBERSHIP
-        else {}
-    )
-    if message_type != EVALUATE:
-        further["initial"] = instruction.initial
-    unasked = [name for name, weights in further.items() if weights is not None]
+    further = {"ema": instruction.ema, "node-ema": instruction.node_ema, "initial": instruction.initial}
+    allowed = question.further_of(task)
+    unasked = [name for name, weights in further.items() if weights is not None and name not in allowed]
     if unasked:
         raise NotAllowedError(
             f"this node was asked to measure further weights ({', '.join(unasked)}) in a message of the kind "
@@ -52,44 +45,14 @@ def check_agreed(task: Task, config: RunConfig, instruction: Instruction, messag
         _check_heads(instruction, (*BUILT_IN_HEADS, *task.options.further_heads))
 
 
-def _check_round(task: Task, number: int, message_type: str) -> None:
-    options = task.options
-    if message_type == TRAIN and not 1 <= number <= options.num_rounds:
-        raise NotAllowedError(
-            f"this node was asked to train in round {number}, and the run's option 'num-rounds' is "
-            f"{options.num_rounds}. Begin a run with more rounds"
-        )
-    if message_type == EVALUATE and number != 0:
-        raise NotAllowedError(
-            f"this node was asked for a final measurement of round {number}, and there is one alone, of round 0. Send 0"
-        )
-    if message_type == DRAW and not 1 <= number <= options.num_rounds:
-        raise NotAllowedError(
-            f"this node was asked to draw images with the weights of round {number}, and the run's option "
-            f"'num-rounds' is {options.num_rounds}. Send those of the exported round"
-        )
-    if message_type == QUALITY and number != options.num_rounds:
-        raise NotAllowedError(
-            f"this node was asked to judge generated images of round {number}, and only those of the last one, "
-            f"{options.num_rounds}, are judged. Send this number"
-        )
-    if message_type not in (MOMENTS, HEADS) or not isinstance(options, ClassificationOptions):
+def _check_round(question: Question, task: Task, config: RunConfig, number: int, message_type: str) -> None:
+    rounds, last = question.rounds(task, config), task.options.num_rounds
+    if number in rounds:
         return
-    if number not in options.exchange_rounds:
-        agreed = ", ".join(map(str, sorted(options.exchange_rounds)))
-        raise NotAllowedError(
-            f"this node was asked for '{message_type}' after round {number}; by 'num-rounds' and 'prototype-rounds' "
-            f"prototypes are exchanged after these rounds: {agreed}. Begin a run with other ones"
-        )
-
-
-def _check_audit(task: Task, config: RunConfig, number: int) -> None:
-    if not config.audit.membership or number != task.options.num_rounds:
-        agreed = f"after round {task.options.num_rounds}" if config.audit.membership else "nothing of this kind"
-        raise NotAllowedError(
-            f"this node was asked for '{MEMBERSHIP}' after round {number}; by 'audit.membership' and 'num-rounds' the "
-            f"run asks {agreed}. Change the options, and not the message"
-        )
+    listed = "" if isinstance(rounds, range) else ", ".join(map(str, rounds))  # a run may have millions of rounds
+    asked = question.refusal if rounds else NOTHING
+    asked = asked.format(kind=message_type, number=number, last=last, listed=listed)
+    raise NotAllowedError(f"this node was asked {asked}")
 
 
 def _check_heads(instruction: Instruction, known: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ from fl_app.messages.replay import DRAW
 from fl_app.node.answering import Node
 from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
-from fl_app.node.state import digest, state_base, state_folder
+from fl_app.node.state import RunFile, digest, state_base, state_folder
 from fl_app.tasks import Task, build_task
 
 if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 64  # images of a class between two looks at the clock
-_NOTE = "replay.json"
 
 
 def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> dict[str, NDArray[np.float64]]:
@@ -159,7 +158,7 @@ def _extend(folder: Path, named: str, label: int, wanted: int, task: "DiffusionT
 @contextmanager
 def _only_one(folder: Path, named: str, label: int) -> Iterator[None]:
     """Keep other simulated nodes, which share the folder, from drawing the same class at the same time."""
-    with _path(folder, named, label).with_suffix(".lock").open("w") as file:
+    with RunFile.DRAWN_LOCK.path(folder, f"{named}-{label:04d}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -207,14 +206,14 @@ def _read(folder: Path, named: str, label: int) -> torch.Tensor:
 
 
 def _path(folder: Path, named: str, label: int) -> Path:
-    return folder / f"generated-{named}-{label:04d}.safetensors"
+    return RunFile.DRAWN.path(folder, f"{named}-{label:04d}")
 
 
 def _folder(node: Node, instruction: Instruction) -> Path:
     """Return where images are kept; simulated nodes share them, since equal images are drawn everywhere."""
     own = state_folder(node.options, instruction.run_folder, instruction.run_name, "diffusion")
-    return state_base(node.options, instruction.run_folder) if node.options.partition_id is not None else own
+    return state_base(node.options, instruction.run_folder) if node.options.is_simulated else own
 
 
 def _note(node: Node, instruction: Instruction) -> Path:
-    return state_folder(node.options, instruction.run_folder, instruction.run_name, "diffusion") / _NOTE
+    return RunFile.REPLAY.path(state_folder(node.options, instruction.run_folder, instruction.run_name, "diffusion"))

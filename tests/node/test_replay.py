@@ -80,13 +80,15 @@ def test_nothing_is_drawn_after_a_round_that_the_run_does_not_have(tmp_path: Pat
         draw_missing(asked, [True, True], hospital.node)
 
 
-def test_a_run_that_begins_anew_forgets_what_was_drawn(tmp_path: Path) -> None:
+def test_a_run_that_begins_anew_forgets_what_was_drawn_and_answered(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, run=REPLAY)
     draw_missing(instruction(hospital), [True, True], hospital.node)
-    assert list(tmp_path.rglob("generated-*"))
+    hospital.ask("pixels")
+    folder = tmp_path / "run" / "north" / "diffusion"
+    assert len(list(folder.iterdir())) == 7  # history, answer, note; of each class images and their lock
     task = build_task("diffusion", hospital.config, INFO)
     check_weights(task, hospital.node, Instruction("diffusion", 1, "run", "", initial_weights(task, 0)), TRAIN)
-    assert not list(tmp_path.rglob("generated-*")) and not list(tmp_path.rglob("replay.json"))
+    assert [path.name for path in folder.iterdir()] == ["history.safetensors"]
 
 
 def test_processes_that_draw_the_same_class_lose_no_image(tmp_path: Path) -> None:
