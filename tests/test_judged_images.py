@@ -246,6 +246,19 @@ def test_a_feature_network_that_is_missing_stops_a_run_before_it_begins(tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_feature_network_of_the_curve_alone_is_looked_for_before_a_run_begins_and_one_without_use_is_not(
+    tmp_path: Path,
+) -> None:
+    absent: dict[str, OptionValue] = {"quality.curve": "file", "quality.network-file": "/nowhere", "gallery-every": 1}
+    both: dict[str, OptionValue] = {**absent, "tasks": "classification,diffusion", "quality.num-images": 0}
+    with pytest.raises(FlAppError, match="There is no feature network at /nowhere"):
+        run_federation(tiny_run(tmp_path, both), 2)
+    assert not (tmp_path / "run").exists()
+    without: dict[str, OptionValue] = {**absent, "tasks": "classification", "quality.features": "file"}
+    run_federation(tiny_run(tmp_path, {**without, "quality.num-images": 8}), 2)
+    assert (tmp_path / "run/classification/model").is_dir()
+
+
 def test_a_run_goes_on_without_best_images_that_are_of_a_later_round_than_its_checkpoint(tmp_path: Path) -> None:
     options: dict[str, OptionValue] = {**CURVE, "quality.export": "best"}
     with pytest.raises(KeyboardInterrupt):

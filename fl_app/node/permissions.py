@@ -10,7 +10,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import Named, OptionValue
 from fl_app.options.study import differences, read_study
-from fl_app.plugins import AT_NODES, BUILT_IN, allow_only, is_path
+from fl_app.plugins import BUILT_IN, allow_only, is_path
 
 _LONGEST_VALUE = 24  # characters of an option's value in an answer, whose length is limited
 
@@ -34,7 +34,7 @@ def check_study(node: NodeConfig, config: RunConfig) -> None:
             f"{error} Until then this node takes part in no run.",
             public="this node cannot read its study's file, and so takes part in no run; its log says why",
         ) from error
-    differing = list(differences(config.to_flat(), study.to_flat()))
+    differing = list(differences(config.to_flat(), study))
     if differing:
         first, others = differing[0], len(differing) - 1
         more = f" (and {others} more)" if others else ""
@@ -71,10 +71,11 @@ def not_allowed(node: NodeConfig, config: RunConfig) -> list[Named]:
     """
     if node.is_simulated:
         return []
+    at_nodes = config.named_at_nodes()
     return [
         one
         for one in config.named()
-        if one.name not in (*BUILT_IN[one.kind], *node.plugins_allowed) and (one.kind in AT_NODES or is_path(one.name))
+        if one.name not in (*BUILT_IN[one.kind], *node.plugins_allowed) and (one in at_nodes or is_path(one.name))
     ]
 
 
