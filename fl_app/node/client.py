@@ -5,9 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from flwr.app import Message, RecordDict
-from numpy.typing import NDArray
 from torch import nn
 
 from fl_app.classification.measuring import HeadSet
@@ -23,6 +21,7 @@ from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.copies import check_number, search_copies
+from fl_app.node.exchanged import Sums
 from fl_app.node.history import History, check_weights
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.quality import answer_quality
@@ -104,7 +103,7 @@ def moments(message: Message, node: Node) -> RecordDict:
     task, instruction, history = _accept(message, node)
     assert isinstance(task, ClassificationTask)
 
-    def measure_moments() -> dict[str, NDArray[np.float64]]:
+    def measure_moments() -> Sums:
         images = place(node.data.train, node.device)
         return task.moments(instruction.weights, images, node.device, history.question.fewest(node.options))
 
@@ -134,7 +133,7 @@ def membership(message: Message, node: Node) -> RecordDict:
         )
     check_number(node)
 
-    def count() -> dict[str, NDArray[np.float64]]:
+    def count() -> Sums:
         scored = task.membership(instruction.weights, images, node.device, most)
         return scored | search_copies(cast("DiffusionTask", task), node, instruction)
 
@@ -162,7 +161,7 @@ def _accept(message: Message, node: Node) -> tuple[Task, Instruction, History]:
     return task, instruction, check_weights(task, node, instruction, message.metadata.message_type)
 
 
-def _measure(task: Task, node: Node, instruction: Instruction, history: History) -> dict[str, NDArray[np.float64]]:
+def _measure(task: Task, node: Node, instruction: Instruction, history: History) -> Sums:
     models = {"raw": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models["initial"] = instruction.initial
     received = {name: weights for name, weights in models.items() if weights is not None}
@@ -170,9 +169,7 @@ def _measure(task: Task, node: Node, instruction: Instruction, history: History)
     return measure(task, received, images, node.device, node.config.seed, node.data.site)
 
 
-def _measure_heads(
-    task: ClassificationTask, node: Node, instruction: Instruction, history: History
-) -> dict[str, NDArray[np.float64]]:
+def _measure_heads(task: ClassificationTask, node: Node, instruction: Instruction, history: History) -> Sums:
     own = None
     if node.config.pass_named(instruction.task).keeps_weights:
         own, _ = _kept(node, instruction).load_parts(instruction.round_number + 1)

@@ -20,6 +20,7 @@ from fl_app.errors import RunFolderError
 from fl_app.messages.records import MEMBERSHIP, Instruction
 from fl_app.metrics.nearest import DRAWN, SPACES, blank_copies, copy_sums, neighbours
 from fl_app.node.answering import Node
+from fl_app.node.exchanged import Sums
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.questions import question_of
 from fl_app.node.state import RunFile, is_in_run_folder, state_folder
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-Sums = dict[str, Array]
 Sets = tuple[Array, Array, Array]  # of drawn, training and held-out images
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,19 +23,17 @@ from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private, replacing, write_text
 from fl_app.messages.records import Instruction
-from fl_app.node.agreed import check_agreed
 from fl_app.node.answering import Node
 from fl_app.node.distances import distance, length, relative_difference
-from fl_app.node.exchanged import answer_once
+from fl_app.node.exchanged import Sums, answer_once
 from fl_app.node.permissions import NotAllowedError
-from fl_app.node.questions import Question, question_of
+from fl_app.node.questions import Question, check_agreed, question_of
 from fl_app.node.state import RunFile, digest, forget_run, state_base, state_folder
 from fl_app.tasks import Task, initial_weights
 
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
-Sums = dict[str, NDArray[np.float64]]
 
 # Honest steps were at most 2.3 times as long as the longest one that a node had seen, and 0.19 of the weights' length;
 # a whole run moved the weights by at most 4.2 times their length (`python -m benchmarks.jumps`). In tiny runs the first
@@ -143,7 +140,7 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
             too little to send sums by class; the round is none in which these sums are agreed.
     """
     question, number = question_of(message_type), instruction.round_number
-    brings_weights = question.brings_weights(task)
+    brings_weights = question.brings_weights(task.options)
     if instruction.weights and not brings_weights:
         raise NotAllowedError(
             f"this node was sent weights in a message of the kind '{message_type}' about '{instruction.task}', which "
@@ -158,17 +155,18 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
         _check_initial({"initial": instruction.initial}, initial_weights(task, seed), seed)
     received = {"weights": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models = {name: weights for name, weights in received.items() if weights is not None}
-    options = _options_digest(task, seed)
-    if question.begins and number == 1:
+    options = hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
+    begins, seen = question.begins and number == 1, _read_seen(folder)
+    if begins:
         _check_initial(models, initial_weights(task, seed), seed)
-        _forget(folder)
-        _write(node, folder, Seen(instruction.weights, 0, is_late=False, options=options))
-        return history
-    rounds_done = question.num_made(number, task.options.num_rounds)
-    seen = _read_seen(folder)
-    if seen is not None and seen.options != options:  # those of an earlier run of this name
-        _forget(folder)
+    if begins or (seen is not None and seen.options != options):  # what is known is of an earlier run of this name
+        with _warning(folder):
+            forget_run(folder)
         seen = None
+    rounds_done = question.num_made(number, task.options.num_rounds)
+    if begins:
+        _write(node, folder, Seen(instruction.weights, rounds_done, is_late=False, options=options))
+        return history
     _check_late(history, seen, node, instruction)
     if not brings_weights:
         make_private(state_base(node.options, ""))
@@ -192,11 +190,6 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
         history.note_step(step / num_rounds)
         _write(node, folder, Seen(instruction.weights, rounds_done, seen.is_late, options))
     return history
-
-
-def _options_digest(task: Task, seed: int) -> str:
-    """Return the digest of the seed and the task's options, which tells runs of one name apart."""
-    return hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
 
 
 def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> None:
@@ -272,12 +265,6 @@ def _read_seen(folder: Path) -> Seen | None:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         log.warning("The history of the weights, %s, is damaged (%s): the node has none now", path, error)
         return None
-
-
-def _forget(folder: Path) -> None:
-    """Delete all that is known of an earlier run."""
-    with _warning(folder):
-        forget_run(folder)
 
 
 def _write(node: Node, folder: Path, seen: Seen) -> None:

@@ -120,9 +120,8 @@ def load_local(config: RunConfig, node: NodeConfig, *, is_trial: bool = False) -
         DataError: images are missing or broken.
     """
     node = as_simulated(config, node)
-    return _above_minimums(
-        _load_site(config, node, is_trial) if node.has_own_folder else _load_share(config, node), node
-    )
+    data = _load_site(config, node, is_trial) if node.has_own_folder else _load_share(config, node)
+    return _above_minimums(data, node)
 
 
 def _load_share(config: RunConfig, node: NodeConfig) -> LocalData:

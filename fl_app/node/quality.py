@@ -13,6 +13,7 @@ from fl_app.data.images import ImageSet
 from fl_app.data.loading import place
 from fl_app.messages.quality import QUALITY, Generated
 from fl_app.node.answering import Node
+from fl_app.node.exchanged import Sums
 from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.questions import question_of
@@ -24,8 +25,6 @@ from fl_app.quality.usefulness import usefulness
 from fl_app.tasks import Task, build_task
 
 log = logging.getLogger(__name__)
-
-Sums = dict[str, NDArray[np.float64]]
 
 
 def answer_quality(asked: Generated, node: Node) -> Sums:

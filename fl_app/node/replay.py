@@ -4,8 +4,7 @@ import fcntl
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,6 +25,7 @@ from fl_app.files import make_private, replacing, write_text
 from fl_app.messages.records import Instruction
 from fl_app.messages.replay import DRAW
 from fl_app.node.answering import Node
+from fl_app.node.exchanged import Sums
 from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.state import RunFile, digest, state_base, state_folder
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 64  # images of a class between two looks at the clock
 
 
-def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> dict[str, NDArray[np.float64]]:
+def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> Sums:
     """Draw images of the classes that the node lacks or holds few of; keep them, and what they were drawn from.
 
     Args:
@@ -150,22 +150,15 @@ def _sure(network: Classifier, images: ImageSet, node: Node) -> NDArray[np.float
 
 
 def _extend(folder: Path, named: str, label: int, wanted: int, task: "DiffusionTask", model: nn.Module) -> int:
-    """Draw images of a class until there are so many; return how many there are."""
-    with _only_one(folder, named, label):
-        return _extend_alone(folder, named, label, wanted, task, model)
+    """Draw images of a class until there are so many; return how many there are.
 
-
-@contextmanager
-def _only_one(folder: Path, named: str, label: int) -> Iterator[None]:
-    """Keep other simulated nodes, which share the folder, from drawing the same class at the same time."""
+    Other simulated nodes, which share the folder, wait for as long, so that each image is drawn once.
+    """
     with RunFile.DRAWN_LOCK.path(folder, f"{named}-{label:04d}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _extend_alone(folder: Path, named: str, label: int, wanted: int, task: "DiffusionTask", model: nn.Module) -> int:
-    known = _read(folder, named, label)
-    if len(known) < wanted:
+        known = _read(folder, named, label)
+        if len(known) >= wanted:
+            return len(known)
         drawn = task.draw_images(model, np.full(wanted - len(known), label), len(known))
         if drawn is None:
             raise NotAllowedError(
@@ -181,7 +174,7 @@ def _extend_alone(folder: Path, named: str, label: int, wanted: int, task: "Diff
                 f"{error} So no generated images can be kept. Make room in 'state-dir'.",
                 public="this node cannot keep generated images: its 'state-dir' must be writable",
             ) from error
-    return len(known)
+        return len(known)
 
 
 def _noted(node: Node, instruction: Instruction) -> tuple[str, list[int]] | None:
