@@ -21,7 +21,7 @@ from fl_app.diffusion.pipeline import open_pipeline
 from fl_app.diffusion.task import DiffusionTask
 from fl_app.errors import FlAppError
 from fl_app.messages.arrays import pack, unpack
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.metrics.generation import feature_sums, frechet_distance
 from fl_app.node.images import load_pooled
 from fl_app.options.node import NodeConfig
