@@ -12,7 +12,7 @@ from fl_app.runs.report.reading import Material
 from fl_app.runs.report.tables import MOST_WITH_SHARES, NOT_DEFINED, NOTHING, Cell, Table, percent
 from fl_app.runs.results import read_figure
 
-_SHARES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
+SHARES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
 _COLUMNS = ("n", "accuracy", "", "balanced accuracy", "AUC", "macro-F1")
 _FIGURES = {
     FRECHET: "Fréchet distance",
@@ -53,7 +53,7 @@ def heads_table(exchange: ExchangeDocument) -> Table:
         is_shipped = (row.reading, row.head) == (exchange.shipped.reading, exchange.shipped.head)
         if is_shipped:
             marked.add(len(rows))
-        found = {**row.figures, **{f"{name}-interval": row.intervals.get(name) for name in _SHARES}}
+        found = {**row.figures, **{f"{name}-interval": row.intervals.get(name) for name in SHARES}}
         rows.append([Cell(f"{row.head} ({row.reading})", "ships" if is_shipped else ""), *_figures(found, shown)])
     notes = [f"Chosen by {exchange.shipped.choose_by}: {exchange.shipped.why}."]
     notes += [f"{name}: {NOT_DEFINED}, {why}." for name, why in exchange.not_defined.items()]
@@ -77,7 +77,7 @@ def comparison_table(rows: Sequence[Mapping[str, str]]) -> Table | None:
         return None
     shown, marked = [], set()
     for place, row in enumerate(rows):
-        found: dict[str, Any] = {name: read_figure(row.get(name)) for name in ("n", *_SHARES)}
+        found: dict[str, Any] = {name: read_figure(row.get(name)) for name in ("n", *SHARES)}
         low, high = read_figure(row.get("accuracy-low")), read_figure(row.get("accuracy-high"))
         found["accuracy-interval"] = (low, high) if isinstance(low, float) and isinstance(high, float) else None
         if "(ships)" in (row.get("approach") or ""):
@@ -137,7 +137,7 @@ def _cells(found: Mapping[str, Any], scale: tuple[float, float]) -> list[Cell | 
     """Return n and the figures of a classifier; a text in place of a figure says why there is none."""
     n = found.get("n")
     cells: list[Cell | Markup] = [Cell(NOTHING if n is None else str(n))]
-    for name in _SHARES:
+    for name in SHARES:
         value, interval = found.get(name), found.get(f"{name}-interval")
         is_number = isinstance(value, int | float)
         around = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""

@@ -122,7 +122,11 @@ def _line(task: str, number: int, sites: Sequence[str]) -> RoundLine:
     is_late = number == 2 and task == "diffusion"
     late = NodeOutcome("late", "no answer before the deadline")
     nodes = {site: late if is_late and site == sites[-1] else NodeOutcome("contributed", images=10) for site in sites}
-    figures = {"accuracy": 0.5 + 0.1 * number} if task == "classification" else {"loss-band-0": 0.5 / number}
+    figures = (
+        {"accuracy": 0.5 + 0.1 * number, "brier": 0.9 / number}
+        if task == "classification"
+        else {"loss-band-0": 0.5 / number}
+    )
     return RoundLine(
         task=task,
         round=number,

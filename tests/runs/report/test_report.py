@@ -54,6 +54,13 @@ def test_confusion_and_split_have_counts_and_shares(run: Path) -> None:
     assert "held out, all sites 4 50 % 4 50 % 8" in text
 
 
+def test_a_figure_of_a_plug_in_has_a_chart_of_its_own_that_calls_it_by_its_name(run: Path) -> None:
+    text = page_of(run).text
+    assert "Loss by noise: diffusion" in text and "Loss by noise: classification" not in text
+    assert "Figures: classification Figures: classification share by round: accuracy from 0.6 to 0.8." in text
+    assert "brier: classification brier: classification brier by round: brier from 0.9 to 0.3." in text
+
+
 def test_a_page_needs_no_network_and_runs_no_script(run: Path) -> None:
     page = page_of(run)
     tags = {tag for tag, _ in page.elements}
