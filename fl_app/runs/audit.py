@@ -73,6 +73,11 @@ class Audit:
         return self.overall[1] if self.is_quarantined else None
 
     @property
+    def answered(self) -> list[str]:
+        """The sites whose answers arrived, rejected ones included."""
+        return [*self.membership.sites, *(site for site, why in self.left_out.items() if why.startswith("refused"))]
+
+    @property
     def overall(self) -> tuple[Verdict, str]:
         """Verdict and reason of both parts, also of a file that an older version wrote."""
         return (

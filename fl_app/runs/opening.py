@@ -73,6 +73,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         seed=config.seed,
         versions=versions,
+        answers={},
     )
     write_document(folder.path, document)
     return folder
