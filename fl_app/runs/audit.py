@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 QUARANTINED = "model.quarantined"  # in place of `model`
 MARK = "quarantine.json"  # in an exported folder: why it is not to be used
 TASK = "diffusion"
+AUDIT = Path(TASK, "audit.json")  # in a run folder
 _LONGEST = 2000  # characters of a reason
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
@@ -173,7 +174,7 @@ def read_audit(run: Path) -> Audit | None:
     Raises:
         RunFolderError: its file is damaged.
     """
-    found = read_json(Audit, run / TASK / "audit.json", ": what the audit found is not known.")
+    found = read_json(Audit, run / AUDIT, ": what the audit found is not known.")
     if found is None:
         return None
     verdict, reason = found.overall

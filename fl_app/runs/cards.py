@@ -12,11 +12,11 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from fl_app.files import CARD, LICENCE_NOT_STATED, MANIFEST, recover_folder, replace_folder, write_manifest, write_text
+from fl_app.metrics.audited import Copies, Membership
 from fl_app.quality.figure import OWN_IMAGES, Figure
-from fl_app.runs.audit import QUARANTINED, quarantine_of, use_of_quarantined
+from fl_app.runs.audit import AUDIT, QUARANTINED, quarantine_of, use_of_quarantined
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material, read_material
@@ -206,19 +206,21 @@ def _of_figure(one: Figure) -> str:
 
 
 def _audit(material: Material) -> Iterator[str]:
-    found = material.audit.get("membership") if material.audit else None
-    if not isinstance(found, dict):
-        yield "The model was not audited: whether it knows single training images by heart is not known."
+    found = material.overview.audit
+    if found is None:
+        why = "The audit cannot be read" if (material.folder / AUDIT).exists() else "The model was not audited"
+        yield f"{why}: whether it knows single training images by heart is not known."
         return
-    yield f"Membership inference: {_told(material, found)}"
-    copies = material.audit.get("copies") if material.audit else None
-    told = _told(material, copies) if isinstance(copies, dict) else "not searched."
-    yield from ("", f"Copies among generated images: {told}")
+    yield f"Membership inference: {_told(material, found.membership)}"
+    yield from (
+        "",
+        f"Copies among generated images: {_told(material, found.copies) if found.copies else 'not searched.'}",
+    )
 
 
-def _told(material: Material, found: dict[str, Any]) -> str:
-    told = _unnamed(material, str(found.get("reason", "")))
-    return f"{plain(str(found.get('verdict')))}{told and ': '}{told}."
+def _told(material: Material, found: Membership | Copies) -> str:
+    told = _unnamed(material, found.reason)
+    return f"{found.verdict}{told and ': '}{told}."
 
 
 def _unnamed(material: Material, reason: str) -> str:

@@ -69,7 +69,7 @@ def test_the_card_of_a_diffusion_model_has_its_figures_floors_and_audit(run: Pat
     assert "The model was not audited" in text
     copies = {"verdict": "passed", "reason": "0 of 9 images are near copies"}
     membership = {"verdict": "exceeded", "reason": "AUC 0.7 at north"}
-    found = {"membership": membership, "copies": copies, "is-quarantined": True}
+    found = {"membership": membership, "copies": copies, "max-auc": 0.65, "is-quarantined": True}
     aside = run / "diffusion" / "model.quarantined"
     (run / "diffusion" / "model").rename(aside)
     (aside / "quarantine.json").write_text('{"reason": "AUC 0.7 at north"}', encoding="utf-8")

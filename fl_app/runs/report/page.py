@@ -76,7 +76,7 @@ def render(material: Material, now: float) -> str:
         "confusion": confusion,
         "confusion_picture": None if confusion else material.pictures.get("classification/confusion.png"),
         "quality": model_tables.quality_tables(material),
-        "audit": audit_view(material.audit),
+        "audit": audit_view(material.overview.audit),
         "costs": cost_tables.costs_table(material),
         "cost_charts": curves.cost_charts(material.rounds),
         "sent": cost_tables.sent_table(material),

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fl_app.errors import RunFolderError
 from fl_app.runs.documents import RoundLine, RunStatus
@@ -17,8 +16,6 @@ from fl_app.runs.progress import RunReader
 from fl_app.runs.quality import QUALITY, QualityDocument, read_quality
 from fl_app.runs.results import lost_results, read_comparison
 from fl_app.runs.run_json import RunDocument, read_document
-
-AUDIT = Path("diffusion", "audit.json")
 
 _MOST_GALLERIES = 6  # of all rounds, evenly spaced, the last one included
 _MOST_BYTES = 400_000  # of one picture: larger ones are named and not shown
@@ -82,7 +79,6 @@ class Material:
         exchanges: of each pass, by round.
         comparison: rows of comparison.csv.
         quality: figures of generated images.
-        audit: what audit.json holds, as JSON values; None if it is missing or damaged.
         galleries: of generated images, by round, the final one last.
         pictures: data URIs of further pictures, by their path in the folder.
         problems: what could not be read.
@@ -97,7 +93,6 @@ class Material:
     exchanges: Mapping[str, Sequence[ExchangeDocument]] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, str]] = ()
     quality: QualityDocument | None = None
-    audit: Mapping[str, Any] | None = None
     galleries: Sequence[Gallery] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
@@ -138,7 +133,6 @@ def read_material(folder: Path, now: float) -> Material:
         exchanges=exchanges,
         comparison=read_comparison(folder),
         quality=quality,
-        audit=_audit(folder, problems),
         galleries=_galleries(folder, names, problems),
         pictures=_pictures(folder),
         problems=problems,
@@ -152,20 +146,6 @@ def _exchanges(folder: Path, problems: list[str]) -> dict[str, list[ExchangeDocu
             found.setdefault(path.parent.parent.name, []).append(read_exchange(path))
         except RunFolderError:
             problems.append(f"{path.relative_to(folder)} is damaged: its figures are not shown")
-    return found
-
-
-def _audit(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads((folder / AUDIT).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        told = f"{AUDIT} is damaged: "
-        problems += [] if any(one.startswith(told) for one in problems) else [f"{told}the audit is not shown"]
-        return None
     return found
 
 
