@@ -25,7 +25,6 @@ SHIPS = "ships"
 OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
 GENERATED = "generated images"
-TEST_FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
 
 _ENDED_WELL = ("completed", "degraded")
 _PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
@@ -193,7 +192,7 @@ def _test_figures(comparison: Sequence[Mapping[str, str]], strategy: str) -> Ite
         method = (
             (PROTOTYPES if plus else OWN_LAYER) if base == strategy else base + (f" + {PROTOTYPES}" if plus else "")
         )
-        figures = [_of_cell(row, name, method, head) for name in TEST_FIGURES]
+        figures = [_of_cell(row, name, method, head) for name in figure.CLASSIFIED]
         found += figures
         if approach.endswith(_MARKS[0]):
             ships = [Figure(one.task, SHIPS, "", one.name, one.value, one.images, one.why) for one in figures]

@@ -5,10 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fl_app.quality.figure import CLASSIFIED
 from fl_app.runs.documents import LOSS_CURVES, RoundLine
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import Series, line_chart
-from fl_app.runs.report.model_tables import SHARES
 from fl_app.runs.report.reading import Material
 
 Charts = list[tuple[str, Markup]]
@@ -66,10 +66,10 @@ def _figures(lines: Sequence[RoundLine]) -> Iterator[tuple[str, str, list[Series
         name = key.replace(_BAND, "noise band ").replace("-", " ")
         return Series(name, [(float(x), y) for x, y in points if x is not None and y is not None])
 
-    yield "Figures", "share", [series(key) for key in keys if key in SHARES]
+    yield "Figures", "share", [series(key) for key in keys if key in CLASSIFIED]
     yield "Loss by noise", "loss by noise, log scale", [series(key) for key in keys if key.startswith(_BAND)]
     for key in keys:  # of a plug-in: its scale is its own
-        if key not in SHARES and not key.startswith(_BAND):
+        if key not in CLASSIFIED and not key.startswith(_BAND):
             yield key, key, [series(key)]
 
 

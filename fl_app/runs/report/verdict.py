@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fl_app.classification.selection import HeadRow
-from fl_app.quality.figure import FRECHET, LABELS, OWN_IMAGES, Figure
+from fl_app.quality.figure import FRECHET, LABELS, OWN_IMAGES, WORDING, Figure
 from fl_app.runs.audit import AUDIT, QUARANTINED, TASK, Audit, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
@@ -156,12 +156,8 @@ def _of_classifier(exchange: ExchangeDocument | None) -> Iterator[Card]:
     n = int(row.figures["n"])
     based_on = f"{n} {_PARTS[row.part]}"
     note = None if row.part == "test" else "There are no test images. These held-out images chose the head."
-    for name, label in (
-        ("accuracy", "Classifier: accuracy"),
-        ("balanced-accuracy", "Classifier: balanced accuracy"),
-        ("auc", "Classifier: AUC"),
-    ):
-        value = row.figures.get(name)
+    for name in ("accuracy", "balanced-accuracy", "auc"):
+        label, value = f"Classifier: {WORDING[name]}", row.figures.get(name)
         if value is None:
             why = (
                 "no image was measured"
@@ -198,9 +194,9 @@ def _of_images(material: Material) -> Iterator[Card]:
         yield _distance_card(distances[0])
     trained = {one.name: one for one in whole}
     if (synthetic := trained.get("trained-on-synthetic")) is not None:
-        yield _share_card("Accuracy, trained on generated images", synthetic, _beside(trained.get("trained-on-real")))
+        yield _share_card(f"Generated images: {synthetic.wording}", synthetic, _beside(trained.get("trained-on-real")))
     if (labels := trained.get(LABELS)) is not None:
-        yield _share_card("Generated images with the right class", labels, None)
+        yield _share_card(f"Generated images: {labels.wording}", labels, None)
 
 
 def _distance_card(one: Figure) -> Card:
