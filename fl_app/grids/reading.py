@@ -11,7 +11,7 @@ from fl_app.errors import RunFolderError
 from fl_app.options.run import ADDED
 from fl_app.options.sections import OptionValue
 from fl_app.quality import figure
-from fl_app.runs.documents import RoundLine
+from fl_app.runs.documents import ENDED_WELL, RoundLine
 from fl_app.runs.overview import look_at
 from fl_app.runs.quality import QUALITY
 from fl_app.runs.results import COMPARISON, lost_results, read_figure
@@ -26,7 +26,6 @@ OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
 GENERATED = "generated images"
 
-_ENDED_WELL = ("completed", "degraded")
 _PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
 _MARKS = (" (ships)", " (chosen)")
 
@@ -113,7 +112,7 @@ def read_run(folder: Path) -> RunFigures:
     seed = options.get("seed", document.seed)
     if not isinstance(seed, int):
         raise RunFolderError("the run names no seed, so it cannot be paired with others.")
-    if overview.state not in _ENDED_WELL:
+    if overview.state not in ENDED_WELL:
         state = "stopped" if overview.is_stopped else overview.state
         reason = f": {overview.progress.reason}" if overview.progress.reason else ""
         raise RunFolderError(f"the run has not ended well. It is {state}{reason}")

@@ -19,6 +19,8 @@ State = Literal["starting", "waiting", "running", "finishing", "completed", "deg
 
 T = TypeVar("T")
 
+ENDED_WELL = ("completed", "degraded")
+ENDED = (*ENDED_WELL, "failed")
 FAULTS = ("refused", "failed", "late", "absent")
 LOSS_CURVES = (  # of a pass: field, what it is, and the field that says of which round
     ("train_loss", "training", "round"),

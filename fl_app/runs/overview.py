@@ -8,7 +8,7 @@ from pathlib import Path
 from fl_app.errors import RunFolderError, UnknownRunError, did_you_mean
 from fl_app.files import to_json
 from fl_app.runs.audit import Audit, read_audit
-from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
+from fl_app.runs.documents import ENDED, RoundLine, RunStatus, SiteCounts
 from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.runs.quality import QualityDocument, read_quality
 from fl_app.runs.results import read_comparison, results
@@ -17,7 +17,6 @@ from fl_app.runs.run_json import RunDocument, read_document
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
 REPORT = "report.html"  # in a run folder
 CLAIM = ".start"  # the lock in a run folder of the `fl-app run` that starts a server there
-ENDED = ("completed", "degraded", "failed")
 _MARKS = ("run.json", "status.json")
 _MODEL_MARKS = ("model.json", "model_index.json")
 
@@ -88,6 +87,11 @@ class Overview:
     def is_stopped(self) -> bool:
         """Whether the run has not ended and no server works on it; False if either is unknown."""
         return self.is_alive is False and self.state not in (*ENDED, "unknown")
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether the run has not ended and, as far as is known, a server works on it."""
+        return not self.is_stopped and self.state not in (*ENDED, "unknown")
 
     def to_json(self) -> dict[str, object]:
         """Return all of it but the files as JSON takes it, keys in kebab-case."""

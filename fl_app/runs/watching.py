@@ -9,7 +9,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from fl_app.errors import UnknownRunError
-from fl_app.runs.overview import ENDED, Overview, find_run, look_at
+from fl_app.runs.documents import ENDED
+from fl_app.runs.overview import Overview, find_run, look_at
 from fl_app.runs.view import LineView, is_screen
 
 SECONDS = 1.0  # between two looks

@@ -125,7 +125,7 @@ def _subtitle(material: Material) -> str:
 def _progress(material: Material) -> str | None:
     """Return what a run that goes on is doing; None if it has ended."""
     progress = material.overview.progress
-    if material.overview.state not in ("starting", "waiting", "running", "finishing") or material.overview.is_stopped:
+    if not material.overview.is_going_on:
         return None
     text = describe_phase(progress)
     if progress.num_rounds:

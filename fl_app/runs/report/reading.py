@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fl_app.errors import RunFolderError
+from fl_app.runs.documents import ENDED_WELL
 from fl_app.runs.exchanges import ExchangeDocument, read_exchange
 from fl_app.runs.overview import Overview, RunFiles, look_at
 from fl_app.runs.quality import QUALITY
@@ -103,7 +104,7 @@ def read_material(folder: Path, now: float) -> Material:
     if files.quality is None and (folder / QUALITY).exists():
         problems.append(f"{QUALITY} is damaged: the figures of generated images are not shown")
     names = _class_names(overview)
-    if overview.state in ("completed", "degraded"):
+    if overview.state in ENDED_WELL:
         problems += lost_results(overview.tasks, files.rounds, files.comparison)
     return Material(
         **vars(files),
