@@ -207,7 +207,7 @@ def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | N
 
     def write_marked(folder: Path) -> None:
         write(folder)
-        warning = f"\n**Quarantined.** The membership audit found: {quarantine}. Do not pass this model on.\n"
+        warning = f"\n**Quarantined.** The audit found: {quarantine}. Do not pass this model on.\n"
         text = use_of_quarantined((folder / CARD).read_text(encoding="utf-8")) + warning
         (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
         (folder / MARK).write_text(json.dumps({"reason": quarantine}), encoding="utf-8")

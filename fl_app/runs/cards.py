@@ -79,7 +79,7 @@ def describe_model(material: Material, name: str) -> str:
     reason = quarantine_of(material.folder / name / QUARANTINED)
     if reason is not None:
         why = _unnamed(material, reason) or "it knows its training images, or repeats them"
-        lines += [f"**Quarantined.** The membership audit found: {why}. Do not pass this model on.", ""]
+        lines += [f"**Quarantined.** The audit found: {why}. Do not pass this model on.", ""]
     use = _USES.get(task, "Its plug-in's code opens it.")
     lines += [
         f"Licence: {plain(licence) or LICENCE_NOT_STATED}",

@@ -75,7 +75,7 @@ def test_the_card_of_a_diffusion_model_has_its_figures_floors_and_audit(run: Pat
     (aside / "quarantine.json").write_text('{"reason": "AUC 0.7 at north"}', encoding="utf-8")
     (run / "diffusion" / "audit.json").write_text(json.dumps(found), encoding="utf-8")
     text = describe_model(read_material(run, 0.0), "diffusion")
-    assert "**Quarantined.** The membership audit found: it knows its training images, or repeats them." in text
+    assert "**Quarantined.** The audit found: it knows its training images, or repeats them." in text
     assert "Membership inference: exceeded." in text  # both reasons name a site
     assert "Copies among generated images: passed: 0 of 9 images are near copies." in text
 
