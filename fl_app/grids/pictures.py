@@ -17,6 +17,7 @@ from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import estimate
 from fl_app.grids.reading import GENERATED, SHIPS
 from fl_app.pictures import DASHES, SERIES, common_style, save_picture
+from fl_app.quality.figure import WORDING
 from fl_app.runs.documents import RoundLine
 
 _WIDTH = 7.0  # inches
@@ -222,7 +223,7 @@ def _values(collected: Collected, line: Line) -> list[float]:
 def _draw_sites(collected: Collected) -> Iterator[tuple[str, Figure]]:
     """Draw what the classifier that ships reaches at each site, and each site's training time: a panel for each."""
     panels = [
-        ("home-accuracy", SHIPS, "accuracy on the site's own images"),
+        ("home-accuracy", SHIPS, WORDING["home-accuracy"]),
         ("seconds-a-round", "", "training, s a round"),
     ]
     found = {name: _by_site(collected, name, method) for name, method, _ in panels}

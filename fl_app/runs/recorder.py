@@ -18,7 +18,7 @@ from fl_app.runs.documents import RoundLine, round_moment, round_summary
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
 from fl_app.runs.report.live import LiveReport
-from fl_app.runs.run_json import add_nodes
+from fl_app.runs.run_json import add_nodes, note_answers
 from fl_app.runs.status import Status
 from fl_app.runs.tracking import Tracker
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
@@ -87,6 +87,13 @@ class TaskRun:
     def measuring(self, answered: int, asked: int) -> None:
         """Write how many sites have answered a question outside a round."""
         self.status.show_measuring(answered, asked)
+
+    def answered(self, message_type: str, sites: Sequence[str]) -> None:
+        """Count the sites' answers in run.json; a run goes on without the counts."""
+        try:
+            note_answers(self.folder.path, message_type, sites)
+        except RunFolderError as error:
+            log.warning("The answers to %s could not be counted: %s", message_type, error)
 
     def rounds_over(self) -> None:
         """Write that the last round is over."""

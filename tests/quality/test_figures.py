@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fl_app.metrics.generation import feature_sums
-from fl_app.quality.figure import FRECHET, KERNEL, NEIGHBOURS, Figure
+from fl_app.quality.figure import CLASSIFIED, FRECHET, KERNEL, NEIGHBOURS, WORDING, Figure, is_share
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from tests.quality.sites import CLASSES, K, make_images, plain, sums_of
 from tests.quality.sites import NEIGHBOURS as NUM_NEIGHBOURS
@@ -54,6 +54,14 @@ def test_the_label_accuracy_is_the_share_of_images_that_the_classifier_takes_for
     assert found.value == 0.75 and found.num_generated == 4
     assert found.interval is not None and found.interval[0] < 0.75 < found.interval[1]
     assert label_figure(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)).reason == "no image was generated"
+
+
+def test_every_figure_has_a_name_for_people_and_is_a_share_or_a_distance() -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    found = [*figures((40, 40, 40)).values(), label_figure(nothing, nothing), *usefulness_figures({}, 0)]
+    assert {one.name for one in found} == WORDING.keys() - {*CLASSIFIED, "home-accuracy"}
+    assert {one.name for one in found if not is_share(one.name)} == {FRECHET, KERNEL}
+    assert not is_share("seconds-a-round") and Figure("x", "", None, None).wording == "x"
 
 
 def test_the_usefulness_adds_right_answers_over_the_sites_that_have_any() -> None:
