@@ -23,7 +23,8 @@ from fl_app.data.loading import to_bytes
 from fl_app.data.sources import load_split
 from fl_app.grids.estimates import estimate
 from fl_app.options.run import PassPlan
-from fl_app.quality.usefulness import NUM_STEPS, VARIANTS, usefulness
+from fl_app.quality.figure import TRAINED_ON
+from fl_app.quality.usefulness import NUM_STEPS, usefulness
 
 RATIO = "synthetic over real"
 
@@ -38,7 +39,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
             yield row
         if len(rows) > 1:
             ratio = estimate([row[RATIO] for row in rows])
-            means = {name: estimate([row[name] for row in rows]).mean for name in VARIANTS}
+            means = {name: estimate([row[name] for row in rows]).mean for name in TRAINED_ON}
             yield {**rows[0], "seed": "mean", **means, RATIO: ratio.mean, "low": ratio.low, "high": ratio.high}
 
 
@@ -63,7 +64,7 @@ def measure_run(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
             site="",
             num_steps=arguments.steps,
         )
-        found = {name: _accuracy(sums[name]) for name in VARIANTS}
+        found = {name: _accuracy(sums[name]) for name in TRAINED_ON}
         ratio = found["synthetic"] / found["real"]
         row: Row = {"run": folder.name, "seed": str(seed), "n each": len(labels), "n test": len(test)}
         yield row | found | {RATIO: ratio, "low": "", "high": ""}

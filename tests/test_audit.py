@@ -186,10 +186,7 @@ def test_a_model_beyond_the_limit_is_put_aside_with_the_reason(quarantined: Path
     folder = quarantined / "diffusion"
     assert not (folder / "model").exists() and (folder / QUARANTINED / "model_index.json").is_file()
     check_manifest(folder / QUARANTINED)
-    assert (
-        "**Quarantined.** The membership audit found: the model knows"
-        in (folder / QUARANTINED / "README.md").read_text()
-    )
+    assert "**Quarantined.** The audit found: the model knows" in (folder / QUARANTINED / "README.md").read_text()
     state, reason = state_of(quarantined)
     assert state == "degraded" and "the diffusion model is quarantined: the model knows its training images" in reason
     overview = look_at(quarantined, 0.0)

@@ -10,8 +10,8 @@ from typing import Any
 
 from experiments.prototypes.grid import Cell
 from experiments.prototypes.runner import state_of
+from fl_app.runs.documents import ENDED_WELL
 from fl_app.runs.folder import RunFolder, read_status
-from fl_app.simulation.cells import ENDED_WELL
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The diffusion model of a finished run, opened for sampling."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from fl_app.errors import OptionError, RunFolderError, UnknownRunError, did_you_
 from fl_app.messages.arrays import to_tensors
 from fl_app.runs.audit import QUARANTINED, TASK, check_quarantine
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.missing import is_going_on, why_no_task
-from fl_app.runs.overview import find_named, runs_folder, similar_run
+from fl_app.runs.missing import why_no_task
+from fl_app.runs.overview import find_named, look_at, runs_folder, similar_run
 
 
 def open_model(
@@ -73,7 +74,9 @@ def find_model(named: Path, runs: str | Path | None = None) -> tuple[Path, Path]
         without = why_no_task(run)
         if without is not None:
             raise RunFolderError(f"{run}: no diffusion model, since {without}. Give a run that trains one.")
-        until = "; until then its folder diffusion/samples shows galleries" if is_going_on(run) else ""
+        until = (
+            "; until then its folder diffusion/samples shows galleries" if look_at(run, time.time()).is_going_on else ""
+        )
         raise RunFolderError(f"{run}: no finished diffusion model. Give a run whose task diffusion has ended{until}.")
     return run, model
 

@@ -10,7 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from fl_app.runs.progress import RunReader
-from fl_app.runs.results import describe_results, results
+from fl_app.runs.quality import read_quality
+from fl_app.runs.results import describe_results, read_comparison, results
 from fl_app.runs.view import describe_phase, format_time, is_screen
 from fl_app.simulation.repeat import Ended, Running, Show
 
@@ -87,8 +88,11 @@ def describe_end(one: Ended) -> str:
     """Return a line on a run that has ended: its figures, or why it failed."""
     if one.exit_status:
         return f"{one.job.name} FAILED after {format_time(one.seconds)}: {one.reason}"
-    rounds = RunReader(one.job.folder, since=0.0).read_rounds()
-    found = results(one.job.folder, list(dict.fromkeys(line.task for line in rounds)), rounds)
+    folder = one.job.folder
+    rounds = RunReader(folder, since=0.0).read_rounds()
+    found = results(
+        list(dict.fromkeys(line.task for line in rounds)), rounds, read_comparison(folder), read_quality(folder)
+    )
     state = "degraded" if one.is_degraded else "completed"
     reached = f", {describe_results(found)}" if found else ""
     return f"{one.job.name}: {state}, {format_time(one.seconds)}{reached}"

@@ -16,7 +16,8 @@ from rich.text import Text
 from fl_app.cli.words import AsJson, Runs, open_console
 from fl_app.errors import FlAppError
 from fl_app.runs.audit import describe_audit
-from fl_app.runs.overview import ENDED, REPORT, Overview, age, runs_folder
+from fl_app.runs.documents import ENDED, ENDED_WELL, FAULTS
+from fl_app.runs.overview import REPORT, Overview, age, runs_folder
 from fl_app.runs.quality import describe_quality
 from fl_app.runs.results import COMPARISON, describe_results
 from fl_app.runs.view import describe_nodes, describe_phase, format_time, is_screen
@@ -67,7 +68,7 @@ def status(
         for line in describe_flower(flower, overview.flower_runs):
             console.print(Text(line), soft_wrap=True)
     if watch:
-        raise typer.Exit(0 if overview.state in ("completed", "degraded") else 1)
+        raise typer.Exit(0 if overview.state in ENDED_WELL else 1)
 
 
 def picture(overview: Overview) -> Group:
@@ -116,8 +117,11 @@ def describe(overview: Overview) -> list[str]:
 
 
 def make_table(overview: Overview) -> Table:
-    """Make the table of all sites: how often each did what, and its images. A narrow screen folds it."""
-    outcomes = ("contributed", "refused", "failed", "late", "absent")
+    """Make the table of all sites: how often each did what, and its images. A narrow screen folds it.
+
+    Replies without images have a column if any site has sent one.
+    """
+    outcomes = ("contributed", *(["empty"] if any(one.empty for one in overview.sites.values()) else []), *FAULTS)
     table = Table(box=None, pad_edge=False)
     for name in ("site", *outcomes, "train/held out/test"):
         table.add_column(name, overflow="fold")

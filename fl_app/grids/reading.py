@@ -3,28 +3,29 @@
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fl_app.errors import RunFolderError
 from fl_app.options.run import ADDED
 from fl_app.options.sections import OptionValue
-from fl_app.runs.documents import RoundLine
+from fl_app.quality import figure
+from fl_app.runs.documents import ENDED_WELL, RoundLine
 from fl_app.runs.overview import look_at
-from fl_app.runs.progress import RunReader
-from fl_app.runs.quality import QUALITY, read_quality
-from fl_app.runs.results import COMPARISON, lost_results, read_comparison, read_figure
+from fl_app.runs.quality import QUALITY, QualityDocument
+from fl_app.runs.results import COMPARISON, lost_results, read_figure
 from fl_app.runs.run_json import RunDocument, read_document
+
+if TYPE_CHECKING:
+    from fl_app.runs.exchanges import ExchangeDocument
 
 NOT_DEFINED = "not defined"
 SHIPS = "ships"
 OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
 GENERATED = "generated images"
-TEST_FIGURES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
 
-_ENDED_WELL = ("completed", "degraded")
 _PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
 _MARKS = (" (ships)", " (chosen)")
 
@@ -44,6 +45,8 @@ class Figure:
         why: it is not defined.
         site: that it is of; empty: all sites together.
         generated: how many generated images it compares, since distances depend on the number; None: none.
+        network: in whose features it compares them, if different runs may have different ones.
+        neighbours: k, of a figure that depends on it; 0: it does not.
     """
 
     task: str
@@ -55,6 +58,8 @@ class Figure:
     why: str = ""
     site: str = ""
     generated: int | None = None
+    network: str = ""
+    neighbours: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -102,22 +107,29 @@ def read_run(folder: Path) -> RunFigures:
     Raises:
         RunFolderError: the folder holds no run, a damaged one, one that trains nothing, or one that has not ended well.
     """
-    document = read_document(folder)
+    overview = look_at(folder, 0.0)
+    files = overview.files
+    document = files.document or read_document(folder)  # which says what is wrong with it
     options = {**ADDED, **document.options}
     if not str(options.get("tasks", "")).strip():
         raise RunFolderError("the run names no task, so there is nothing to compare.")
     seed = options.get("seed", document.seed)
     if not isinstance(seed, int):
         raise RunFolderError("the run names no seed, so it cannot be paired with others.")
-    overview = look_at(folder, 0.0)
-    if overview.state not in _ENDED_WELL:
+    if overview.state not in ENDED_WELL:
         state = "stopped" if overview.is_stopped else overview.state
         reason = f": {overview.progress.reason}" if overview.progress.reason else ""
         raise RunFolderError(f"the run has not ended well. It is {state}{reason}")
-    reader = RunReader(folder, since=0.0)
-    rounds = reader.read_rounds()
-    strategy = str(options.get("classification.strategy", ""))
-    figures = [*_test_figures(folder, strategy), *_of_sites(folder), *_of_rounds(rounds, document), *_quality(folder)]
+    problems = [*overview.problems, *lost_results(overview.tasks, files.rounds, files.comparison)]
+    if "diffusion" in overview.tasks and options.get("quality.num-images", 0) != 0 and files.quality is None:
+        problems.append(f"{QUALITY} is missing or damaged: the figures of generated images are not known")
+    exchange = _last_exchange(folder, problems)
+    figures = [
+        *_test_figures(files.comparison, str(options.get("classification.strategy", ""))),
+        *(_of_sites(exchange) if exchange else ()),
+        *_of_rounds(files.rounds, document),
+        *(_of_images(files.quality, folder.name) if files.quality else ()),
+    ]
     return RunFigures(
         folder=folder,
         options=options,
@@ -127,25 +139,23 @@ def read_run(folder: Path) -> RunFigures:
         classes=_describe_classes(document),
         nodes=len(document.nodes),
         figures=figures,
-        rounds=rounds,
-        problems=(*overview.problems, *_lost(folder, options, rounds)),
+        rounds=files.rounds,
+        problems=problems,
     )
 
 
-def _lost(folder: Path, options: Mapping[str, OptionValue], rounds: Sequence[RoundLine]) -> Iterator[str]:
-    """Yield what a run that has ended well lacks, since a file of it is missing or damaged."""
-    tasks = str(options["tasks"]).split(",")
-    yield from lost_results(folder, tasks, rounds)
-    if "diffusion" in tasks and options.get("quality.num-images", 0) != 0 and read_quality(folder) is None:
-        yield f"{QUALITY} is missing or damaged: the figures of generated images are not known"
-    exchanges = sorted((folder / COMPARISON).parent.glob("prototypes/round-*.json"))
-    if exchanges:
-        from fl_app.runs.exchanges import read_exchange  # takes seconds
+def _last_exchange(folder: Path, problems: list[str]) -> "ExchangeDocument | None":
+    """Return the last exchange of prototypes; None if there was none, or if its file is damaged, which is told."""
+    found = sorted((folder / COMPARISON).parent.glob("prototypes/round-*.json"))
+    if not found:
+        return None
+    from fl_app.runs.exchanges import read_exchange  # takes seconds
 
-        try:
-            read_exchange(exchanges[-1])
-        except RunFolderError:
-            yield f"{exchanges[-1].relative_to(folder)} is damaged: the figures of each site are not known"
+    try:
+        return read_exchange(found[-1])
+    except RunFolderError:
+        problems.append(f"{found[-1].relative_to(folder)} is damaged: the figures of each site are not known")
+        return None
 
 
 def _describe_data(options: Mapping[str, OptionValue]) -> str:
@@ -172,11 +182,11 @@ def _describe_classes(document: RunDocument) -> str:
     return ",".join(named) or stated or "/".join(map(str, sorted(counts)))
 
 
-def _test_figures(folder: Path, strategy: str) -> Iterator[Figure]:
+def _test_figures(comparison: Sequence[Mapping[str, str]], strategy: str) -> Iterator[Figure]:
     """Yield the rows of comparison.csv; that of the head that ships twice, the first time under `ships`."""
     found: list[Figure] = []
     ships: list[Figure] = []
-    for row in read_comparison(folder):
+    for row in comparison:
         approach, head = row.get("approach") or "", f"{row.get('reading')}/{row.get('head')}"
         base = approach
         for mark in _MARKS:
@@ -185,7 +195,7 @@ def _test_figures(folder: Path, strategy: str) -> Iterator[Figure]:
         method = (
             (PROTOTYPES if plus else OWN_LAYER) if base == strategy else base + (f" + {PROTOTYPES}" if plus else "")
         )
-        figures = [_of_cell(row, name, method, head) for name in TEST_FIGURES]
+        figures = [_of_cell(row, name, method, head) for name in figure.CLASSIFIED]
         found += figures
         if approach.endswith(_MARKS[0]):
             ships = [Figure(one.task, SHIPS, "", one.name, one.value, one.images, one.why) for one in figures]
@@ -203,24 +213,17 @@ def _of_cell(row: Mapping[str, str], name: str, method: str, head: str) -> Figur
     return Figure("classification", method, head, name, value, images if isinstance(images, int) else None, why)
 
 
-def _of_sites(folder: Path) -> Iterator[Figure]:
+def _of_sites(exchange: "ExchangeDocument") -> Iterator[Figure]:
     """Yield what the head that ships reaches at each site: on its own test part, else on its held-out images."""
-    found = sorted((folder / COMPARISON).parent.glob("prototypes/round-*.json"))
-    if not found:
-        return
-    with suppress(RunFolderError):  # damaged: `fl-app prototypes` says so
-        from fl_app.runs.exchanges import read_exchange  # takes seconds
-
-        exchange = read_exchange(found[-1])
-        part = "test" if exchange.test_set == "own parts" else "validation"
-        shipped = (exchange.shipped.reading, exchange.shipped.head)
-        for site, rows in sorted(exchange.sites.items()):
-            for row in rows:
-                if (row.reading, row.head, row.part) == (*shipped, part):
-                    value, images = row.figures["accuracy"], int(row.figures["n"])
-                    why = "" if value is not None else f"no {part} image"
-                    yield Figure("classification", SHIPS, "", "home-accuracy", value, images, why, site)
-        yield Figure("classification", "", "", "exchange-bytes", float(sum(exchange.bytes.values())))
+    part = "test" if exchange.test_set == "own parts" else "validation"
+    shipped = (exchange.shipped.reading, exchange.shipped.head)
+    for site, rows in sorted(exchange.sites.items()):
+        for row in rows:
+            if (row.reading, row.head, row.part) == (*shipped, part):
+                value, images = row.figures["accuracy"], int(row.figures["n"])
+                why = "" if value is not None else f"no {part} image"
+                yield Figure("classification", SHIPS, "", "home-accuracy", value, images, why, site)
+    yield Figure("classification", "", "", "exchange-bytes", float(sum(exchange.bytes.values())))
 
 
 def _of_rounds(rounds: Sequence[RoundLine], document: RunDocument) -> Iterator[Figure]:
@@ -251,17 +254,23 @@ def _of_rounds(rounds: Sequence[RoundLine], document: RunDocument) -> Iterator[F
             yield Figure(task, "", "", "seconds-a-round", value, None, "" if times else "it never contributed", site)
 
 
-def _quality(folder: Path) -> Iterator[Figure]:
-    """Yield the figures of generated images.
+def _of_images(quality: QualityDocument, run: str) -> Iterator[Figure]:
+    """Yield the figures of generated images of a run, named so.
 
-    The network whose features a figure compares, and its class if it is of one class, stand in place of the head.
+    The network whose features one compares, and its class if it is of one class, stand in place of the head. A file of
+    an older version does not say which classifier is its network: it is the run's own.
     """
-    found = read_quality(folder)
-    for one in found.figures if found else ():
-        method = GENERATED if one.class_name is None else f"{GENERATED}, one class"
-        head = "/".join(part for part in (one.features, one.class_name) if part)
+    for one in quality.figures:
         is_defined = one.value is not None and math.isfinite(one.value)
-        why = "" if is_defined else one.reason or "not measured"
-        value, images = one.value if is_defined else None, one.num_real or one.num_generated
-        generated = one.num_generated if one.features else None
-        yield Figure("diffusion", method, head, one.name, value, images or None, why, generated=generated)
+        yield Figure(
+            "diffusion",
+            GENERATED if one.class_name is None else f"{GENERATED}, one class",
+            "/".join(part for part in (one.features, one.class_name) if part),
+            one.name,
+            one.value if is_defined else None,
+            one.num_real or one.num_generated or None,
+            "" if is_defined else one.reason or "not measured",
+            generated=one.num_generated if one.features else None,
+            network=one.network or (run if one.features == "classifier" else ""),
+            neighbours=quality.neighbours if one.name in figure.NEIGHBOURS else 0,
+        )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import Estimate
-from fl_app.grids.reading import GENERATED, NOT_DEFINED, OWN_LAYER, SHIPS, TEST_FIGURES, Figure
-from fl_app.quality.figure import LABELS, NEIGHBOURS, TRAINED_ON
+from fl_app.grids.reading import GENERATED, NOT_DEFINED, OWN_LAYER, SHIPS, Figure
+from fl_app.quality.figure import CLASSIFIED, is_share
 
 COLUMNS = (
     "run", "seed", "setting", "data", "split", "nodes", "task", "method", "head", "site", "figure", "images", "value",
@@ -17,9 +17,6 @@ COLUMNS = (
 
 _COSTS = ("rounds", "failed-rounds", "bytes-down-a-round", "bytes-up-a-round", "seconds-a-round", "seconds")
 _MOST_NAMES = 4
-_AS_SHARE = (
-    *TEST_FIGURES, "home-accuracy", *NEIGHBOURS, LABELS, *(f"trained-on-{what}" for what in TRAINED_ON),
-)  # fmt: skip
 
 
 def rows(collected: Collected) -> Iterator[dict[str, object]]:
@@ -75,7 +72,7 @@ def page(collected: Collected, lines: Sequence[Line], baseline: str, pictures: S
     own = [
         one
         for one in lines
-        if one.figure.name in TEST_FIGURES
+        if one.figure.name in CLASSIFIED
         and one.figure.task == "classification"
         and one.figure.method not in ("", SHIPS)
     ]
@@ -117,7 +114,7 @@ def _section(title: str, lines: Sequence[Line]) -> list[str]:
     by_row: dict[tuple[str, str, str], dict[str, Line]] = {}
     for line in lines:
         by_row.setdefault((line.setting, line.figure.method, line.figure.head), {})[line.figure.name] = line
-    named = [name for name in TEST_FIGURES if any(name in found for found in by_row.values())]
+    named = [name for name in CLASSIFIED if any(name in found for found in by_row.values())]
     has_heads = any(head for _, _, head in by_row)
     head = ["setting", *(["method", "head"] if has_heads else []), *named]
     head += [f"{named[0]}: difference", "seeds", "images"]
@@ -193,7 +190,7 @@ def spread(found: Estimate, name: str) -> str:
         return NOT_DEFINED
     unit = 1e6 if name.startswith("bytes") else 1.0
     mean, deviation = found.mean / unit, None if found.deviation is None else found.deviation / unit
-    if name in _AS_SHARE:
+    if is_share(name):
         return f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
     if deviation is None or (deviation == 0 and name in _COSTS):
         return f"{mean:.3g}" if name in _COSTS else f"{mean:.4g}"
@@ -207,7 +204,7 @@ def difference(line: Line) -> str:
         return "-"
     if found.mean is None:
         return NOT_DEFINED
-    digits = 3 if line.figure.name in _AS_SHARE else 4
+    digits = 3 if is_share(line.figure.name) else 4
     ends = [
         f"{round(value, digits) + 0.0:+.{digits}f}"
         for value in (found.mean, found.low, found.high)

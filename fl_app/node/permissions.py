@@ -69,7 +69,7 @@ def not_allowed(node: NodeConfig, config: RunConfig) -> list[Named]:
     A simulated node may import everything that its machine has. At a hospital a name must be built in or listed in the
     node option `plugins-allowed`. Plug-ins that only the server imports are not checked, unless they are paths.
     """
-    if node.partition_id is not None:
+    if node.is_simulated:
         return []
     at_nodes = config.named_at_nodes()
     return [
@@ -91,7 +91,7 @@ def limited_plugins(node: NodeConfig, config: RunConfig) -> Iterator[None]:
             f"Option '{one.option}' is '{one.name}', which this node does not import: it is not built in, and the "
             "node's option 'plugins-allowed' does not name it. Nothing was imported."
         )
-    if node.partition_id is not None:
+    if node.is_simulated:
         yield
         return
     with allow_only(node.plugins_allowed, "this node's option 'plugins-allowed' does not name it."):

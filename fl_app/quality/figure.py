@@ -1,4 +1,4 @@
-"""One figure of generated images; imports nothing heavy."""
+"""One figure of generated images, and how figures are called for people; imports nothing heavy."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,20 @@ FRECHET, KERNEL, LABELS = "frechet-distance", "kernel-distance", "label-accuracy
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 TRAINED_ON = ("synthetic", "real", "both")
 OWN_IMAGES = "as many of the site's own images, which may lack classes"  # what `trained-on-real` was trained on
+CLASSIFIED = ("accuracy", "balanced-accuracy", "auc", "macro-f1")  # of a classifier
+
+_TRAINED = "accuracy on real images, trained on"
+WORDING = {
+    FRECHET: "Fréchet distance",
+    KERNEL: "kernel distance",
+    **{name: name for name in NEIGHBOURS},
+    LABELS: "taken for their class by the run's classifier",
+    "trained-on-synthetic": f"{_TRAINED} generated ones",
+    "trained-on-real": f"{_TRAINED} {OWN_IMAGES}",
+    "trained-on-both": f"{_TRAINED} both of these",
+    **dict(zip(CLASSIFIED, ("accuracy", "balanced accuracy", "AUC", "macro-F1"), strict=True)),
+    "home-accuracy": "accuracy on the site's own images",
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,8 @@ class Figure:
         rests_on: a site without which the figure would be quite another one: false sums of one site can do that, and so
             can a site that differs from the others; None: no such site, or fewer than three sites.
         reason: why there is no value.
+        network: the first digits of the SHA-256 of the feature network, if its weights are a file or a classifier:
+            distances in the features of different networks do not compare.
     """
 
     __pydantic_config__ = KEBAB
@@ -46,3 +62,14 @@ class Figure:
     rests_on: str | None = None
     reason: str | None = None
     floor_error: float | None = None
+    network: str = ""
+
+    @property
+    def wording(self) -> str:
+        """Its name for people."""
+        return WORDING.get(self.name, self.name)
+
+
+def is_share(name: str) -> bool:
+    """Tell whether a figure is a share, such as an accuracy, and no distance, loss or cost."""
+    return name in WORDING and name not in (FRECHET, KERNEL)

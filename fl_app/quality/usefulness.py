@@ -16,10 +16,10 @@ from fl_app.data.loading import iterate, place, take
 from fl_app.data.partition import stratified_choice
 from fl_app.errors import FlAppError
 from fl_app.optimizers import autocast, build_optimizer, set_step_size
+from fl_app.quality.figure import TRAINED_ON
 from fl_app.seeding import generator_for, numpy_generator_for, seed_for
 
 NUM_STEPS = 500  # of each classifier; on digits the accuracy hardly grows after 300, and all take 1.5 seconds
-VARIANTS = ("synthetic", "real", "both")
 
 _TEST_BATCH_SIZE = 256
 
@@ -63,7 +63,7 @@ def usefulness(
     some = real.select(torch.from_numpy(chosen))
     both = _joined(some, generated) if num_real else some
     sums = {}
-    for name, images in zip(VARIANTS, (generated, some, both), strict=True):
+    for name, images in zip(TRAINED_ON, (generated, some, both), strict=True):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed_for(seed, "usefulness", "initial weights"))  # also of dropout
             network = task.build_model()

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 QUARANTINED = "model.quarantined"  # in place of `model`
 MARK = "quarantine.json"  # in an exported folder: why it is not to be used
 TASK = "diffusion"
+AUDIT = Path(TASK, "audit.json")  # in a run folder
 _LONGEST = 2000  # characters of a reason
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
@@ -73,6 +74,11 @@ class Audit:
     def quarantine(self) -> str | None:
         """Why the model is put aside; None if it is not."""
         return self.overall[1] if self.is_quarantined else None
+
+    @property
+    def answered(self) -> list[str]:
+        """The sites whose answers arrived, rejected ones included."""
+        return [*self.membership.sites, *(site for site, why in self.left_out.items() if why.startswith("refused"))]
 
     @property
     def overall(self) -> tuple[Verdict, str]:
@@ -193,7 +199,7 @@ def read_audit(run: Path) -> Audit | None:
     Raises:
         RunFolderError: its file is damaged.
     """
-    found = read_json(Audit, run / TASK / "audit.json", ": what the audit found is not known.")
+    found = read_json(Audit, run / AUDIT, ": what the audit found is not known.")
     if found is None:
         return None
     verdict, reason = found.overall
@@ -226,7 +232,7 @@ def replace_model(task: Path, write: Callable[[Path], None], quarantine: str | N
 
     def write_marked(folder: Path) -> None:
         write(folder)
-        warning = f"\n**Quarantined.** The membership audit found: {quarantine}. Do not pass this model on.\n"
+        warning = f"\n**Quarantined.** The audit found: {quarantine}. Do not pass this model on.\n"
         text = use_of_quarantined((folder / CARD).read_text(encoding="utf-8")) + warning
         (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
         (folder / MARK).write_text(json.dumps({"reason": quarantine}), encoding="utf-8")

@@ -12,11 +12,11 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from fl_app.files import CARD, LICENCE_NOT_STATED, MANIFEST, recover_folder, replace_folder, write_manifest, write_text
-from fl_app.quality.figure import OWN_IMAGES, Figure
-from fl_app.runs.audit import QUARANTINED, quarantine_of, use_of_quarantined
+from fl_app.metrics.audited import Copies, Membership
+from fl_app.quality.figure import CLASSIFIED, WORDING, Figure
+from fl_app.runs.audit import AUDIT, QUARANTINED, quarantine_of, use_of_quarantined
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material, read_material
@@ -79,7 +79,7 @@ def describe_model(material: Material, name: str) -> str:
     reason = quarantine_of(material.folder / name / QUARANTINED)
     if reason is not None:
         why = _unnamed(material, reason) or "it knows its training images, or repeats them"
-        lines += [f"**Quarantined.** The membership audit found: {why}. Do not pass this model on.", ""]
+        lines += [f"**Quarantined.** The audit found: {why}. Do not pass this model on.", ""]
     use = _USES.get(task, "Its plug-in's code opens it.")
     lines += [
         f"Licence: {plain(licence) or LICENCE_NOT_STATED}",
@@ -170,7 +170,7 @@ def _figures(material: Material, task: str, exchange: ExchangeDocument | None) -
     head = f"{exchange.shipped.head} ({exchange.shipped.reading})"
     yield f"Head: {plain(head)}. Measured on {row.figures['n']} {kind} of the sites; intervals of 95 %."
     yield from ("", "| figure | value | interval |", "|---|---:|---:|")
-    for key in ("accuracy", "balanced-accuracy", "auc", "macro-f1"):
+    for key in CLASSIFIED:
         yield _row(key, row.figures.get(key), row.intervals.get(key))
 
 
@@ -190,8 +190,6 @@ def _of_images(material: Material) -> Iterator[str]:
     for one in quality.figures:
         if one.class_name is None:
             yield _of_figure(one)
-    if any(one.name == "trained-on-real" for one in quality.figures):
-        yield from ("", f"trained-on-real: a classifier that each site trains on {OWN_IMAGES}.")
 
 
 def _of_figure(one: Figure) -> str:
@@ -201,24 +199,26 @@ def _of_figure(one: Figure) -> str:
     value = f"not defined: {plain(one.reason or '')}" if one.value is None else number(one.value)
     floor = "" if one.floor is None else number(one.floor)
     floor += f" ± {number(one.floor_error)}" if floor and one.floor_error is not None else ""
-    name = f"{one.name} ({one.features})" if one.features else one.name
+    name = f"{one.wording} ({one.features})" if one.features else one.wording
     return f"| {plain(name)} | {value} | {around} | {floor} | {one.num_real} | {one.num_generated} | {one.num_sites} |"
 
 
 def _audit(material: Material) -> Iterator[str]:
-    found = material.audit.get("membership") if material.audit else None
-    if not isinstance(found, dict):
-        yield "The model was not audited: whether it knows single training images by heart is not known."
+    found = material.overview.audit
+    if found is None:
+        why = "The audit cannot be read" if (material.folder / AUDIT).exists() else "The model was not audited"
+        yield f"{why}: whether it knows single training images by heart is not known."
         return
-    yield f"Membership inference: {_told(material, found)}"
-    copies = material.audit.get("copies") if material.audit else None
-    told = _told(material, copies) if isinstance(copies, dict) else "not searched."
-    yield from ("", f"Copies among generated images: {told}")
+    yield f"Membership inference: {_told(material, found.membership)}"
+    yield from (
+        "",
+        f"Copies among generated images: {_told(material, found.copies) if found.copies else 'not searched.'}",
+    )
 
 
-def _told(material: Material, found: dict[str, Any]) -> str:
-    told = _unnamed(material, str(found.get("reason", "")))
-    return f"{plain(str(found.get('verdict')))}{told and ': '}{told}."
+def _told(material: Material, found: Membership | Copies) -> str:
+    told = _unnamed(material, found.reason)
+    return f"{found.verdict}{told and ': '}{told}."
 
 
 def _unnamed(material: Material, reason: str) -> str:
@@ -251,7 +251,7 @@ def _listed(what: str, names: Sequence[str]) -> Iterator[str]:
 
 def _row(key: str, value: float | None, interval: Sequence[float] | None) -> str:
     shown = "not defined" if value is None else f"{value:.3f}"
-    return f"| {key} | {shown} | {f'{interval[0]:.3f} to {interval[1]:.3f}' if interval else ''} |"
+    return f"| {WORDING[key]} | {shown} | {f'{interval[0]:.3f} to {interval[1]:.3f}' if interval else ''} |"
 
 
 def _source(material: Material) -> str:

@@ -19,7 +19,15 @@ State = Literal["starting", "waiting", "running", "finishing", "completed", "deg
 
 T = TypeVar("T")
 
+ENDED_WELL = ("completed", "degraded")
+ENDED = (*ENDED_WELL, "failed")
 FAULTS = ("refused", "failed", "late", "absent")
+LOSS_CURVES = (  # of a pass: field, what it is, and the field that says of which round
+    ("train_loss", "training", "round"),
+    ("validation_loss", "held out, raw weights", "validated_round"),
+    ("validation_loss_ema", "held out, EMA", "validated_round"),
+    ("validation_loss_node_ema", "held out, nodes' EMA", "validated_round"),
+)
 _KEPT_REASONS = 5
 
 

@@ -10,18 +10,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from fl_app.messages.arrays import Weights
 from fl_app.pictures import FAILED, LINES, picture
-from fl_app.runs.documents import RoundLine
+from fl_app.runs.documents import LOSS_CURVES, RoundLine
 from fl_app.sums import Sums, add, decide, elect, only, steady
 
 MODEL_NAMES = ("raw", "ema", "node-ema")
 STEADY_FACTOR = 3.0  # a single site may not move a loss by more than this factor
-
-_CURVES = (
-    ("train_loss", "training", "round"),
-    ("validation_loss", "held out, raw weights", "validated_round"),
-    ("validation_loss_ema", "held out, EMA", "validated_round"),
-    ("validation_loss_node_ema", "held out, nodes' EMA", "validated_round"),
-)
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ def draw_history(lines: Sequence[RoundLine], path: Path) -> None:
     """
     with picture(path, 6.5, 3.6) as figure:
         axes = figure.subplots()
-        for (key, label, number), (colour, dashes) in zip(_CURVES, LINES, strict=True):
+        for (key, label, number), (colour, dashes) in zip(LOSS_CURVES, LINES, strict=True):
             points = [(getattr(line, number), getattr(line, key)) for line in lines]
             points = [(at, loss) for at, loss in points if at is not None and loss is not None]
             if points:

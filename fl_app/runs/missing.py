@@ -20,19 +20,13 @@ def why_no_task(run: Path) -> str | None:
     return None if TASK in tasks else f"it has no task {TASK} (its tasks: {', '.join(tasks)})"
 
 
-def is_going_on(run: Path) -> bool:
-    """Return whether a run has not ended and a server works on it."""
-    overview = look_at(run, time.time())
-    return overview.state in ("starting", "waiting", "running", "finishing") and not overview.is_stopped
-
-
 def why_no_audit(run: Path) -> str:
     """Return why a run holds no audit, the end of a sentence."""
-    try:
-        options = read_document(run).options
-    except RunFolderError:
+    overview = look_at(run, time.time())
+    if overview.files.document is None:
         damage = "damaged" if (run / "run.json").exists() else "missing"
         return f"its run.json is {damage}, so what it was asked to do is not known"
+    options = overview.files.document.options
     without = why_no_task(run)
     if without is not None:
         return without
@@ -40,8 +34,7 @@ def why_no_audit(run: Path) -> str:
         return "it was made by a version that had no audit"
     if options[_AUDIT] is not True:
         return f"its option '{_AUDIT}' asks for none"
-    overview = look_at(run, time.time())
-    if is_going_on(run):
+    if overview.is_going_on:
         return "it is still training, and the audit comes before the model is exported"
     if overview.is_stopped:
         return "it was stopped before the audit; it can be resumed"

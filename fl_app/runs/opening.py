@@ -14,6 +14,7 @@ from fl_app.errors import RunFolderError
 from fl_app.files import make_private
 from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue
+from fl_app.runs.documents import ENDED_WELL
 from fl_app.runs.folder import RunFolder, read_status
 from fl_app.runs.overview import runs_folder
 from fl_app.runs.run_json import Agreed, RunDocument, new_run_name, note_run_id, read_document, write_document
@@ -73,6 +74,7 @@ def open_run(config: RunConfig, run_id: int) -> RunFolder:
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         seed=config.seed,
         versions=versions,
+        answers={},
     )
     write_document(folder.path, document)
     return folder
@@ -110,7 +112,7 @@ def check_resumable(folder: RunFolder, config: RunConfig) -> None:
         raise RunFolderError(
             f"{folder.path} belongs to a run of other options: {pairs}. Resume with the same ones, or start a new run."
         )
-    if read_status(folder).state in ("completed", "degraded"):
+    if read_status(folder).state in ENDED_WELL:
         raise RunFolderError(f"The run in {folder.path} is finished: there is nothing to resume.")
 
 

@@ -2,23 +2,42 @@
 
 import fcntl
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from fl_app.errors import RunFolderError, UnknownRunError, did_you_mean
 from fl_app.files import to_json
 from fl_app.runs.audit import Audit, read_audit
-from fl_app.runs.documents import RoundLine, RunStatus, SiteCounts
+from fl_app.runs.documents import ENDED, RoundLine, RunStatus, SiteCounts
 from fl_app.runs.progress import Progress, RunReader, summarise
-from fl_app.runs.results import results
+from fl_app.runs.quality import QualityDocument, read_quality
+from fl_app.runs.results import read_comparison, results
 from fl_app.runs.run_json import RunDocument, read_document
 
 DEFAULT_OUTPUT = Path("~/fl-app/runs")
 REPORT = "report.html"  # in a run folder
 CLAIM = ".start"  # the lock in a run folder of the `fl-app run` that starts a server there
-ENDED = ("completed", "degraded", "failed")
 _MARKS = ("run.json", "status.json")
 _MODEL_MARKS = ("model.json", "model_index.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """The files of a run, each read once; one that is missing or damaged is None or empty.
+
+    Attributes:
+        document: run.json.
+        status: status.json.
+        rounds: the lines of metrics.jsonl.
+        comparison: rows of comparison.csv.
+        quality: figures of generated images.
+    """
+
+    document: RunDocument | None = None
+    status: RunStatus | None = None
+    rounds: Sequence[RoundLine] = ()
+    comparison: Sequence[Mapping[str, str]] = ()
+    quality: QualityDocument | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,7 @@ class Overview:
         started: when, with the time zone; None if run.json does not say.
         results: figures by name, see `fl_app.runs.results`.
         audit: of the diffusion model; None if there is none, or if its file is damaged.
+        files: that all of this was read from.
     """
 
     folder: Path
@@ -56,6 +76,7 @@ class Overview:
     started: str | None = None
     results: Mapping[str, float] = field(default_factory=dict)
     audit: Audit | None = None
+    files: RunFiles = RunFiles()
 
     @property
     def state(self) -> str:
@@ -67,9 +88,15 @@ class Overview:
         """Whether the run has not ended and no server works on it; False if either is unknown."""
         return self.is_alive is False and self.state not in (*ENDED, "unknown")
 
+    @property
+    def is_going_on(self) -> bool:
+        """Whether the run has not ended and, as far as is known, a server works on it."""
+        return not self.is_stopped and self.state not in (*ENDED, "unknown")
+
     def to_json(self) -> dict[str, object]:
-        """Return all of it as JSON takes it, keys in kebab-case."""
-        found = asdict(self) | {"folder": str(self.folder)}
+        """Return all of it but the files as JSON takes it, keys in kebab-case."""
+        found = asdict(replace(self, files=RunFiles())) | {"folder": str(self.folder)}
+        del found["files"]
         found["progress"] = {name.replace("_", "-"): value for name, value in found["progress"].items()}
         found["audit"] = None if self.audit is None else to_json(self.audit)
         for site, counts in self.sites.items():
@@ -169,6 +196,7 @@ def look_at(folder: Path, now: float) -> Overview:
     updated = status.updated if status else None
     described = status.described if status and status.state == "waiting" else {}
     tasks = [one.strip() for one in str(document.options.get("tasks", "")).split(",")] if document else []
+    comparison, quality = read_comparison(folder), read_quality(folder)
     return Overview(
         folder=folder,
         progress=progress,
@@ -182,8 +210,9 @@ def look_at(folder: Path, now: float) -> Overview:
         described=sorted(described),
         tasks=tasks,
         started=document.started if document else None,
-        results=results(folder, tasks, rounds),
+        results=results(tasks, rounds, comparison, quality),
         audit=audit,
+        files=RunFiles(document=document, status=status, rounds=rounds, comparison=comparison, quality=quality),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from fl_app.files import KEBAB, from_json, to_json, write_json
-from fl_app.quality.figure import FRECHET, KERNEL, LABELS, OWN_IMAGES, Figure
+from fl_app.quality.figure import Figure
 from fl_app.strategies.node_outcome import NodeOutcome
 
 QUALITY = Path("diffusion", "quality.json")
@@ -82,27 +82,17 @@ def describe_quality(folder: Path) -> list[str]:
     whole = [one for one in found.figures if one.class_name is None]
     for features in dict.fromkeys(one.features for one in whole if one.features):
         shown = [one for one in whole if one.features == features]
-        named = ", ".join(f"{_NAMES.get(one.name, one.name)} {_value(one)}" for one in shown if one.value is not None)
+        named = ", ".join(f"{one.wording} {_value(one)}" for one in shown if one.value is not None)
         num_real = max((one.num_real for one in shown), default=0)
         lines.append(f"  {features} (floor of real images in brackets; {num_real} real): {named or shown[0].reason}")
     resting: dict[str, list[str]] = {}
     for one in whole:
         if one.rests_on is not None:
-            resting.setdefault(one.rests_on, []).append(f"{one.name} ({one.features})")
+            resting.setdefault(one.rests_on, []).append(f"{one.wording} ({one.features})")
     lines += [f"  quite other without {site}: {', '.join(names)}" for site, names in resting.items()]
     others = [one for one in whole if not one.features]
-    lines += [f"  {_NAMES.get(one.name, one.name)}: {_share(one)}" for one in others]
+    lines += [f"  {one.wording}: {_share(one)}" for one in others]
     return lines
-
-
-_NAMES = {
-    FRECHET: "Fréchet distance",
-    KERNEL: "kernel distance",
-    LABELS: "taken for their class by the run's classifier",
-    "trained-on-synthetic": "accuracy on real test images, trained on generated ones",
-    "trained-on-real": f"the same, trained on {OWN_IMAGES}",
-    "trained-on-both": "the same, trained on both of these",
-}
 
 
 def _value(one: Figure) -> str:

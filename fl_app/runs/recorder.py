@@ -18,7 +18,7 @@ from fl_app.runs.documents import RoundLine, round_moment, round_summary
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
 from fl_app.runs.report.live import LiveReport
-from fl_app.runs.run_json import add_nodes
+from fl_app.runs.run_json import add_nodes, note_answers
 from fl_app.runs.status import Status
 from fl_app.runs.tracking import Tracker
 from fl_app.strategies.outcomes import RoundRecord, Snapshot
@@ -88,6 +88,13 @@ class TaskRun:
         """Write how many sites have answered a question outside a round."""
         self.status.show_measuring(answered, asked)
 
+    def answered(self, message_type: str, sites: Sequence[str]) -> None:
+        """Count the sites' answers in run.json; a run goes on without the counts."""
+        try:
+            note_answers(self.folder.path, message_type, sites)
+        except RunFolderError as error:
+            log.warning("The answers to %s could not be counted: %s", message_type, error)
+
     def rounds_over(self) -> None:
         """Write that the last round is over."""
         self.status.set("finishing")
@@ -121,7 +128,7 @@ class TaskRun:
         self.report.refresh()
 
     def finish(self, parts: Mapping[str, Sums]) -> str:
-        """Choose the better of raw and averaged weights by the final measurement, and draw it.
+        """Choose the better of raw and averaged weights by the final measurement; draw what will be exported.
 
         Args:
             parts: what each site measured.
@@ -132,7 +139,9 @@ class TaskRun:
         losses = measured_losses(self.task.loss_of, parts)
         self._remember_best(self.num_rounds, losses)
         name = losses.better or "raw"
-        self.draw("final", losses)
+        number, used, weights = self.exported(name)
+        is_last = number == self.num_rounds
+        self.draw("final", losses, None if is_last else {f"{used} of round {number} (used)": weights})
         if self.best.models:
             self.checkpoint()
         return name
@@ -180,15 +189,21 @@ class TaskRun:
             log.error("The last round cannot be saved: %s", error)
         self._unsaved = None
 
-    def draw(self, name: str, losses: Losses) -> None:
-        """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
+    def draw(self, name: str, losses: Losses, shown: Mapping[str, Weights] | None = None) -> None:
+        """Draw the history, and a gallery of sets of weights side by side.
+
+        Args:
+            name: of the gallery.
+            losses: of the weights of the last round.
+            shown: sets of weights by the words above them; None: all of the last round, the better one marked.
+        """
         draw_history(self.history, self.folder.task(self.run_pass.name) / "history.png")
         if self.run_pass.gallery is None:
             return
-        used, module = losses.better, self.run_pass.module
-        shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
+        if shown is None:
+            shown = {f"{key} (used)" if key == losses.better else key: one for key, one in self.models.items()}
         path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
-        self.run_pass.gallery(shown, path)
+        self.run_pass.gallery({words: self.run_pass.module(weights) for words, weights in shown.items()}, path)
         self.status.set_gallery(path)
 
     def _current(self) -> Checkpoint:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fl_app.quality.figure import FRECHET
 from fl_app.runs.documents import RoundLine
-from fl_app.runs.quality import read_quality
+from fl_app.runs.quality import QualityDocument
 
 COMPARISON = Path("classification", "comparison.csv")
 
@@ -23,11 +23,13 @@ def read_comparison(folder: Path) -> list[dict[str, str]]:
         return []
 
 
-def lost_results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> Iterator[str]:
+def lost_results(
+    tasks: Sequence[str], rounds: Sequence[RoundLine], comparison: Sequence[Mapping[str, str]]
+) -> Iterator[str]:
     """Yield what a run that has ended well lacks, since its metrics.jsonl or comparison.csv is missing or damaged."""
     if not rounds:
         yield "metrics.jsonl is missing or empty: losses, bytes and seconds are not known"
-    if "classification" in tasks and not read_comparison(folder):
+    if "classification" in tasks and not comparison:
         yield f"{COMPARISON} is missing or damaged: the figures on test images are not known"
 
 
@@ -48,7 +50,12 @@ def describe_results(found: Mapping[str, float]) -> str:
     )
 
 
-def results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> dict[str, float]:
+def results(
+    tasks: Sequence[str],
+    rounds: Sequence[RoundLine],
+    comparison: Sequence[Mapping[str, str]],
+    quality: QualityDocument | None,
+) -> dict[str, float]:
     """Return the figures that a run has reached, by name.
 
     These are `<task>-loss`, of the last round that counts, on held-out images; `frechet-<features>`, the distance of
@@ -56,20 +63,20 @@ def results(folder: Path, tasks: Sequence[str], rounds: Sequence[RoundLine]) -> 
     the nodes' own held-out images if there are none.
 
     Args:
-        folder: of the run.
         tasks: that it trains.
         rounds: the finished ones.
+        comparison: rows of comparison.csv.
+        quality: figures of generated images; None if there are none.
     """
     found: dict[str, float] = {}
     for task in tasks:
         losses = [one.validation_loss for one in rounds if (one.task, one.outcome) == (task, "ok")]
         if measured := [loss for loss in losses if loss is not None]:
             found[f"{task}-loss"] = measured[-1]
-    judged = read_quality(folder)
-    for one in judged.figures if judged else ():
+    for one in quality.figures if quality else ():
         if one.name == FRECHET and one.class_name is None and one.value is not None:
             found[f"frechet-{one.features}"] = one.value
-    for row in read_comparison(folder):
+    for row in comparison:
         if (row.get("approach") or "").endswith(_SHIPS):
             figures = {name: read_figure(row.get(name)) for name in ("accuracy", "home-accuracy")}
             known = {name: value for name, value in figures.items() if isinstance(value, int | float)}

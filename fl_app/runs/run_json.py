@@ -1,6 +1,7 @@
 """run.json: a run's options and nodes, written when the run begins, read and added to later; imports nothing heavy."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ class RunDocument:
         versions: of the most important packages.
         nodes: by site, how many images of each class it trains on, holds out and tests on.
         class_names: K names, known as soon as a site is; empty in runs of older versions.
+        answers: by type of message, how many answers of each site to questions outside of rounds arrived, but for the
+            judgements of generated images, which quality.json has; None in runs of older versions.
     """
 
     run_name: str
@@ -44,6 +47,7 @@ class RunDocument:
     nodes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     agreed: Agreed | None = None
     class_names: tuple[str, ...] = ()
+    answers: dict[str, dict[str, int]] | None = None
 
 
 def read_document(folder: Path) -> RunDocument:
@@ -76,6 +80,16 @@ def add_nodes(folder: Path, nodes: Mapping[str, dict[str, list[int]]], class_nam
         names = document.class_names or tuple(class_names)
         known = dict(sorted({**nodes, **document.nodes}.items()))
         write_document(folder, replace(document, nodes=known, class_names=names))
+
+
+def note_answers(folder: Path, message_type: str, sites: Sequence[str]) -> None:
+    """Add an answer of each of these sites to the counts in run.json, unless an older version began the run."""
+    document = read_document(folder)
+    if document.answers is not None:
+        counts = Counter(document.answers.get(message_type, {}))
+        counts.update(sites)
+        answers = {**document.answers, message_type: dict(sorted(counts.items()))}
+        write_document(folder, replace(document, answers=answers))
 
 
 def held_classes(folder: Path) -> list[bool]:

@@ -1,7 +1,7 @@
 """What `fl-app status --watch` shows until a run has ended: one picture on a screen, lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,14 +9,13 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from fl_app.errors import UnknownRunError
-from fl_app.runs.documents import RoundLine
-from fl_app.runs.overview import ENDED, Overview, find_run, look_at
-from fl_app.runs.progress import RunReader
+from fl_app.runs.documents import ENDED
+from fl_app.runs.overview import Overview, find_run, look_at
 from fl_app.runs.view import LineView, is_screen
 
 SECONDS = 1.0  # between two looks
 
-Show = Callable[[Overview, Sequence[RoundLine]], None]
+Show = Callable[[Overview], None]
 
 
 def wait_for_run(named: Path | None, runs: Path, console: Console) -> Path:
@@ -46,12 +45,11 @@ def watch_run(folder: Path, console: Console, picture: Callable[[Overview], Rend
         console: what is no screen gets lines, without control characters.
         picture: what a screen shows.
     """
-    reader = RunReader(folder, since=0.0)
     was_left = False
     with _open_view(console, picture) as show:
         while True:
             overview = look_at(folder, time.time())
-            show(overview, reader.read_rounds())
+            show(overview)
             is_left = overview.is_alive is False
             if overview.is_alive is not True and overview.state in ENDED:
                 return overview
@@ -65,12 +63,12 @@ def watch_run(folder: Path, console: Console, picture: Callable[[Overview], Rend
 def _open_view(console: Console, picture: Callable[[Overview], RenderableType]) -> Iterator[Show]:
     if is_screen(console):
         with Live(console=console, auto_refresh=False) as live:
-            yield lambda overview, _: live.update(picture(overview), refresh=True)
+            yield lambda overview: live.update(picture(overview), refresh=True)
         return
     lines, told = LineView(console), set[str]()
 
-    def show(overview: Overview, rounds: Sequence[RoundLine]) -> None:
-        lines.show(overview.progress, tuple(rounds))
+    def show(overview: Overview) -> None:
+        lines.show(overview.progress, tuple(overview.files.rounds))
         for site in overview.described:
             if site not in told:
                 parts = overview.images.get(site, {})

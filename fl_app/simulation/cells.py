@@ -14,13 +14,12 @@ from fl_app.grids.document import GRID, GRIDS, Cell, GridDocument, read_grid, sh
 from fl_app.options.app_files import read_defaults
 from fl_app.options.run import ADDED, RunConfig
 from fl_app.options.sections import OptionValue, unknown_option
+from fl_app.runs.documents import ENDED_WELL
 from fl_app.runs.run_json import read_document
 from fl_app.simulation.choices import check_before_start, merge, plan_run, split_values, to_toml
 
 State = Literal["new", "half", "finished"]
 Options = Mapping[str, OptionValue]
-
-ENDED_WELL = ("completed", "degraded")
 
 _OWN = ("seed", "run-name", "output-dir", "resume")  # options that a grid sets for each of its runs
 _LONGEST_NAME = 100  # characters

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.options.sections import OptionValue
-from fl_app.runs.overview import ENDED, is_held
+from fl_app.runs.documents import ENDED
+from fl_app.runs.overview import is_held
 from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.runs.view import View, open_view
 from fl_app.simulation.app import find_app

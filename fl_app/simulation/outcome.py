@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fl_app.runs.documents import RoundLine, RunStatus
+from fl_app.runs.documents import ENDED_WELL, RoundLine, RunStatus
 from fl_app.runs.results import COMPARISON, read_comparison
 from fl_app.simulation.flower import FlowerStatus
 
@@ -104,7 +104,7 @@ def _find_failure(flower: FlowerStatus, status: RunStatus | None, rounds: Sequen
         return f"Flower says '{flower.status}': {details}"
     if status is None:
         return "the server wrote no status.json"
-    if status.state not in ("completed", "degraded"):
+    if status.state not in ENDED_WELL:
         return f"the server stopped while '{status.state}'"
     if not any(one.outcome == "ok" for one in rounds):
         return "no round counted, so nothing was learned"

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from fl_app.options.app_files import own_app
-from fl_app.runs.overview import ENDED
+from fl_app.runs.documents import ENDED
 from fl_app.runs.progress import Progress, RunReader, summarise
 from fl_app.simulation.cells import Grid, Planned
 from fl_app.simulation.choices import to_toml

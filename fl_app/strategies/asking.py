@@ -11,7 +11,7 @@ from fl_app.errors import RejectedReply
 from fl_app.messages.arrays import Weights, array_record
 from fl_app.messages.records import EVALUATE, add_models
 from fl_app.strategies.admission import check_measured, check_sums
-from fl_app.strategies.node_outcome import NodeOutcome
+from fl_app.strategies.node_outcome import ARRIVED, NodeOutcome
 from fl_app.strategies.outcomes import Traffic, absent, failure, shorten
 from fl_app.strategies.setup import Everyone, Setup, Sites
 from fl_app.strategies.streaming import Streaming, prefixed
@@ -119,5 +119,6 @@ class Asking(Streaming):
                 outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
                 continue
             parts[site], outcomes[site] = sums, NodeOutcome("contributed")
+        observer.answered(message_type, [site for site in sorted(outcomes) if outcomes[site].outcome in ARRIVED])
         log.info("%d of %d sites sent valid sums for %r", len(parts), len(outcomes), message_type)
         return dict(sorted(parts.items())), outcomes

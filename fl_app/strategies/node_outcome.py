@@ -5,6 +5,8 @@ from typing import Literal
 
 Outcome = Literal["contributed", "empty", "refused", "failed", "late", "absent"]
 
+ARRIVED = ("contributed", "empty", "refused")  # a rejected reply has left its site, too
+
 
 @dataclass(frozen=True)
 class NodeOutcome:

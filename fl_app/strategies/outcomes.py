@@ -150,6 +150,9 @@ class Observer(Protocol):
     def measuring(self, answered: int, asked: int) -> None:
         """Called while sites are asked for sums outside a round; `answered` includes rejected answers."""
 
+    def answered(self, message_type: str, sites: Sequence[str]) -> None:
+        """Called when a question outside a round is over; `sites`: whose answers arrived, rejected ones included."""
+
     def progressed(self, record: RoundRecord) -> None:
         """Called when a round starts and when a node answers."""
 

@@ -105,6 +105,9 @@ class Unwatched:
     def measuring(self, answered: int, asked: int) -> None:
         """Do nothing."""
 
+    def answered(self, message_type: str, sites: Sequence[str]) -> None:
+        """Do nothing."""
+
     def progressed(self, record: RoundRecord) -> None:
         """Do nothing."""
 

@@ -69,6 +69,15 @@ def test_a_live_run_names_who_is_awaited_and_who_failed(tmp_path: Path) -> None:
     assert overview.sites["west"] == SiteCounts(failed=2, reasons=("old", "new"))
 
 
+@pytest.mark.parametrize("times", [0, 3])
+def test_a_site_without_images_has_its_replies_in_a_column_of_their_own(times: int, tmp_path: Path) -> None:
+    nodes = {"north": {"contributed": 3}, "south": {"empty": times}}
+    table = make_table(look_at(make_run(tmp_path / "run", {"state": "completed", "nodes": nodes}), 1000.0))
+    found = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+    assert found.get("empty") == (["0", "3"] if times else None)
+    assert found["contributed"] == ["3", "0"] and found["absent"] == ["0", "0"]
+
+
 def test_looking_does_not_keep_a_server_from_its_folder(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", RUNNING)
     look_at(folder, 1000.0)

@@ -13,7 +13,8 @@ from fl_app.optimizers import set_step_size
 from fl_app.options.sections import OptionValue
 from fl_app.options.training import TrainingOptions
 from fl_app.quality import usefulness as module
-from fl_app.quality.usefulness import VARIANTS, usefulness
+from fl_app.quality.figure import TRAINED_ON
+from fl_app.quality.usefulness import usefulness
 from fl_app.sums import add
 from tests.options import run_config
 
@@ -58,7 +59,7 @@ def test_answers_and_test_images_are_counted_by_class() -> None:
     some, bright = images(9), images(4, 1, label=2)
     test = ImageSet(torch.cat([some.images, bright.images]), torch.cat([some.labels, bright.labels]), NAMES)
     found = measured(images(30, 3), images(30, 4), test)
-    for name in VARIANTS:
+    for name in TRAINED_ON:
         assert found[name].tolist() == [[3.0, 3.0, 7.0], [3.0, 3.0, 7.0]]
 
 
@@ -66,7 +67,7 @@ def test_the_same_seed_gives_the_same_answers_and_leaves_the_global_generator_al
     before = torch.get_rng_state()
     found = [measured(images(30), images(20, 1), images(60, 2), steps=3, augment="flip,shift") for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), before)
-    for name in VARIANTS:
+    for name in TRAINED_ON:
         np.testing.assert_array_equal(found[0][name], found[1][name])
 
 
@@ -113,14 +114,14 @@ def test_without_generated_images_nothing_is_measured() -> None:
 
 def test_without_test_images_nothing_is_counted() -> None:
     found = measured(images(6), images(6), no_images(INFO), steps=1)
-    assert {name: value.shape for name, value in found.items()} == dict.fromkeys(VARIANTS, (2, 3))
+    assert {name: value.shape for name, value in found.items()} == dict.fromkeys(TRAINED_ON, (2, 3))
     assert not any(value.any() for value in found.values())
 
 
 @pytest.mark.parametrize("count", [1, 33])
 def test_one_image_one_more_than_a_batch_and_an_absent_class_work(count: int) -> None:
     found = measured(images(count, label=1), images(count, 1, label=1), images(6, 2), steps=40)
-    for name in VARIANTS:
+    for name in TRAINED_ON:
         assert found[name].tolist() == [[0.0, 2.0, 0.0], [2.0, 2.0, 2.0]]
 
 

@@ -57,25 +57,25 @@ def test_hugging_face_reads_the_figures_of_the_header(run: Path) -> None:
 def test_the_card_of_a_classifier_has_its_figures_with_intervals_and_n(run: Path) -> None:
     text = describe_model(read_material(run, 0.0), "classification")
     assert "Measured on 20 test images of the sites; intervals of 95 %." in text
-    assert "| accuracy | 0.900 | 0.700 to 1.000 |" in text and "| auc | not defined |  |" in text
+    assert "| accuracy | 0.900 | 0.700 to 1.000 |" in text and "| AUC | not defined |  |" in text
     assert "| malignant | 19 | 4 | 10 |" in text and "| all | 38 | 8 | 20 |" in text
     assert "Fewer than 30 training images of: malignant (19), normal, benign (19)." in text
 
 
 def test_the_card_of_a_diffusion_model_has_its_figures_floors_and_audit(run: Path) -> None:
     text = describe_model(read_material(run, 0.0), "diffusion")
-    assert "| frechet-distance (pixels) | 1.08 |  | 0.69 | 20 | 40 | 2 |" in text
-    assert "| trained-on-real | not defined: a site has one class only |" in text
+    assert "| Fréchet distance (pixels) | 1.08 |  | 0.69 | 20 | 40 | 2 |" in text
+    assert "images, which may lack classes | not defined: a site has one class only |" in text
     assert "The model was not audited" in text
     copies = {"verdict": "passed", "reason": "0 of 9 images are near copies"}
     membership = {"verdict": "exceeded", "reason": "AUC 0.7 at north"}
-    found = {"membership": membership, "copies": copies, "is-quarantined": True}
+    found = {"membership": membership, "copies": copies, "max-auc": 0.65, "is-quarantined": True}
     aside = run / "diffusion" / "model.quarantined"
     (run / "diffusion" / "model").rename(aside)
     (aside / "quarantine.json").write_text('{"reason": "AUC 0.7 at north"}', encoding="utf-8")
     (run / "diffusion" / "audit.json").write_text(json.dumps(found), encoding="utf-8")
     text = describe_model(read_material(run, 0.0), "diffusion")
-    assert "**Quarantined.** The membership audit found: it knows its training images, or repeats them." in text
+    assert "**Quarantined.** The audit found: it knows its training images, or repeats them." in text
     assert "Membership inference: exceeded." in text  # both reasons name a site
     assert "Copies among generated images: passed: 0 of 9 images are near copies." in text
 

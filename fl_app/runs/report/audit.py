@@ -1,53 +1,54 @@
 """The audit in a report: verdicts, figures of each score and of copies, and counts if the file holds them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
+from fl_app.metrics.audited import Copies, CopyFigures, Interval, ScoreFigures, Share
+from fl_app.runs.audit import Audit
 from fl_app.runs.report.charts import Series, histogram
-from fl_app.runs.report.tables import Cell, Table
+from fl_app.runs.report.tables import NOT_DEFINED, Cell, Table
+
+_NAMES = {"train": "training", "validation": "held out"}
 
 
-def audit_view(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what a report shows of audit.json; None if there is nothing.
-
-    The file is read as plain JSON: what is missing or of another form is left out.
-    """
-    found = audit.get("membership") if audit else None
-    if audit is None or not isinstance(found, Mapping):
+def audit_view(audit: Audit | None) -> dict[str, Any] | None:
+    """Return what a report shows of an audit; None if there is none."""
+    if audit is None:
         return None
-    numbers = ", ".join(f"{found[key]} {name}" for key, name in _PARTS.items() if isinstance(found.get(key), int))
-    lines = [
-        f"Membership inference: {found.get('verdict')}. {_sentence(found.get('reason'))}",
-        f"Scored: {numbers}." if numbers else "",
-    ]
-    if isinstance(audit.get("max-auc"), float):
-        lines.append(f"Limit of the AUC: {audit['max-auc']:g}; 0.5 is chance.")
+    found = audit.membership
     return {
-        "lines": [one for one in lines if one],
-        "table": _scores(found.get("scores")),
-        "charts": _charts(audit.get("histograms")),
-        **_copies(audit.get("copies")),
+        "lines": [
+            f"Membership inference: {found.verdict}. {_sentence(found.reason)}",
+            f"Scored: {found.num_train} training images, {found.num_held_out} held-out images, {found.num_test} test "
+            "images.",
+            f"Limit of the AUC: {audit.max_auc:g}; 0.5 is chance.",
+        ],
+        "table": _scores(found.scores),
+        "charts": _charts(audit.histograms),
+        **_copies(audit.copies),
     }
 
 
-def _copies(copies: object) -> dict[str, Any]:
+def _copies(copies: Copies | None) -> dict[str, Any]:
     """Return lines, table and charts of the search for copies; a line alone if there was none."""
-    if not isinstance(copies, Mapping) or not isinstance(copies.get("spaces"), Mapping):
+    if copies is None:
         return {"copy_lines": ["Copies were not searched."], "copy_table": None, "copy_charts": []}
-    spaces = {str(name): one for name, one in copies["spaces"].items() if isinstance(one, Mapping)}
-    lines = [f"Copies: {copies.get('verdict')}. {_sentence(copies.get('reason'))}"]
-    if isinstance(copies.get("num-drawn"), int):
-        lines.append(f"The sites drew {copies['num-drawn']} images to compare. The command fl-app copies shows pairs.")
+    lines = [
+        f"Copies: {copies.verdict}. {_sentence(copies.reason)}",
+        f"The sites drew {copies.num_drawn} images to compare. The command fl-app copies shows pairs.",
+    ]
     rows = [
         [
             Cell(name),
-            Cell(str(one.get("verdict"))),
-            _counted(one.get("generated")),
-            _counted(one.get("held-out")),
-            _share(one, "ratio", "ratio-interval"),
-            _share(one, "nearer", "nearer-interval"),
+            Cell(one.verdict),
+            _counted(one.generated),
+            _counted(one.held_out),
+            _share(one.ratio, one.ratio_interval),
+            _share(one.nearer, one.nearer_interval),
         ]
-        for name, one in spaces.items()
+        for name, one in copies.spaces.items()
     ]
     columns = [
         "features",
@@ -59,79 +60,67 @@ def _copies(copies: object) -> dict[str, Any]:
     ]
     notes = ["A model that repeats nothing has as many near copies as held-out images have, and about 1 and 0.5."]
     table = Table("Does the model repeat training images?", columns, rows, notes=notes) if rows else None
-    charts = [(name, _ratios(name, one.get("histogram"))) for name, one in spaces.items()]
-    drawn = [(f"Generated images by {name}", chart) for name, chart in charts if chart is not None]
-    return {"copy_lines": lines, "copy_table": table, "copy_charts": drawn}
+    charts = [(f"Generated images by {name}", _ratios(name, one)) for name, one in copies.spaces.items()]
+    return {"copy_lines": lines, "copy_table": table, "copy_charts": [one for one in charts if one[1] is not None]}
 
 
-def _counted(share: object) -> Cell:
-    if not isinstance(share, Mapping) or not isinstance(share.get("images"), int):
-        return Cell("not defined")
-    return Cell(f"{share.get('copies')} of {share['images']}", _around(share.get("interval")))
+def _counted(share: Share) -> Cell:
+    return Cell(f"{share.copies} of {share.images}", _around(share.interval))
 
 
-def _ratios(name: str, counts: object) -> Any:
-    if not isinstance(counts, list) or not _are_numbers(counts) or sum(counts) <= 0:
-        return None
-    edges = [4.0 * place / len(counts) - 2.0 for place in range(len(counts) + 1)]
-    series = Series("generated images", [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
+def _ratios(name: str, found: CopyFigures) -> Markup | None:
+    bins = len(found.histogram)
+    edges = [4.0 * place / bins - 2.0 for place in range(bins + 1)] if bins else []
     label = "log2 of distance to training over held-out images"
-    return histogram(f"Generated images by {name}", edges, [series], x_label=label, key=f"copies-{name}")
+    series = _shares("generated images", found.histogram)
+    return histogram(f"Generated images by {name}", edges, series, x_label=label, key=f"copies-{name}")
 
 
-def _sentence(text: object) -> str:
-    return f"{str(text).rstrip('.')}." if text else ""
+def _shares(name: str, counts: Sequence[float]) -> list[Series]:
+    """Return the share of each bin; nothing if all are empty."""
+    total = sum(counts)
+    return [Series(name, [(float(place), count / total) for place, count in enumerate(counts)])] if total > 0 else []
 
 
-_PARTS = {"num-train": "training images", "num-held-out": "held-out images", "num-test": "test images"}
+def _sentence(text: str) -> str:
+    return f"{text.rstrip('.')}." if text else ""
 
 
-def _scores(scores: object) -> Table | None:
-    if not isinstance(scores, Mapping) or not scores:
-        return None
+def _scores(scores: Mapping[str, ScoreFigures]) -> Table | None:
     rows = [
-        [Cell(str(name)), *(_share(one, key, around) for key, around in _COLUMNS)]
+        [
+            Cell(name),
+            _share(one.auc, one.interval),
+            _share(one.control_auc, one.control_interval),
+            _share(one.tpr, one.tpr_interval),
+        ]
         for name, one in scores.items()
-        if isinstance(one, Mapping)
     ]
     columns = ["score", "AUC", "AUC of held-out against test images", "found at 1 % false alarms"]
-    return Table("Can training images be told from held-out ones?", columns, rows, notes=["0.5 is chance."])
+    return (
+        Table("Can training images be told from held-out ones?", columns, rows, notes=["0.5 is chance."])
+        if rows
+        else None
+    )
 
 
-_NAMES = {"train": "training", "validation": "held out"}
-_COLUMNS = (("auc", "interval"), ("control-auc", "control-interval"), ("tpr", "tpr-interval"))
+def _share(value: float | None, interval: Interval | None) -> Cell:
+    return Cell(NOT_DEFINED) if value is None else Cell(f"{value:.3f}", _around(interval))
 
 
-def _share(found: Mapping[str, Any], key: str, around: str) -> Cell:
-    value, interval = found.get(key), found.get(around)
-    if not isinstance(value, int | float):
-        return Cell("not defined")
-    return Cell(f"{value:.3f}", _around(interval))
+def _around(interval: Interval | None) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
 
 
-def _around(interval: object) -> str:
-    is_pair = isinstance(interval, list) and len(interval) == 2 and _are_numbers(interval)
-    return f"{interval[0]:.3f} to {interval[1]:.3f}" if is_pair and isinstance(interval, list) else ""
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(one, int | float) and one == one for one in values)
-
-
-def _charts(given: object) -> list[tuple[str, Any]]:
+def _charts(given: Mapping[str, Sequence[float]]) -> list[tuple[str, Markup]]:
     """Return a histogram for each score, of `edges` and counts by `<score>/<part>`."""
-    if not isinstance(given, Mapping) or not all(_are_numbers(one) for one in given.values()):
-        return []
-    edges = given.get("edges", [])
-    charts = []
-    names = sorted({str(key).partition("/")[0] for key in given if "/" in str(key)})
-    for name in names:
-        parts = {str(key).partition("/")[2]: value for key, value in given.items() if str(key).startswith(f"{name}/")}
-        series = [
-            Series(_NAMES.get(part, part), [(float(place), count / sum(counts)) for place, count in enumerate(counts)])
-            for part, counts in parts.items()
-            if sum(counts) > 0 and len(counts) == len(edges) - 1
-        ]
+    edges, charts = given.get("edges", ()), []
+    by_score: dict[str, list[Series]] = {}
+    for key, counts in given.items():
+        score, slash, part = key.partition("/")
+        if slash and len(counts) == len(edges) - 1:
+            by_score.setdefault(score, []).extend(_shares(_NAMES.get(part, part), counts))
+    for name, series in sorted(by_score.items()):
         chart = histogram(f"Images by {name}", edges, series, x_label=f"{name}, log10", key=f"audit-{name}")
         if chart is not None:
             charts.append((f"Images by {name}", chart))

@@ -128,7 +128,7 @@ def number(value: float) -> str:
 
 
 def _kept(one: Series, place: int, is_log: bool) -> Series:
-    points = [(x, y) for x, y in one.points if abs(y) < _MOST and (y > 1 / _MOST or not is_log)]
+    points = [(x, y) for x, y in one.points if abs(x) < _MOST and abs(y) < _MOST and (y > 1 / _MOST or not is_log)]
     return Series(one.name, points, (place if one.style is None else one.style) % _NUM_STYLES)
 
 

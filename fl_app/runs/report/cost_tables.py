@@ -1,19 +1,32 @@
 """The tables of a report on what a run took: time, bytes, and what left each site."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
-from fl_app.runs.documents import RoundLine
+from fl_app.messages.quality import QUALITY
+from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS
+from fl_app.messages.replay import DRAW
 from fl_app.runs.report.reading import Material
 from fl_app.runs.report.tables import NOT_DEFINED, Cell, Table
+from fl_app.strategies.node_outcome import ARRIVED, NodeOutcome
 
-_ANSWERED = ("contributed", "empty", "refused")  # a rejected reply has left its site, too
-_KINDS = (
+ANSWERS = {  # to questions outside of rounds, by type of message
+    EVALUATE: "final measurements",
+    MOMENTS: "sums of embeddings",
+    HEADS: "measurements of heads",
+    DRAW: "counts of drawn images",
+    MEMBERSHIP: "answers to the audit",
+    QUALITY: "sums of features",
+}
+_CONTENTS = (
     "A reply to a training round holds the weights after local training, sums and counts of losses, its number of "
     "images and its time.",
-    "An exchange holds sums of embeddings by class, and counts of right and wrong answers. A judgement holds sums of "
-    "features, and counts.",
-    "Each site has also told its name, the names of its classes and its number of images of each class. Rejected "
-    "replies are counted: they have left the site. Replies that came too late are not known to have.",
+    "All other answers hold sums and counts over images of the site: of losses and of right and wrong answers (final "
+    "measurements, heads), of embeddings by class, of images by score and of near copies (audit), and of features, to "
+    "judge generated images and for the curve over the rounds.",
+    "Rejected replies are counted: they have left the site. Not counted: descriptions, in which each site has told its "
+    "name, the names of its classes and its number of images of each class, once or more; texts of errors; replies "
+    "that came too late; and rounds that a resumed run repeated. At a hospital, the command fl-app sent shows all.",
 )
 
 
@@ -55,29 +68,46 @@ def costs_table(material: Material) -> Table | None:
 
 def sent_table(material: Material) -> Table | None:
     """Return how often each site sent weights and sums; None if no round has ended."""
-    passes = list(dict.fromkeys(one.task for one in material.rounds))
-    sites = sorted({site for one in material.rounds for site in one.nodes})
-    if not sites:
+    rounds, answers = material.rounds, _answers(material)
+    sites = sorted({site for one in rounds for site in one.nodes}.union(*answers.values()))
+    if not rounds or not sites:
         return None
-    replies = {(site, name): _replies(material.rounds, site, name) for site in sites for name in passes}
-    means = []
-    for name in passes:
-        total = sum(replies[site, name] for site in sites)
-        sent = sum(one.bytes_up for one in material.rounds if one.task == name)
-        means.append(Cell(size(sent / total) if total else NOT_DEFINED))
-    rows = []
-    for site in sites:
-        exchanged = sum(site in one.contributed for found in material.exchanges.values() for one in found)
-        judged = sum(
-            site in outcomes and outcomes[site].outcome in _ANSWERED
-            for outcomes in ((material.quality.sites or {}).values() if material.quality else ())
-        )
-        rows.append(
-            [Cell(site), *(Cell(str(replies[site, name])) for name in passes), Cell(str(exchanged)), Cell(str(judged))]
-        )
-    rows.append([Cell("one reply, mean"), *means, Cell(""), Cell("")])
-    columns = ["site", *(f"weights, {name}" for name in passes), "sums of exchanges", "judgements of images"]
-    return Table("How often each site has sent what", columns, rows, frozenset({len(rows) - 1}), _KINDS)
+    passes = dict.fromkeys(one.task for one in rounds)
+    replies = {name: _arrived(one.nodes for one in rounds if one.task == name) for name in passes}
+    sent = {name: sum(one.bytes_up for one in rounds if one.task == name) for name in passes}
+    means = [
+        Cell(size(sent[name] / total) if (total := found.total()) else NOT_DEFINED) for name, found in replies.items()
+    ]
+    counts = [*replies.values(), *answers.values()]
+    rows = [[Cell(site), *(Cell(str(found[site])) for found in counts)] for site in sites]
+    rows.append([Cell("one reply, mean"), *means, *(Cell("") for _ in answers)])
+    columns = ["site", *(f"weights, {name}" for name in passes), *(ANSWERS.get(kind, kind) for kind in answers)]
+    notes = list(_CONTENTS)
+    if not _are_recorded(material):
+        lost = ", ".join(ANSWERS[kind] for kind in (EVALUATE, HEADS, DRAW))
+        notes.append(f"run.json holds no record of further answers, so they are not counted: {lost}, and the curve's.")
+    return Table("How often each site has sent what", columns, rows, frozenset({len(rows) - 1}), notes)
+
+
+def _are_recorded(material: Material) -> bool:
+    return material.document is not None and material.document.answers is not None
+
+
+def _answers(material: Material) -> dict[str, Counter[str]]:
+    """Return how many answers of each site arrived, by type of message, without types that no site has answered."""
+    recorded = (material.document.answers if material.document else None) or {}
+    found = {kind: Counter(recorded.get(kind, {})) for kind in (*ANSWERS, *recorded)}
+    if not _are_recorded(material):  # of an older version
+        exchanges = [one for of_pass in material.exchanges.values() for one in of_pass]
+        found[MOMENTS].update(site for one in exchanges for site in one.contributed)
+        audit = material.overview.audit
+        found[MEMBERSHIP].update(audit.answered if audit else ())
+    found[QUALITY].update(_arrived(((material.quality and material.quality.sites) or {}).values()))
+    return {kind: counts for kind, counts in found.items() if counts}
+
+
+def _arrived(outcomes: Iterable[Mapping[str, NodeOutcome]]) -> Counter[str]:
+    return Counter(site for nodes in outcomes for site, node in nodes.items() if node.outcome in ARRIVED)
 
 
 def size(num_bytes: float) -> str:
@@ -86,7 +116,3 @@ def size(num_bytes: float) -> str:
         if num_bytes >= factor:
             return f"{num_bytes / factor:.3g} {unit}"
     return f"{num_bytes:.0f} B"
-
-
-def _replies(rounds: Sequence[RoundLine], site: str, name: str) -> int:
-    return sum(site in one.nodes and one.nodes[site].outcome in _ANSWERED for one in rounds if one.task == name)

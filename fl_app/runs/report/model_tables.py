@@ -5,23 +5,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fl_app.quality.figure import FRECHET, KERNEL, LABELS, OWN_IMAGES, Figure
+from fl_app.quality.figure import CLASSIFIED, WORDING, Figure
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import interval_bar, number
 from fl_app.runs.report.reading import Material
 from fl_app.runs.report.tables import MOST_WITH_SHARES, NOT_DEFINED, NOTHING, Cell, Table, percent
 from fl_app.runs.results import read_figure
 
-_SHARES = ("accuracy", "balanced-accuracy", "auc", "macro-f1")
-_COLUMNS = ("n", "accuracy", "", "balanced accuracy", "AUC", "macro-F1")
-_FIGURES = {
-    FRECHET: "Fréchet distance",
-    KERNEL: "kernel distance",
-    LABELS: "taken for their class by the classifier",
-    "trained-on-synthetic": "accuracy, trained on generated images",
-    "trained-on-real": f"accuracy, trained on {OWN_IMAGES}",
-    "trained-on-both": "accuracy, trained on both of these",
-}
+_COLUMNS = ("n", "accuracy", "", *(WORDING[name] for name in CLASSIFIED[1:]))  # between them a picture of the accuracy
 
 
 def confusion_table(exchange: ExchangeDocument | None, names: Sequence[str]) -> Table | None:
@@ -53,7 +44,7 @@ def heads_table(exchange: ExchangeDocument) -> Table:
         is_shipped = (row.reading, row.head) == (exchange.shipped.reading, exchange.shipped.head)
         if is_shipped:
             marked.add(len(rows))
-        found = {**row.figures, **{f"{name}-interval": row.intervals.get(name) for name in _SHARES}}
+        found = {**row.figures, **{f"{name}-interval": row.intervals.get(name) for name in CLASSIFIED}}
         rows.append([Cell(f"{row.head} ({row.reading})", "ships" if is_shipped else ""), *_figures(found, shown)])
     notes = [f"Chosen by {exchange.shipped.choose_by}: {exchange.shipped.why}."]
     notes += [f"{name}: {NOT_DEFINED}, {why}." for name, why in exchange.not_defined.items()]
@@ -77,7 +68,7 @@ def comparison_table(rows: Sequence[Mapping[str, str]]) -> Table | None:
         return None
     shown, marked = [], set()
     for place, row in enumerate(rows):
-        found: dict[str, Any] = {name: read_figure(row.get(name)) for name in ("n", *_SHARES)}
+        found: dict[str, Any] = {name: read_figure(row.get(name)) for name in ("n", *CLASSIFIED)}
         low, high = read_figure(row.get("accuracy-low")), read_figure(row.get("accuracy-high"))
         found["accuracy-interval"] = (low, high) if isinstance(low, float) and isinstance(high, float) else None
         if "(ships)" in (row.get("approach") or ""):
@@ -106,17 +97,19 @@ def quality_tables(material: Material) -> list[Table]:
     if quality is None or not quality.figures:
         return []
     whole = [one for one in quality.figures if one.class_name is None]
-    rows = [[Cell(_FIGURES.get(one.name, one.name), one.features), *_quality_cells(one)] for one in whole]
+    rows = [[Cell(one.wording, one.features), *_quality_cells(one)] for one in whole]
     columns = ["figure", "value", "real images (floor)", "real", "generated", "sites", "remark"]
     steps = f"{quality.sampler} with {quality.num_steps} steps, guidance {quality.guidance_scale:g}"
     drawn = f"{quality.num_images} images, {steps}"
-    notes = ["The floor is the same figure of real training images: no model can be expected to do better."]
+    notes = [
+        "The floor is the same figure of real training images in place of generated ones, of another number of images; "
+        "of what the run's classifier says, its accuracy on real test images. A figure near it is as good as theirs."
+    ]
     tables = [Table(f"Generated images: {drawn}", columns, rows, notes=notes)]
     by_class = [one for one in quality.figures if one.class_name is not None]
     if by_class:
         rows = [
-            [Cell(one.class_name or "", f"{_FIGURES.get(one.name, one.name)}, {one.features}"), *_quality_cells(one)]
-            for one in by_class
+            [Cell(one.class_name or "", f"{one.wording}, {one.features}"), *_quality_cells(one)] for one in by_class
         ]
         tables.append(Table("The same by class", ["class", *columns[1:]], rows))
     return tables
@@ -137,7 +130,7 @@ def _cells(found: Mapping[str, Any], scale: tuple[float, float]) -> list[Cell | 
     """Return n and the figures of a classifier; a text in place of a figure says why there is none."""
     n = found.get("n")
     cells: list[Cell | Markup] = [Cell(NOTHING if n is None else str(n))]
-    for name in _SHARES:
+    for name in CLASSIFIED:
         value, interval = found.get(name), found.get(f"{name}-interval")
         is_number = isinstance(value, int | float)
         around = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""

@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -19,11 +19,10 @@ from fl_app.options.app_files import own_app, read_defaults
 from fl_app.options.sections import OptionValue
 from fl_app.quality.figure import FRECHET
 from fl_app.runs.audit import QUARANTINED, TASK, quarantine_of
-from fl_app.runs.documents import RoundLine
 from fl_app.runs.overview import REPORT
-from fl_app.runs.report import cost_tables, model_tables, tables
+from fl_app.runs.report import cost_tables, curves, model_tables, tables
 from fl_app.runs.report.audit import audit_view
-from fl_app.runs.report.charts import Series, line_chart, number
+from fl_app.runs.report.charts import number
 from fl_app.runs.report.outcomes import outcomes_chart
 from fl_app.runs.report.reading import Gallery, Material, Row, read_material
 from fl_app.runs.report.style import STYLE
@@ -33,16 +32,7 @@ from fl_app.runs.view import describe_nodes, describe_phase, format_time
 
 log = logging.getLogger(__name__)
 
-_LOSSES = (
-    ("train_loss", "training", "round"),
-    ("validation_loss", "held out, raw weights", "validated_round"),
-    ("validation_loss_ema", "held out, EMA", "validated_round"),
-    ("validation_loss_node_ema", "held out, nodes' EMA", "validated_round"),
-)
 _MARK = " (used)"
-_SHARES = {"accuracy", "balanced-accuracy", "auc", "macro-f1"}
-
-Charts = list[tuple[str, Markup]]
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -78,7 +68,7 @@ def render(material: Material, now: float) -> str:
         "images_warning": warn_of_images(material),
         "final": [] if is_aside else _final(material),
         "galleries": [] if is_aside else [_shown(one) for one in material.galleries],
-        "curves": _curves(material),
+        "curves": curves.curves(material),
         "split": tables.split_table(material),
         "sites": tables.sites_table(material),
         "heads": model_tables.heads_table(exchange) if exchange else None,
@@ -86,9 +76,9 @@ def render(material: Material, now: float) -> str:
         "confusion": confusion,
         "confusion_picture": None if confusion else material.pictures.get("classification/confusion.png"),
         "quality": model_tables.quality_tables(material),
-        "audit": audit_view(material.audit),
+        "audit": audit_view(material.overview.audit),
         "costs": cost_tables.costs_table(material),
-        "cost_charts": _cost_charts(material.rounds),
+        "cost_charts": curves.cost_charts(material.rounds),
         "sent": cost_tables.sent_table(material),
         "options": _options(material),
         "versions": list(material.document.versions.items()) if material.document else [],
@@ -135,7 +125,7 @@ def _subtitle(material: Material) -> str:
 def _progress(material: Material) -> str | None:
     """Return what a run that goes on is doing; None if it has ended."""
     progress = material.overview.progress
-    if material.overview.state not in ("starting", "waiting", "running", "finishing") or material.overview.is_stopped:
+    if not material.overview.is_going_on:
         return None
     text = describe_phase(progress)
     if progress.num_rounds:
@@ -192,82 +182,6 @@ def _weights_text(weights: str) -> str:
         "node-ema": "sites' moving averages",
     }
     return text.get(name, name) + (", the better ones" if weights.endswith(_MARK) else "")
-
-
-def _curves(material: Material) -> Charts:
-    """Return charts of losses and figures of each pass, and of the classifier that exchanges give."""
-    found: Charts = []
-    for number_, name in enumerate(dict.fromkeys(one.task for one in material.rounds)):
-        lines = [one for one in material.rounds if one.task == name]
-        failed = [float(one.round) for one in lines if one.outcome == "failed"]
-        losses = [_points(lines, key, label, at) for key, label, at in _LOSSES]
-        _add(found, f"Loss: {name}", losses, y_label="loss, log scale", key=f"loss{number_}", is_log=True, marks=failed)
-        keys = dict.fromkeys(key for one in lines for key in one.figures)
-        for part, label in ((_SHARES & set(keys), "share"), (set(keys) - _SHARES, "loss by noise, log scale")):
-            named = [key for key in keys if key in part]
-            series = [
-                Series(
-                    key.replace("loss-band-", "noise band ").replace("-", " "),
-                    [
-                        (float(one.validated_round), value)
-                        for one in lines
-                        if one.validated_round is not None and (value := one.figures.get(key)) is not None
-                    ],
-                )
-                for key in named
-            ]
-            title = f"Figures: {name}" if label == "share" else f"Loss by noise: {name}"
-            _add(found, title, series, y_label=label, key=f"fig{number_}{label[0]}", is_log=label != "share")
-    drawn = list(dict.fromkeys(name for one in material.rounds for name in one.drawn))
-    distances = [
-        Series(f"{name} weights", [(float(one.round), one.drawn[name]) for one in material.rounds if name in one.drawn])
-        for name in drawn
-    ]
-    _add(found, "Quality of the images: Fréchet distance", distances, y_label="Fréchet distance", key="drawn")
-    for number_, (name, exchanges) in enumerate(material.exchanges.items()):
-        if len(exchanges) > 1:
-            _add(
-                found,
-                f"Heads after rounds: {name}",
-                _heads_over_rounds(exchanges),
-                y_label="accuracy",
-                key=f"ex{number_}",
-            )
-    return found
-
-
-def _heads_over_rounds(exchanges: Sequence[Any]) -> list[Series]:
-    part = "test" if exchanges[-1].test_set else "validation"
-    found: dict[str, list[tuple[float, float]]] = {}
-    for one in exchanges:
-        for row in one.results:
-            if row.part == part and row.figures.get("accuracy") is not None:
-                found.setdefault(f"{row.head} ({row.reading})", []).append((float(one.round), row.figures["accuracy"]))
-    return [Series(name, points) for name, points in found.items()]
-
-
-def _cost_charts(rounds: Sequence[RoundLine]) -> Charts:
-    found: Charts = []
-    passes = list(dict.fromkeys(one.task for one in rounds))
-    seconds = [_points([one for one in rounds if one.task == name], "seconds", name, "round") for name in passes]
-    _add(found, "Seconds a round", seconds, y_label="seconds, log scale", key="seconds", is_log=True)
-    sent = [
-        Series(name, [(float(one.round), (one.bytes_down + one.bytes_up) / 1e6) for one in rounds if one.task == name])
-        for name in passes
-    ]
-    _add(found, "Megabytes a round, both ways", sent, y_label="MB, log scale", key="bytes", is_log=True)
-    return found
-
-
-def _points(lines: Iterable[RoundLine], key: str, label: str, at: str) -> Series:
-    pairs = [(getattr(line, at), getattr(line, key)) for line in lines]
-    return Series(label, [(float(x), float(y)) for x, y in pairs if x is not None and y is not None])
-
-
-def _add(found: Charts, title: str, series: Sequence[Series], **more: Any) -> None:
-    chart = line_chart(title, series, x_label="round", **more)
-    if chart is not None:
-        found.append((title, chart))
 
 
 @functools.cache

@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fl_app.errors import RunFolderError
-from fl_app.runs.documents import RoundLine, RunStatus
+from fl_app.runs.documents import ENDED_WELL
 from fl_app.runs.exchanges import ExchangeDocument, read_exchange
-from fl_app.runs.overview import Overview, look_at
-from fl_app.runs.progress import RunReader
-from fl_app.runs.quality import QUALITY, QualityDocument, read_quality
-from fl_app.runs.results import lost_results, read_comparison
-from fl_app.runs.run_json import RunDocument, read_document
-
-AUDIT = Path("diffusion", "audit.json")
+from fl_app.runs.overview import Overview, RunFiles, look_at
+from fl_app.runs.quality import QUALITY
+from fl_app.runs.results import lost_results
 
 _MOST_GALLERIES = 6  # of all rounds, evenly spaced, the last one included
 _MOST_BYTES = 400_000  # of one picture: larger ones are named and not shown
@@ -68,21 +63,15 @@ class Gallery:
         return f"round {int(number)}" if kind == "round" and number.isdecimal() else "final model"
 
 
-@dataclass(frozen=True)
-class Material:
+@dataclass(frozen=True, kw_only=True)
+class Material(RunFiles):
     """All that is known of a run.
 
     Attributes:
         folder: of the run, absolute.
         overview: its state, as `fl-app status` shows it.
         class_names: K names; numbers if the run folder does not say.
-        document: run.json; None if it is missing or damaged.
-        status: status.json, likewise.
-        rounds: the lines of metrics.jsonl.
         exchanges: of each pass, by round.
-        comparison: rows of comparison.csv.
-        quality: figures of generated images.
-        audit: what audit.json holds, as JSON values; None if it is missing or damaged.
         galleries: of generated images, by round, the final one last.
         pictures: data URIs of further pictures, by their path in the folder.
         problems: what could not be read.
@@ -91,13 +80,7 @@ class Material:
     folder: Path
     overview: Overview
     class_names: Sequence[str]
-    document: RunDocument | None = None
-    status: RunStatus | None = None
-    rounds: Sequence[RoundLine] = ()
     exchanges: Mapping[str, Sequence[ExchangeDocument]] = field(default_factory=dict)
-    comparison: Sequence[Mapping[str, str]] = ()
-    quality: QualityDocument | None = None
-    audit: Mapping[str, Any] | None = None
     galleries: Sequence[Gallery] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
@@ -116,29 +99,19 @@ class Material:
 def read_material(folder: Path, now: float) -> Material:
     """Read a run folder, whatever state it is in; `now`: unix seconds."""
     overview = look_at(folder, now)
-    problems = list(overview.problems)
-    reader = RunReader(folder, since=0.0)
-    document: RunDocument | None = None
-    with suppress(RunFolderError):
-        document = read_document(folder)
+    files, problems = overview.files, list(overview.problems)
     exchanges = _exchanges(folder, problems)
-    quality = read_quality(folder)
-    if quality is None and (folder / QUALITY).exists():
+    if files.quality is None and (folder / QUALITY).exists():
         problems.append(f"{QUALITY} is damaged: the figures of generated images are not shown")
-    names, rounds = _class_names(folder, document, quality, overview), reader.read_rounds()
-    if overview.state in ("completed", "degraded"):
-        problems += lost_results(folder, overview.tasks, rounds)
+    names = _class_names(overview)
+    if overview.state in ENDED_WELL:
+        problems += lost_results(overview.tasks, files.rounds, files.comparison)
     return Material(
+        **vars(files),
         folder=folder,
         overview=overview,
         class_names=names,
-        document=document,
-        status=reader.read_status(),
-        rounds=rounds,
         exchanges=exchanges,
-        comparison=read_comparison(folder),
-        quality=quality,
-        audit=_audit(folder, problems),
         galleries=_galleries(folder, names, problems),
         pictures=_pictures(folder),
         problems=problems,
@@ -155,27 +128,12 @@ def _exchanges(folder: Path, problems: list[str]) -> dict[str, list[ExchangeDocu
     return found
 
 
-def _audit(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads((folder / AUDIT).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        told = f"{AUDIT} is damaged: "
-        problems += [] if any(one.startswith(told) for one in problems) else [f"{told}the audit is not shown"]
-        return None
-    return found
-
-
-def _class_names(
-    folder: Path, document: RunDocument | None, quality: QualityDocument | None, overview: Overview
-) -> Sequence[str]:
+def _class_names(overview: Overview) -> Sequence[str]:
     """Return the names of the classes from the first file that has them; else their numbers."""
+    document, quality = overview.files.document, overview.files.quality
     if document and (document.class_names or document.agreed):
         return document.class_names or (document.agreed.class_names if document.agreed else ())
-    for path in sorted(folder.glob("*/model/classes.json")):
+    for path in sorted(overview.folder.glob("*/model/classes.json")):
         found = None
         with suppress(OSError, ValueError):
             found = json.loads(path.read_bytes())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from fl_app.runs.documents import FAULTS
+from fl_app.runs.documents import FAULTS, SiteCounts
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.outcomes import OUTCOMES
 from fl_app.runs.report.reading import Material
@@ -14,6 +14,11 @@ NOT_DEFINED = "not defined"
 NOTHING = "-"
 MOST_WITH_SHARES = 12  # classes
 
+_OWN = {  # images of a site, by ExchangeDocument.test_set
+    "common": "its share of the common test images",
+    "own parts": "its own test images",
+    None: "its held-out images",
+}
 _PARTS = ("train", "validation", "test")
 
 
@@ -94,24 +99,24 @@ def sites_table(material: Material) -> Table | None:
     for site in sorted(sites):
         parts = material.overview.images.get(site, {})
         sizes = [Cell(str(sum(parts[part]))) if part in parts else Cell(NOTHING) for part in _PARTS]
-        counts = material.overview.sites.get(site)
-        faults = [
-            f"{getattr(counts, name)} times {OUTCOMES[name]}" for name in FAULTS if counts and getattr(counts, name)
-        ]
+        counts = material.overview.sites.get(site, SiteCounts())
+        faults = [f"{getattr(counts, name)} times {OUTCOMES[name]}" for name in FAULTS if getattr(counts, name)]
         held = sum(n > 0 for n in parts.get("train", ()))
         rows.append(
             [
                 Cell(site),
                 *sizes,
                 Cell(f"{held} of {len(material.class_names)}") if parts else Cell(NOTHING),
-                Cell(str(counts.contributed) if counts else "0"),
-                Cell("; ".join(faults) or "none", counts.reason or "" if counts else ""),
+                Cell(str(counts.contributed), f"{counts.empty} without images" if counts.empty else ""),
+                Cell("; ".join(faults) or "none", counts.reason or ""),
                 *([_at_site(exchange, site)] if exchange else []),
             ]
         )
     columns = ["site", "training", "held out", "test", "classes", "contributions", "faults (last reason)"]
     note = "Contributions are counted over all passes, baselines included. The accuracy is that of the head that ships."
-    return Table("Sites", columns + (["accuracy at the site"] if exchange else []), rows, notes=[note])
+    if exchange:
+        columns.append(f"accuracy on {_OWN.get(exchange.test_set, 'its own images')}")
+    return Table("Sites", columns, rows, notes=[note])
 
 
 def percent(part: float, whole: float) -> str:

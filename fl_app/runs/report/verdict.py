@@ -1,12 +1,11 @@
 """The first screen of a report: how the run ended, its main figures and whether its models passed the gate."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fl_app.classification.selection import HeadRow
-from fl_app.quality.figure import FRECHET, LABELS, OWN_IMAGES, Figure
-from fl_app.runs.audit import QUARANTINED, TASK, quarantine_of
+from fl_app.quality.figure import FRECHET, LABELS, OWN_IMAGES, WORDING, Figure
+from fl_app.runs.audit import AUDIT, QUARANTINED, TASK, Audit, quarantine_of
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material
@@ -122,7 +121,7 @@ def checks(material: Material) -> list[Check]:
             found.append(Check(f"Model of {task}", False, "not exported: the run failed."))
         else:
             found.append(Check(f"Model of {task}", None, "not exported yet."))
-    return found + _audit_check(material.audit)
+    return found + _audit_check(material.overview.audit)
 
 
 def warn_of_images(material: Material) -> str | None:
@@ -132,10 +131,10 @@ def warn_of_images(material: Material) -> str | None:
             "The model is quarantined: its images may be copies of training images, so this page leaves them out. They "
             f"are in the run folder, {TASK}/samples; do not pass them on."
         )
-    parts = [material.audit, material.audit.get("membership")] if material.audit else []
-    if any(isinstance(one, Mapping) and one.get("verdict") == "exceeded" for one in parts):
-        return "The audit was exceeded: these images may be copies of training images. Do not pass this page on."
-    return None
+    audit, warning = material.overview.audit, "these images may be copies of training images. Do not pass this page on."
+    if audit is None and (material.folder / AUDIT).exists():
+        return f"What the audit found is not known: {warning}"
+    return f"The audit was exceeded: {warning}" if audit and audit.overall[0] == "exceeded" else None
 
 
 def shipped_row(exchange: ExchangeDocument) -> HeadRow | None:
@@ -157,12 +156,8 @@ def _of_classifier(exchange: ExchangeDocument | None) -> Iterator[Card]:
     n = int(row.figures["n"])
     based_on = f"{n} {_PARTS[row.part]}"
     note = None if row.part == "test" else "There are no test images. These held-out images chose the head."
-    for name, label in (
-        ("accuracy", "Classifier: accuracy"),
-        ("balanced-accuracy", "Classifier: balanced accuracy"),
-        ("auc", "Classifier: AUC"),
-    ):
-        value = row.figures.get(name)
+    for name in ("accuracy", "balanced-accuracy", "auc"):
+        label, value = f"Classifier: {WORDING[name]}", row.figures.get(name)
         if value is None:
             why = (
                 "no image was measured"
@@ -199,9 +194,9 @@ def _of_images(material: Material) -> Iterator[Card]:
         yield _distance_card(distances[0])
     trained = {one.name: one for one in whole}
     if (synthetic := trained.get("trained-on-synthetic")) is not None:
-        yield _share_card("Accuracy, trained on generated images", synthetic, _beside(trained.get("trained-on-real")))
+        yield _share_card(f"Generated images: {synthetic.wording}", synthetic, _beside(trained.get("trained-on-real")))
     if (labels := trained.get(LABELS)) is not None:
-        yield _share_card("Generated images with the right class", labels, None)
+        yield _share_card(f"Generated images: {labels.wording}", labels, None)
 
 
 def _distance_card(one: Figure) -> Card:
@@ -226,18 +221,16 @@ def _beside(real: Figure | None) -> str | None:
     return None if real is None or real.value is None else f"Trained on {OWN_IMAGES}: {real.value:.3f}."
 
 
-def _audit_check(audit: Mapping[str, Any] | None) -> list[Check]:
-    """Return what the audit found; its file is read as plain JSON, since older and newer versions differ."""
-    parts = {"Audit of training images": "membership", "Audit of copies": "copies"}
-    aside = " The model is quarantined." if audit and audit.get("is-quarantined") is True else ""
+def _audit_check(audit: Audit | None) -> list[Check]:
+    """Return what the audit found; nothing if there was none."""
+    if audit is None:
+        return []
     found = []
-    for name, key in parts.items():
-        part = audit.get(key) if audit else None
-        if isinstance(part, Mapping):
-            verdict = str(part.get("verdict"))
-            is_passed = {"passed": True, "exceeded": False}.get(verdict)
-            put_aside = aside if is_passed is False else ""
-            found.append(Check(name, is_passed, f"{verdict}: {part.get('reason', '')}.{put_aside}"))
-        elif found:
+    for name, part in (("Audit of training images", audit.membership), ("Audit of copies", audit.copies)):
+        if part is None:
             found.append(Check(name, None, "copies were not searched."))
+            continue
+        is_passed = {"passed": True, "exceeded": False}.get(part.verdict)
+        aside = " The model is quarantined." if audit.is_quarantined and is_passed is False else ""
+        found.append(Check(name, is_passed, f"{part.verdict}: {part.reason}.{aside}"))
     return found

@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.runs.report.made_up import exchange, make_run
+from tests.mutations import as_json, changed_document
+from tests.runs.report.made_up import exchange, make_run, write_audit
 from tests.runs.report.page import page_of
 
 OLD_RUNS = Path(__file__).parents[2] / "old_runs"
@@ -42,24 +44,6 @@ def spoil(name: str, content: str = '{"half') -> Callable[[Path], None]:
         (spoil("diffusion/quality.json"), "quality.json is damaged"),
         (spoil("metrics.jsonl", ""), "metrics.jsonl is missing or empty"),
         (spoil("classification/comparison.csv", ""), "comparison.csv is missing or damaged"),
-        (spoil("diffusion/audit.json"), "audit.json is damaged"),
-        (spoil("diffusion/audit.json", "[1]"), "audit.json is damaged"),
-        (spoil("diffusion/audit.json", '{"membership": 3}'), "Degraded"),
-        (
-            spoil("diffusion/audit.json", '{"membership": {}, "histograms": {"edges": ["a"], "loss/train": [1]}}'),
-            "Audit",
-        ),
-        (spoil("diffusion/audit.json", '{"membership": {}, "histograms": {"loss/train": [1, null]}}'), "Audit"),
-        *(
-            (spoil("diffusion/audit.json", f'{{"membership": {{}}, "copies": {copies}}}'), "Audit")
-            for copies in (
-                "7",
-                "{}",
-                '{"spaces": {"pixels": 3}}',
-                '{"spaces": {"pixels": {"generated": [1], "histogram": ["a"], "ratio": "x", "nearer": 1}}}',
-                '{"spaces": {"pixels": {"generated": {"images": 9, "interval": [null, 1]}, "histogram": [-1, null]}}}',
-            )
-        ),
         (spoil("classification/prototypes/round-0003.json"), "round-0003.json is damaged"),
         (spoil("classification/comparison.csv", "\x00,"), "Degraded"),
         (spoil("diffusion/samples/final.svg", "<svg"), "samples/final is too large or damaged"),
@@ -72,6 +56,41 @@ def test_what_is_missing_or_damaged_is_told_and_the_rest_is_shown(
     damage(run)
     text = page_of(run).text
     assert said in text and "Configuration and versions" in text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"half',
+        "[1]",
+        '{"membership": 3}',
+        '{"membership": {"verdict": "passed", "reason": ""}}',
+        '{"membership": {"verdict": "passed", "reason": ""}, "max-auc": 0.65, "histograms": {"loss/train": [1, null]}}',
+        '{"membership": {"verdict": "passed", "reason": ""}, "max-auc": 0.65, "copies": {"spaces": {"pixels": 3}}}',
+    ],
+)
+def test_a_damaged_audit_is_told_and_not_half_shown_and_the_images_bear_a_warning(content: str, run: Path) -> None:
+    spoil("diffusion/audit.json", content)(run)
+    text = page_of(run).text
+    assert "diffusion/audit.json is damaged: what the audit found is not known" in text
+    assert "Membership inference" not in text and "Audit of training images" not in text
+    assert "What the audit found is not known: these images may be copies of training images." in text
+
+
+def test_any_damage_to_an_audit_makes_a_whole_page(run: Path) -> None:
+    write_audit(run)
+    document = json.loads((run / "diffusion" / "audit.json").read_bytes())
+    for seed in range(30):
+        spoil("diffusion/audit.json", as_json(changed_document(document, np.random.default_rng(seed))).decode())(run)
+        text = page_of(run).text
+        assert ("audit.json is damaged" in text) is not ("Membership inference" in text)
+
+
+def test_counts_of_an_audit_that_fit_no_bins_are_left_out(run: Path) -> None:
+    write_audit(run)
+    path = run / "diffusion" / "audit.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("0.0,", "NaN,"), encoding="utf-8")
+    assert "Membership inference: exceeded" in page_of(run).text
 
 
 def test_an_empty_folder_and_one_without_a_task_have_a_report(tmp_path: Path) -> None:

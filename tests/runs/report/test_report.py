@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_app.files import write_json
 from fl_app.metrics.membership import NUM_BINS, shown_histograms
 from fl_app.runs.overview import REPORT
 from fl_app.runs.report import live
@@ -17,7 +18,7 @@ from fl_app.runs.report.live import LiveReport
 from fl_app.runs.report.page import render
 from fl_app.runs.report.reading import read_material, read_rows
 from fl_app.runs.report.verdict import cards, checks, headline
-from tests.runs.report.made_up import make_run, write_audit
+from tests.runs.report.made_up import exchange, make_run, write_audit
 from tests.runs.report.page import Page, page_of
 
 NASTY = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
@@ -52,6 +53,34 @@ def test_confusion_and_split_have_counts_and_shares(run: Path) -> None:
     assert "malignant 9 90 % 1 10 % 10 90 %" in text  # a row of the confusion matrix: counts, shares, n, recall
     assert "north 9 50 % 9 50 % 18" in text
     assert "held out, all sites 4 50 % 4 50 % 8" in text
+
+
+def test_a_figure_of_a_plug_in_has_a_chart_of_its_own_that_calls_it_by_its_name(run: Path) -> None:
+    text = page_of(run).text
+    assert "Loss by noise: diffusion" in text and "Loss by noise: classification" not in text
+    assert "Figures: classification Figures: classification share by round: accuracy from 0.6 to 0.8." in text
+    assert "brier: classification brier: classification brier by round: brier from 0.9 to 0.3." in text
+
+
+@pytest.mark.parametrize(
+    ("test_set", "images"),
+    [
+        ("common", "share of the common test images"),
+        ("own parts", "own test images"),
+        (None, "held-out images"),
+        ("", "own images"),
+    ],
+)
+def test_the_accuracy_of_a_site_says_on_which_images_it_is(test_set: str | None, images: str, run: Path) -> None:
+    document = exchange(("malignant", "normal, benign"), ("north", "south"))
+    write_json(run / "classification" / "prototypes" / "round-0003.json", {**document, "test-set": test_set})
+    assert f"faults (last reason) accuracy on its {images}" in page_of(run).text
+
+
+def test_a_site_that_replied_without_images_is_said_to_have(run: Path) -> None:
+    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    write_json(run / "status.json", {**status, "nodes": {"north": {"contributed": 4}, "south": {"empty": 4}}})
+    assert "0 4 without images none" in page_of(run).text
 
 
 def test_a_page_needs_no_network_and_runs_no_script(run: Path) -> None:
