@@ -11,11 +11,13 @@ from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, instruction_config
 from fl_app.messages.replay import DRAW
 from fl_app.node import client
+from fl_app.node.distances import length
+from fl_app.node.history import ALWAYS_ALLOWED
 from fl_app.node.questions import QUESTIONS
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
 from tests.federation import LocalGrid
-from tests.node.test_history import NUM_ROUNDS, Hospital, refused
+from tests.node.test_history import NUM_ROUNDS, Hospital, moved, refused
 from tests.options import run_config
 
 UNKNOWN = ("query.images", "train.default", "evaluate.default", "train.again")
@@ -96,3 +98,13 @@ def test_no_row_becomes_weaker_by_accident() -> None:
     }
     assert {kind for kind, one in QUESTIONS.items() if one.may_lag} == {MEMBERSHIP, DRAW}
     assert {kind for kind, one in QUESTIONS.items() if one.further} == {TRAIN, EVALUATE}
+
+
+def test_a_final_measurement_allows_the_step_of_the_last_round_and_no_more(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    own = hospital.initial()
+    last, step = moved(own, 0.1), ALWAYS_ALLOWED * length(own)
+    hospital.ask(TRAIN, 1, own)
+    hospital.ask(TRAIN, NUM_ROUNDS, last)
+    assert "away from the last ones" in refused(hospital, EVALUATE, 0, moved(last, 1.5 * step))
+    hospital.ask(EVALUATE, 0, moved(last, 0.9 * step))
