@@ -16,14 +16,14 @@ ANSWERS = {  # to questions outside of rounds, by type of message
     HEADS: "measurements of heads",
     DRAW: "counts of drawn images",
     MEMBERSHIP: "answers to the audit",
-    QUALITY: "sums of features",
+    QUALITY: "answers on image quality",
 }
 _CONTENTS = (
     "A reply to a training round holds the weights after local training, sums and counts of losses, its number of "
     "images and its time.",
-    "All other answers hold sums and counts over images of the site: of losses and of right and wrong answers (final "
-    "measurements, heads), of embeddings by class, of images by score and of near copies (audit), and of features, to "
-    "judge generated images and for the curve over the rounds.",
+    "All other answers hold sums and counts: of losses and of right and wrong answers (final measurements, heads), of "
+    "embeddings by class, of images that the site drew, of images by score and of near copies (audit), and of features "
+    "and right answers (image quality, for the curve over the rounds, too).",
     "Rejected replies are counted: they have left the site. Not counted: descriptions, in which each site has told its "
     "name, the names of its classes and its number of images of each class, once or more; texts of errors; replies "
     "that came too late; and rounds that a resumed run repeated. At a hospital, the command fl-app sent shows all.",
