@@ -26,7 +26,6 @@ from fl_app.quality.figure import Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from fl_app.quality.measuring import group_sums
 from fl_app.runs.audit import QUARANTINED, quarantine_of
-from fl_app.runs.documents import time_label
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import QualityDocument, describe_quality, read_quality, write_quality
 from fl_app.runs.run_json import held_classes, read_document
@@ -44,6 +43,7 @@ from fl_app.strategies.transport import PackedWire
 log = logging.getLogger(__name__)
 
 _PURPOSE = "quality"
+_GENERATED = "generated images"  # what notes of their judgement are of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +71,22 @@ def judge_generated(grid: Grid, run: Judgement) -> None:
     Nothing that goes wrong here ends the run: the model is finished. It is then degraded, with the reason. A resumed
     run whose images are judged already is left alone.
     """
-    if not run.config.judged or ((found := read_quality(run.folder.path)) is not None and found.problem is None):
+    if not run.config.judged:
         return
+    if (found := read_quality(run.folder.path)) is not None and found.problem is None:
+        run.status.recall(_GENERATED)
+        return
+    problem = None
     try:
         write_quality(run.folder.path, _judge(grid, run))
     except FlAppError as error:
         log.error("The generated images could not be judged: %s", error)
-        run.status.blemish(f"the generated images could not be judged: {error}")
+        problem = str(error)
     except Exception as error:  # the models are there, and this must not cost them
         log.exception("The generated images could not be judged")
-        run.status.blemish(f"the generated images could not be judged: {type(error).__name__}")
+        problem = type(error).__name__
+    if problem is not None:
+        run.status.note(_GENERATED, "judgement", problem=f"the generated images could not be judged: {problem}")
     for line in describe_quality(run.folder.path):
         log.info("%s", line)
 
@@ -121,8 +127,7 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
     for measured in config.judged:
         outcomes[measured], found = _ask(grid, run, measured, images, classifier, traffic)
         figures += found
-        left_out = {site: node for site, node in outcomes[measured].items() if node.outcome != "contributed"}
-        run.status.count(left_out, time_label(f"judgement of generated images ({measured})", time.time()))
+        run.status.note(_GENERATED, f"judgement of generated images ({measured})", outcomes[measured])
     if classifier is not None:
         answers = classify(classifier, images.images, None, torch.device("cpu"))
         figures.append(label_figure(labels, answers.labels))
@@ -152,7 +157,8 @@ def drawing_of(plan: PassPlan, folder: RunFolder, config: RunConfig, status: Sta
         return None
     if quarantine_of(folder.path / "diffusion" / QUARANTINED) is not None:
         log.warning("The diffusion model is quarantined: sites train %s on their own images alone", plan.name)
-        status.blemish(f"no generated images were used for {plan.name}, since the diffusion model is quarantined")
+        problem = f"no generated images were used for {plan.name}, since the diffusion model is quarantined"
+        status.note(plan.name, f"model for {plan.name}", problem=problem)
         return None
     from fl_app.diffusion.pipeline import open_pipeline  # diffusers takes seconds to import
 
@@ -160,7 +166,8 @@ def drawing_of(plan: PassPlan, folder: RunFolder, config: RunConfig, status: Sta
         weights = open_pipeline(folder.path / "diffusion" / "model").unet.state_dict()
     except FlAppError as error:
         log.warning("The diffusion model cannot be opened, so sites train on their own images alone: %s", error)
-        status.blemish(f"no generated images were used for {plan.name}: {error}")
+        problem = f"no generated images were used for {plan.name}: {error}"
+        status.note(plan.name, f"model for {plan.name}", problem=problem)
         return None
     return Drawing(
         weights=to_numpy(weights),

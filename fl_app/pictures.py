@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 DPI = 200
 # Okabe and Ito's colours, the lighter ones darkened for lines on white; each line has dashes of its own, too.
-LINES = (("#0072b2", "-"), ("#b34700", "--"), ("#00795c", ":"), ("#a0447a", "-."))
+SERIES = ("#0072b2", "#b34700", "#00795c", "#a0447a", "#c98a00", "#3c9bd1", "#000000")
+DASHES = ("-", "--", ":", "-.")
+LINES = tuple(zip(SERIES, DASHES, strict=False))
 FAILED = "#a3261b"
 SHADES, DARKEST = "Blues", 1.6  # 1 is at 1 / 1.6 of the map, so that black text can be read on every shade
 
@@ -33,6 +35,8 @@ _STYLE: Any = {
     "grid.color": "#d5d9de",
     "legend.frameon": False,
     "figure.facecolor": "white",
+    "figure.titlesize": 10.0,
+    "figure.titleweight": "bold",
     "savefig.bbox": "tight",  # whatever is long makes the picture larger, and is never cut off
     "savefig.pad_inches": 0.12,
     "text.parse_math": False,  # names of classes and sites are plain text
@@ -55,17 +59,30 @@ def picture(path: Path, width: float, height: float, *, with_svg: bool = True) -
     Raises:
         RunFolderError: a file cannot be written.
     """
-    from matplotlib import rc_context  # slow to import, and of no use to a node
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import, and of no use to a node
 
-    with rc_context(_STYLE):
+    with common_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
-        if with_svg:
-            with replacing(path.with_suffix(".svg")) as temporary:
-                figure.savefig(temporary, format="svg", metadata={"Date": None})
+        save_picture(figure, path, with_svg=with_svg)
+
+
+@contextmanager
+def common_style() -> Iterator[None]:
+    """Draw in the common style within the block."""
+    from matplotlib import rc_context
+
+    with rc_context(_STYLE):
+        yield
+
+
+def save_picture(figure: "Figure", path: Path, *, with_svg: bool = True) -> None:
+    """Write a figure that was drawn in the common style, whole or not at all; arguments and errors as of `picture`."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+    if with_svg:
+        with replacing(path.with_suffix(".svg")) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def shorten(name: str) -> str:

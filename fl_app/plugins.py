@@ -70,7 +70,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "metrics": {"brier": "fl_app.metrics.further:BRIER"},  # metrics.further.Metric
 }
-AT_NODES = ("tasks", "sources", "networks", "unets", "metrics")  # the others are imported by the server only
+# What nodes import in every run; samplers only if they draw images (`RunConfig.named_at_nodes`), the others never.
+AT_NODES = ("tasks", "sources", "networks", "unets", "metrics")
 
 FORM = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(:[A-Za-z_][A-Za-z0-9_.]*)?"  # of a name or a path
 

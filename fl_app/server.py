@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from fl_app.quality.features import check_network_file
 from fl_app.runs.audit import QUARANTINED, examine, note_quarantine
 from fl_app.runs.cards import write_cards
 from fl_app.runs.comparison import write_comparison
-from fl_app.runs.documents import time_label
 from fl_app.runs.exchanges import ExchangeRecorder
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.history import objection
@@ -82,7 +80,7 @@ def run(grid: Grid, context: Context) -> None:
     info = stated_info(config.data)
     if info is not None:
         check_tasks(config, info)
-    check_network_file(config.quality)
+    check_network_file(config)
     folder = open_run(config, context.run_id)
     log.info("Run folder: %s", folder.path)
     with log_to(folder.path / "run.log"):
@@ -201,7 +199,8 @@ def run_task(plan: PassPlan, run: Opened) -> None:
         weights = earlier.models["raw"]
     if first_round > run_pass.num_rounds and _is_finished(plan, folder):
         log.info("%s is finished already", name)
-        note_quarantine(folder.task(plan.name), status)
+        status.recall(name)
+        note_quarantine(folder.task(name), status)
         return
     try:
         strategy.start(run.grid, array_record(weights), run_pass.num_rounds, options.round_deadline_seconds)
@@ -211,8 +210,7 @@ def run_task(plan: PassPlan, run: Opened) -> None:
     finally:
         tracker.close()
     if setup.drawing is not None:
-        left_out = {site: one for site, one in setup.drawing.outcomes.items() if one.outcome != "contributed"}
-        status.count(left_out, time_label(f"drawing of images for {name}", time.time()))
+        status.note(name, f"drawing of images for {name}", setup.drawing.outcomes)
     finish_task(run.grid, strategy, task_run, status)
 
 
@@ -225,8 +223,7 @@ def finish_task(grid: Grid, strategy: Resilient, task_run: TaskRun, status: Stat
     run_pass = task_run.run_pass
     initial = to_numpy(initial_weights(run_pass.task, run_pass.config.seed))
     parts, outcomes = strategy.measure(grid, {**task_run.models, "initial": initial})
-    left_out = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
-    status.count(left_out, time_label(f"final measurement of {run_pass.name}", time.time()))
+    status.note(run_pass.name, f"final measurement of {run_pass.name}", outcomes)
     chosen = task_run.finish(parts)
     if run_pass.plan.is_alone:
         return  # the mean of networks that were trained apart is nothing to judge or to export

@@ -249,7 +249,19 @@ def test_if_no_site_answers_the_audit_is_undecided_and_the_model_is_exported(tmp
     assert (found.membership.verdict, found.membership.reason) == ("undecided", "no site answered the membership audit")
     assert found.left_out.keys() == {"site-0", "site-1"}
     assert (run / "diffusion" / "model").is_dir()
-    assert state_of(run)[0] == "degraded" and "no site answered the membership audit" in state_of(run)[1]
+    before = state_of(run)
+    assert before[0] == "degraded" and "no site answered the membership audit" in before[1]
+    again, _ = federate(tmp_path / "again", {"resume": str(killed_at_the_end(run, tmp_path / "again"))}, nodes=2)
+    assert asked(again) == 0 and state_of(tmp_path / "again/run") == before
+
+
+def test_a_resumed_run_does_not_forget_a_site_that_a_decided_audit_lacks(tmp_path: Path) -> None:
+    _, run = federate(tmp_path, meddle=sending(site_1=lambda sums: {**sums, "more": sums["loss/train"]}))
+    before = state_of(run)
+    assert before[0] == "degraded" and "site-1 once refused (first: membership audit of diffusion, " in before[1]
+    shutil.rmtree(run / "diffusion" / "model")  # the audit is kept, and the export done again
+    grid, _ = federate(tmp_path / "again", {"resume": str(killed_at_the_end(run, tmp_path / "again"))})
+    assert asked(grid) == 0 and state_of(tmp_path / "again/run") == before
 
 
 def test_an_audit_that_fails_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +273,20 @@ def test_an_audit_that_fails_ends_no_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert Run(run).audit().membership.verdict == "undecided"
     assert (run / "diffusion" / "model").is_dir()
     assert state_of(run) == ("degraded", "the membership audit failed (ZeroDivisionError)")
+
+
+def test_a_model_that_knows_its_images_is_put_aside_though_the_search_for_copies_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("fl_app.metrics.copies.judge_copies", fail)
+    _, run = federate(tmp_path, {"audit.copies-images": 20}, meddle=sending(all=known_by_heart))
+    found = Run(run).audit()
+    assert found.is_quarantined and found.copies is not None and found.copies.verdict == "undecided"
+    assert not (run / "diffusion" / "model").exists()
+    assert "the membership audit failed (ZeroDivisionError)" in state_of(run)[1]
 
 
 @pytest.mark.parametrize(

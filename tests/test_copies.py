@@ -22,7 +22,7 @@ from fl_app.metrics.copies import judge_copies
 from fl_app.metrics.nearest import SPACES, blank_copies
 from fl_app.options.sections import OptionValue
 from fl_app.runs.audit import QUARANTINED, QuarantineError, describe_audit, read_audit
-from fl_app.runs.copies import files_of_run, read_copies
+from fl_app.runs.pairs import files_of_run, read_copies
 from fl_app.runs.report.page import write_report
 from tests.federation import LocalGrid, run_federation
 from tests.tiny import tiny_run

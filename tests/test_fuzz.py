@@ -178,7 +178,7 @@ class-names = "benign,malignant"
 
 def study_files(generator: np.random.Generator, folder: Path) -> None:
     (folder / "study.toml").write_bytes(damaged(STUDY.encode(), generator))
-    list(differences(run_config().to_flat(), read_study(folder / "study.toml").to_flat()))
+    list(differences(run_config().to_flat(), read_study(folder / "study.toml")))
 
 
 def bound_names(generator: np.random.Generator, folder: Path) -> None:

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import MEMBERSHIP
 from fl_app.messages.replay import DRAW
 from tests.lies.answers import judge_answer

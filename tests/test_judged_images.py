@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message
+from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import nn
 
 from fl_app import evaluation, passes
 from fl_app.api.run import Run
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.diffusion.pipeline import open_pipeline
+from fl_app.diffusion.task import DiffusionTask
 from fl_app.errors import FlAppError
 from fl_app.messages.arrays import pack, unpack
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.metrics.generation import feature_sums, frechet_distance
 from fl_app.node.images import load_pooled
 from fl_app.options.node import NodeConfig
@@ -204,6 +207,15 @@ def test_the_round_with_the_best_images_may_be_the_one_that_is_exported(
 ) -> None:
     values = iter({2: [1.0, 2.0, 3.0], 4: [3.0, 2.0, 2.5], 5: [3.0, 2.0, 1.0]}[best])
     monkeypatch.setattr(passes, "frechet_distance", lambda *sums: next(values))
+    shown: dict[str, list[str]] = {}
+
+    def show(_: object, models: dict[str, nn.Module], path: Path) -> None:
+        shown[path.stem] = [*models]
+        model, *_ = models.values()
+        drawn[path.stem] = {key: value.numpy() for key, value in model.state_dict().items()}
+
+    drawn: dict[str, dict[str, NDArray[np.generic]]] = {}
+    monkeypatch.setattr(DiffusionTask, "show", show)
     run_federation(tiny_run(tmp_path, {**JUDGED, **CURVE, "quality.export": "best"}), 2)
     exported = open_pipeline(tmp_path / "run/diffusion/model").unet.state_dict()
     found = RunFolder(tmp_path / "run").best_drawn("diffusion")
@@ -215,6 +227,8 @@ def test_the_round_with_the_best_images_may_be_the_one_that_is_exported(
     assert is_last == (best == 5)
     judged = read_quality(tmp_path / "run")
     assert judged is not None and judged.round == best
+    assert shown["final"] == ["raw (used)" if best == 5 else f"raw of round {best} (used)"]  # the picture shows it, too
+    assert all(np.array_equal(exported[key].numpy(), value) for key, value in drawn["final"].items())
 
 
 def test_a_run_of_one_round_has_no_curve_and_asks_nobody_for_one(tmp_path: Path) -> None:
@@ -244,6 +258,19 @@ def test_a_feature_network_that_is_missing_stops_a_run_before_it_begins(tmp_path
     with pytest.raises(FlAppError, match="There is no feature network at /nowhere"):
         run_federation(tiny_run(tmp_path, options), 2)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_feature_network_of_the_curve_alone_is_looked_for_before_a_run_begins_and_one_without_use_is_not(
+    tmp_path: Path,
+) -> None:
+    absent: dict[str, OptionValue] = {"quality.curve": "file", "quality.network-file": "/nowhere", "gallery-every": 1}
+    both: dict[str, OptionValue] = {**absent, "tasks": "classification,diffusion", "quality.num-images": 0}
+    with pytest.raises(FlAppError, match="There is no feature network at /nowhere"):
+        run_federation(tiny_run(tmp_path, both), 2)
+    assert not (tmp_path / "run").exists()
+    without: dict[str, OptionValue] = {**absent, "tasks": "classification", "quality.features": "file"}
+    run_federation(tiny_run(tmp_path, {**without, "quality.num-images": 8}), 2)
+    assert (tmp_path / "run/classification/model").is_dir()
 
 
 def test_a_run_goes_on_without_best_images_that_are_of_a_later_round_than_its_checkpoint(tmp_path: Path) -> None:

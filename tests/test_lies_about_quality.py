@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fl_app.errors import RejectedReply
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import read_sums, write_sums
 from fl_app.metrics.generation import feature_sums
 from fl_app.quality.figure import NEIGHBOURS, Figure

@@ -281,6 +281,7 @@ AT_SERVERS = (
 HOSTILE = [
     *((option, path) for option in (*AT_NODES, *AT_SERVERS) for path in ("os:system", "subprocess:run", "hostile:run")),
     *AT_NODES.items(),  # installed, and not allowed
+    ("sampling.sampler", "euler"),  # a node draws images to look for copies
 ]
 
 

@@ -45,7 +45,8 @@ def write_study(path: Path, options: dict[str, OptionValue]) -> Path:
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_every_option_is_compared_or_stands_in_the_list_of_those_that_no_answer_depends_on(name: str) -> None:
     changed = {**DEFAULTS, name: another(DEFAULTS[name])}
-    assert [one.option for one in differences(changed, DEFAULTS)] == ([] if is_exempt(name) else [name])
+    found = [one.option for one in differences(changed, run_config())]
+    assert found == ([name] if not is_exempt(name) or is_drawn_with(name, run_config()) else [])
 
 
 def test_the_list_names_options_that_exist_and_says_why() -> None:
@@ -114,7 +115,7 @@ def agree(tmp_path: Path, run: RunConfig) -> None:
 
 
 def is_drawn_with(option: str, run: RunConfig) -> bool:
-    return run.classification.replay == "generated" and option.startswith("sampling.")
+    return run.nodes_draw and option.startswith("sampling.")
 
 
 def test_the_agreed_run_completes_and_one_with_another_option_does_not_begin(
@@ -167,13 +168,14 @@ def watched_options() -> Iterator[set[str]]:
         yield read
 
 
-@pytest.mark.parametrize("replay", ["none", "generated"])
+@pytest.mark.parametrize(("replay", "copies"), [("none", 0), ("generated", 0), ("none", 20)])
 def test_no_code_of_a_node_reads_an_option_that_a_study_need_not_fix(
-    tmp_path: Path, two_hospitals: dict[int, dict[str, Any]], replay: str
+    tmp_path: Path, two_hospitals: dict[int, dict[str, Any]], replay: str, copies: int
 ) -> None:
     every_message: dict[str, OptionValue] = {
         "quality.num-images": 8, "quality.curve": "pixels", "gallery-every": 1, "audit.membership": True,
         "classification.replay": replay, "classification.replay-images": 2, "diffusion.num-rounds": 2,
+        "audit.copies-images": copies, "diffusion.epochs": 4.0, "diffusion.learning-rate": 0.01,
     }  # fmt: skip
     run = tiny_run(tmp_path / "runs", {**_RUN, **every_message})
     agree(tmp_path, run)
@@ -183,12 +185,19 @@ def test_no_code_of_a_node_reads_an_option_that_a_study_need_not_fix(
     assert {one.metadata.message_type for one in sent} == registered - ({DRAW} if replay == "none" else set())
     assert {"seed", "data.image-size", "diffusion.num-timesteps", "classification.augment"} <= read
     assert {name for name in read if is_exempt(name) and not is_drawn_with(name, run)} == {"checkpoint-every"}
-    assert any(name.startswith("sampling.") for name in read) == (replay == "generated")
+    assert any(name.startswith("sampling.") for name in read) == run.nodes_draw == (replay == "generated" or copies > 0)
 
 
 def test_how_images_are_drawn_is_part_of_a_study_only_if_nodes_draw_them(tmp_path: Path) -> None:
     replay: dict[str, OptionValue] = {"tasks": "diffusion,classification", "classification.replay": "generated"}
-    for agreed, found in (({}, []), (replay, ["sampling.guidance-scale"])):
+    unaudited: dict[str, OptionValue] = {"audit.membership": False}
+    drawn = ["sampling.guidance-scale"]
+    for agreed, found in (
+        (unaudited, []),
+        ({"audit.copies-images": 0}, []),
+        ({**unaudited, **replay}, drawn),
+        ({}, drawn),
+    ):
         study = read_study(write_study(tmp_path / "study.toml", {"recipe": "one", **agreed}))
         run = run_config({**agreed, "sampling.guidance-scale": 3.0})
-        assert [one.option for one in differences(run.to_flat(), study.to_flat())] == found
+        assert [one.option for one in differences(run.to_flat(), study)] == found

@@ -30,7 +30,8 @@ class Replay:
     """Images that are trained on beside a node's own.
 
     Own images are batched as without any replay, so that no round trains on fewer of them, and each batch gets further
-    ones in proportion.
+    ones in proportion. What is left of a whole image is drawn with that probability, so that a site with many images of
+    its own still trains on few others.
 
     Attributes:
         images: to draw from, with replacement.
@@ -42,7 +43,10 @@ class Replay:
 
     def beside(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a batch with further images behind its own; `generator`: on the CPU, draws them."""
-        number = round(self.per_own * len(batch)) if len(self.images) else 0
+        wanted = self.per_own * len(batch) if len(self.images) else 0.0
+        number = int(wanted)
+        if wanted > number:
+            number += int(torch.rand((), generator=generator).item() < wanted - number)
         if number == 0:
             return batch
         chosen = torch.randint(len(self.images), (number,), generator=generator)

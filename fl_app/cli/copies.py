@@ -15,7 +15,7 @@ from fl_app.logs import clean_text
 
 if TYPE_CHECKING:
     from fl_app.options.node import NodeConfig
-    from fl_app.runs.copies import Found, Pair, Part
+    from fl_app.runs.pairs import Found, Pair, Part
 
 _MOST_SHOWN = 20  # pairs in the table
 _LEGEND = (
@@ -46,7 +46,7 @@ def copies(
     Exit status: 0, also if there are no near copies; 1 if nothing was searched, or a file is damaged (the others are
     shown); 2 for wrong input.
     """
-    from fl_app.runs.copies import joined
+    from fl_app.runs.pairs import joined
 
     if picture is not None:
         check_file(picture, "--picture")
@@ -56,7 +56,7 @@ def copies(
     files, folder = _files(run, node, runs)
     parts, damage = _read(files)
     pairs, drawn, trained = joined(parts)
-    names = _names_of(node, pairs, drawn.shape[1]) if node and node.data_path else {}
+    names = _names_of(node, pairs, drawn.shape[1]) if node and node.has_own_folder else {}
     voice = Voice(as_json=as_json)
     voice.answer(
         {
@@ -148,7 +148,7 @@ def _read(files: Sequence[Path]) -> tuple[list["Part"], dict[str, str]]:
     Raises:
         RunFolderError: none is whole.
     """
-    from fl_app.runs.copies import read_copies
+    from fl_app.runs.pairs import read_copies
 
     parts: list[Part] = []
     damage: dict[str, str] = {}
@@ -185,8 +185,8 @@ def _files(run: str | None, node: "NodeConfig | None", runs: Path | None) -> tup
     """Return the files to show, and the run folder that they are in; None: a hospital's state."""
     from fl_app.api.run import open_run
     from fl_app.options.node import NodeConfig
-    from fl_app.runs.copies import files_of_node, files_of_run
     from fl_app.runs.missing import why_no_copies
+    from fl_app.runs.pairs import files_of_node, files_of_run
 
     if node is None and run is not None:
         folder = open_run(run, runs).folder

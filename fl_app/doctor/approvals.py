@@ -52,7 +52,7 @@ def check_study(node: NodeConfig, config: RunConfig, is_given: bool) -> Finding:
     if not node.study:
         return Finding(name, "not checked", "No --study is given: the node takes part in runs with any options.")
     study = read_study(Path(node.study))
-    differing = list(differences(config.to_flat(), study.to_flat())) if is_given else []
+    differing = list(differences(config.to_flat(), study)) if is_given else []
     if differing:
         first = differing[0]
         return Finding(

@@ -57,8 +57,9 @@ def _release(text: str) -> tuple[int, ...]:
 
 def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
     """Check that the plug-ins which a study needs at this node are installed and allowed, and no dangerous ones are."""
-    offered = {kind: installed(kind) for kind in AT_NODES}
-    needed = [one for one in config.named() if one.kind in AT_NODES and one.name not in BUILT_IN[one.kind]]
+    kinds = (*AT_NODES, "samplers")
+    offered = {kind: installed(kind) for kind in kinds}
+    needed = [one for one in config.named_at_nodes() if one.name not in BUILT_IN[one.kind]]
     refused = not_allowed(node, config)
     problems = []
     for one in refused:
@@ -79,7 +80,7 @@ def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
     unclear = {
         name: packages
         for name in sorted(needed_names | set(node.plugins_allowed))
-        for kind in AT_NODES
+        for kind in kinds
         if name not in BUILT_IN[kind] and len(packages := providers(kind, name)) > 1
     }
     problems += [_unclear(name, packages) for name, packages in unclear.items() if name in needed_names]
@@ -87,7 +88,7 @@ def check_plugins(config: RunConfig, node: NodeConfig) -> Finding:
     for name in node.plugins_allowed:
         if is_path(name):
             warnings.append(f"'plugins-allowed' names the path '{name}', which a run could use to import any program.")
-        elif name not in needed_names and not any(name in (*BUILT_IN[kind], *offered[kind]) for kind in AT_NODES):
+        elif name not in needed_names and not any(name in (*BUILT_IN[kind], *offered[kind]) for kind in kinds):
             known = [one for points in offered.values() for one in points]
             warnings.append(f"'plugins-allowed' names '{name}', which is not installed.{did_you_mean(name, known)}")
     names = sorted({name for points in offered.values() for name in points})

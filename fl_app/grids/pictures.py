@@ -1,4 +1,4 @@
-"""The comparison as pictures: SVG for papers, PNG at 200 dpi."""
+"""The comparison as pictures, in the common style."""
 
 import math
 import textwrap
@@ -8,24 +8,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from fl_app.files import replacing
 from fl_app.grids.collecting import Collected
 from fl_app.grids.comparing import Line
 from fl_app.grids.estimates import estimate
 from fl_app.grids.reading import GENERATED, SHIPS
+from fl_app.pictures import DASHES, SERIES, common_style, save_picture
 from fl_app.quality.figure import WORDING
 from fl_app.runs.documents import RoundLine
 
-_DPI = 200
 _WIDTH = 7.0  # inches
-# Okabe and Ito, told apart with any colour vision; yellow, which is too pale for lines, left out.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-_LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 _ROW = 0.34  # inches for each setting of a picture with a row for each
 _MANY = 5  # series whose bands lie upon one another
@@ -73,12 +68,10 @@ def draw_all(collected: Collected, lines: Sequence[Line], folder: Path) -> list[
         RunFolderError: a picture cannot be written.
     """
     paths = []
-    for name, figure in _figures(collected, lines):
-        for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": _DPI})):
-            path = folder / f"{name}.{kind}"
-            with replacing(path) as temporary, mpl.rc_context({"svg.hashsalt": name}):
-                figure.savefig(temporary, format=kind, **options)
-        paths.append(path)
+    with common_style():
+        for name, figure in _figures(collected, lines):
+            paths.append(folder / f"{name}.png")
+            save_picture(figure, paths[-1])
     return paths
 
 
@@ -174,10 +167,10 @@ def _draw_curves(
         axes.yaxis.set_major_formatter(_Decimals())
         axes.yaxis.set_minor_formatter(_Decimals(minor_thresholds=(2, 0.4)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_title(_title(f"{title}: mean and range of {seeds} seed{'s' if seeds > 1 else ''}"), fontsize=10)
-    axes.grid(alpha=0.25)
+    axes.set_title(_title(f"{title}: mean and range of {seeds} seed{'s' if seeds > 1 else ''}"))
+    axes.grid()
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
     yield name, figure
 
 
@@ -208,7 +201,7 @@ def _draw_panels(
             axes.set_xlim(max(low, -0.01), min(high, 1.01))
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_axis_off()
-    figure.suptitle("Each seed, mean and 95 % interval", fontsize=10)
+    _head(figure, "Each seed, mean and 95 % interval")
     yield name, figure
 
 
@@ -256,8 +249,8 @@ def _draw_sites(collected: Collected) -> Iterator[tuple[str, Figure]]:
         axes.set_xlabel(label)
     handles, labels = grid[0].get_legend_handles_labels()
     columns = 1 if max(map(len, settings)) > _LONGEST else 3
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-    figure.suptitle("Each site: mean over the seeds", fontsize=10)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
+    _head(figure, "Each site: mean over the seeds")
     yield "sites", figure
 
 
@@ -276,7 +269,11 @@ def _by_site(collected: Collected, name: str, method: str) -> dict[str, dict[str
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), [textwrap.fill(name, _LONGEST) for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(axis="x", alpha=0.25)
+    axes.grid(axis="x")
+
+
+def _head(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.01, ha="left")
 
 
 def _title(text: str) -> str:
@@ -284,9 +281,9 @@ def _title(text: str) -> str:
 
 
 def _style(number: int) -> dict[str, Any]:
-    colours = len(_COLOURS)
+    colours = len(SERIES)
     return {
-        "color": _COLOURS[number % colours],
-        "linestyle": _LINES[number // colours % len(_LINES)],
+        "color": SERIES[number % colours],
+        "linestyle": DASHES[number // colours % len(DASHES)],
         "marker": _MARKERS[(number + number // colours) % len(_MARKERS)],
     }

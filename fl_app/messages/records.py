@@ -1,15 +1,17 @@
-"""Converts messages to typed values and back; the only place that names the keys of records."""
+"""Converts messages to typed values and back; `descriptions`, `quality` and `replay` have further keys of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
-from fl_app.errors import RejectedReply
+from fl_app.errors import OptionError, RejectedReply
 from fl_app.logs import clean_text
 from fl_app.messages.arrays import Weights, array_record, pack, to_tensors, unpack, unpack_like
 from fl_app.options.sections import LONGEST_NAME
@@ -32,6 +34,7 @@ _METRICS = "metrics"
 NODE = "node"
 _HEADS = "heads"
 _LEFT_OUT = "left-out"
+_INSTRUCTED = (WEIGHTS, _EMA, _NODE_EMA, _INITIAL, _HEADS, _LEFT_OUT)  # arrays of an instruction
 
 
 @dataclass(frozen=True)
@@ -131,26 +134,34 @@ def task_name(message: Message) -> str:
     return str(config.get("task", "")) if config is not None else ""
 
 
+@contextmanager
+def reading(message: Message) -> Iterator[None]:
+    """Raise OptionError if the server's message lacks a key, or a value is of another type."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise OptionError(f"The message '{message.metadata.message_type}' is damaged: {error}.") from None
+
+
 def read_instruction(message: Message) -> Instruction:
-    """Read the server's instruction, whose arrays are packed."""
-    content = message.content
-    config = content.config_records[CONFIG]
-    ema, node_ema = content.array_records.get(_EMA), content.array_records.get(_NODE_EMA)
-    initial, heads = content.array_records.get(_INITIAL), content.array_records.get(_HEADS)
-    left_out = content.array_records.get(_LEFT_OUT)
-    return Instruction(
-        task=str(config["task"]),
-        round_number=int(cast(int, config["server-round"])),
-        run_name=str(config["run-name"]),
-        run_folder=str(config["run-folder"]),
-        weights=to_tensors(unpack(content.array_records[WEIGHTS])),
-        ema=to_tensors(unpack(ema)) if ema is not None else None,
-        node_ema=to_tensors(unpack(node_ema)) if node_ema is not None else None,
-        initial=to_tensors(unpack(initial)) if initial is not None else None,
-        proximal_mu=float(cast(float, config.get("proximal-mu", 0.0))),
-        heads=unpack(heads) if heads is not None else {},
-        left_out=unpack(left_out) if left_out is not None else None,
-    )
+    """Read the server's instruction, whose arrays are packed; raises OptionError if it is damaged."""
+    with reading(message):
+        config, arrays = message.content.config_records[CONFIG], message.content.array_records
+        found = {name: unpack(arrays[name]) for name in _INSTRUCTED if name in arrays}
+        models = {name: to_tensors(found[name]) for name in (_EMA, _NODE_EMA, _INITIAL) if name in found}
+        return Instruction(
+            task=text(config["task"]),
+            round_number=whole(config["server-round"]),
+            run_name=text(config["run-name"]),
+            run_folder=text(config["run-folder"]),
+            weights=to_tensors(found[WEIGHTS]),
+            ema=models.get(_EMA),
+            node_ema=models.get(_NODE_EMA),
+            initial=models.get(_INITIAL),
+            proximal_mu=number(config.get("proximal-mu", 0.0)),
+            heads=found.get(_HEADS, {}),
+            left_out=found.get(_LEFT_OUT),
+        )
 
 
 def write_reply(reply: Reply) -> RecordDict:

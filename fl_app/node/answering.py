@@ -14,13 +14,11 @@ from fl_app.data.images import DatasetInfo
 from fl_app.errors import FlAppError, OptionError, is_fault
 from fl_app.logs import clean_text, hide_log, show_log
 from fl_app.messages.contents import contents_of, what_is_asked
-from fl_app.messages.records import (
-    DESCRIBE,
-    task_name,
-)
+from fl_app.messages.records import DESCRIBE, task_name
 from fl_app.node.counting import count_message
 from fl_app.node.images import LocalData, as_simulated, load_local, load_pooled
 from fl_app.node.permissions import check_study, check_task, limited_plugins
+from fl_app.node.questions import question_of
 from fl_app.node.sent import LOG, Sent, append, log_folder
 from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
@@ -41,10 +39,9 @@ class Node:
     device: torch.device
 
     @classmethod
-    def from_context(cls, context: Context, task: str | None, message_type: str) -> "Node":
-        """Check all options, count the message, and read the node's images for a task; None: its own images."""
-        config = RunConfig.received(context.run_config)
-        options = as_simulated(config, NodeConfig.from_flat(context.node_config))
+    def loaded(cls, config: RunConfig, given: NodeConfig, task: str | None, message_type: str) -> "Node":
+        """Check the task, count the message, and read the node's images for the task; None: its own images."""
+        options = as_simulated(config, given)
         if task is not None:
             check_task(options, config.pass_named(task).task)
         if message_type != DESCRIBE:
@@ -74,18 +71,20 @@ def answering(handle: Callable[[Message, Node], RecordDict]) -> Callable[[Messag
         return _noted(attempt(message, context), message, context)
 
     def attempt(message: Message, context: Context) -> Message:
+        kind = message.metadata.message_type
         try:
-            asked = None if message.metadata.message_type == DESCRIBE else task_name(message)
+            question_of(kind)
+            asked = None if kind == DESCRIBE else task_name(message)
             options, config = NodeConfig.from_flat(context.node_config), RunConfig.received(context.run_config)
             check_study(options, config)
             with limited_plugins(options, config):
-                node = Node.from_context(context, asked, message.metadata.message_type)
-                log.info("The server asks: %s", message.metadata.message_type)
+                node = Node.loaded(config, options, asked, kind)
+                log.info("The server asks: %s", kind)
                 return Message(handle(message, node), reply_to=message)
         except FlAppError as error:
             log.error("%s", error)
             site = str(context.node_config.get("site", ""))
-            is_known = message.metadata.message_type != DESCRIBE or not is_site_name(site)
+            is_known = kind != DESCRIBE or not is_site_name(site)
             return Message(Error(_APP_ERROR, error.public if is_known else f"{site}: {error.public}"), reply_to=message)
         except BaseException as error:  # the text of an unknown error stays at the node
             if not is_fault(error):

@@ -5,9 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from flwr.app import Message, RecordDict
-from numpy.typing import NDArray
 from torch import nn
 
 from fl_app.classification.measuring import HeadSet
@@ -16,28 +14,19 @@ from fl_app.data.loading import place
 from fl_app.files import make_private
 from fl_app.messages.arrays import to_numpy
 from fl_app.messages.descriptions import SiteDescription, write_description
-from fl_app.messages.generated import read_generated
-from fl_app.messages.records import (
-    EVALUATE,
-    HEADS,
-    MEMBERSHIP,
-    MOMENTS,
-    TRAIN,
-    Instruction,
-    Reply,
-    read_instruction,
-    write_reply,
-    write_sums,
-)
+from fl_app.messages.quality import read_generated
+from fl_app.messages.records import MOMENTS, Instruction, Reply, read_instruction, write_reply, write_sums
 from fl_app.messages.replay import read_held
 from fl_app.metrics.intervals import FEWEST_PATIENTS
 from fl_app.metrics.membership import PARTS
 from fl_app.node.answering import Node, answering
 from fl_app.node.copies import check_number, search_copies
-from fl_app.node.generated import balance, draw_missing
+from fl_app.node.exchanged import Sums
 from fl_app.node.history import History, check_weights
 from fl_app.node.permissions import NotAllowedError
 from fl_app.node.quality import answer_quality
+from fl_app.node.questions import question_of
+from fl_app.node.replay import balance, draw_missing
 from fl_app.node.split import order_name
 from fl_app.node.state import NodeState, state_base, state_folder
 from fl_app.node.training import LocalResult, Progress, measure, train_local
@@ -66,9 +55,7 @@ def describe(message: Message, node: Node) -> RecordDict:
 @answering
 def train(message: Message, node: Node) -> RecordDict:
     """Measure the received weights on held-out images, train them, and answer: one message a round."""
-    instruction = read_instruction(message)
-    task = build_task(instruction.task, node.config, node.info)
-    history = check_weights(task, node, instruction, TRAIN)
+    task, instruction, history = _accept(message, node)
     where = (
         f"Run {instruction.run_name}, {instruction.task}, round {instruction.round_number} of {task.options.num_rounds}"
     )
@@ -84,8 +71,8 @@ def train(message: Message, node: Node) -> RecordDict:
         log.info("%s: trained for %.1f s, loss %.4f; sending the reply", where, result.seconds, loss)
     if isinstance(task, MeasuresOwn):
         images, number = history.shown(node.data.train), instruction.round_number
-        measure_own = partial(task.own_sums, model, images, node.device, number, node.options.min_class_count)
-        sums |= history.once("own-moments", number, measure_own)
+        fewest = question_of(MOMENTS).fewest(node.options)
+        sums |= history.answer(partial(task.own_sums, model, images, node.device, number, fewest))
     return write_reply(
         Reply(
             site=node.data.site,
@@ -106,53 +93,39 @@ def train(message: Message, node: Node) -> RecordDict:
 @answering
 def evaluate(message: Message, node: Node) -> RecordDict:
     """Measure the received models on held-out images."""
-    instruction = read_instruction(message)
-    task = build_task(instruction.task, node.config, node.info)
-    history = check_weights(task, node, instruction, EVALUATE)
-    return write_sums(node.data.site, _measure(task, node, instruction, history))
+    task, instruction, history = _accept(message, node)
+    return write_sums(node.data.site, history.answer(partial(_measure, task, node, instruction, history)))
 
 
 @answering
 def moments(message: Message, node: Node) -> RecordDict:
     """Sum the embeddings of the training images under the received weights, by class."""
-    instruction, task = _read_classification(message, node)
-    history = check_weights(task, node, instruction, MOMENTS)
+    task, instruction, history = _accept(message, node)
+    assert isinstance(task, ClassificationTask)
 
-    def measure_moments() -> dict[str, NDArray[np.float64]]:
+    def measure_moments() -> Sums:
         images = place(node.data.train, node.device)
-        return task.moments(instruction.weights, images, node.device, node.options.min_class_count)
+        return task.moments(instruction.weights, images, node.device, history.question.fewest(node.options))
 
-    return write_sums(node.data.site, history.once("moments", instruction.round_number, measure_moments))
+    return write_sums(node.data.site, history.answer(measure_moments))
 
 
 @answering
 def heads(message: Message, node: Node) -> RecordDict:
     """Measure the received heads on held-out and test images."""
-    instruction, task = _read_classification(message, node)
-    check_weights(task, node, instruction, HEADS)
-    own = None
-    if node.config.pass_named(instruction.task).keeps_weights:
-        own, _ = _kept(node, instruction).load_parts(instruction.round_number + 1)
-    images = {part: place(getattr(node.data, part), node.device) for part in ("validation", "test")}
-    found = HeadSet.from_arrays(instruction.heads)
-    fewest = FEWEST_PATIENTS if node.options.data_path else 1  # a simulated node's images are public
-    sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
-    if instruction.left_out is not None:
-        held_out, fewest = images["validation"], node.options.min_held_out
-        sums |= task.measure_left_out(instruction.weights, found, instruction.left_out, held_out, node.device, fewest)
-    return write_sums(node.data.site, sums)
+    task, instruction, history = _accept(message, node)
+    assert isinstance(task, ClassificationTask)
+    return write_sums(node.data.site, history.answer(partial(_measure_heads, task, node, instruction, history)))
 
 
 @answering
 def membership(message: Message, node: Node) -> RecordDict:
     """Count images by how well the weights that are to be exported know them, and copies among images drawn here."""
-    instruction = read_instruction(message)
-    task = build_task(instruction.task, node.config, node.info)
-    history = check_weights(task, node, instruction, MEMBERSHIP)
+    task, instruction, history = _accept(message, node)
     if not isinstance(task, Audited):
         raise NotAllowedError(f"the task '{instruction.task}' has no membership audit. Audit a diffusion model")
     images = {part: getattr(node.data, part) for part in PARTS}
-    most, fewest = node.config.audit.num_images, max(node.options.min_images, node.options.min_held_out)
+    most, fewest = node.config.audit.num_images, history.question.fewest(node.options)
     if most < fewest:
         raise NotAllowedError(
             f"this node was asked to count {most} of its images by score, and sends nothing of fewer than {fewest}. "
@@ -160,11 +133,11 @@ def membership(message: Message, node: Node) -> RecordDict:
         )
     check_number(node)
 
-    def count() -> dict[str, NDArray[np.float64]]:
+    def count() -> Sums:
         scored = task.membership(instruction.weights, images, node.device, most)
         return scored | search_copies(cast("DiffusionTask", task), node, instruction)
 
-    return write_sums(node.data.site, history.once("membership", instruction.round_number, count))
+    return write_sums(node.data.site, history.answer(count))
 
 
 @answering
@@ -176,23 +149,38 @@ def quality(message: Message, node: Node) -> RecordDict:
 @answering
 def draw(message: Message, node: Node) -> RecordDict:
     """Draw images of the classes that the node lacks, to train a classifier on."""
+    instruction = read_instruction(message)
     held = read_held(message, len(node.info.class_names))
-    return write_sums(node.data.site, draw_missing(read_instruction(message), held, node))
+    return write_sums(node.data.site, draw_missing(instruction, held, node))
 
 
-def _read_classification(message: Message, node: Node) -> tuple[Instruction, ClassificationTask]:
+def _accept(message: Message, node: Node) -> tuple[Task, Instruction, History]:
+    """Return the task of a message, the message, and what the node has seen of the run; raises as `check_weights`."""
     instruction = read_instruction(message)
     task = build_task(instruction.task, node.config, node.info)
-    assert isinstance(task, ClassificationTask)
-    return instruction, task
+    return task, instruction, check_weights(task, node, instruction, message.metadata.message_type)
 
 
-def _measure(task: Task, node: Node, instruction: Instruction, history: History) -> dict[str, NDArray[np.float64]]:
+def _measure(task: Task, node: Node, instruction: Instruction, history: History) -> Sums:
     models = {"raw": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models["initial"] = instruction.initial
     received = {name: weights for name, weights in models.items() if weights is not None}
     images = history.shown(node.data.validation)
     return measure(task, received, images, node.device, node.config.seed, node.data.site)
+
+
+def _measure_heads(task: ClassificationTask, node: Node, instruction: Instruction, history: History) -> Sums:
+    own = None
+    if node.config.pass_named(instruction.task).keeps_weights:
+        own, _ = _kept(node, instruction).load_parts(instruction.round_number + 1)
+    images = {part: place(getattr(node.data, part), node.device) for part in ("validation", "test")}
+    found = HeadSet.from_arrays(instruction.heads)
+    fewest = FEWEST_PATIENTS if node.options.has_own_folder else 1
+    sums = task.measure_heads(instruction.weights, own, found, images, node.device, fewest)
+    if instruction.left_out is not None:
+        held_out, fewest = images["validation"], history.question.fewest(node.options)
+        sums |= task.measure_left_out(instruction.weights, found, instruction.left_out, held_out, node.device, fewest)
+    return sums
 
 
 def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, history: History) -> LocalResult:
@@ -225,7 +213,7 @@ def _train(task: Task, node: Node, instruction: Instruction, model: nn.Module, h
         optimizer_state=kept_optimizer if keeps else None,
         ema=instruction.node_ema,
         ema_horizon=node.config.diffusion.node_ema_horizon,
-        fewest=node.options.min_images,
+        fewest=history.question.fewest(node.options),
         replay=replay,
     )
     history.note_update(start, model.state_dict())

@@ -17,14 +17,16 @@ from torch import nn
 
 from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
-from fl_app.messages.records import Instruction
+from fl_app.messages.records import MEMBERSHIP, Instruction
 from fl_app.metrics.nearest import DRAWN, SPACES, blank_copies, copy_sums, neighbours
 from fl_app.node.answering import Node
+from fl_app.node.exchanged import Sums
 from fl_app.node.permissions import NotAllowedError
-from fl_app.node.state import state_base, state_folder
+from fl_app.node.questions import question_of
+from fl_app.node.state import RunFile, is_in_run_folder, state_folder
 from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Pixels, set_features
-from fl_app.runs.copies import COPIES, MOST_KEPT, STATE_FILE, Found, Pair, write_copies
+from fl_app.runs.pairs import COPIES, MOST_KEPT, Found, Pair, write_copies
 from fl_app.seeding import seed_for
 
 if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
@@ -33,7 +35,6 @@ if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-Sums = dict[str, Array]
 Sets = tuple[Array, Array, Array]  # of drawn, training and held-out images
 
 
@@ -97,7 +98,7 @@ def copies_seed(node: Node) -> int:
 
 def check_number(node: Node) -> None:
     """Raise NotAllowedError if a run asks for copies among fewer images than the hospital sends sums of."""
-    asked, fewest = node.config.audit.copies_images, max(node.options.min_images, node.options.min_held_out)
+    asked, fewest = node.config.audit.copies_images, question_of(MEMBERSHIP).fewest(node.options)
     if 0 < asked < fewest:
         raise NotAllowedError(
             f"this node was asked to look for copies among {asked} images that it draws, and sends nothing of fewer "
@@ -149,7 +150,8 @@ def _keep(node: Node, instruction: Instruction, sums: Sums, drawn: ImageSet, pai
 
 
 def _path(node: Node, instruction: Instruction) -> Path:
-    base = state_base(node.options, instruction.run_folder)
-    if node.options.partition_id is not None and base == Path(instruction.run_folder) / "nodes":
+    if is_in_run_folder(node.options, instruction.run_folder):
         return Path(instruction.run_folder) / COPIES / f"{node.data.site}.safetensors"
-    return state_folder(node.options, instruction.run_folder, instruction.run_name, instruction.task) / STATE_FILE
+    return RunFile.PAIRS.path(
+        state_folder(node.options, instruction.run_folder, instruction.run_name, instruction.task)
+    )

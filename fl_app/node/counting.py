@@ -30,7 +30,7 @@ def count_message(node: NodeConfig, message_type: str) -> None:
     """
     is_training = message_type == TRAIN
     limit = node.max_rounds_per_day if is_training else node.max_queries_per_day
-    if node.partition_id is not None or limit == 0:
+    if node.is_simulated or limit == 0:
         return
     option, kind = ("max-rounds-per-day", "rounds") if is_training else ("max-queries-per-day", "queries")
     today = datetime.now(UTC).date()

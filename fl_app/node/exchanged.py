@@ -1,4 +1,4 @@
-"""Sums of an exchange of prototypes: measured once, and the same ever after.
+"""Answers that a node gives once, such as the sums of an exchange of prototypes: measured once, the same ever after.
 
 Two answers about the same images under different weights tell more than either. So a hospital that is asked again for
 the same run, task and round sends what it sent before, whatever the weights are.
@@ -16,12 +16,11 @@ from safetensors.numpy import load, save
 from fl_app.errors import RunFolderError
 from fl_app.files import replacing
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.state import RunFile
 
 log = logging.getLogger(__name__)
 
 Sums = dict[str, NDArray[np.float64]]
-
-_ANSWER = "answered-*.safetensors"
 
 
 def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[], Sums]) -> Sums:
@@ -29,14 +28,14 @@ def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[]
 
     Args:
         folder: of the task's state at the node.
-        what: kind of the sums.
-        round_number: of the exchange.
+        what: name of the sums.
+        round_number: of the question.
         measure: measures them; sums without a name are not kept.
 
     Raises:
         NotAllowedError: they cannot be kept, so that the node could not send the same ones again.
     """
-    path = folder / _ANSWER.replace("*", f"{what}-{round_number:04d}")
+    path = RunFile.ANSWER.path(folder, f"{what}-{round_number:04d}")
     try:
         sums = load(path.read_bytes())
     except FileNotFoundError:
@@ -54,13 +53,6 @@ def answer_once(folder: Path, what: str, round_number: int, measure: Callable[[]
         except RunFolderError as error:
             raise NotAllowedError(
                 f"{error} So these sums, which may leave the node once, do not leave it. Make room in 'state-dir'.",
-                public="this node cannot note which sums of an exchange leave it, and so sends none: its 'state-dir' "
-                "must be writable",
+                public="this node cannot note which sums leave it, and so sends none: its 'state-dir' must be writable",
             ) from error
     return sums
-
-
-def forget_answers(folder: Path) -> None:
-    """Delete the kept sums of a run that begins anew; raises OSError."""
-    for path in folder.glob(_ANSWER):
-        path.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,21 +22,18 @@ from torch import Tensor
 from fl_app.data.images import ImageSet
 from fl_app.errors import RunFolderError
 from fl_app.files import make_private, replacing, write_text
-from fl_app.messages.records import EVALUATE, MEMBERSHIP, TRAIN, Instruction
-from fl_app.messages.replay import DRAW
-from fl_app.node.agreed import check_agreed
+from fl_app.messages.records import Instruction
 from fl_app.node.answering import Node
 from fl_app.node.distances import distance, length, relative_difference
-from fl_app.node.exchanged import answer_once, forget_answers
+from fl_app.node.exchanged import Sums, answer_once
 from fl_app.node.permissions import NotAllowedError
-from fl_app.node.state import digest, state_base, state_folder
-from fl_app.runs.copies import STATE_FILE
+from fl_app.node.questions import Question, check_agreed, question_of
+from fl_app.node.state import RunFile, digest, forget_run, state_base, state_folder
 from fl_app.tasks import Task, initial_weights
 
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
-Sums = dict[str, NDArray[np.float64]]
 
 # Honest steps were at most 2.3 times as long as the longest one that a node had seen, and 0.19 of the weights' length;
 # a whole run moved the weights by at most 4.2 times their length (`python -m benchmarks.jumps`). In tiny runs the first
@@ -48,7 +44,6 @@ MOST_STEPS = 4.0  # times the longest step that the node has seen
 ALWAYS_ALLOWED = 0.5  # of the weights' length, for each round
 MOST_LENGTHS = 10.0  # times the weights' length, however many rounds the node has missed
 
-_WEIGHTS, _STEPS = "history.safetensors", "history.json"
 _DIGEST, _ROUNDS_DONE, _IS_LATE, _OPTIONS = "sha256", "rounds-done", "is-late", "options"
 _WITHOUT_CLASSES = ("diffusion",)  # tasks whose held-out sums are not by class
 
@@ -74,13 +69,17 @@ class History:
     """What a hospital has seen of the weights of one task in one run; a simulated node has no history.
 
     Attributes:
+        question: of the message that the node answers.
+        round_number: of the message.
         folder: of the task's state at the node; None: nothing is checked and nothing is written.
         is_late: the node has not seen round 1, and the run's options do not let it send sums all the same.
     """
 
-    def __init__(self, folder: Path | None, is_late: bool = False) -> None:
+    def __init__(self, question: Question, round_number: int, folder: Path | None) -> None:
+        self.question = question
+        self.round_number = round_number
         self.folder = folder
-        self.is_late = is_late
+        self.is_late = False
 
     def shown(self, images: ImageSet) -> ImageSet:
         """Return the images of which sums by class may be sent: none if the node is late."""
@@ -94,28 +93,34 @@ class History:
     def note_step(self, length: float) -> None:
         """Remember a step, if it is the longest so far."""
         assert self.folder is not None
-        if length > self.longest() and (self.folder / _WEIGHTS).exists():
+        if length > self.longest() and RunFile.HISTORY.path(self.folder).exists():
             with _warning(self.folder):
-                write_text(self.folder / _STEPS, json.dumps({"longest-step": length}))
-                (self.folder / _STEPS).chmod(0o600)
+                write_text(RunFile.STEPS.path(self.folder), json.dumps({"longest-step": length}))
+                RunFile.STEPS.path(self.folder).chmod(0o600)
 
     def longest(self) -> float:
         """Return the longest step that the node has seen, a round's; 0 if it has seen none."""
         assert self.folder is not None
         try:
-            found = float(json.loads((self.folder / _STEPS).read_text())["longest-step"])
+            found = float(json.loads(RunFile.STEPS.path(self.folder).read_text())["longest-step"])
         except FileNotFoundError:
             return 0.0
         except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("%s is damaged (%s): the node forgets how long earlier steps were", _STEPS, error)
+            log.warning("%s is damaged (%s): the node forgets how long earlier steps were", RunFile.STEPS.value, error)
             return 0.0
         return found if np.isfinite(found) else 0.0
 
-    def once(self, what: str, round_number: int, measure: Callable[[], Sums]) -> Sums:
-        """Return sums that are measured once in a round, and are the same ever after: see `exchanged.answer_once`."""
-        if self.folder is None or self.is_late:
+    def answer(self, measure: Callable[[], Sums], by: str = "") -> Sums:
+        """Return the sums of an answer; if the question has them measured once in a round, the same ever after.
+
+        Args:
+            measure: measures them.
+            by: what generated images are judged by: each has an answer of its own.
+        """
+        kept_as = self.question.kept_as
+        if not kept_as or self.folder is None or self.is_late:
             return measure()
-        return answer_once(self.folder, what, round_number, measure)
+        return answer_once(self.folder, f"{kept_as}-{by}" if by else kept_as, self.round_number, measure)
 
 
 def check_weights(task: Task, node: Node, instruction: Instruction, message_type: str) -> History:
@@ -134,40 +139,47 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
         NotAllowedError: the weights are not those of the study's seed, or too far from earlier ones; the node has seen
             too little to send sums by class; the round is none in which these sums are agreed.
     """
-    if node.options.partition_id is not None or not node.options.check_weights:
-        return History(None)
+    question, number = question_of(message_type), instruction.round_number
+    brings_weights = question.brings_weights(task.options)
+    if instruction.weights and not brings_weights:
+        raise NotAllowedError(
+            f"this node was sent weights in a message of the kind '{message_type}' about '{instruction.task}', which "
+            "needs none. Send none"
+        )
+    if node.options.is_simulated or not node.options.check_weights:
+        return History(question, number, None)
     check_agreed(task, node.config, instruction, message_type)
     folder = state_folder(node.options, "", instruction.run_name, instruction.task)
-    seed, history = node.config.seed, History(folder)
+    seed, history = node.config.seed, History(question, number, folder)
     if instruction.initial is not None:
         _check_initial({"initial": instruction.initial}, initial_weights(task, seed), seed)
     received = {"weights": instruction.weights, "ema": instruction.ema, "node-ema": instruction.node_ema}
     models = {name: weights for name, weights in received.items() if weights is not None}
-    options = options_digest(task, seed)
-    if message_type == TRAIN and instruction.round_number == 1:
+    options = hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
+    begins, seen = question.begins and number == 1, _read_seen(folder)
+    if begins:
         _check_initial(models, initial_weights(task, seed), seed)
-        _forget(folder)
-        _write(node, folder, Seen(instruction.weights, 0, is_late=False, options=options))
-        return history
-    rounds_done = {TRAIN: instruction.round_number - 1, EVALUATE: task.options.num_rounds}.get(
-        message_type, instruction.round_number
-    )
-    seen = read_seen(folder)
-    if seen is not None and seen.options != options:  # those of an earlier run of this name
-        _forget(folder)
+    if begins or (seen is not None and seen.options != options):  # what is known is of an earlier run of this name
+        with _warning(folder):
+            forget_run(folder)
         seen = None
+    rounds_done = question.num_made(number, task.options.num_rounds)
+    if begins:
+        _write(node, folder, Seen(instruction.weights, rounds_done, is_late=False, options=options))
+        return history
+    _check_late(history, seen, node, instruction)
+    if not brings_weights:
+        make_private(state_base(node.options, ""))
+        make_private(folder)
+        return history
     if seen is None:
-        history.is_late = not node.config.allows_late_joining
-        _check_late(history, node, instruction, message_type)
         initial = initial_weights(task, seed)
         a_round = ALWAYS_ALLOWED * length(initial)
         _check_near(models, initial, "those that the seed gives", most=max(1, rounds_done) * a_round)
         _write(node, folder, Seen(instruction.weights, rounds_done, is_late=True, options=options))
         return history
-    history.is_late = seen.is_late and not node.config.allows_late_joining
-    _check_late(history, node, instruction, message_type)
     a_round = max(MOST_STEPS * history.longest(), ALWAYS_ALLOWED * length(seen.weights))
-    if message_type in (MEMBERSHIP, DRAW):  # what is exported may be an average, which lies behind the weights
+    if question.may_lag:  # what is exported may be an average, which lies behind the weights
         _check_near(models, seen.weights, "the last ones", most=(rounds_done + 1) * a_round)
         return history
     num_rounds = max(1, abs(rounds_done - seen.rounds_done))
@@ -178,11 +190,6 @@ def check_weights(task: Task, node: Node, instruction: Instruction, message_type
         history.note_step(step / num_rounds)
         _write(node, folder, Seen(instruction.weights, rounds_done, seen.is_late, options))
     return history
-
-
-def options_digest(task: Task, seed: int) -> str:
-    """Return the digest of the seed and the task's options, which tells runs of one name apart."""
-    return hashlib.sha256(f"{seed} {task.options.model_dump_json()}".encode()).hexdigest()
 
 
 def _check_initial(models: Mapping[str, Tensors], own: Tensors, seed: int) -> None:
@@ -230,20 +237,22 @@ def _check_same_network(found: Tensors, known: Tensors) -> None:
         )
 
 
-def _check_late(history: History, node: Node, instruction: Instruction, message_type: str) -> None:
-    """Raise NotAllowedError if a late node is asked for sums by class, or by score; a reply of training has none."""
-    is_coarse = node.config.pass_named(instruction.task).task in _WITHOUT_CLASSES and message_type != MEMBERSHIP
-    history.is_late = history.is_late and not is_coarse
-    if history.is_late and message_type != TRAIN:
+def _check_late(history: History, seen: Seen | None, node: Node, instruction: Instruction) -> None:
+    """Note whether the node is late; raise NotAllowedError if the question is none that a late node answers."""
+    late = history.question.late
+    is_coarse = node.config.pass_named(instruction.task).task in _WITHOUT_CLASSES and late != "refused"
+    has_seen = seen is not None and not seen.is_late
+    history.is_late = not (has_seen or is_coarse or node.config.allows_late_joining)
+    if history.is_late and late != "without sums by class":
         raise NotAllowedError(
-            "this node has not seen round 1 of this run, or has lost its state: it trains, but sends no sums by class "
-            "unless the run's option 'late-joining' is true"
+            "this node has not seen round 1 of this run, or has lost its state: it trains, but sends no sums by class, "
+            "and judges no images, unless the run's option 'late-joining' is true"
         )
 
 
-def read_seen(folder: Path) -> Seen | None:
+def _read_seen(folder: Path) -> Seen | None:
     """Read the last weights that the node accepted; None if there are none, or the file is damaged."""
-    path = folder / _WEIGHTS
+    path = RunFile.HISTORY.path(folder)
     if not path.exists():
         return None
     try:
@@ -258,17 +267,6 @@ def read_seen(folder: Path) -> Seen | None:
         return None
 
 
-def _forget(folder: Path) -> None:
-    """Delete all that is known of an earlier run."""
-    with _warning(folder):
-        for name in (_WEIGHTS, _STEPS):
-            (folder / name).unlink(missing_ok=True)
-        # images that a node drew: see `generated` and `copies`
-        for path in (*folder.glob("generated-*"), folder / "replay.json", folder / STATE_FILE):
-            path.unlink(missing_ok=True)
-        forget_answers(folder)
-
-
 def _write(node: Node, folder: Path, seen: Seen) -> None:
     about = {
         _DIGEST: digest(seen.weights),
@@ -279,7 +277,7 @@ def _write(node: Node, folder: Path, seen: Seen) -> None:
     with _warning(folder):
         make_private(state_base(node.options, ""))
         make_private(folder)
-        with replacing(folder / _WEIGHTS, mode=0o600) as temporary:
+        with replacing(RunFile.HISTORY.path(folder), mode=0o600) as temporary:
             save_file({key: value.contiguous() for key, value in seen.weights.items()}, temporary, about)
 
 

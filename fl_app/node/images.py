@@ -120,7 +120,8 @@ def load_local(config: RunConfig, node: NodeConfig, *, is_trial: bool = False) -
         DataError: images are missing or broken.
     """
     node = as_simulated(config, node)
-    return _above_minimums(_load_site(config, node, is_trial) if node.data_path else _load_share(config, node), node)
+    data = _load_site(config, node, is_trial) if node.has_own_folder else _load_share(config, node)
+    return _above_minimums(data, node)
 
 
 def _load_share(config: RunConfig, node: NodeConfig) -> LocalData:
@@ -138,8 +139,7 @@ def _load_share(config: RunConfig, node: NodeConfig) -> LocalData:
 def _load_site(config: RunConfig, node: NodeConfig, is_trial: bool) -> LocalData:
     """Read a hospital's images. The run's source only gives the agreed classes, channels and size."""
     site, directory = site_name(node), Path(node.data_path).expanduser()
-    is_simulated = node.partition_id is not None
-    key = derived_key(config.seed, site) if is_simulated else find_key(key_file(node), makes=not is_trial)
+    key = derived_key(config.seed, site) if node.is_simulated else find_key(key_file(node), makes=not is_trial)
     found = read_cached(
         *_cache_of(node), directory, hospital_info(config, node), PARTS, node.max_unreadable_share, node.test_share, key
     )
@@ -147,7 +147,7 @@ def _load_site(config: RunConfig, node: NodeConfig, is_trial: bool) -> LocalData
     if len(parts["validation"]) == 0:  # the hospital has not split its images itself
         tested = node.test_share if found.is_test_drawn or len(parts["test"]) == 0 else 0.0
         parts["train"], parts["validation"] = hold_out(parts["train"], node.validation_share, tested)
-    if is_simulated:
+    if node.is_simulated:
         parts["train"] = first_images(parts["train"], config.data.limit)
     elif not is_trial:
         parts = settle(parts, used_file(node, directory))
@@ -251,7 +251,7 @@ def hospital_info(config: RunConfig, node: NodeConfig) -> DatasetInfo:
 
 def _cache_of(node: NodeConfig) -> tuple[Path, int]:
     """Return the folder of a node's decoded images, and their limit in bytes."""
-    if node.partition_id is not None:  # a simulation's state belongs to one run, whose folder is not known here
+    if node.is_simulated:  # a simulation's state belongs to one run, whose folder is not known here
         return Path(), 0
     return state_base(node, ""), node.max_cache_megabytes * 10**6
 

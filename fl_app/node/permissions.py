@@ -10,7 +10,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import Named, OptionValue
 from fl_app.options.study import differences, read_study
-from fl_app.plugins import AT_NODES, BUILT_IN, allow_only, is_path
+from fl_app.plugins import BUILT_IN, allow_only, is_path
 
 _LONGEST_VALUE = 24  # characters of an option's value in an answer, whose length is limited
 
@@ -34,7 +34,7 @@ def check_study(node: NodeConfig, config: RunConfig) -> None:
             f"{error} Until then this node takes part in no run.",
             public="this node cannot read its study's file, and so takes part in no run; its log says why",
         ) from error
-    differing = list(differences(config.to_flat(), study.to_flat()))
+    differing = list(differences(config.to_flat(), study))
     if differing:
         first, others = differing[0], len(differing) - 1
         more = f" (and {others} more)" if others else ""
@@ -69,12 +69,13 @@ def not_allowed(node: NodeConfig, config: RunConfig) -> list[Named]:
     A simulated node may import everything that its machine has. At a hospital a name must be built in or listed in the
     node option `plugins-allowed`. Plug-ins that only the server imports are not checked, unless they are paths.
     """
-    if node.partition_id is not None:
+    if node.is_simulated:
         return []
+    at_nodes = config.named_at_nodes()
     return [
         one
         for one in config.named()
-        if one.name not in (*BUILT_IN[one.kind], *node.plugins_allowed) and (one.kind in AT_NODES or is_path(one.name))
+        if one.name not in (*BUILT_IN[one.kind], *node.plugins_allowed) and (one in at_nodes or is_path(one.name))
     ]
 
 
@@ -90,7 +91,7 @@ def limited_plugins(node: NodeConfig, config: RunConfig) -> Iterator[None]:
             f"Option '{one.option}' is '{one.name}', which this node does not import: it is not built in, and the "
             "node's option 'plugins-allowed' does not name it. Nothing was imported."
         )
-    if node.partition_id is not None:
+    if node.is_simulated:
         yield
         return
     with allow_only(node.plugins_allowed, "this node's option 'plugins-allowed' does not name it."):

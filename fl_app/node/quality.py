@@ -11,23 +11,20 @@ from fl_app.classification.network import Classifier
 from fl_app.classification.task import ClassificationTask
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import place
-from fl_app.files import make_private
-from fl_app.messages.generated import QUALITY, Generated
-from fl_app.node.agreed import check_agreed
+from fl_app.messages.quality import QUALITY, Generated
 from fl_app.node.answering import Node
-from fl_app.node.history import History, check_weights, options_digest, read_seen
+from fl_app.node.exchanged import Sums
+from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
-from fl_app.node.state import state_base, state_folder
+from fl_app.node.questions import question_of
 from fl_app.options.quality import CURVE, FROM_FILE, USEFULNESS
-from fl_app.options.run import PassPlan
+from fl_app.options.run import PassPlan, RunConfig
 from fl_app.quality.features import Embedding, Kind, Pixels, open_network, set_features
 from fl_app.quality.measuring import IMAGES_PER_FEATURE, measure_quality
 from fl_app.quality.usefulness import usefulness
 from fl_app.tasks import Task, build_task
 
 log = logging.getLogger(__name__)
-
-Sums = dict[str, NDArray[np.float64]]
 
 
 def answer_quality(asked: Generated, node: Node) -> Sums:
@@ -42,7 +39,8 @@ def answer_quality(asked: Generated, node: Node) -> Sums:
         DataError: the images or their labels do not fit the run.
     """
     task = build_task(asked.instruction.task, node.config, node.info)
-    history = _check_allowed(task, asked, node)
+    _check_allowed(asked, node.config)
+    history = check_weights(task, node, asked.instruction, QUALITY)
     generated = asked.image_set(node.info.class_names)
     if generated.images.shape[1:] != node.data.train.images.shape[1:]:
         raise NotAllowedError(
@@ -56,7 +54,7 @@ def answer_quality(asked: Generated, node: Node) -> Sums:
             return _train_on(generated, node)
         return _compare(asked, task, generated, node)
 
-    return history.once(f"quality-{asked.measured}", asked.instruction.round_number, measure)
+    return history.answer(measure, by=asked.measured)
 
 
 def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> Sums:
@@ -66,13 +64,13 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
         classifier.load_state_dict(asked.instruction.weights)
         network = Embedding(classifier)
     elif (name := node.config.quality.curve if asked.measured == CURVE else asked.measured) in FROM_FILE:
-        approved = None if node.options.partition_id is not None else node.options.quality_networks
+        approved = None if node.options.is_simulated else node.options.quality_networks
         network = open_network(asked.network_file.tobytes(), cast(Kind, name), approved)
 
     def features(images: ImageSet) -> NDArray[np.float64]:
         return set_features(network, place(images, node.device), node.device)
 
-    per_feature = IMAGES_PER_FEATURE if node.options.data_path else 0  # a simulated node's images are public
+    per_feature = IMAGES_PER_FEATURE if node.options.has_own_folder else 0
     return measure_quality(
         features,
         node.data.test,
@@ -80,7 +78,7 @@ def _compare(asked: Generated, task: Task, generated: ImageSet, node: Node) -> S
         generated,
         node.config.quality.neighbours,
         per_feature,
-        max(node.options.min_images, node.options.min_held_out),
+        question_of(QUALITY).fewest(node.options),
     )
 
 
@@ -90,9 +88,8 @@ def _train_on(generated: ImageSet, node: Node) -> Sums:
     return usefulness(task, data.train, generated, data.test, device=node.device, seed=node.config.seed, site=data.site)
 
 
-def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
-    """Refuse what the run's options do not lead to; return what the node has seen of the run."""
-    config, instruction = node.config, asked.instruction
+def _check_allowed(asked: Generated, config: RunConfig) -> None:
+    """Refuse what the run's options do not lead to."""
     known = (*config.judged, *((CURVE,) if config.allows_curve else ()))
     if asked.measured not in known:
         raise NotAllowedError(
@@ -106,28 +103,8 @@ def _check_allowed(task: Task, asked: Generated, node: Node) -> History:
             f"allows {most} for '{asked.measured}'. Send no more"
         )
     expected = "classification" if asked.measured == "classifier" else "diffusion"
-    if instruction.task != expected:
+    if asked.instruction.task != expected:
         raise NotAllowedError(
-            f"this node was asked to judge generated images by '{asked.measured}' for the task '{instruction.task}', "
-            f"and that belongs to '{expected}'. Name this task"
+            f"this node was asked to judge generated images by '{asked.measured}' for the task "
+            f"'{asked.instruction.task}', and that belongs to '{expected}'. Name this task"
         )
-    if asked.measured == "classifier":
-        return check_weights(task, node, instruction, QUALITY)
-    if instruction.weights:
-        raise NotAllowedError(
-            f"this node was sent weights to judge generated images by '{asked.measured}', which needs none. Send none"
-        )
-    if node.options.partition_id is not None or not node.options.check_weights:
-        return History(None)
-    check_agreed(task, config, instruction, QUALITY)
-    folder = state_folder(node.options, "", instruction.run_name, instruction.task)
-    seen = read_seen(folder)
-    is_known = seen is not None and not seen.is_late and seen.options == options_digest(task, config.seed)
-    if not is_known and not config.allows_late_joining:
-        raise NotAllowedError(
-            "this node has not seen round 1 of this run, or has lost its state: it judges no generated images unless "
-            "the run's option 'late-joining' is true"
-        )
-    make_private(state_base(node.options, ""))
-    make_private(folder)
-    return History(folder)

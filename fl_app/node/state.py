@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from fl_app.errors import OptionError, RunFolderError
 from fl_app.files import make_private, remove_partial, replacing
 from fl_app.options.node import NodeConfig
+from fl_app.runs.pairs import STATE_FILE
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def site_name(node: NodeConfig) -> str:
     Raises:
         OptionError: the node is neither a hospital nor a simulated node.
     """
-    if node.data_path:
+    if node.has_own_folder:
         return _safe_name("Node option 'site'", node.site)
     if node.partition_id is None or node.num_partitions is None:
         raise OptionError(
@@ -57,19 +59,42 @@ def state_folder(node: NodeConfig, run_folder: str, run_name: str, task: str) ->
     """
     run_name, task = _safe_name("The run's name", run_name), _safe_name("The task's name", task)
     base, site = state_base(node, run_folder), site_name(node)
-    return base / site / task if _is_in_run_folder(node, run_folder) else base / run_name / site / task
+    return base / site / task if is_in_run_folder(node, run_folder) else base / run_name / site / task
 
 
 def state_base(node: NodeConfig, run_folder: str) -> Path:
     """Return the folder of a node's state for all runs (in a simulation: this run), without creating it."""
-    if _is_in_run_folder(node, run_folder):
+    if is_in_run_folder(node, run_folder):
         return Path(run_folder) / "nodes"
     return node.state_folder
 
 
-def _is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
+def is_in_run_folder(node: NodeConfig, run_folder: str) -> bool:
     """Return whether the node is simulated and `run_folder` is a run's folder on this machine."""
-    return node.partition_id is not None and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
+    return node.is_simulated and bool(run_folder) and (Path(run_folder) / "run.json").is_file()
+
+
+class RunFile(Enum):
+    """Files that a hospital's node keeps of a task in a run, as patterns; `forget_run` deletes each of them."""
+
+    HISTORY = "history.safetensors"
+    STEPS = "history.json"
+    ANSWER = "answered-*.safetensors"
+    DRAWN = "generated-*.safetensors"
+    DRAWN_LOCK = "generated-*.lock"
+    REPLAY = "replay.json"
+    PAIRS = STATE_FILE
+
+    def path(self, folder: Path, name: str = "") -> Path:
+        """Return the file in the folder of a task's state, with its name in the pattern's place."""
+        return folder / self.value.replace("*", name)
+
+
+def forget_run(folder: Path) -> None:
+    """Delete all that is known of a run that begins anew, from the folder of a task's state; raises OSError."""
+    for kind in RunFile:
+        for path in folder.glob(kind.value):
+            path.unlink(missing_ok=True)
 
 
 def key_file(node: NodeConfig) -> Path:

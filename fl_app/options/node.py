@@ -104,6 +104,19 @@ class NodeConfig(Section):
         return tuple(dict.fromkeys(one.lower() for one in hashes))
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether a run's server started the node: its images are the server's, so a hospital's guards do not apply."""
+        return self.partition_id is not None
+
+    @property
+    def has_own_folder(self) -> bool:
+        """Whether it answers about a folder as a hospital does; a simulated node that stands for one does, too.
+
+        Other simulated nodes have a share of a public data set.
+        """
+        return bool(self.data_path)
+
+    @property
     def state_folder(self) -> Path:
         """Return the folder of the node's state."""
         return Path(self.state_dir).expanduser() if self.state_dir else Path.home() / "fl-app" / "state"

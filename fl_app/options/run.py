@@ -36,7 +36,7 @@ from fl_app.options.training import (
     StrategyOptions,
     TrainingOptions,
 )
-from fl_app.plugins import built_in, check_name, load
+from fl_app.plugins import AT_NODES, built_in, check_name, load
 
 # Options that runs of older versions lack, and the values that those versions used.
 ADDED: dict[str, OptionValue] = {
@@ -220,9 +220,21 @@ class RunConfig(Section):
         """Whether nodes use test images: for a classifier, or for generated images."""
         return "classification" in self.tasks or bool(self.judged) or self.allows_curve
 
+    @property
+    def nodes_draw(self) -> bool:
+        """Whether nodes draw images: to look for copies, or to train a classifier on them."""
+        looked_for = "diffusion" in self.tasks and self.audit.membership and self.audit.copies_images > 0
+        return looked_for or ("classification" in self.tasks and self.classification.replay == "generated")
+
     def named(self) -> tuple[Named, ...]:
         """Return every name of a built-in part or a plug-in in the options."""
         return tuple(named_in(self))
+
+    def named_at_nodes(self) -> tuple[Named, ...]:
+        """Return the names among them that a node imports."""
+        return tuple(
+            one for one in self.named() if one.kind in AT_NODES or (one.kind == "samplers" and self.nodes_draw)
+        )
 
     def import_plugins(self) -> None:
         """Import the plug-ins that the options name, so that a broken one stops the run before any training.

@@ -9,7 +9,8 @@ from fl_app.options.app_files import own_app, read_defaults, read_options
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
 
-# The only options that a study need not fix, or sections of them: no answer of a hospital's node depends on them.
+# The only options that a study need not fix, or sections of them: no answer of a hospital's node depends on them (on
+# `sampling` if nodes draw images).
 EXEMPT: Mapping[str, str] = {
     "recipe": "a name that the server gives the run",
     "run-name": "a name that the server gives the run; a node's own rules decide which folder it may name",
@@ -19,7 +20,7 @@ EXEMPT: Mapping[str, str] = {
     "gallery-every": "how often the server draws pictures",
     "tracking": "where else the server writes the figures of its rounds",
     "admission": "which replies the server accepts",
-    "sampling": "how the server draws pictures; fixed if nodes draw images, by classification.replay",
+    "sampling": "how the server draws pictures; fixed if nodes draw, for audit.copies-images or classification.replay",
     "partition": "splits one data set among simulated nodes; a hospital has its own images",
     **{
         f"federation.{name}": "for which nodes the server waits, how long, and when it gives up"
@@ -72,10 +73,10 @@ def is_exempt(option: str) -> bool:
     return option in EXEMPT or option.partition(".")[0] in EXEMPT
 
 
-def differences(run: Mapping[str, OptionValue], study: Mapping[str, OptionValue]) -> Iterator[Difference]:
-    """Yield each option of a run that differs from the study's, unless it is exempt; both as `RunConfig.to_flat`."""
-    nodes_draw = study["classification.replay"] == "generated"
+def differences(run: Mapping[str, OptionValue], study: RunConfig) -> Iterator[Difference]:
+    """Yield each option of a run, as `RunConfig.to_flat`, that differs from the study's and that answers depend on."""
+    agreed = study.to_flat()
     for name, value in run.items():
-        is_fixed = not is_exempt(name) or (nodes_draw and name.startswith("sampling."))
-        if is_fixed and value != study[name]:
-            yield Difference(name, value, study[name])
+        is_fixed = not is_exempt(name) or (study.nodes_draw and name.startswith("sampling."))
+        if is_fixed and value != agreed[name]:
+            yield Difference(name, value, agreed[name])

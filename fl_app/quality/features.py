@@ -24,7 +24,8 @@ from fl_app.classification.network import Classifier
 from fl_app.data.images import ImageSet
 from fl_app.data.loading import iterate
 from fl_app.errors import FlAppError, did_you_mean
-from fl_app.options.quality import FROM_FILE, QualityOptions
+from fl_app.options.quality import FROM_FILE
+from fl_app.options.run import RunConfig
 
 Kind = Literal["inception", "file"]
 
@@ -161,11 +162,12 @@ def network_of_file(path: str, kind: str) -> tuple[nn.Module, NDArray[np.uint8]]
     return open_network(data, cast(Kind, kind), None), np.frombuffer(data, dtype=np.uint8)
 
 
-def check_network_file(options: QualityOptions) -> None:
-    """Open the file that a run's options name, if they name one; raises FeatureNetworkError if it cannot be used."""
-    for kind in dict.fromkeys((*options.features, options.curve)):
-        if kind in FROM_FILE and options.num_images:
-            network_of_file(options.network_file, kind)
+def check_network_file(config: RunConfig) -> None:
+    """Open the file of the feature networks that a run will use; raises FeatureNetworkError if it cannot be used."""
+    curve = (config.quality.curve,) if config.has_curve else ()
+    for kind in dict.fromkeys((*config.judged, *curve)):
+        if kind in FROM_FILE:
+            network_of_file(config.quality.network_file, kind)
 
 
 def open_network(data: bytes, kind: Kind, approved: Sequence[str] | None) -> nn.Module:

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,14 @@ from fl_app.errors import RunFolderError
 from fl_app.files import CARD, KEBAB, replace_folder, to_json, write_json, write_manifest
 from fl_app.logs import clean_text
 from fl_app.metrics.audited import Copies, Membership, Verdict
-from fl_app.runs.documents import read_json, time_label
+from fl_app.runs.documents import read_json
 
 if TYPE_CHECKING:  # a reader of the file needs none of what they import
+    from fl_app.options.audit import AuditOptions
     from fl_app.passes import Answers
     from fl_app.runs.recorder import TaskRun
     from fl_app.runs.status import Status
+    from fl_app.strategies.node_outcome import NodeOutcome
     from fl_app.sums import Sums
 
 log = logging.getLogger(__name__)
@@ -97,53 +99,76 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         number: of the round that made them.
         ask: lets the nodes count their images; None: the pass has no audit.
     """
-    from fl_app.metrics.copies import judge_copies  # readers of the file need no numpy
-    from fl_app.metrics.membership import blank_histograms, judge_membership, shown_histograms
-
+    options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
+    pass_name = task_run.run_pass.name
+    what = f"membership audit of {pass_name}"
     known = _known(task_run.folder.path, name, number)
     if known is not None:
+        status.recall(pass_name, what)
         return known
-    options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
-    left_out: dict[str, str] = {}
-    histograms: dict[str, list[float]] = {}
-    copies: Copies | None = None
+    outcomes: Mapping[str, NodeOutcome] = {}
     try:
         answers = ask()
         if answers is None:
             return None
         parts, outcomes = answers
-        missing = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
-        left_out = {site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()}
-        status.count(missing, time_label(f"membership audit of {task_run.run_pass.name}", started))
-        scored = {site: {key: sums[key] for key in blank_histograms()} for site, sums in parts.items()}
-        found = judge_membership(scored, options.max_auc)
-        histograms = shown_histograms(scored.values())
-        if parts and options.copies_images:
-            copies = judge_copies({site: _rest(sums, scored[site]) for site, sums in parts.items()})
-        if not parts:
-            status.blemish("no site answered the membership audit")
-            found = Membership(verdict="undecided", reason="no site answered the membership audit")
+        judged = _judge(parts, options)
     except Exception as error:  # also an error of ours: the model is trained, and is exported all the same
-        log.exception("The membership audit failed")
-        status.blemish(f"the membership audit failed ({type(error).__name__})")
-        found = Membership(verdict="undecided", reason=f"the audit failed ({type(error).__name__})")
-    verdict, reason = _overall(found, copies)
+        judged = _Judged(Membership(verdict="undecided", reason=_failure(error)), problem=_failure(error))
+    status.note(pass_name, what, outcomes, judged.problem)
+    missing = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
+    verdict, reason = _overall(judged.membership, judged.copies)
     audit = Audit(
-        membership=found,
-        copies=copies,
+        membership=judged.membership,
+        copies=judged.copies,
         verdict=verdict,
         reason=reason,
         max_auc=options.max_auc,
         is_quarantined=options.gate and verdict == "exceeded",
         weights=name,
         round=number,
-        left_out=left_out,
+        left_out={site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()},
         seconds=time.time() - started,
-        histograms=histograms,
+        histograms=judged.histograms,
     )
-    write_json(task_run.folder.task(task_run.run_pass.name) / "audit.json", to_json(audit))
+    write_json(task_run.folder.task(pass_name) / "audit.json", to_json(audit))
     log.info("%s", describe_audit(audit))
     return audit
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Both parts of an audit; `problem`: what went wrong in it."""
+
+    membership: Membership
+    copies: Copies | None = None
+    histograms: dict[str, list[float]] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def _judge(parts: "Mapping[str, Sums]", options: "AuditOptions") -> _Judged:
+    """Judge what the sites sent; an error of the second part does not cost the verdict of the first."""
+    from fl_app.metrics.copies import judge_copies  # readers of the file need no numpy
+    from fl_app.metrics.membership import blank_histograms, judge_membership, shown_histograms
+
+    if not parts:
+        problem = "no site answered the membership audit"
+        return _Judged(Membership(verdict="undecided", reason=problem), problem=problem)
+    scored = {site: {key: sums[key] for key in blank_histograms()} for site, sums in parts.items()}
+    judged = _Judged(judge_membership(scored, options.max_auc), histograms=shown_histograms(scored.values()))
+    if not options.copies_images:
+        return judged
+    try:
+        copies = judge_copies({site: _rest(sums, scored[site]) for site, sums in parts.items()})
+    except Exception as error:
+        return replace(judged, copies=Copies(verdict="undecided", reason=_failure(error)), problem=_failure(error))
+    return replace(judged, copies=copies)
+
+
+def _failure(error: Exception) -> str:
+    """Log an error of the audit, and return it in words without its text, which may hold anything."""
+    log.error("The audit failed", exc_info=error)
+    return f"the membership audit failed ({type(error).__name__})"
 
 
 def _rest(sums: "Sums", without: "Sums") -> "Sums":

@@ -106,12 +106,32 @@ class SiteCounts:
 
 
 @dataclass(frozen=True, config=KEBAB)
+class Note:
+    """What went wrong in a run outside its rounds, which metrics.jsonl does not tell.
+
+    Attributes:
+        of: the pass that it belongs to, or another part of the run, such as `generated images`.
+        what: what was done, such as `final measurement of diffusion`.
+        when: unix time.
+        missing: outcomes of the sites that did not contribute.
+        problem: in words; None if only sites are missing.
+    """
+
+    of: str
+    what: str
+    when: float
+    missing: dict[str, NodeOutcome] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True, config=KEBAB)
 class RunStatus:
     """The content of status.json.
 
     Attributes:
         reason: why the run waits, failed, or is degraded.
         reasons: the same of a degraded run, one by one; a reason may hold any sign.
+        notes: what went wrong outside rounds, so that a resumed run does not forget it.
         task: that is being trained.
         round: of this task.
         asked: sites that were asked in this round.
@@ -138,6 +158,7 @@ class RunStatus:
     gallery: str | None = None
     updated: float | None = None
     reasons: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def round_moment(line: RoundLine) -> str:

@@ -22,7 +22,7 @@ from fl_app.runs.run_json import Agreed, RunDocument, new_run_name, note_run_id,
 log = logging.getLogger(__name__)
 
 _FREE_TO_CHANGE = ("output-dir", "run-name", "resume", "recipe", "gallery-every", "late-joining", "tracking")
-_FREE_SECTIONS = ("federation.", "sampling.")
+_FREE_SECTION = "federation."
 _PACKAGES = ("fl-app", "flwr", "torch", "diffusers", "numpy", "safetensors")
 
 
@@ -122,7 +122,7 @@ def different_options(found: Mapping[str, OptionValue], wanted: Mapping[str, Opt
     return [
         name
         for name in names
-        if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTIONS) and found.get(name) != wanted.get(name)
+        if name not in _FREE_TO_CHANGE and not name.startswith(_FREE_SECTION) and found.get(name) != wanted.get(name)
     ]
 
 

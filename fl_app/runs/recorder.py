@@ -128,7 +128,7 @@ class TaskRun:
         self.report.refresh()
 
     def finish(self, parts: Mapping[str, Sums]) -> str:
-        """Choose the better of raw and averaged weights by the final measurement, and draw it.
+        """Choose the better of raw and averaged weights by the final measurement; draw what will be exported.
 
         Args:
             parts: what each site measured.
@@ -139,7 +139,9 @@ class TaskRun:
         losses = measured_losses(self.task.loss_of, parts)
         self._remember_best(self.num_rounds, losses)
         name = losses.better or "raw"
-        self.draw("final", losses)
+        number, used, weights = self.exported(name)
+        is_last = number == self.num_rounds
+        self.draw("final", losses, None if is_last else {f"{used} of round {number} (used)": weights})
         if self.best.models:
             self.checkpoint()
         return name
@@ -187,15 +189,21 @@ class TaskRun:
             log.error("The last round cannot be saved: %s", error)
         self._unsaved = None
 
-    def draw(self, name: str, losses: Losses) -> None:
-        """Draw the history, and a gallery of all sets of weights side by side, the better one marked."""
+    def draw(self, name: str, losses: Losses, shown: Mapping[str, Weights] | None = None) -> None:
+        """Draw the history, and a gallery of sets of weights side by side.
+
+        Args:
+            name: of the gallery.
+            losses: of the weights of the last round.
+            shown: sets of weights by the words above them; None: all of the last round, the better one marked.
+        """
         draw_history(self.history, self.folder.task(self.run_pass.name) / "history.png")
         if self.run_pass.gallery is None:
             return
-        used, module = losses.better, self.run_pass.module
-        shown = {f"{key} (used)" if key == used else key: module(weights) for key, weights in self.models.items()}
+        if shown is None:
+            shown = {f"{key} (used)" if key == losses.better else key: one for key, one in self.models.items()}
         path = self.folder.task(self.run_pass.name) / "samples" / f"{name}.png"
-        self.run_pass.gallery(shown, path)
+        self.run_pass.gallery({words: self.run_pass.module(weights) for words, weights in shown.items()}, path)
         self.status.set_gallery(path)
 
     def _current(self) -> Checkpoint:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fl_app.files import to_json, write_json
-from fl_app.runs.documents import FAULTS, RunStatus, SiteCounts, State
-from fl_app.runs.folder import RunFolder
+from fl_app.runs.documents import FAULTS, Note, RunStatus, SiteCounts, State, time_label
+from fl_app.runs.folder import RunFolder, read_status
 from fl_app.strategies.node_outcome import NodeOutcome
 from fl_app.strategies.outcomes import RoundRecord
 
@@ -22,10 +22,13 @@ class Status:
     """
 
     def __init__(self, folder: RunFolder) -> None:
+        """Begin anew; of a resumed run only the notes are kept, until `recall`: its rounds are counted again."""
         self.num_failed_rounds = 0
         self.blemishes: list[str] = []
         self._file = folder.status_file
-        self._now = RunStatus(folder=str(folder.path))
+        self._earlier = read_status(folder).notes
+        self._noted: set[str] = set()
+        self._now = RunStatus(folder=str(folder.path), notes=self._earlier)
 
     def set(self, state: State, reason: str | None = None, **more: Any) -> None:
         """Write a new state; `more`: further fields of RunStatus."""
@@ -62,6 +65,41 @@ class Status:
         for site, node in outcomes.items():
             nodes[site] = nodes.get(site, SiteCounts()).with_outcome(node, when)
         self._now = replace(self._now, nodes=nodes)
+
+    def note(
+        self, of: str, what: str, outcomes: Mapping[str, NodeOutcome] | None = None, problem: str | None = None
+    ) -> None:
+        """Count the sites that did not contribute to something outside the rounds, so that a resumed run knows it, too.
+
+        Args:
+            of: the pass that it belongs to, or another part of the run.
+            what: was done; replaces an earlier note of the same.
+            outcomes: of every site that was asked.
+            problem: that did not end the run.
+        """
+        missing = {site: one for site, one in (outcomes or {}).items() if one.outcome != "contributed"}
+        self._take(Note(of, what, time.time(), missing, problem))
+
+    def recall(self, of: str, what: str | None = None) -> None:
+        """Take over what an earlier process noted of a part of the run that is not done again.
+
+        Args:
+            of: see `note`.
+            what: only the note of this; None: all of that part.
+        """
+        for one in self._earlier:
+            if one.of == of and what in (None, one.what) and one.what not in self._noted:
+                self._take(one)
+
+    def _take(self, note: Note) -> None:
+        self._noted.add(note.what)
+        others = tuple(one for one in self._now.notes if one.what != note.what)
+        is_one = bool(note.missing or note.problem)
+        self._now = replace(self._now, notes=(*others, note) if is_one else others)
+        self.count(note.missing, time_label(note.what, note.when))
+        if note.problem:
+            self.blemish(note.problem)
+        write_json(self._file, to_json(self._now))
 
     def blemish(self, what: str) -> None:
         """Remember a problem that did not end the run."""

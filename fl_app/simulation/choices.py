@@ -221,6 +221,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
         raise RunFolderError(f"No run folder can be made in {output}: {problem}. Choose another folder.")
     from fl_app.data.sources import dataset_info, load_parts
     from fl_app.node.images import share_out, wanted_parts
+    from fl_app.quality.features import check_network_file
     from fl_app.runs.folder import RunFolder
     from fl_app.runs.opening import check_resumable
     from fl_app.runs.tracking import check_tracking
@@ -230,6 +231,7 @@ def check_before_start(config: RunConfig, num_nodes: int, output: Path, resumed:
         check_resumable(RunFolder(resumed), config)
     config.import_plugins()
     check_tracking(config.tracking)
+    check_network_file(config)
     if config.partition.scheme == "sites":
         _check_sites(config, num_nodes)
         return

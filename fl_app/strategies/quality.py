@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fl_app.data.images import ImageSet
 from fl_app.messages.arrays import Weights
-from fl_app.messages.generated import QUALITY, write_generated
+from fl_app.messages.quality import QUALITY, write_generated
 from fl_app.options.quality import USEFULNESS
 from fl_app.quality.figure import TRAINED_ON
 from fl_app.quality.judging import check_quality, check_usefulness

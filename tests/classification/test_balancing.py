@@ -51,6 +51,16 @@ def test_a_batch_keeps_its_own_images_and_gets_further_ones_in_proportion() -> N
     assert Replay(images(0, 0, 0), 1.5).beside(own, torch.Generator()) is own
 
 
+def test_few_further_images_beside_many_own_ones_are_trained_on_as_often_as_they_should() -> None:
+    own, generator = (
+        Batch(torch.zeros(16, 1, 8, 8), torch.zeros(16, dtype=torch.int64)),
+        torch.Generator().manual_seed(0),
+    )
+    replay = Replay(images(0, 5, 5), 1000 / 60_000)
+    further = [len(replay.beside(own, generator)) - 16 for _ in range(4000)]
+    assert set(further) == {0, 1} and np.mean(further) == pytest.approx(16 / 60, abs=0.03)
+
+
 def test_oversampling_repeats_rare_classes_and_none_with_very_few_images() -> None:
     found = oversampled(images(10, 4, 1), 1.0, fewest=2)
     assert found.images.class_counts().tolist() == [0, 6, 0] and found.per_own == pytest.approx(6 / 15)

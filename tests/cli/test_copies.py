@@ -20,8 +20,8 @@ from fl_app.files import to_json, write_json
 from fl_app.metrics.audited import Copies, Membership
 from fl_app.options.sections import OptionValue
 from fl_app.runs.audit import Audit
-from fl_app.runs.copies import COPIES, Found, Pair, files_of_run, read_copies, write_copies
 from fl_app.runs.folder import RunFolder
+from fl_app.runs.pairs import COPIES, Found, Pair, files_of_run, read_copies, write_copies
 from fl_app.runs.run_json import RunDocument, write_document
 
 PAIR = Pair(space="pixels", ratio=0.12, drawn=4, drawn_class="cat", trained=7, trained_class="ca\u001b[2Jt")

@@ -40,7 +40,9 @@ def test_strategies_samplers_and_heads_of_the_server_are_no_concern_of_a_node() 
         "sampling.sampler": "euler",
         "classification.head": "h",
     }
-    assert check_plugins(study(names), node()).verdict == "ready"
+    assert check_plugins(study({**names, "audit.copies-images": 0}), node()).verdict == "ready"
+    found = check_plugins(study(names), node())
+    assert found.verdict == "not ready" and "'sampling.sampler' is 'euler'" in found.text  # nodes draw, to find copies
 
 
 def test_what_is_installed_and_allowed_is_ready() -> None:

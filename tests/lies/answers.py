@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from flwr.app import RecordDict
 
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import MEMBERSHIP
 from fl_app.messages.replay import DRAW
 from fl_app.metrics.copies import judge_copies

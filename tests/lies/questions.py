@@ -12,7 +12,7 @@ from flwr.app import Context, RecordDict
 
 from fl_app import evaluation, server
 from fl_app.flower import identify
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import CONFIG, EVALUATE, HEADS, MOMENTS
 from fl_app.options.sections import OptionValue
 from fl_app.quality.figure import Figure

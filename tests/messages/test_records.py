@@ -1,15 +1,21 @@
 """Arrays travel packed: every name, shape, type and bit arrives, in one object for Flower however many there are."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors import SafetensorError
 
-from fl_app.messages.arrays import array_record, num_bytes, pack, packed, to_numpy, to_weights, unpack
+from fl_app.data.images import ImageSet
+from fl_app.errors import OptionError
+from fl_app.messages.arrays import Weights, array_record, num_bytes, pack, packed, to_numpy, to_weights, unpack
+from fl_app.messages.quality import QUALITY, read_generated, write_generated
+from fl_app.messages.records import add_models, instruction_config, read_instruction
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")
 NAMED = st.dictionaries(
@@ -53,3 +59,54 @@ def test_bytes_that_are_cut_off_are_an_error_and_not_a_smaller_array(keep: int) 
     cut = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=whole.data[:keep])
     with pytest.raises(SafetensorError):
         unpack(ArrayRecord({"safetensors": cut}))
+
+
+def unnamed(content: RecordDict) -> None:
+    del content.config_records["config"]["task"]
+
+
+def of_another_type(content: RecordDict) -> None:
+    content.config_records["config"]["server-round"] = "1"
+
+
+def of_no_whole_round(content: RecordDict) -> None:
+    content.config_records["config"]["server-round"] = True
+
+
+def without_options(content: RecordDict) -> None:
+    del content["config"]
+
+
+def without_weights(content: RecordDict) -> None:
+    del content["weights"]
+
+
+def cut_off(content: RecordDict) -> None:
+    (whole,) = content.array_records["ema"].values()
+    cut = Array(dtype="uint8", shape=(7,), stype=whole.stype, data=whole.data[:7])
+    content["ema"] = ArrayRecord({"safetensors": cut})
+
+
+def unpacked(content: RecordDict) -> None:
+    content["weights"] = array_record({"a": np.ones(3)})
+
+
+DAMAGES = (unnamed, of_another_type, of_no_whole_round, without_options, without_weights, cut_off, unpacked)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["train", QUALITY])
+def test_a_damaged_instruction_is_one_error_that_says_so(damage: Callable[[RecordDict], None], kind: str) -> None:
+    def message() -> Message:
+        named: Weights = {"a": np.ones(3)}
+        images = ImageSet(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("a",))
+        content = write_generated(instruction_config("diffusion", 1, "run", ""), "pixels", images, named)
+        add_models(content, ema=named, node_ema=None)
+        return Message(packed(content), dst_node_id=1, message_type=kind)
+
+    read: Callable[[Message], object] = read_generated if kind == QUALITY else read_instruction
+    read(message())
+    damaged = message()
+    damage(damaged.content)
+    with pytest.raises(OptionError, match=f"The message '{kind}' is damaged"):
+        read(damaged)

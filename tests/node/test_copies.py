@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from fl_app.messages.arrays import unpack
 from fl_app.messages.records import MEMBERSHIP, TRAIN
 from fl_app.node.copies import check_number, copies_seed
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.state import forget_run
 from fl_app.options.sections import OptionValue
 from fl_app.runs.audit import read_audit
-from fl_app.runs.copies import MOST_KEPT, Found, files_of_node, files_of_run, read_copies
+from fl_app.runs.pairs import MOST_KEPT, Found, files_of_node, files_of_run, read_copies
 from tests.data.conftest import write_images
 from tests.federation import LocalGrid, run_federation
 from tests.node.test_history import Hospital
@@ -104,6 +106,16 @@ def test_nothing_in_the_answer_is_an_image_or_grows_with_their_number(federation
     audit = read_audit(federation.run)
     assert audit is not None and audit.copies is not None and audit.left_out == {}
     assert audit.copies.spaces["pixels"].sites["north"][:2] == [30, 30]
+
+
+def test_a_run_that_begins_anew_keeps_nothing_of_a_whole_run_but_the_states_of_its_rounds(
+    federation: Federation, tmp_path: Path
+) -> None:
+    (path,) = files_of_node(federation.state(0))
+    folder = Path(shutil.copytree(path.parent, tmp_path / "diffusion"))
+    forget_run(folder)
+    assert len(list(path.parent.iterdir())) > 3
+    assert all(one.name.startswith("state-") for one in folder.iterdir())
 
 
 def test_asked_again_the_node_draws_nothing_and_sends_the_same(

@@ -35,7 +35,7 @@ def test_sums_of_an_exchange_are_measured_once_and_then_sent_again(hospital: Hos
 
     def answer(number: int, value: float, **named: Any) -> float:
         history = hospital.ask(MOMENTS, number, own, **named)
-        return float(history.once("moments", number, lambda: {"sum": torch.tensor([value]).double().numpy()})["sum"][0])
+        return float(history.answer(lambda: {"sum": torch.tensor([value]).double().numpy()})["sum"][0])
 
     assert [answer(4, 1.0), answer(4, 2.0), answer(10, 3.0), answer(10, 4.0), answer(4, 5.0)] == [
         1.0,
@@ -58,7 +58,7 @@ def test_sums_are_kept_as_they_are_whatever_their_order_in_memory(hospital: Hosp
     history = hospital.ask(MOMENTS, 4, own)
     rows = np.arange(6.0).reshape(2, 3)
     for _ in range(2):
-        assert np.array_equal(history.once("moments", 4, lambda: {"sum": rows.T})["sum"], rows.T)
+        assert np.array_equal(history.answer(lambda: {"sum": rows.T})["sum"], rows.T)
 
 
 def test_sums_that_the_node_cannot_keep_do_not_leave_it(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +71,6 @@ def test_sums_that_the_node_cannot_keep_do_not_leave_it(hospital: Hospital, monk
 
     monkeypatch.setattr("fl_app.node.exchanged.replacing", full)
     with pytest.raises(NotAllowedError) as caught:
-        history.once("moments", 4, lambda: {"sum": torch.ones(1).double().numpy()})
+        history.answer(lambda: {"sum": torch.ones(1).double().numpy()})
     assert "must be writable" in caught.value.public and str(hospital.state) not in caught.value.public
-    assert history.once("own-moments", 3, dict) == {}
+    assert history.answer(dict) == {}

@@ -350,7 +350,7 @@ def test_a_simulated_node_and_one_without_the_check_take_everything_and_write_no
         for kind, number in ((TRAIN, 1), (TRAIN, 99), (MOMENTS, 3), (EVALUATE, 0)):
             history = one.ask(kind, number, far)
             history.note_update(far, far)
-            assert not history.is_late and history.once("moments", 3, dict) == {}
+            assert not history.is_late and history.answer(dict) == {}
     assert list(tmp_path.iterdir()) == []
 
 

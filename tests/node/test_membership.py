@@ -83,7 +83,7 @@ def test_the_counts_are_made_once_whatever_the_weights_of_a_second_question(hosp
 
     def answer(value: float, step: float) -> float:
         history = hospital.ask(MEMBERSHIP, NUM_ROUNDS, moved(own, step), **ONE)
-        counted = history.once("membership", NUM_ROUNDS, lambda: {"loss/train": np.array([value])})
+        counted = history.answer(lambda: {"loss/train": np.array([value])})
         return float(counted["loss/train"][0])
 
     assert [answer(1.0, 0.1), answer(2.0, 0.2), answer(3.0, 0.3)] == [1.0, 1.0, 1.0]

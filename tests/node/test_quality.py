@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fl_app.data.images import DatasetInfo, ImageSet
-from fl_app.messages.generated import Generated
+from fl_app.messages.quality import Generated
 from fl_app.messages.records import TRAIN, Instruction
 from fl_app.node.answering import Node
 from fl_app.node.history import check_weights

@@ -6,7 +6,7 @@ import pytest
 from fl_app.errors import RunFolderError
 from fl_app.files import write_json
 from fl_app.runs.folder import RunFolder
-from fl_app.runs.opening import open_run
+from fl_app.runs.opening import different_options, open_run
 from fl_app.runs.run_json import read_document
 from tests.tiny import tiny_run
 
@@ -97,6 +97,14 @@ def test_a_run_and_each_resume_note_the_id_that_flower_gave_them(tmp_path: Path)
     folder = open_run(tiny_run(tmp_path, {"resume": "auto"}), 8)
     folder.unlock()
     assert read_document(folder.path).flower_runs == (str(2**63 + 1), "7", "8")
+
+
+@pytest.mark.parametrize("name", ["sampling.num-steps", "sampling.guidance-scale", "sampling.sampler"])
+def test_how_images_are_drawn_cannot_be_changed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None:
+    """The curve, the audit, replay and the judgement depend on it."""
+    found = tiny_run(tmp_path).to_flat()
+    assert different_options(found, {**found, name: 3}) == [name]
+    assert different_options(found, {**found, "federation.min-nodes": 3, "gallery-every": 7}) == []
 
 
 def test_of_two_starts_under_one_name_the_later_one_leaves_nothing(tmp_path: Path) -> None:

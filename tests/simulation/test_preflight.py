@@ -29,6 +29,11 @@ def test_a_run_that_can_start_passes(tmp_path: Path) -> None:
         ({"data.source": "pneumonia"}, OptionError, "pneumoniamnist"),
         ({"data.source": "folder"}, OptionError, "image-size"),
         ({"data.source": "mnist", "data.directory": "/nowhere"}, DataError, "/nowhere"),
+        (
+            {"quality.num-images": 8, "quality.features": "file", "quality.network-file": "/nowhere"},
+            FlAppError,
+            "There is no feature network at /nowhere",
+        ),
         ({"partition.scheme": "pathological", "partition.classes-per-node": 11}, OptionError, "classes-per-node"),
     ],
 )

@@ -8,9 +8,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_app.data.images import ImageSet
-from fl_app.errors import OptionError
-from fl_app.messages.arrays import Weights, array_record, to_tensors, unpack
-from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, text, whole
+from fl_app.messages.arrays import Weights, array_record, unpack
+from fl_app.messages.records import CONFIG, WEIGHTS, Instruction, read_instruction, reading, text
 
 QUALITY = "query.quality"
 
@@ -73,27 +72,18 @@ def write_generated(
 
 
 def read_generated(message: Message) -> Generated:
-    """Read the message, whose arrays are packed; raises OptionError if it is not one."""
-    content = message.content
-    try:
-        config, found = content.config_records[CONFIG], unpack(content.array_records[_GENERATED])
-        network = content.array_records.get(_NETWORK)
+    """Read the message, whose arrays are packed; raises OptionError if it is damaged."""
+    instruction = read_instruction(message)
+    with reading(message):
+        arrays = message.content.array_records
+        found, network = unpack(arrays[_GENERATED]), arrays.get(_NETWORK)
         images, labels = found["images"], found["labels"]
         if images.dtype != np.uint8 or labels.dtype != np.int64:
             raise TypeError(f"{images.dtype}, {labels.dtype}")
-        instruction = Instruction(
-            task=text(config["task"]),
-            round_number=whole(config["server-round"]),
-            run_name=text(config["run-name"]),
-            run_folder=text(config["run-folder"]),
-            weights=to_tensors(unpack(content.array_records[WEIGHTS])),
-        )
         return Generated(
-            text(config[_MEASURED]),
+            text(message.content.config_records[CONFIG][_MEASURED]),
             images.astype(np.uint8),
             labels.astype(np.int64),
             instruction,
             np.zeros(0, dtype=np.uint8) if network is None else unpack(network)["file"].astype(np.uint8),
         )
-    except (KeyError, TypeError) as error:
-        raise OptionError(f"The message '{QUALITY}' is damaged: {error}.") from None

@@ -4,8 +4,7 @@ import fcntl
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,9 +25,10 @@ from fl_app.files import make_private, replacing, write_text
 from fl_app.messages.records import Instruction
 from fl_app.messages.replay import DRAW
 from fl_app.node.answering import Node
+from fl_app.node.exchanged import Sums
 from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
-from fl_app.node.state import digest, state_base, state_folder
+from fl_app.node.state import RunFile, digest, state_base, state_folder
 from fl_app.tasks import Task, build_task
 
 if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
@@ -37,10 +37,9 @@ if TYPE_CHECKING:  # importing it costs a node of a classifier seconds
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 64  # images of a class between two looks at the clock
-_NOTE = "replay.json"
 
 
-def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> dict[str, NDArray[np.float64]]:
+def draw_missing(instruction: Instruction, held: Sequence[bool], node: Node) -> Sums:
     """Draw images of the classes that the node lacks or holds few of; keep them, and what they were drawn from.
 
     Args:
@@ -151,22 +150,15 @@ def _sure(network: Classifier, images: ImageSet, node: Node) -> NDArray[np.float
 
 
 def _extend(folder: Path, named: str, label: int, wanted: int, task: "DiffusionTask", model: nn.Module) -> int:
-    """Draw images of a class until there are so many; return how many there are."""
-    with _only_one(folder, named, label):
-        return _extend_alone(folder, named, label, wanted, task, model)
+    """Draw images of a class until there are so many; return how many there are.
 
-
-@contextmanager
-def _only_one(folder: Path, named: str, label: int) -> Iterator[None]:
-    """Keep other simulated nodes, which share the folder, from drawing the same class at the same time."""
-    with _path(folder, named, label).with_suffix(".lock").open("w") as file:
+    Other simulated nodes, which share the folder, wait for as long, so that each image is drawn once.
+    """
+    with RunFile.DRAWN_LOCK.path(folder, f"{named}-{label:04d}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _extend_alone(folder: Path, named: str, label: int, wanted: int, task: "DiffusionTask", model: nn.Module) -> int:
-    known = _read(folder, named, label)
-    if len(known) < wanted:
+        known = _read(folder, named, label)
+        if len(known) >= wanted:
+            return len(known)
         drawn = task.draw_images(model, np.full(wanted - len(known), label), len(known))
         if drawn is None:
             raise NotAllowedError(
@@ -182,7 +174,7 @@ def _extend_alone(folder: Path, named: str, label: int, wanted: int, task: "Diff
                 f"{error} So no generated images can be kept. Make room in 'state-dir'.",
                 public="this node cannot keep generated images: its 'state-dir' must be writable",
             ) from error
-    return len(known)
+        return len(known)
 
 
 def _noted(node: Node, instruction: Instruction) -> tuple[str, list[int]] | None:
@@ -207,14 +199,14 @@ def _read(folder: Path, named: str, label: int) -> torch.Tensor:
 
 
 def _path(folder: Path, named: str, label: int) -> Path:
-    return folder / f"generated-{named}-{label:04d}.safetensors"
+    return RunFile.DRAWN.path(folder, f"{named}-{label:04d}")
 
 
 def _folder(node: Node, instruction: Instruction) -> Path:
     """Return where images are kept; simulated nodes share them, since equal images are drawn everywhere."""
     own = state_folder(node.options, instruction.run_folder, instruction.run_name, "diffusion")
-    return state_base(node.options, instruction.run_folder) if node.options.partition_id is not None else own
+    return state_base(node.options, instruction.run_folder) if node.options.is_simulated else own
 
 
 def _note(node: Node, instruction: Instruction) -> Path:
-    return state_folder(node.options, instruction.run_folder, instruction.run_name, "diffusion") / _NOTE
+    return RunFile.REPLAY.path(state_folder(node.options, instruction.run_folder, instruction.run_name, "diffusion"))

@@ -9,10 +9,10 @@ import pytest
 
 from fl_app.data.images import DatasetInfo
 from fl_app.messages.records import TRAIN, Instruction
-from fl_app.node import generated
-from fl_app.node.generated import draw_missing
+from fl_app.node import replay
 from fl_app.node.history import check_weights
 from fl_app.node.permissions import NotAllowedError
+from fl_app.node.replay import draw_missing
 from fl_app.options.sections import OptionValue
 from fl_app.tasks import build_task, initial_weights
 from tests.node.test_quality import Hospital
@@ -35,7 +35,7 @@ def test_a_node_draws_once_and_reads_what_it_has_drawn(tmp_path: Path, monkeypat
     hospital = Hospital(tmp_path, run=REPLAY)
     first = draw_missing(instruction(hospital), [True, False], hospital.node)
     assert first["drawn"].tolist() == [3, 0]  # nobody holds the second class
-    monkeypatch.setattr(generated, "_extend", None)  # nothing is drawn any more
+    monkeypatch.setattr(replay, "_extend", None)  # nothing is drawn any more
     again = draw_missing(instruction(hospital), [True, False], hospital.node)
     assert np.array_equal(first["drawn"], again["drawn"])
 
@@ -80,13 +80,15 @@ def test_nothing_is_drawn_after_a_round_that_the_run_does_not_have(tmp_path: Pat
         draw_missing(asked, [True, True], hospital.node)
 
 
-def test_a_run_that_begins_anew_forgets_what_was_drawn(tmp_path: Path) -> None:
+def test_a_run_that_begins_anew_forgets_what_was_drawn_and_answered(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, run=REPLAY)
     draw_missing(instruction(hospital), [True, True], hospital.node)
-    assert list(tmp_path.rglob("generated-*"))
+    hospital.ask("pixels")
+    folder = tmp_path / "run" / "north" / "diffusion"
+    assert len(list(folder.iterdir())) == 7  # history, answer, note; of each class images and their lock
     task = build_task("diffusion", hospital.config, INFO)
     check_weights(task, hospital.node, Instruction("diffusion", 1, "run", "", initial_weights(task, 0)), TRAIN)
-    assert not list(tmp_path.rglob("generated-*")) and not list(tmp_path.rglob("replay.json"))
+    assert [path.name for path in folder.iterdir()] == ["history.safetensors"]
 
 
 def test_processes_that_draw_the_same_class_lose_no_image(tmp_path: Path) -> None:
@@ -95,9 +97,9 @@ def test_processes_that_draw_the_same_class_lose_no_image(tmp_path: Path) -> Non
     folder.mkdir()
     with ThreadPoolExecutor(4) as pool:
         jobs = [
-            pool.submit(generated._extend, folder, "weights", 0, wanted, task, task.build_model())  # type: ignore[arg-type]
+            pool.submit(replay._extend, folder, "weights", 0, wanted, task, task.build_model())  # type: ignore[arg-type]
             for wanted in (2, 5, 3, 4)
         ]
         found = [job.result() for job in jobs]
     assert all(one >= wanted for one, wanted in zip(found, (2, 5, 3, 4), strict=True))
-    assert len(generated._read(folder, "weights", 0)) == 5
+    assert len(replay._read(folder, "weights", 0)) == 5
