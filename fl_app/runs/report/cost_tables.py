@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from fl_app.messages.generated import QUALITY
+from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import EVALUATE, HEADS, MEMBERSHIP, MOMENTS
 from fl_app.messages.replay import DRAW
 from fl_app.runs.report.reading import Material
