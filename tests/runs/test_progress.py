@@ -68,7 +68,7 @@ def test_the_documents_of_old_runs_are_written_again_as_they_stand_there() -> No
         assert found is not None and to_json(found) == json.loads(line) | {"drawn": {}}
     content = (OLD / "finished/status.json").read_bytes()
     status = from_json(RunStatus, content)
-    assert status is not None and to_json(status) == json.loads(content) | {"described": {}, "reasons": []}
+    assert status is not None and to_json(status) == json.loads(content) | {"described": {}, "reasons": [], "notes": []}
 
 
 def test_sites_are_sorted_into_replied_failed_and_awaited() -> None:
