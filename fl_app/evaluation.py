@@ -1,6 +1,7 @@
 """At the end of a run: images of the exported diffusion model are drawn, and the sites judge them."""
 
 import dataclasses
+import hashlib
 import logging
 import math
 import time
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
+from safetensors.numpy import save
 from torch import nn
 
 from fl_app.classification.model import ClassifierModel, read_classifier
@@ -26,8 +28,10 @@ from fl_app.quality.figure import Figure
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from fl_app.quality.measuring import group_sums
 from fl_app.runs.audit import QUARANTINED, quarantine_of
+from fl_app.runs.exchanges import read_exchange
 from fl_app.runs.folder import RunFolder
 from fl_app.runs.quality import QualityDocument, describe_quality, read_quality, write_quality
+from fl_app.runs.report.verdict import shipped_row
 from fl_app.runs.run_json import held_classes, read_document
 from fl_app.runs.status import Status
 from fl_app.seeding import seed_for
@@ -43,6 +47,7 @@ from fl_app.strategies.transport import PackedWire
 log = logging.getLogger(__name__)
 
 _PURPOSE = "quality"
+_DIGITS = 16  # of the SHA-256 of a feature network
 _GENERATED = "generated images"  # what notes of their judgement are of
 
 
@@ -130,7 +135,7 @@ def _judge(grid: Grid, run: Judgement) -> QualityDocument:
         run.status.note(_GENERATED, f"judgement of generated images ({measured})", outcomes[measured])
     if classifier is not None:
         answers = classify(classifier, images.images, None, torch.device("cpu"))
-        figures.append(label_figure(labels, answers.labels))
+        figures.append(label_figure(labels, answers.labels, *_accuracy_on_real(run)))
     return dataclasses.replace(
         document,
         figures=tuple(figures),
@@ -210,7 +215,20 @@ def _ask(
     if measured == USEFULNESS:
         return outcomes, list(usefulness_figures(parts, len(images)))
     generated = group_sums(features, images.labels.numpy(), len(names))
-    return outcomes, list(quality_figures(measured, names, parts, generated, config.quality.neighbours))
+    found = quality_figures(measured, names, parts, generated, config.quality.neighbours)
+    of_network = file.tobytes() if file is not None else save(weights) if weights else b""
+    digest = hashlib.sha256(of_network).hexdigest()[:_DIGITS] if of_network else ""
+    return outcomes, [dataclasses.replace(one, network=digest) for one in found]
+
+
+def _accuracy_on_real(run: Judgement) -> tuple[float | None, int]:
+    """Return what the classifier that ships reaches on real test images, and on how many; None if it is not known."""
+    name = f"round-{run.config.classification.num_rounds:04d}.json"
+    row = shipped_row(read_exchange(run.folder.task("classification") / "prototypes" / name))
+    if row is None or row.part != "test":
+        return None, 0
+    found, images = row.figures.get("accuracy"), row.figures.get("n")
+    return found, int(images or 0)
 
 
 def _asking(run: Judgement, task: str) -> Resilient:

@@ -147,5 +147,9 @@ def _unlike(runs: Sequence[RunFigures]) -> str:
 
 
 def _unlike_images(figures: Sequence[Figure]) -> str:
-    """Tell if figures compare different numbers of generated images; empty if they do not."""
-    return "numbers of generated images" if len({one.generated for one in figures}) > 1 else ""
+    """Name what keeps figures of generated images from being compared; empty if nothing does."""
+    named = {"generated": "numbers of generated images", "network": "feature networks", "neighbours": "numbers k"}
+    for name, what in named.items():
+        if len({getattr(one, name) for one in figures}) > 1:
+            return what
+    return ""

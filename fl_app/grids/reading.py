@@ -13,7 +13,7 @@ from fl_app.options.sections import OptionValue
 from fl_app.quality import figure
 from fl_app.runs.documents import ENDED_WELL, RoundLine
 from fl_app.runs.overview import look_at
-from fl_app.runs.quality import QUALITY
+from fl_app.runs.quality import QUALITY, QualityDocument
 from fl_app.runs.results import COMPARISON, lost_results, read_figure
 from fl_app.runs.run_json import RunDocument, read_document
 
@@ -45,6 +45,8 @@ class Figure:
         why: it is not defined.
         site: that it is of; empty: all sites together.
         generated: how many generated images it compares, since distances depend on the number; None: none.
+        network: in whose features it compares them, if different runs may have different ones.
+        neighbours: k, of a figure that depends on it; 0: it does not.
     """
 
     task: str
@@ -56,6 +58,8 @@ class Figure:
     why: str = ""
     site: str = ""
     generated: int | None = None
+    network: str = ""
+    neighbours: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -124,7 +128,7 @@ def read_run(folder: Path) -> RunFigures:
         *_test_figures(files.comparison, str(options.get("classification.strategy", ""))),
         *(_of_sites(exchange) if exchange else ()),
         *_of_rounds(files.rounds, document),
-        *(map(_of_images, files.quality.figures) if files.quality else ()),
+        *(_of_images(files.quality, folder.name) if files.quality else ()),
     ]
     return RunFigures(
         folder=folder,
@@ -250,15 +254,23 @@ def _of_rounds(rounds: Sequence[RoundLine], document: RunDocument) -> Iterator[F
             yield Figure(task, "", "", "seconds-a-round", value, None, "" if times else "it never contributed", site)
 
 
-def _of_images(one: figure.Figure) -> Figure:
-    """Return a figure of generated images.
+def _of_images(quality: QualityDocument, run: str) -> Iterator[Figure]:
+    """Yield the figures of generated images of a run, named so.
 
-    The network whose features it compares, and its class if it is of one class, stand in place of the head.
+    The network whose features one compares, and its class if it is of one class, stand in place of the head. A file of
+    an older version does not say which classifier is its network: it is the run's own.
     """
-    method = GENERATED if one.class_name is None else f"{GENERATED}, one class"
-    head = "/".join(part for part in (one.features, one.class_name) if part)
-    is_defined = one.value is not None and math.isfinite(one.value)
-    why = "" if is_defined else one.reason or "not measured"
-    value, images = one.value if is_defined else None, one.num_real or one.num_generated
-    generated = one.num_generated if one.features else None
-    return Figure("diffusion", method, head, one.name, value, images or None, why, generated=generated)
+    for one in quality.figures:
+        is_defined = one.value is not None and math.isfinite(one.value)
+        yield Figure(
+            "diffusion",
+            GENERATED if one.class_name is None else f"{GENERATED}, one class",
+            "/".join(part for part in (one.features, one.class_name) if part),
+            one.name,
+            one.value if is_defined else None,
+            one.num_real or one.num_generated or None,
+            "" if is_defined else one.reason or "not measured",
+            generated=one.num_generated if one.features else None,
+            network=one.network or (run if one.features == "classifier" else ""),
+            neighbours=quality.neighbours if one.name in figure.NEIGHBOURS else 0,
+        )

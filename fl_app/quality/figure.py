@@ -43,6 +43,8 @@ class Figure:
         rests_on: a site without which the figure would be quite another one: false sums of one site can do that, and so
             can a site that differs from the others; None: no such site, or fewer than three sites.
         reason: why there is no value.
+        network: the first digits of the SHA-256 of the feature network, if its weights are a file or a classifier:
+            distances in the features of different networks do not compare.
     """
 
     __pydantic_config__ = KEBAB
@@ -60,6 +62,7 @@ class Figure:
     rests_on: str | None = None
     reason: str | None = None
     floor_error: float | None = None
+    network: str = ""
 
     @property
     def wording(self) -> str:

@@ -15,6 +15,8 @@ from fl_app.sums import FEWEST_SITES, Sums, add, mean
 
 _LEVEL = 0.95
 _MOST_SHARE = 0.2  # that precision, recall, density or coverage may change without one site
+_MOST_ACCURACY = 0.1  # the same of an accuracy
+_FEWEST_OF_CLASS = 20  # real and generated images; of fewer a distance says nothing
 _MOST_FACTOR = 10.0  # of a Fréchet distance's floor, or of an error
 _MOST_FEATURES = 512  # with which figures are computed again without each site
 _TINY = 1e-12
@@ -65,17 +67,29 @@ def _figures(
     yield from _neighbours(network, total, parts, neighbours)
 
 
-def label_figure(wanted: NDArray[np.int64], found: NDArray[np.int64]) -> Figure:
+def label_figure(
+    wanted: NDArray[np.int64], found: NDArray[np.int64], accuracy: float | None = None, num_real: int = 0
+) -> Figure:
     """Return the share of generated images that the run's classifier takes for the class that they were drawn as.
 
     Args:
         wanted: [N].
         found: [N], the classifier's answers.
+        accuracy: of the same classifier on real test images: the floor.
+        num_real: test images that it was measured on.
     """
     share = mean(float((wanted == found).sum()), len(wanted))
-    interval = None if share is None else wilson(share, float(len(wanted)), _LEVEL)
-    reason = "no image was generated" if share is None else None
-    return Figure(LABELS, "", None, share, interval=interval, num_generated=len(wanted), reason=reason)
+    return Figure(
+        LABELS,
+        "",
+        None,
+        share,
+        interval=None if share is None else wilson(share, float(len(wanted)), _LEVEL),
+        floor=accuracy,
+        num_real=num_real,
+        num_generated=len(wanted),
+        reason="no image was generated" if share is None else None,
+    )
 
 
 def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterator[Figure]:
@@ -86,9 +100,15 @@ def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterato
         num_generated: images that each site received.
     """
     for variant in TRAINED_ON:
-        found = {site: sums[variant] for site, sums in parts.items() if sums[variant].any()}
-        right, images = (float(sum(one[row].sum() for one in found.values())) for row in range(2))
+        found = {site: sums[variant].sum(axis=1) for site, sums in parts.items() if sums[variant].any()}
+        right, images = (float(sum(one[row] for one in found.values())) for row in range(2))
         share = mean(right, images)
+        moved = {
+            site: abs(share - (right - one[0]) / (images - one[1]))
+            for site, one in found.items()
+            if share is not None and images > one[1]
+        }
+        most = max(moved, key=lambda site: moved[site], default="")
         yield Figure(
             f"trained-on-{variant}",
             "",
@@ -98,6 +118,7 @@ def usefulness_figures(parts: Mapping[str, Sums], num_generated: int) -> Iterato
             num_real=int(images),
             num_generated=0 if variant == "real" else num_generated,
             num_sites=len(found),
+            rests_on=most if len(found) >= FEWEST_SITES and moved.get(most, 0.0) > _MOST_ACCURACY else None,
             reason="no site measured it" if share is None else None,
         )
 
@@ -148,6 +169,16 @@ def _frechet(
         return float(sums["count"].sum() if label is None else sums["count"][label])
 
     real, floor = moments_of(total, "moments"), moments_of(total, "floor-moments")
+    if label is not None and 0 < min(images(real), images(generated)) < _FEWEST_OF_CLASS:
+        return Figure(
+            FRECHET,
+            network,
+            class_name,
+            None,
+            num_real=int(images(real)),
+            num_generated=int(images(generated)),
+            reason=f"fewer than {_FEWEST_OF_CLASS} real or generated images of this class",
+        )
     value = frechet_distance(real, as_frequent(generated, real) if label is None else generated, label)
     return Figure(
         FRECHET,

@@ -35,9 +35,11 @@ def test_a_damaged_file_costs_its_own_figures_and_is_named(tmp_path: Path, file:
     assert len(found.problems) == 1
 
 
-def judged(num_generated: int) -> QualityDocument:
-    figure = Figure("frechet-distance", "pixels", None, 1.5, num_real=20, num_generated=num_generated)
-    return QualityDocument(3, 1, num_generated, {}, "ddim", 12, 1.0, 5, (figure,))
+def judged(
+    num_generated: int, features: str = "pixels", network: str = "", neighbours: int = 5, name: str = "frechet-distance"
+) -> QualityDocument:
+    figure = Figure(name, features, None, 1.5, num_real=20, num_generated=num_generated, network=network)
+    return QualityDocument(3, 1, num_generated, {}, "ddim", 12, 1.0, neighbours, (figure,))
 
 
 def test_distances_of_different_numbers_of_generated_images_are_refused_and_other_figures_are_not(
@@ -54,6 +56,27 @@ def test_distances_of_different_numbers_of_generated_images_are_refused_and_othe
     write_quality(runs[1], judged(100))
     mixed = line_of(compare(runs[:2]), "made-up", "frechet-distance", "generated images")
     assert mixed.over_seeds.mean is None and "other numbers of generated images among its runs" in mixed.why
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "name", "what"),
+    [
+        (judged(60, "file", "abc"), judged(60, "file", "def"), "frechet-distance", "feature networks"),
+        (judged(60, "classifier", "abc"), judged(60, "classifier", "def"), "frechet-distance", "feature networks"),
+        (judged(60, "classifier"), judged(60, "classifier"), "frechet-distance", "feature networks"),  # of old versions
+        (judged(60, name="precision"), judged(60, neighbours=3, name="precision"), "precision", "numbers k"),
+        (judged(60), judged(60, neighbours=3), "frechet-distance", ""),
+        (judged(60, "file", "abc"), judged(60, "file", "abc"), "frechet-distance", ""),
+    ],
+)
+def test_figures_in_the_features_of_different_networks_or_of_different_k_are_refused(
+    tmp_path: Path, one: QualityDocument, other: QualityDocument, name: str, what: str
+) -> None:
+    runs = write_pairs(tmp_path, {"FedAvg": {0: 0.5}, "FedProx": {0: 0.6}})
+    for run, document in zip(runs, (one, other), strict=True):
+        write_quality(run, document)
+    found = line_of(compare(runs), "FedProx", name, "generated images")
+    assert (f"other {what} in FedAvg: not paired" in found.why) == bool(what) and found.over_seeds.mean == 1.5
 
 
 def test_a_folder_or_a_grid_without_a_run_is_told_so(tmp_path: Path) -> None:

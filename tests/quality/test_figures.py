@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fl_app.metrics.generation import feature_sums
-from fl_app.quality.figure import CLASSIFIED, FRECHET, KERNEL, NEIGHBOURS, WORDING, Figure, is_share
+from fl_app.quality.figure import CLASSIFIED, FRECHET, KERNEL, NEIGHBOURS, TRAINED_ON, WORDING, Figure, is_share
 from fl_app.quality.figures import label_figure, quality_figures, usefulness_figures
 from tests.quality.sites import CLASSES, K, make_images, plain, sums_of
 from tests.quality.sites import NEIGHBOURS as NUM_NEIGHBOURS
@@ -38,6 +39,16 @@ def test_images_of_the_same_kind_are_as_good_as_the_floor_and_others_are_worse()
     assert worse.value is not None and worse.value > 3 * value
 
 
+def test_a_class_with_very_few_images_has_no_distance_of_its_own_in_a_simulation_either() -> None:
+    found = figures((40, 40, 10), (20, 20, 9))
+    assert found[FRECHET, "b"].value is not None and found[FRECHET, None].value is not None
+    few = found[FRECHET, "c"]
+    assert (few.value, few.num_real) == (
+        None,
+        19,
+    ) and few.reason == "fewer than 20 real or generated images of this class"
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 0), (1, 0, 0)])
 def test_what_too_few_images_cannot_tell_has_a_reason_in_place_of_a_value(counts: tuple[int, ...]) -> None:
     for one in figures(counts).values():
@@ -54,6 +65,8 @@ def test_the_label_accuracy_is_the_share_of_images_that_the_classifier_takes_for
     assert found.value == 0.75 and found.num_generated == 4
     assert found.interval is not None and found.interval[0] < 0.75 < found.interval[1]
     assert label_figure(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)).reason == "no image was generated"
+    beside = label_figure(np.array([0]), np.array([0]), 0.9, 359)
+    assert (beside.floor, beside.num_real) == (0.9, 359)  # what the same classifier reaches on real images
 
 
 def test_every_figure_has_a_name_for_people_and_is_a_share_or_a_distance() -> None:
@@ -80,3 +93,14 @@ def test_a_class_of_which_no_site_answers_counts_no_more_among_generated_images(
     full, lacking = figures((60, 60, 60))[FRECHET, None], figures((60, 60, 0))[FRECHET, None]
     assert full.value is not None and lacking.value is not None
     assert lacking.value < 2 * full.value  # and not the distance between two classes and three
+
+
+def test_an_accuracy_that_one_site_moves_far_names_this_site() -> None:
+    def site(right: float) -> dict[str, NDArray[np.float64]]:
+        return {one: np.array([[right], [100.0]]) for one in TRAINED_ON}
+
+    honest = {name: site(75.0) for name in ("north", "south", "west", "east")}
+    for lie, named in ((0.0, "liar"), (75.0, None), (90.0, None)):
+        found = list(usefulness_figures({**honest, "liar": site(lie)}, 50))
+        assert [one.rests_on for one in found] == [named] * 3
+    assert next(usefulness_figures({"north": site(75.0), "liar": site(0.0)}, 50)).rests_on is None  # which of the two?

@@ -101,7 +101,10 @@ def quality_tables(material: Material) -> list[Table]:
     columns = ["figure", "value", "real images (floor)", "real", "generated", "sites", "remark"]
     steps = f"{quality.sampler} with {quality.num_steps} steps, guidance {quality.guidance_scale:g}"
     drawn = f"{quality.num_images} images, {steps}"
-    notes = ["The floor is the same figure of real training images: no model can be expected to do better."]
+    notes = [
+        "The floor is the same figure of real training images in place of generated ones, of another number of images; "
+        "of what the run's classifier says, its accuracy on real test images. A figure near it is as good as theirs."
+    ]
     tables = [Table(f"Generated images: {drawn}", columns, rows, notes=notes)]
     by_class = [one for one in quality.figures if one.class_name is not None]
     if by_class:
