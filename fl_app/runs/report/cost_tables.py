@@ -54,11 +54,17 @@ def costs_table(material: Material) -> Table | None:
     if not rows:
         return None
     columns = ["pass", "rounds", "time of all", "time a round", "sent a round", "received a round", "images/s"]
+    sizes = material.document.answer_bytes if material.document else {}
     notes = [
-        f"The exchange of prototypes of {one.task} after round {one.round}: {size(sum(one.bytes.values()))} in all."
-        for found in material.exchanges.values()
-        for one in found[-1:]
+        f"Outside of rounds, {ANSWERS.get(kind, kind)} of all sites: {size(down)} sent, {size(up)} received."
+        for kind, (down, up) in sizes.items()
     ]
+    if not _are_recorded(material):
+        notes += [
+            f"The exchange of prototypes of {one.task} after round {one.round}: {size(sum(one.bytes.values()))} in all."
+            for found in material.exchanges.values()
+            for one in found[-1:]
+        ]
     judged = material.quality
     if judged and judged.bytes_down:
         both = f"{size(judged.bytes_down)} sent, {size(judged.bytes_up)} received, {judged.seconds:.1f} s"
