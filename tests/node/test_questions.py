@@ -7,7 +7,9 @@ from flwr.app import Context, Message, RecordDict
 
 import client_app
 from fl_app.flower import identify
-from fl_app.messages.records import CONFIG, DESCRIBE, MEMBERSHIP, MOMENTS, TRAIN, instruction_config
+from fl_app.messages.quality import QUALITY
+from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, instruction_config
+from fl_app.messages.replay import DRAW
 from fl_app.node import client
 from fl_app.node.questions import QUESTIONS
 from fl_app.options.node import NodeConfig
@@ -79,7 +81,18 @@ def test_a_refusal_costs_no_list_of_all_the_rounds(tmp_path: Path) -> None:
     assert "'num-rounds' is 1000000000000" in refused(hospital, TRAIN, 10**12 + 1, {})
 
 
-def test_the_largest_of_the_minimums_is_the_fewest_images_of_a_sum() -> None:
+def test_no_row_becomes_weaker_by_accident() -> None:
     node = NodeConfig.from_flat({"min-images": 7, "min-held-out": 9, "min-class-count": 3})
-    fewest = {kind: question.fewest(node) for kind, question in QUESTIONS.items()}
-    assert fewest[MEMBERSHIP] == 9 and fewest[TRAIN] == 7 and fewest[MOMENTS] == 3
+    rows = {kind: (one.late, one.kept_as, one.fewest(node)) for kind, one in QUESTIONS.items()}
+    assert rows == {
+        DESCRIBE: ("refused", "", 9),
+        TRAIN: ("without sums by class", "own-moments", 7),
+        EVALUATE: ("refused by class", "", 9),
+        MOMENTS: ("refused", "moments", 3),
+        HEADS: ("refused", "", 9),
+        MEMBERSHIP: ("refused", "membership", 9),
+        QUALITY: ("refused", "quality", 9),
+        DRAW: ("refused by class", "", 9),
+    }
+    assert {kind for kind, one in QUESTIONS.items() if one.may_lag} == {MEMBERSHIP, DRAW}
+    assert {kind for kind, one in QUESTIONS.items() if one.further} == {TRAIN, EVALUATE}
