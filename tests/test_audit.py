@@ -311,14 +311,24 @@ def test_counts_that_cannot_be_are_rejected_by_name_and_the_other_sites_decide(
     assert (run / "diffusion" / "model").is_dir() and state_of(run)[0] == "degraded"
 
 
-@pytest.mark.parametrize(("others", "lie"), [(None, known_by_heart), (known_by_heart, new_to_it)])
-def test_one_lying_site_of_three_alone_brings_about_neither_a_quarantine_nor_a_pass(
-    tmp_path: Path, others: Change | None, lie: Change
-) -> None:
-    honest = {} if others is None else {"site_0": others, "site_2": others}
-    _, run = federate(tmp_path, meddle=sending(site_1=lie, **honest))
-    verdict = Run(run).audit().membership.verdict
-    assert verdict in (("passed", "undecided") if others is None else ("exceeded", "undecided"))
+def test_one_site_of_three_puts_a_model_aside_and_the_reason_names_it(tmp_path: Path) -> None:
+    _, run = federate(tmp_path, meddle=sending(site_1=known_by_heart))
+    found = Run(run).audit()
+    assert found.membership.verdict == "exceeded" and found.is_quarantined
+    for text in (
+        found.reason,
+        state_of(run)[1],
+        json.loads((run / "diffusion" / QUARANTINED / audit.MARK).read_text())["reason"],
+    ):
+        assert "This rests on site-1 alone: either the model knows the images of site-1, or site-1 lies" in text
+    card = (run / "diffusion" / QUARANTINED / "README.md").read_text()
+    assert "**Quarantined.**" in card and "site-1" not in card  # which names no site
+    assert not (run / "diffusion" / "model").exists()
+
+
+def test_one_lying_site_of_three_cannot_free_a_model_that_knows_the_others_images(tmp_path: Path) -> None:
+    _, run = federate(tmp_path, meddle=sending(site_1=new_to_it, all=known_by_heart))
+    assert Run(run).audit().membership.verdict == "exceeded" and not (run / "diffusion" / "model").exists()
 
 
 def test_a_damaged_audit_is_told(quarantined: Path, tmp_path: Path) -> None:

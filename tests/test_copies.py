@@ -229,11 +229,12 @@ def test_sums_that_cannot_be_are_rejected_by_name_and_the_other_sites_decide(tmp
     assert (run / "diffusion" / "model").is_dir() and state_of(run)[0] == "degraded"
 
 
-def test_one_lying_site_of_three_alone_puts_no_model_aside(tmp_path: Path) -> None:
+def test_one_site_of_three_puts_a_model_aside_and_the_reason_names_it(tmp_path: Path) -> None:
     _, run = federate(tmp_path, meddle=sending(site_1=repeating))
     found = Run(run).audit()
-    assert found.copies is not None and found.copies.verdict == "undecided" and "site-1 alone" in found.reason
-    assert (run / "diffusion" / "model").is_dir()
+    assert found.copies is not None and found.copies.verdict == "exceeded" and found.is_quarantined
+    assert "This rests on site-1 alone: either the model repeats the images of site-1, or site-1 lies" in found.reason
+    assert not (run / "diffusion" / "model").exists()
 
 
 def test_a_model_that_draws_no_finite_numbers_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

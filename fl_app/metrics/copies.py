@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.metrics.audited import Copies, CopyFigures, Interval, Share, Verdict
+from fl_app.metrics.gate import Alarm, find_alarm
 from fl_app.metrics.intervals import wilson
 from fl_app.metrics.nearest import DRAWN, FEWEST_TRAIN, MOST_LOG, SPACES, blank_copies, log_choose
-from fl_app.sums import FEWEST_SITES, ROUNDING, Sums, add, are_counts
+from fl_app.sums import ROUNDING, Sums, add, are_counts
 
 Array = NDArray[np.float64]
 Table = tuple[float, float, float, float]  # of a site: generated images, copies, held-out images, copies among them
 
-LEVEL = 1e-3  # chance of a false alarm in a space
-REST_LEVEL = 1e-2  # at which the sites but one must still show more copies than the held-out images are
+LEVEL = 1e-3  # chance of a false alarm of a set of sites in a space
 LIKELY = 0.05  # a smaller chance is no false alarm yet, and no pass
 DETECTED = 0.1  # share of copies that must be excluded to pass
 _NORMAL = 1.959964
@@ -92,10 +92,10 @@ def judge_copies(parts: Mapping[str, Sums]) -> Copies:
     """Return figures and verdict of a search for copies.
 
     `exceeded`: in a space more generated images are near copies than the held-out images' rate explains, at the level
-    0.001, whichever site is left out; of three sites or more one may lie, so they must show it without any one of them,
-    and one that hides it does not count. `passed`: in both spaces at most a tenth of what the model draws repeats some
-    site's images beyond the held-out images' rate, by the upper end of an interval of 95 %, and no excess is likely.
-    `undecided`: neither.
+    0.001, over all sites or over all but one; or at one site by itself, at this level over the number of sites and
+    spaces. `passed`: in both spaces at most a tenth of what the model draws repeats some site's images beyond the
+    held-out images' rate, by the upper end of an interval of 95 %, no excess is likely, and no site shows one at the
+    level 0.001. `undecided`: the rest.
 
     Args:
         parts: sums of each site, with the keys of `blank_copies`.
@@ -167,11 +167,17 @@ def _verdict(tables: Mapping[str, Table], unjudged: str, left_out: str) -> tuple
         return "undecided", unjudged
     images, copies, held_out, repeated = (int(value) for value in np.sum(list(tables.values()), axis=0))
     said = f"{copies} of {images} generated images are near copies, and {repeated} of {held_out} held-out images"
-    if _is_excess(tables):
-        return "exceeded", f"{said}: more than these explain{left_out}"
-    suspects = _suspects(tables)
+    alarm = find_alarm(
+        list(tables),
+        lambda sites: chance_of([tables[site] for site in sites]) <= LEVEL,
+        lambda site, number: chance_of([tables[site]]) <= LEVEL / (number * len(SPACES)),
+    )
+    if alarm is not None:
+        return "exceeded", f"{said}: more than these explain{_seen(alarm)}{left_out}{alarm.doubt('repeats')}"
+    suspects = [name for name, one in tables.items() if chance_of([one]) <= LEVEL]
     if suspects:
-        return "undecided", f"{said}; whether that is more than these explain rests on {suspects} alone{left_out}"
+        found = f"whether that is more than these explain rests on {', '.join(suspects)} alone"
+        return "undecided", f"{said}; {found}{left_out}"
     most = most_copied(list(tables.values()))
     if most >= DETECTED:
         remedy = "Raise 'audit.copies-images', or hold out more images"
@@ -181,35 +187,13 @@ def _verdict(tables: Mapping[str, Table], unjudged: str, left_out: str) -> tuple
     return "passed", f"{said}{left_out}"
 
 
-def _is_excess(tables: Mapping[str, Table]) -> bool:
-    """Tell whether there are more copies than the held-out images explain, whatever one of three sites or more says.
-
-    One site can bring an excess about, so it must remain without each one of those that show it. And one can hide an
-    excess, so those that show it may be all sites but one; since these are so many sets, each at a part of the level.
-    """
-    if len(tables) < FEWEST_SITES:
-        return chance_of(list(tables.values())) <= LEVEL
-    shown = [(dict(tables), LEVEL), *((_without(tables, name), LEVEL / len(tables)) for name in tables)]
-    return any(
-        chance_of(list(some.values())) <= level
-        and all(chance_of(list(_without(some, name).values())) <= REST_LEVEL for name in some)
-        for some, level in shown
-    )
-
-
-def _suspects(tables: Mapping[str, Table]) -> str:
-    """Name the sites that alone show an excess, or that alone hide or bring one about; empty if there are none."""
-    alone = [name for name, one in tables.items() if chance_of([one]) <= LEVEL]
-    if alone or len(tables) < FEWEST_SITES:
-        return ", ".join(alone)
-    is_shown = chance_of(list(tables.values())) <= LEVEL
-    level = REST_LEVEL if is_shown else LEVEL
-    turns = [name for name in tables if (chance_of(list(_without(tables, name).values())) <= level) != is_shown]
-    return ", ".join(turns)
-
-
-def _without(tables: Mapping[str, Table], name: str) -> dict[str, Table]:
-    return {site: one for site, one in tables.items() if site != name}
+def _seen(alarm: Alarm) -> str:
+    """Say where an excess is seen, if all sites together do not show it."""
+    if alarm.is_of_all:
+        return ""
+    if alarm.is_of_one:
+        return f", at {', '.join(alarm.alone)}"
+    return f", without {' or without '.join(alarm.hidden_by)}"
 
 
 def most_copied(tables: Sequence[Table]) -> float:

@@ -7,13 +7,15 @@ model treats both alike, 1 if it knows all its training images.
 """
 
 import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_app.metrics.audited import Membership, ScoreFigures, SiteFigures, Verdict
-from fl_app.metrics.intervals import Interval, wilson, within_auc_interval
+from fl_app.metrics.gate import Alarm, find_alarm
+from fl_app.metrics.intervals import Interval, within_auc_interval
+from fl_app.metrics.tpr import tpr_interval, tpr_of
 from fl_app.sums import FEWEST_SITES, Sums, add, are_counts
 
 Array = NDArray[np.float64]
@@ -24,8 +26,6 @@ TRAIN, HELD_OUT, TEST = PARTS = ("train", "validation", "test")
 # counted ones, since their bins are empty (docs/results.md).
 NUM_BINS = 128
 LOWEST, HIGHEST = 1e-5, 10.0
-FEWEST_CONTROLS = 300  # of fewer images, 1 % are less than three
-FALSE_POSITIVES = 0.01
 _MANY = 10**6  # images
 
 
@@ -83,21 +83,9 @@ def auc_of(low: Array, high: Array) -> float | None:
     return float(below @ high / pairs) if pairs > 0 else None
 
 
-def tpr_of(members: Array, controls: Array) -> float | None:
-    """Return the share of members below the threshold that 1 % of the controls lie below; None below 300 controls.
-
-    The threshold may divide a bin: members and controls of a bin are spread evenly over it.
-    """
-    if controls.sum() < FEWEST_CONTROLS or members.sum() == 0:
-        return None
-    target = FALSE_POSITIVES * controls.sum()
-    false, true = (np.concatenate([[0.0], np.cumsum(counts)]) for counts in (controls, members))
-    after = int(np.searchsorted(false, target, side="right"))  # at most the last bin, since the target is below all
-    share = (target - false[after - 1]) / (false[after] - false[after - 1])
-    return float((true[after - 1] + share * (true[after] - true[after - 1])) / members.sum())
-
-
-def within_auc(parts: Sequence[Sums], score: str, low: str, high: str) -> tuple[float | None, Interval | None]:
+def within_auc(
+    parts: Sequence[Sums], score: str, low: str, high: str, level: float = 0.95
+) -> tuple[float | None, Interval | None]:
     """Return the mean of the sites' AUCs, weighted by m n / (m + n), and its interval; None if none is defined.
 
     Images of two sites are never compared: sites may differ in how hard their images are, and in the share that they
@@ -110,16 +98,16 @@ def within_auc(parts: Sequence[Sums], score: str, low: str, high: str) -> tuple[
     if not found:
         return None, None
     auc = float(np.average([one for one, _ in found], weights=[weight for _, weight in found]))
-    return auc, within_auc_interval(auc, sizes)
+    return auc, within_auc_interval(auc, sizes, level)
 
 
 def judge_membership(parts: Mapping[str, Sums], limit: float) -> Membership:
     """Return figures and verdict of an audit.
 
-    `exceeded`: the lower end of some score's interval is above the limit. `passed`: the upper ends of all are below it.
-    Otherwise, or if that rests on one site, or if one site's own interval is above the limit, `undecided`. It rests on
-    one site if there are three or more with images of both kinds, and without this site an AUC lies on the other side
-    of the limit.
+    `exceeded`: the lower end of some score's interval is above the limit, over all sites, over all but one, or of one
+    site by itself at a level that allows for the number of sites. `passed`: the upper ends of all are below it over all
+    sites, the AUCs of the others are without any one of three sites or more, and no site's own interval is above it.
+    `undecided`: the rest.
 
     Args:
         parts: counts of each site.
@@ -159,13 +147,12 @@ def _figures(parts: Mapping[str, Sums], added: Sums, score: str) -> ScoreFigures
     members, controls = added[f"{score}/{TRAIN}"], added[f"{score}/{HELD_OUT}"]
     auc, interval = within_auc(list(parts.values()), score, TRAIN, HELD_OUT)
     control, control_interval = within_auc(list(parts.values()), score, HELD_OUT, TEST)
-    tpr = tpr_of(members, controls)
     return ScoreFigures(
         auc=auc,
         interval=interval,
         pooled_auc=auc_of(members, controls),
-        tpr=tpr,
-        tpr_interval=None if tpr is None else wilson(tpr, float(members.sum()), 0.95),
+        tpr=tpr_of(members, controls),
+        tpr_interval=tpr_interval(members, controls),
         control_auc=control,
         control_interval=control_interval,
     )
@@ -177,10 +164,10 @@ def _of_site(sums: Sums) -> SiteFigures:
     return SiteFigures(train=train, held_out=held_out, test=test, auc=auc)
 
 
-def _is_known(sums: Sums, limit: float) -> bool:
-    """Tell whether the model knows the training images of one site, by the lower end of some score's interval."""
-    intervals = [within_auc([sums], score, TRAIN, HELD_OUT)[1] for score in SCORES]
-    return any(interval is not None and interval[0] > limit for interval in intervals)
+def _is_above(parts: Sequence[Sums], limit: float, level: float = 0.95) -> bool:
+    """Tell whether the lower end of some score's interval over some sites is above the limit."""
+    found = (within_auc(parts, score, TRAIN, HELD_OUT, level)[1] for score in SCORES)
+    return any(interval is not None and interval[0] > limit for interval in found)
 
 
 def _verdict(parts: Mapping[str, Sums], scores: Mapping[str, ScoreFigures], limit: float) -> tuple[Verdict, str]:
@@ -188,38 +175,54 @@ def _verdict(parts: Mapping[str, Sums], scores: Mapping[str, ScoreFigures], limi
     judging = {site: sums for site, sums in parts.items() if within_auc([sums], SCORES[0], TRAIN, HELD_OUT)[1]}
     if not judging:
         return "undecided", "no site has both training and held-out images to compare"
-    found = {score: (one.auc, one.interval) for score, one in scores.items()}
-    said = "; ".join(
-        f"AUC {auc:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) by {score}"
-        for score, (auc, interval) in found.items()
-        if auc is not None and interval is not None
+    alarm = find_alarm(
+        list(judging),
+        lambda sites: _is_above([judging[site] for site in sites], limit),
+        lambda site, number: _is_above([judging[site]], limit, 1.0 - 0.05 / number),
     )
-    above = [score for score, (_, interval) in found.items() if interval and interval[0] > limit]
-    if above:
-        site = _hinge(judging, above, lambda aucs: any(auc > limit for auc in aucs))
-        verdict: Verdict = "exceeded"
-        reason = f"the model knows its training images: {said}, above the limit of {limit:g}"
-    elif all(interval and interval[1] < limit for _, interval in found.values()):
-        site = _hinge(judging, SCORES, lambda aucs: all(auc < limit for auc in aucs))
-        verdict, reason = "passed", f"{said}, below the limit of {limit:g}"
-    else:
+    if alarm is not None:
+        return "exceeded", _alarming(alarm, judging, limit)
+    said = _said(list(judging.values()))
+    if not all(one.interval and one.interval[1] < limit for one in scores.values()):
         return "undecided", f"too few images to decide: {said}, the limit is {limit:g}. {_needed(judging, limit)}"
+    site = _hinge(judging, limit)
     if site is not None:
         return "undecided", f"{said}, the limit is {limit:g}, but without {site} alone it would be on its other side"
-    known = [site for site, sums in judging.items() if _is_known(sums, limit)]
-    if verdict == "passed" and known:
-        return "undecided", f"{reason}, but above it at {', '.join(sorted(known))} alone"
-    return verdict, reason
+    known = sorted(site for site, sums in judging.items() if _is_above([sums], limit))
+    reason = f"{said}, below the limit of {limit:g}"
+    return ("undecided", f"{reason}, but above it at {', '.join(known)} alone") if known else ("passed", reason)
 
 
-def _hinge(parts: Mapping[str, Sums], scores: Sequence[str], holds: Callable[[list[float]], bool]) -> str | None:
-    """Return a site without which the other sites' AUCs do not support a verdict; None if there is none."""
+def _said(parts: Sequence[Sums]) -> str:
+    found = ((score, *within_auc(parts, score, TRAIN, HELD_OUT)) for score in SCORES)
+    return "; ".join(
+        f"AUC {auc:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) by {score}"
+        for score, auc, interval in found
+        if auc is not None and interval is not None
+    )
+
+
+def _alarming(alarm: Alarm, parts: Mapping[str, Sums], limit: float) -> str:
+    """Say which figures are above the limit, and on which sites that rests."""
+    known, said = "the model knows its training images", _said(list(parts.values()))
+    if alarm.is_of_all:
+        return f"{known}: {said}, above the limit of {limit:g}{alarm.doubt('knows')}"
+    if alarm.is_of_one:
+        seen = "; ".join(f"at {site} alone: {_said([parts[site]])}" for site in alarm.alone)
+    else:
+        site = alarm.hidden_by[0]
+        seen = f"without {site}: {_said([sums for name, sums in parts.items() if name != site])}"
+    return f"{known}, {seen}, above the limit of {limit:g} (over all sites {said}){alarm.doubt('knows')}"
+
+
+def _hinge(parts: Mapping[str, Sums], limit: float) -> str | None:
+    """Return a site without which some AUC of the others is not below the limit; None if there is none."""
     if len(parts) < FEWEST_SITES:
         return None
     for site in sorted(parts):
         rest = [sums for name, sums in parts.items() if name != site]
-        aucs = [auc for score in scores if (auc := within_auc(rest, score, TRAIN, HELD_OUT)[0]) is not None]
-        if not holds(aucs):
+        aucs = [auc for score in SCORES if (auc := within_auc(rest, score, TRAIN, HELD_OUT)[0]) is not None]
+        if not all(auc < limit for auc in aucs):
             return site
     return None
 

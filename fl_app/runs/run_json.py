@@ -36,6 +36,7 @@ class RunDocument:
         class_names: K names, known as soon as a site is; empty in runs of older versions.
         answers: by type of message, how many answers of each site to questions outside of rounds arrived, but for the
             judgements of generated images, which quality.json has; None in runs of older versions.
+        answer_bytes: the bytes of these questions to all sites, and of the answers.
     """
 
     run_name: str
@@ -48,6 +49,7 @@ class RunDocument:
     agreed: Agreed | None = None
     class_names: tuple[str, ...] = ()
     answers: dict[str, dict[str, int]] | None = None
+    answer_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_document(folder: Path) -> RunDocument:
@@ -82,14 +84,16 @@ def add_nodes(folder: Path, nodes: Mapping[str, dict[str, list[int]]], class_nam
         write_document(folder, replace(document, nodes=known, class_names=names))
 
 
-def note_answers(folder: Path, message_type: str, sites: Sequence[str]) -> None:
-    """Add an answer of each of these sites to the counts in run.json, unless an older version began the run."""
+def note_answers(folder: Path, message_type: str, sites: Sequence[str], down: int, up: int) -> None:
+    """Count an answer of each of these sites, and all bytes, in run.json, unless an older version began the run."""
     document = read_document(folder)
     if document.answers is not None:
         counts = Counter(document.answers.get(message_type, {}))
         counts.update(sites)
         answers = {**document.answers, message_type: dict(sorted(counts.items()))}
-        write_document(folder, replace(document, answers=answers))
+        before = document.answer_bytes.get(message_type, (0, 0))
+        sizes = {**document.answer_bytes, message_type: (before[0] + down, before[1] + up)}
+        write_document(folder, replace(document, answers=answers, answer_bytes=sizes))
 
 
 def held_classes(folder: Path) -> list[bool]:

@@ -9,6 +9,7 @@ from flwr.app import RecordDict
 from fl_app.messages.quality import QUALITY
 from fl_app.messages.records import MEMBERSHIP
 from fl_app.messages.replay import DRAW
+from fl_app.metrics.audited import Copies, Membership
 from fl_app.metrics.copies import judge_copies
 from fl_app.metrics.membership import judge_membership
 from fl_app.quality.figure import FRECHET, NEIGHBOURS, Figure
@@ -93,21 +94,26 @@ def _of_usefulness(question: Question, parts: Parts) -> Verdict:
 
 
 def _of_membership(asked: Asked, question: Question, parts: Parts) -> Verdict:
-    """A lie may make a verdict undecided, and no more."""
+    """A lie may set off an alarm that names the site, silences none, and brings about no pass."""
     copies, *others = (judge_copies(_part(sums, of_copies=True)) for sums in (parts, question.honest, question.absent))
-    if copies.verdict not in {"undecided", *(one.verdict for one in others)}:
-        return Verdict("passed", f"{copies.verdict}: {copies.reason}")
     if not all(0.0 <= (one.nearer or 0.0) <= 1.0 and 0.02 < (one.ratio or 1.0) < 50 for one in copies.spaces.values()):
         return Verdict("passed", f"{copies.spaces}")
     scored = (_part(sums, of_copies=False) for sums in (parts, question.honest, question.absent))
     found, *known = (judge_membership(sums, _LIMIT) for sums in scored)
     aucs = [one.auc for one in found.scores.values() if one.auc is not None]
-    if not all(0.0 <= auc <= 1.0 for auc in aucs) or found.verdict not in {
-        "undecided",
-        *(one.verdict for one in known),
-    }:
-        return Verdict("passed", f"{found.verdict}: {found.reason}")
-    return Verdict("harmless")
+    if not all(0.0 <= auc <= 1.0 for auc in aucs):
+        return Verdict("passed", f"{aucs}")
+    verdicts = [_of_verdict(copies, others), _of_verdict(found, known)]
+    return next((one for kind in ("passed", "named") for one in verdicts if one.kind == kind), verdicts[0])
+
+
+def _of_verdict(found: Membership | Copies, known: Sequence[Membership | Copies]) -> Verdict:
+    """Judge a verdict beside `known`, those of the site's honest answer and of none."""
+    verdicts = {one.verdict for one in known}
+    if found.verdict in verdicts or (found.verdict == "undecided" and verdicts != {"exceeded"}):
+        return Verdict("harmless")
+    is_named = found.verdict == "exceeded" and f"rests on {LIAR} alone" in found.reason
+    return Verdict("named" if is_named else "passed", f"{found.verdict}: {found.reason}")
 
 
 def _part(parts: Parts, *, of_copies: bool) -> Parts:

@@ -210,10 +210,11 @@ def test_a_network_without_features_is_not_defined_and_pixels_still_decide() -> 
     assert judge_copies({name: without(50) for name in "abc"}).verdict == "exceeded"
 
 
-def test_one_site_of_three_cannot_put_a_model_aside() -> None:
-    honest, liar = site(1, 1), site(200, 0)
-    found = judge_copies({"a": honest, "b": honest, "c": liar})
-    assert found.verdict == "undecided" and "rests on c alone" in found.reason
+def test_one_site_of_three_puts_a_model_aside_and_is_named() -> None:
+    quiet, loud = site(1, 1), site(200, 0)
+    found = judge_copies({"a": quiet, "b": quiet, "c": loud})
+    assert found.verdict == "exceeded"
+    assert "This rests on c alone: either the model repeats the images of c, or c lies" in found.reason
 
 
 @pytest.mark.parametrize(("honest", "number"), [(site(60, 0, 60, 40), 2), (site(60, 0, held_out=10), 4)])
@@ -225,7 +226,33 @@ def test_one_site_of_three_or_more_cannot_free_a_model(honest: Sums, number: int
 def test_a_site_whose_images_are_repeated_does_not_drown() -> None:
     parts = {f"site-{number}": site(20, 10) for number in range(12)} | {"small": site(40, 0, 100, 100)}
     found = judge_copies(parts)
-    assert found.verdict == "undecided" and "alone" in found.reason and "small" in found.reason
+    assert found.verdict == "exceeded" and "This rests on small alone" in found.reason
+
+
+def test_a_site_that_hides_an_excess_is_named() -> None:
+    parts = {"a": site(16, 0, held_out=50), "b": site(16, 0, held_out=50), "liar": site(0, 100)}
+    found = judge_copies(parts)
+    assert found.verdict == "exceeded" and "more than these explain, without liar" in found.reason
+
+
+def test_a_site_that_may_be_repeated_prevents_a_pass() -> None:
+    parts = {f"site-{number}": site(1, 1) for number in range(6)} | {"small": site(11, 0, 120, 110)}
+    assert LEVEL / 14 < chance_of([(120, 11, 110, 0)]) < LEVEL
+    found = judge_copies(parts)
+    assert found.verdict == "undecided" and "rests on small alone" in found.reason
+
+
+def test_few_searches_of_several_sites_without_copies_set_off_an_alarm() -> None:
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(300):
+        parts = {}
+        for name in "abcde":
+            rate, held_out = generator.uniform(0, 0.2), int(generator.integers(15, 151))
+            copies, repeated = generator.binomial(200, rate), generator.binomial(held_out, rate)
+            parts[name] = site(copies, repeated, held_out=held_out, spaces=("unet",))
+        alarms += judge_copies(parts).verdict == "exceeded"
+    assert alarms <= 3  # 1 %
 
 
 def test_sums_of_images_are_accepted() -> None:
