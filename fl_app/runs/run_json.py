@@ -13,6 +13,8 @@ from fl_app.files import KEBAB, to_json, write_json
 from fl_app.options.sections import OptionValue
 from fl_app.runs.documents import read_json
 
+_PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
+
 
 @dataclass(frozen=True, config=KEBAB)
 class Agreed:
@@ -100,6 +102,13 @@ def held_classes(folder: Path) -> list[bool]:
     """Return for each class whether any node of the run ever held a training image of it."""
     counts = [node["train"] for node in read_document(folder).nodes.values()]
     return [any(column) for column in zip(*counts, strict=True)]
+
+
+def describe_split(options: Mapping[str, OptionValue]) -> str:
+    """Return how images are split, such as `dirichlet-0.5`."""
+    scheme = str(options.get("partition.scheme", "unknown"))
+    value = options.get(f"partition.{_PARAMETERS.get(scheme)}")
+    return scheme if value is None else f"{scheme}-{value:g}" if isinstance(value, int | float) else f"{scheme}-{value}"
 
 
 def new_run_name(recipe: str, unique: str) -> str:
