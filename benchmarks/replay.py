@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from benchmarks.local_grid import run_federation
 from benchmarks.models import default_config
 from fl_app.files import write_json
+from fl_app.messages.replay import DRAW
 from fl_app.options.app_files import own_app, read_options
 from fl_app.options.run import RunConfig
 from fl_app.options.sections import OptionValue
@@ -104,6 +105,7 @@ def train_classifier(config: RunConfig, base: Path, num_nodes: int) -> dict[str,
     found["seconds"] = float(json.loads((folder / "seconds.json").read_text()))
     for task in ("classification", "diffusion"):
         found[f"MB, {task}"] = (_total(folder, task, "bytes-down") + _total(folder, task, "bytes-up")) / 1e6
+    found["MB, classification"] += sum(read_document(folder).answer_bytes.get(DRAW, (0, 0))) / 1e6
     return found
 
 

@@ -15,7 +15,7 @@ from fl_app.runs.documents import ENDED_WELL, RoundLine
 from fl_app.runs.overview import look_at
 from fl_app.runs.quality import QUALITY, QualityDocument
 from fl_app.runs.results import COMPARISON, lost_results, read_figure
-from fl_app.runs.run_json import RunDocument, read_document
+from fl_app.runs.run_json import RunDocument, describe_split, read_document
 
 if TYPE_CHECKING:
     from fl_app.runs.exchanges import ExchangeDocument
@@ -26,7 +26,6 @@ OWN_LAYER = "own layer"
 PROTOTYPES = "prototypes"
 GENERATED = "generated images"
 
-_PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
 _MARKS = (" (ships)", " (chosen)")
 
 
@@ -135,7 +134,7 @@ def read_run(folder: Path) -> RunFigures:
         options=options,
         seed=seed,
         data=_describe_data(options),
-        split=_describe_split(options),
+        split=describe_split(options),
         classes=_describe_classes(document),
         nodes=len(document.nodes),
         figures=figures,
@@ -166,13 +165,6 @@ def _describe_data(options: Mapping[str, OptionValue]) -> str:
         if value and not (name == "test-share" and parts[0] != "folder"):
             parts.append(f"{name} {value}")
     return ", ".join(parts)
-
-
-def _describe_split(options: Mapping[str, OptionValue]) -> str:
-    """Return how images are split, such as `dirichlet-0.5`."""
-    scheme = str(options.get("partition.scheme", "unknown"))
-    value = options.get(f"partition.{_PARAMETERS.get(scheme)}")
-    return scheme if value is None else f"{scheme}-{value:g}" if isinstance(value, int | float) else f"{scheme}-{value}"
 
 
 def _describe_classes(document: RunDocument) -> str:

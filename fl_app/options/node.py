@@ -110,10 +110,7 @@ class NodeConfig(Section):
 
     @property
     def has_own_folder(self) -> bool:
-        """Whether it answers about a folder as a hospital does; a simulated node that stands for one does, too.
-
-        Other simulated nodes have a share of a public data set.
-        """
+        """Whether it answers as a hospital does; so does a simulated node that stands for one."""
         return bool(self.data_path)
 
     @property

@@ -21,6 +21,7 @@ from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import number
 from fl_app.runs.report.reading import Material, read_material
 from fl_app.runs.report.verdict import shipped_row
+from fl_app.runs.run_json import describe_split
 
 log = logging.getLogger(__name__)
 
@@ -116,16 +117,27 @@ def _header(material: Material, task: str, licence: str, exchange: ExchangeDocum
     if pipeline:
         yield f"pipeline_tag: {pipeline}"
     yield "tags: [federated-learning, flower, fl-app]"
-    row = shipped_row(exchange) if exchange else None
-    found = {} if row is None else {key: row.figures.get(key) for key in ("accuracy", "auc")}
-    metrics = [f"{{type: {key}, value: {value:.4f}}}" for key, value in found.items() if value is not None]
-    if row is not None and row.part == "test" and metrics:
+    metrics = _metrics(material, task, exchange)
+    if metrics:
         source = _yaml(_source(material))
         yield from ("model-index:", f"- name: {_yaml(material.folder.name)}", "  results:")
-        yield "  - task: {type: image-classification}"
+        yield f"  - task: {{type: {pipeline}}}"
         yield f"    dataset: {{name: {source}, type: {source}, split: test}}"
         yield f"    metrics: [{', '.join(metrics)}]"
     yield "---"
+
+
+def _metrics(material: Material, task: str, exchange: ExchangeDocument | None) -> list[str]:
+    """Return the figures on test images as YAML."""
+    found: list[tuple[str, str, float | None]] = []
+    if task == "diffusion":
+        whole = [one for one in (material.quality.figures if material.quality else ()) if one.class_name is None]
+        found = [(one.name, f"{one.wording}{f' ({one.features})' * bool(one.features)}", one.value) for one in whole]
+    elif (row := shipped_row(exchange) if exchange else None) is not None and row.part == "test":
+        found = [(key, WORDING[key], row.figures.get(key)) for key in ("accuracy", "auc")]
+    return [
+        f"{{type: {key}, name: {_yaml(name)}, value: {value:.4f}}}" for key, name, value in found if value is not None
+    ]
 
 
 def _training(material: Material, name: str) -> Iterator[str]:
@@ -151,6 +163,8 @@ def _training(material: Material, name: str) -> Iterator[str]:
 def _data(material: Material) -> Iterator[str]:
     """Return a table of the images of each class over all sites: how they lie on the sites stays with the run."""
     yield f"Source: {plain(_source(material))}. {len(material.overview.images)} sites, which keep their images."
+    if material.document and _source(material) not in ("folder", "not known"):
+        yield f"It was shared out to simulated sites: {plain(describe_split(material.document.options))}."
     yield from ("", "| class | training | held out | test |", "|---|---:|---:|---:|")
     parts = [material.support(part) for part in ("train", "validation", "test")]
     for name, *counts in zip(material.class_names, *parts, strict=True):

@@ -1,5 +1,6 @@
 """The history of a pass: its losses, a line for each round, a picture of them, and whether it has learned anything."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from fl_app.messages.arrays import Weights
 from fl_app.pictures import FAILED, LINES, picture
 from fl_app.runs.documents import LOSS_CURVES, RoundLine
+from fl_app.strategies.outcomes import RoundRecord
 from fl_app.sums import Sums, add, decide, elect, only, steady
 
 MODEL_NAMES = ("raw", "ema", "node-ema")
@@ -48,6 +50,38 @@ def measured_losses(loss_of: Callable[[Sums], float | None], parts: Mapping[str,
 
     found = {name: steady(total, parts, partial(loss, name), STEADY_FACTOR) for name in MODEL_NAMES}
     return Losses({name: value for name, value in found.items() if value is not None}, elect(total, parts, better))
+
+
+def round_line(
+    record: RoundRecord, num_rounds: int, losses: Losses, figures: Mapping[str, float | None], drawn: dict[str, float]
+) -> RoundLine:
+    """Return the line of a round that has just ended; losses and figures are of the weights before it, drawn after."""
+    _, num_losses = record.losses()
+    ended = time.time()
+    return RoundLine(
+        task=record.task,
+        round=record.round_number,
+        num_rounds=num_rounds,
+        outcome="ok" if record.reason is None else "failed",
+        reason=record.reason,
+        train_loss=record.steady_loss(STEADY_FACTOR),
+        median_train_loss=record.median_loss(),
+        validated_round=record.round_number - 1,
+        validation_loss=losses.of.get("raw"),
+        validation_loss_ema=losses.of.get("ema"),
+        validation_loss_node_ema=losses.of.get("node-ema"),
+        figures=dict(figures),
+        drawn=drawn,
+        images=int(num_losses),
+        started=ended - record.seconds,
+        ended=ended,
+        seconds=record.seconds,
+        images_per_second=num_losses / record.seconds if record.seconds > 0 else None,
+        bytes_down=record.traffic.down,
+        bytes_up=record.traffic.up,
+        asked=record.asked,
+        nodes=dict(sorted(record.nodes.items())),
+    )
 
 
 def draw_history(lines: Sequence[RoundLine], path: Path) -> None:

@@ -1,7 +1,6 @@
 """Records one pass of a run: figures, pictures, checkpoints and the best model, while its rounds go on."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from fl_app.runs.audit import replace_model
 from fl_app.runs.best import Best
 from fl_app.runs.documents import RoundLine, round_moment, round_summary
 from fl_app.runs.folder import Checkpoint, RunFolder
-from fl_app.runs.history import STEADY_FACTOR, Losses, draw_history, measured_losses
+from fl_app.runs.history import Losses, draw_history, measured_losses, round_line
 from fl_app.runs.report.live import LiveReport
 from fl_app.runs.run_json import add_nodes, note_answers
 from fl_app.runs.status import Status
 from fl_app.runs.tracking import Tracker
-from fl_app.strategies.outcomes import RoundRecord, Snapshot
+from fl_app.strategies.outcomes import RoundRecord, Snapshot, Traffic
 from fl_app.strategies.roster import Roster
 from fl_app.sums import Sums, only
 
@@ -88,10 +87,10 @@ class TaskRun:
         """Write how many sites have answered a question outside a round."""
         self.status.show_measuring(answered, asked)
 
-    def answered(self, message_type: str, sites: Sequence[str]) -> None:
+    def answered(self, message_type: str, sites: Sequence[str], traffic: Traffic) -> None:
         """Count the sites' answers in run.json; a run goes on without the counts."""
         try:
-            note_answers(self.folder.path, message_type, sites)
+            note_answers(self.folder.path, message_type, sites, traffic.down, traffic.up)
         except RunFolderError as error:
             log.warning("The answers to %s could not be counted: %s", message_type, error)
 
@@ -110,7 +109,8 @@ class TaskRun:
         self._remember_best(record.round_number - 1, losses)
         self.last = after
         drawn = self._drawn(after) if record.reason is None else {}
-        line = self._line(record, losses, drawn)
+        raw = only(record.total_sums(), "raw")
+        line = round_line(record, self.num_rounds, losses, self.task.figures(raw) if raw else {}, drawn)
         self.history.append(line)
         self.folder.append_metrics(line)
         self.tracker.add(line)
@@ -268,36 +268,6 @@ class TaskRun:
         counts = {site.site: site.train_counts for site in sites}
         log.info("Training images of each site and class:\n%s", split_table(counts, names))
         draw_split(counts, names, self.folder.path / "split.png")
-
-    def _line(self, record: RoundRecord, losses: Losses, drawn: dict[str, float]) -> RoundLine:
-        """Return the round's line of metrics.jsonl; its validation figures are of the weights before the round."""
-        _, num_losses = record.losses()
-        raw = only(record.total_sums(), "raw")
-        ended = time.time()
-        return RoundLine(
-            task=record.task,
-            round=record.round_number,
-            num_rounds=self.num_rounds,
-            outcome="ok" if record.reason is None else "failed",
-            reason=record.reason,
-            train_loss=record.steady_loss(STEADY_FACTOR),
-            median_train_loss=record.median_loss(),
-            validated_round=record.round_number - 1,
-            validation_loss=losses.of.get("raw"),
-            validation_loss_ema=losses.of.get("ema"),
-            validation_loss_node_ema=losses.of.get("node-ema"),
-            figures=self.task.figures(raw) if raw else {},
-            drawn=drawn,
-            images=int(num_losses),
-            started=ended - record.seconds,
-            ended=ended,
-            seconds=record.seconds,
-            images_per_second=num_losses / record.seconds if record.seconds > 0 else None,
-            bytes_down=record.traffic.down,
-            bytes_up=record.traffic.up,
-            asked=record.asked,
-            nodes=dict(sorted(record.nodes.items())),
-        )
 
 
 def in_order_of(weights: Weights, saved: Weights) -> Weights:

@@ -13,6 +13,8 @@ from fl_app.files import KEBAB, to_json, write_json
 from fl_app.options.sections import OptionValue
 from fl_app.runs.documents import read_json
 
+_PARAMETERS = {"dirichlet": "alpha", "pathological": "classes-per-node", "shard": "shards-per-node"}
+
 
 @dataclass(frozen=True, config=KEBAB)
 class Agreed:
@@ -36,6 +38,7 @@ class RunDocument:
         class_names: K names, known as soon as a site is; empty in runs of older versions.
         answers: by type of message, how many answers of each site to questions outside of rounds arrived, but for the
             judgements of generated images, which quality.json has; None in runs of older versions.
+        answer_bytes: the bytes of these questions to all sites, and of the answers.
     """
 
     run_name: str
@@ -48,6 +51,7 @@ class RunDocument:
     agreed: Agreed | None = None
     class_names: tuple[str, ...] = ()
     answers: dict[str, dict[str, int]] | None = None
+    answer_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_document(folder: Path) -> RunDocument:
@@ -82,20 +86,29 @@ def add_nodes(folder: Path, nodes: Mapping[str, dict[str, list[int]]], class_nam
         write_document(folder, replace(document, nodes=known, class_names=names))
 
 
-def note_answers(folder: Path, message_type: str, sites: Sequence[str]) -> None:
-    """Add an answer of each of these sites to the counts in run.json, unless an older version began the run."""
+def note_answers(folder: Path, message_type: str, sites: Sequence[str], down: int, up: int) -> None:
+    """Count an answer of each of these sites, and all bytes, in run.json, unless an older version began the run."""
     document = read_document(folder)
     if document.answers is not None:
         counts = Counter(document.answers.get(message_type, {}))
         counts.update(sites)
         answers = {**document.answers, message_type: dict(sorted(counts.items()))}
-        write_document(folder, replace(document, answers=answers))
+        before = document.answer_bytes.get(message_type, (0, 0))
+        sizes = {**document.answer_bytes, message_type: (before[0] + down, before[1] + up)}
+        write_document(folder, replace(document, answers=answers, answer_bytes=sizes))
 
 
 def held_classes(folder: Path) -> list[bool]:
     """Return for each class whether any node of the run ever held a training image of it."""
     counts = [node["train"] for node in read_document(folder).nodes.values()]
     return [any(column) for column in zip(*counts, strict=True)]
+
+
+def describe_split(options: Mapping[str, OptionValue]) -> str:
+    """Return how images are split, such as `dirichlet-0.5`."""
+    scheme = str(options.get("partition.scheme", "unknown"))
+    value = options.get(f"partition.{_PARAMETERS.get(scheme)}")
+    return scheme if value is None else f"{scheme}-{value:g}" if isinstance(value, int | float) else f"{scheme}-{value}"
 
 
 def new_run_name(recipe: str, unique: str) -> str:

@@ -100,7 +100,8 @@ class Asking(Streaming):
         parts: dict[str, Sums] = {}
         observer = self.setup.observer
         observer.measuring(0, len(here))
-        replies = send_and_receive(grid, messages, self.deadline_seconds, traffic, lambda packed: packed)
+        own_traffic = Traffic()
+        replies = send_and_receive(grid, messages, self.deadline_seconds, own_traffic, lambda packed: packed)
         for number, reply in enumerate(replies, start=1):
             observer.measuring(number, len(here))
             site = sites[reply.metadata.src_node_id]
@@ -119,6 +120,9 @@ class Asking(Streaming):
                 outcomes[site] = NodeOutcome("refused", f"it could not be judged ({type(error).__name__})")
                 continue
             parts[site], outcomes[site] = sums, NodeOutcome("contributed")
-        observer.answered(message_type, [site for site in sorted(outcomes) if outcomes[site].outcome in ARRIVED])
+        arrived = [site for site in sorted(outcomes) if outcomes[site].outcome in ARRIVED]
+        observer.answered(message_type, arrived, own_traffic)
+        if traffic is not None:
+            traffic.add(own_traffic)
         log.info("%d of %d sites sent valid sums for %r", len(parts), len(outcomes), message_type)
         return dict(sorted(parts.items())), outcomes

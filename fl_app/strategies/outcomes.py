@@ -37,6 +37,11 @@ class Traffic:
     down: int = 0
     up: int = 0
 
+    def add(self, other: "Traffic") -> None:
+        """Add the bytes of another counter."""
+        self.down += other.down
+        self.up += other.up
+
 
 @dataclass
 class RoundRecord:
@@ -150,8 +155,11 @@ class Observer(Protocol):
     def measuring(self, answered: int, asked: int) -> None:
         """Called while sites are asked for sums outside a round; `answered` includes rejected answers."""
 
-    def answered(self, message_type: str, sites: Sequence[str]) -> None:
-        """Called when a question outside a round is over; `sites`: whose answers arrived, rejected ones included."""
+    def answered(self, message_type: str, sites: Sequence[str], traffic: Traffic) -> None:
+        """Called when a question outside a round is over; `sites`: whose answers arrived, rejected ones included.
+
+        `traffic`: its bytes, to and from all sites.
+        """
 
     def progressed(self, record: RoundRecord) -> None:
         """Called when a round starts and when a node answers."""

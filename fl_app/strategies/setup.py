@@ -12,7 +12,7 @@ from fl_app.messages.descriptions import SiteDescription
 from fl_app.options.federation import AdmissionOptions
 from fl_app.strategies.admission import Admission, FaultOf, no_fault
 from fl_app.strategies.node_outcome import NodeOutcome
-from fl_app.strategies.outcomes import Observer, RoundRecord, Snapshot
+from fl_app.strategies.outcomes import Observer, RoundRecord, Snapshot, Traffic
 from fl_app.strategies.transport import Wire
 from fl_app.sums import Sums
 
@@ -105,7 +105,7 @@ class Unwatched:
     def measuring(self, answered: int, asked: int) -> None:
         """Do nothing."""
 
-    def answered(self, message_type: str, sites: Sequence[str]) -> None:
+    def answered(self, message_type: str, sites: Sequence[str], traffic: Traffic) -> None:
         """Do nothing."""
 
     def progressed(self, record: RoundRecord) -> None:

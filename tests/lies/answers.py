@@ -15,11 +15,11 @@ from fl_app.metrics.membership import judge_membership
 from fl_app.quality.figure import FRECHET, NEIGHBOURS, Figure
 from fl_app.quality.figures import usefulness_figures
 from tests.lies.questions import Asked, Parts, Question
-from tests.lies.replay import LIAR, NUM_SITES
+from tests.lies.replay import LIAR
 from tests.lies.verdicts import Verdict
 
 _MOST_SHARE = 0.2  # that precision, recall, density or coverage may differ
-_OWN_SHARE = 1.0 / NUM_SITES + 0.02  # of the test images, which a site may call right answers
+_MOST_ACCURACY = 0.1  # that an accuracy of a classifier trained on generated images may differ
 _LIMIT = 0.65  # of the audit's AUC
 
 
@@ -86,11 +86,16 @@ def _far(figures: Sequence[Figure], known: Sequence[Sequence[Figure]]) -> Iterat
 
 
 def _of_usefulness(question: Question, parts: Parts) -> Verdict:
-    found, honest = (list(usefulness_figures(sums, 60)) for sums in (parts, question.honest))
-    for one, other in zip(found, honest, strict=True):
-        if _differ(one.value, other.value) > _OWN_SHARE:
-            return Verdict("passed", f"{one}")
-    return Verdict("harmless")
+    found, honest, absent = (list(usefulness_figures(sums, 60)) for sums in (parts, question.honest, question.absent))
+    far = [
+        one
+        for one, *known in zip(found, honest, absent, strict=True)
+        if min(_differ(one.value, other.value) for other in known) > _MOST_ACCURACY
+    ]
+    unnamed = [one for one in far if one.rests_on != LIAR]
+    if unnamed:
+        return Verdict("passed", f"{unnamed[0]}")
+    return Verdict("named" if far else "harmless")
 
 
 def _of_membership(asked: Asked, question: Question, parts: Parts) -> Verdict:

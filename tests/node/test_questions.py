@@ -7,13 +7,17 @@ from flwr.app import Context, Message, RecordDict
 
 import client_app
 from fl_app.flower import identify
-from fl_app.messages.records import CONFIG, DESCRIBE, MEMBERSHIP, MOMENTS, TRAIN, instruction_config
+from fl_app.messages.quality import QUALITY
+from fl_app.messages.records import CONFIG, DESCRIBE, EVALUATE, HEADS, MEMBERSHIP, MOMENTS, TRAIN, instruction_config
+from fl_app.messages.replay import DRAW
 from fl_app.node import client
+from fl_app.node.distances import length
+from fl_app.node.history import ALWAYS_ALLOWED
 from fl_app.node.questions import QUESTIONS
 from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
 from tests.federation import LocalGrid
-from tests.node.test_history import NUM_ROUNDS, Hospital, refused
+from tests.node.test_history import NUM_ROUNDS, Hospital, moved, refused
 from tests.options import run_config
 
 UNKNOWN = ("query.images", "train.default", "evaluate.default", "train.again")
@@ -79,7 +83,28 @@ def test_a_refusal_costs_no_list_of_all_the_rounds(tmp_path: Path) -> None:
     assert "'num-rounds' is 1000000000000" in refused(hospital, TRAIN, 10**12 + 1, {})
 
 
-def test_the_largest_of_the_minimums_is_the_fewest_images_of_a_sum() -> None:
+def test_no_row_becomes_weaker_by_accident() -> None:
     node = NodeConfig.from_flat({"min-images": 7, "min-held-out": 9, "min-class-count": 3})
-    fewest = {kind: question.fewest(node) for kind, question in QUESTIONS.items()}
-    assert fewest[MEMBERSHIP] == 9 and fewest[TRAIN] == 7 and fewest[MOMENTS] == 3
+    rows = {kind: (one.late, one.kept_as, one.fewest(node)) for kind, one in QUESTIONS.items()}
+    assert rows == {
+        DESCRIBE: ("refused", "", 9),
+        TRAIN: ("without sums by class", "own-moments", 7),
+        EVALUATE: ("refused by class", "", 9),
+        MOMENTS: ("refused", "moments", 3),
+        HEADS: ("refused", "", 9),
+        MEMBERSHIP: ("refused", "membership", 9),
+        QUALITY: ("refused", "quality", 9),
+        DRAW: ("refused by class", "", 9),
+    }
+    assert {kind for kind, one in QUESTIONS.items() if one.may_lag} == {MEMBERSHIP, DRAW}
+    assert {kind for kind, one in QUESTIONS.items() if one.further} == {TRAIN, EVALUATE}
+
+
+def test_a_final_measurement_allows_the_step_of_the_last_round_and_no_more(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    own = hospital.initial()
+    last, step = moved(own, 0.1), ALWAYS_ALLOWED * length(own)
+    hospital.ask(TRAIN, 1, own)
+    hospital.ask(TRAIN, NUM_ROUNDS, last)
+    assert "away from the last ones" in refused(hospital, EVALUATE, 0, moved(last, 1.5 * step))
+    hospital.ask(EVALUATE, 0, moved(last, 0.9 * step))

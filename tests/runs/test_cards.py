@@ -51,7 +51,19 @@ def test_hugging_face_reads_the_figures_of_the_header(run: Path) -> None:
     assert data.eval_results is not None
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_split) == ("accuracy", 0.9, "test")
-    assert ModelCard.load(run / "diffusion" / "model" / "README.md").data.library_name == "diffusers"
+    drawn = ModelCard.load(run / "diffusion" / "model" / "README.md").data
+    assert drawn.library_name == "diffusers" and drawn.eval_results is not None
+    distance = next(one for one in drawn.eval_results if one.metric_type == "frechet-distance")
+    assert (distance.metric_name, distance.task_type) == ("Fréchet distance (pixels)", "unconditional-image-generation")
+    assert distance.metric_value == pytest.approx(1.08, abs=0.005)
+
+
+def test_the_card_says_how_a_simulation_shared_its_images_out_and_nothing_of_hospitals_own(run: Path) -> None:
+    set_options(run, data__source="digits", partition__scheme="dirichlet", partition__alpha=0.1)
+    said = "It was shared out to simulated sites: dirichlet-0.1."
+    assert said in describe_model(read_material(run, 0.0), "classification")
+    set_options(run, data__source="folder")
+    assert "shared out" not in describe_model(read_material(run, 0.0), "classification")
 
 
 def test_the_card_of_a_classifier_has_its_figures_with_intervals_and_n(run: Path) -> None:

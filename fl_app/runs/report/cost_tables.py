@@ -16,14 +16,14 @@ ANSWERS = {  # to questions outside of rounds, by type of message
     HEADS: "measurements of heads",
     DRAW: "counts of drawn images",
     MEMBERSHIP: "answers to the audit",
-    QUALITY: "sums of features",
+    QUALITY: "answers on image quality",
 }
 _CONTENTS = (
     "A reply to a training round holds the weights after local training, sums and counts of losses, its number of "
     "images and its time.",
-    "All other answers hold sums and counts over images of the site: of losses and of right and wrong answers (final "
-    "measurements, heads), of embeddings by class, of images by score and of near copies (audit), and of features, to "
-    "judge generated images and for the curve over the rounds.",
+    "All other answers hold sums and counts: of losses and of right and wrong answers (final measurements, heads), of "
+    "embeddings by class, of images that the site drew, of images by score and of near copies (audit), and of features "
+    "and right answers (image quality, for the curve over the rounds, too).",
     "Rejected replies are counted: they have left the site. Not counted: descriptions, in which each site has told its "
     "name, the names of its classes and its number of images of each class, once or more; texts of errors; replies "
     "that came too late; and rounds that a resumed run repeated. At a hospital, the command fl-app sent shows all.",
@@ -54,11 +54,17 @@ def costs_table(material: Material) -> Table | None:
     if not rows:
         return None
     columns = ["pass", "rounds", "time of all", "time a round", "sent a round", "received a round", "images/s"]
+    sizes = material.document.answer_bytes if material.document else {}
     notes = [
-        f"The exchange of prototypes of {one.task} after round {one.round}: {size(sum(one.bytes.values()))} in all."
-        for found in material.exchanges.values()
-        for one in found[-1:]
+        f"Outside of rounds, {ANSWERS.get(kind, kind)} of all sites: {size(down)} sent, {size(up)} received."
+        for kind, (down, up) in sizes.items()
     ]
+    if not _are_recorded(material):
+        notes += [
+            f"The exchange of prototypes of {one.task} after round {one.round}: {size(sum(one.bytes.values()))} in all."
+            for found in material.exchanges.values()
+            for one in found[-1:]
+        ]
     judged = material.quality
     if judged and judged.bytes_down:
         both = f"{size(judged.bytes_down)} sent, {size(judged.bytes_up)} received, {judged.seconds:.1f} s"

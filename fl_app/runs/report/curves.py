@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fl_app.quality.figure import CLASSIFIED
+from fl_app.quality.figure import CLASSIFIED, WORDING
 from fl_app.runs.documents import LOSS_CURVES, RoundLine
 from fl_app.runs.exchanges import ExchangeDocument
 from fl_app.runs.report.charts import Series, line_chart
@@ -63,8 +63,10 @@ def _figures(lines: Sequence[RoundLine]) -> Iterator[tuple[str, str, list[Series
 
     def series(key: str) -> Series:
         points = [(one.validated_round, one.figures.get(key)) for one in lines]
-        name = key.replace(_BAND, "noise band ").replace("-", " ")
-        return Series(name, [(float(x), y) for x, y in points if x is not None and y is not None])
+        return Series(
+            WORDING.get(key, key.replace(_BAND, "noise band ")),
+            [(float(x), y) for x, y in points if x is not None and y is not None],
+        )
 
     yield "Figures", "share", [series(key) for key in keys if key in CLASSIFIED]
     yield "Loss by noise", "loss by noise, log scale", [series(key) for key in keys if key.startswith(_BAND)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from fl_app.messages.records import DESCRIBE, TRAIN
 from fl_app.node.sent import verify
 from fl_app.options.sections import OptionValue
-from fl_app.runs.report.cost_tables import ANSWERS, sent_table
+from fl_app.runs.report.cost_tables import ANSWERS, costs_table, sent_table
 from fl_app.runs.report.reading import read_material
 from fl_app.runs.report.tables import Cell, Table
 from tests.federation import run_federation
@@ -50,6 +50,10 @@ def test_the_report_counts_what_the_hospitals_count_but_for_their_descriptions(t
     table = table_of(tmp_path / "runs" / "run")
     assert counts_of(table) == logged
     assert not any("holds no record" in one for one in table.notes)
+    costs = costs_table(read_material(tmp_path / "runs" / "run", 0.0))
+    assert costs is not None
+    for kind in ANSWERS.values():  # the U-Net goes out with the audit and with the images to draw
+        assert any(one.startswith(f"Outside of rounds, {kind} of all sites: ") for one in costs.notes), kind
 
 
 def test_answers_that_an_older_version_did_not_record_are_counted_from_its_files_or_named(tmp_path: Path) -> None:
