@@ -54,18 +54,22 @@ def find_alarm(sites: Sequence[str], is_beyond: Together, is_beyond_alone: Alone
     def others(some: Sequence[str], site: str) -> list[str]:
         return [name for name in some if name != site]
 
-    def hiding(some: Sequence[str]) -> tuple[str, ...]:
-        return tuple(site for site in some if len(some) > 1 and is_beyond(others(some, site)))
-
-    def alone_in(some: Sequence[str]) -> tuple[str, ...]:
-        return tuple(site for site in some if is_beyond_alone(site, len(some)))
+    def is_hidden_by(some: Sequence[str], site: str) -> bool:
+        return len(some) > 1 and is_beyond(others(some, site))
 
     def is_raised(some: Sequence[str]) -> bool:
-        return is_beyond(some) or bool(alone_in(some) or hiding(some))
+        return (
+            is_beyond(some)
+            or any(is_beyond_alone(site, len(some)) for site in some)
+            or any(is_hidden_by(some, site) for site in some)
+        )
 
     if not names or not is_raised(names):
         return None
     is_of_all = is_beyond(names)
-    hidden_by = () if is_of_all else hiding(names)
-    rests_on = tuple(site for site in names if len(names) > 1 and not is_raised(others(names, site)))
-    return Alarm(is_of_all, hidden_by, alone_in(names), rests_on)
+    return Alarm(
+        is_of_all=is_of_all,
+        hidden_by=() if is_of_all else tuple(site for site in names if is_hidden_by(names, site)),
+        alone=tuple(site for site in names if is_beyond_alone(site, len(names))),
+        rests_on=tuple(site for site in names if len(names) > 1 and not is_raised(others(names, site))),
+    )

@@ -23,8 +23,8 @@ class AuditOptions(Section):
     )
     gate: bool = Field(
         description="a model that is beyond the limit, or draws more near copies of training images than held-out "
-        "images explain, is exported as model.quarantined, which fl-app sample opens "
-        "with --quarantined only; false: the audit only tells"
+        "images explain, over all sites, all but one, or at one site, is exported as model.quarantined, which "
+        "fl-app sample opens with --quarantined only; false: the audit only tells"
     )
     max_auc: float = Field(
         ge=0.5,
