@@ -94,8 +94,8 @@ def judge_copies(parts: Mapping[str, Sums]) -> Copies:
     `exceeded`: in a space more generated images are near copies than the held-out images' rate explains, at the level
     0.001, over all sites or over all but one; or at one site by itself, at this level over the number of sites and
     spaces. `passed`: in both spaces at most a tenth of what the model draws repeats some site's images beyond the
-    held-out images' rate, by the upper end of an interval of 95 %, no excess is likely, and no site shows one at the
-    level 0.001. `undecided`: the rest.
+    held-out images' rate, by the upper end of an interval of 95 %, no excess is likely, with any one site left out
+    neither, and no site shows one at the level 0.001. `undecided`: the rest.
 
     Args:
         parts: sums of each site, with the keys of `blank_copies`.
@@ -182,7 +182,8 @@ def _verdict(tables: Mapping[str, Table], unjudged: str, left_out: str) -> tuple
     if most >= DETECTED:
         remedy = "Raise 'audit.copies-images', or hold out more images"
         return "undecided", f"{said}, so up to {min(most, 1.0):.0%} may be copies beyond these. {remedy}{left_out}"
-    if chance_of(list(tables.values())) <= LIKELY:
+    without = [[one for other, one in tables.items() if other != site] for site in tables] if len(tables) > 1 else []
+    if min(chance_of(some) for some in (list(tables.values()), *without)) <= LIKELY:
         return "undecided", f"{said}: more than expected, but not beyond doubt{left_out}"
     return "passed", f"{said}{left_out}"
 

@@ -161,6 +161,13 @@ def test_an_excess_that_is_likely_but_not_beyond_doubt_does_not_pass() -> None:
     assert found.verdict == "undecided" and "more than expected, but not beyond doubt" in found.reason
 
 
+def test_a_site_that_claims_look_alikes_does_not_turn_a_likely_excess_of_others_into_a_pass() -> None:
+    others = {"north": site(4, 0), "south": site(4, 0)}  # a chance of 0.04
+    for hiding in (site(0, 4), site(0, 100)):  # which makes it 0.6 or more
+        assert judge_copies({**others, "hiding": hiding}).verdict == "undecided"
+    assert judge_copies({"north": site(2, 0), "south": site(2, 0), "west": site(0, 4)}).verdict == "passed"
+
+
 def test_images_of_a_site_with_too_few_training_images_are_not_counted() -> None:
     generator = np.random.default_rng(0)
     for number, counted in ((FEWEST_TRAIN - 1, 0), (FEWEST_TRAIN, 200)):
