@@ -264,6 +264,26 @@ def test_a_resumed_run_does_not_forget_a_site_that_a_decided_audit_lacks(tmp_pat
     assert asked(grid) == 0 and state_of(tmp_path / "again/run") == before
 
 
+def test_the_verdict_on_a_diffusion_model_is_none_on_the_classifier_of_the_same_run(tmp_path: Path) -> None:
+    both: dict[str, OptionValue] = {"tasks": "diffusion,classification", "classification.num-rounds": 1}
+    _, run = federate(tmp_path, both, meddle=sending(all=known_by_heart))
+    assert (run / "diffusion" / QUARANTINED).is_dir() and (run / "classification" / "model").is_dir()
+    assert not (run / "classification" / QUARANTINED).exists() and "classification" not in state_of(run)[1]
+
+
+@pytest.mark.parametrize(("silent", "verdict"), [(("site_1", "site_2"), "undecided"), (("site_1",), "passed")])
+def test_an_audit_names_the_sites_that_it_lacks_and_one_site_alone_passes_nothing(
+    tmp_path: Path, silent: tuple[str, ...], verdict: str
+) -> None:
+    nothing = {site: lambda sums: {**sums, "more": sums["loss/train"]} for site in silent}
+    _, run = federate(tmp_path, {"data.limit": 600, "audit.copies-images": 60}, meddle=sending(**nothing))
+    found, names = Run(run).audit(), ", ".join(site.replace("_", "-") for site in silent)
+    assert found.copies is not None and {found.membership.verdict, found.copies.verdict, found.verdict} == {verdict}
+    for reason in (found.membership.reason, found.copies.reason):
+        assert f"Not audited, since they gave no valid answer: {names}" in reason
+        assert ("one site alone answered" in reason) == (verdict == "undecided")
+
+
 def test_an_audit_that_fails_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError

@@ -100,9 +100,10 @@ def describe(parts: Sequence["Found"], verdict: str | None = None) -> list[str]:
         where = found[0].site if len(found) == 1 else f"{len(found)} sites"
         audit = f" Audit of copies: {verdict}." if verdict else ""
         lines.append(
-            f"{run}, round {rounds}, {where}, {trained} training images: near copies {_counted(total)}.{audit}"
+            f"{run}, round {rounds}, {where}, {trained} training images: near copies "
+            f"{_counted(total, max(one.num_train for one in found))}.{audit}"
         )
-        lines += [f"- {one.site}: {_counted(one.counts)}" for one in found] if len(found) > 1 else []
+        lines += [f"- {one.site}: {_counted(one.counts, one.num_train)}" for one in found] if len(found) > 1 else []
     return [
         *(clean_text(line, 1000) for line in lines),
         f"A near copy is closer to one training image than {DELTA:g} times the mean distance of the nearest ones; "
@@ -128,14 +129,17 @@ def _by_space(parts: Sequence["Found"]) -> dict[str, list[list[int]]]:
     return {space: [one.counts[space] for one in parts if space in one.counts] for space in spaces}
 
 
-def _counted(counts: Mapping[str, Sequence[int]]) -> str:
-    """Return near copies among generated images in each space, and among held-out ones."""
+def _counted(counts: Mapping[str, Sequence[int]], num_train: int) -> str:
+    """Return near copies among generated images in each space, and among held-out ones, or why there is no count."""
+    from fl_app.metrics.nearest import FEWEST_TRAIN
+
     said = [
         f"{copies} of {drawn} by {space} (held out {repeated} of {held_out})"
         for space, (drawn, copies, held_out, repeated) in counts.items()
         if drawn
     ]
-    return ", ".join(said) or "not looked for: the model drew values that are not finite"
+    few = f"fewer than {FEWEST_TRAIN} training images"
+    return ", ".join(said) or f"not looked for: {few if num_train < FEWEST_TRAIN else 'values that are not finite'}"
 
 
 def _shown(number: int) -> str:

@@ -140,9 +140,10 @@ def _reference(key: Key, setting: str, collected: Collected, baseline: str) -> t
 
 def _unlike(runs: Sequence[RunFigures]) -> str:
     """Name what keeps runs from being compared; empty if nothing does."""
-    for name in ("data", "split", "classes"):
+    named = {"data": "data", "split": "split", "classes": "classes", "nodes": "numbers of sites"}
+    for name, what in named.items():
         if len({getattr(run, name) for run in runs}) > 1:
-            return name
+            return what
     return ""
 
 

@@ -260,7 +260,7 @@ def _of_images(quality: QualityDocument, run: str) -> Iterator[Figure]:
             "/".join(part for part in (one.features, one.class_name) if part),
             one.name,
             one.value if is_defined else None,
-            one.num_real or one.num_generated or None,
+            one.measured_on[0] or None,
             "" if is_defined else one.reason or "not measured",
             generated=one.num_generated if one.features else None,
             network=one.network or (run if one.features == "classifier" else ""),

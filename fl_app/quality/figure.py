@@ -65,6 +65,12 @@ class Figure:
     network: str = ""
 
     @property
+    def measured_on(self) -> tuple[int, str]:
+        """How many images its value is a share or mean over, and which."""
+        is_of_generated = self.name == LABELS or not self.num_real
+        return (self.num_generated, "generated images") if is_of_generated else (self.num_real, "real test images")
+
+    @property
     def wording(self) -> str:
         """Its name for people."""
         return WORDING.get(self.name, self.name)

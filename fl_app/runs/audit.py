@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic.dataclasses import dataclass
 
@@ -31,6 +31,8 @@ QUARANTINED = "model.quarantined"  # in place of `model`
 MARK = "quarantine.json"  # in an exported folder: why it is not to be used
 TASK = "diffusion"
 AUDIT = Path(TASK, "audit.json")  # in a run folder
+V = TypeVar("V", Membership, Copies)
+
 _LONGEST = 2000  # characters of a reason
 _WORST: tuple[Verdict, ...] = ("exceeded", "undecided", "passed")
 
@@ -102,7 +104,7 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
     options, status, started = task_run.run_pass.config.audit, task_run.status, time.time()
     pass_name = task_run.run_pass.name
     what = f"membership audit of {pass_name}"
-    known = _known(task_run.folder.path, name, number)
+    known = _known(task_run.folder.path, name, number) if pass_name == TASK else None  # no other pass is audited
     if known is not None:
         status.recall(pass_name, what)
         return known
@@ -117,23 +119,37 @@ def examine(task_run: "TaskRun", name: str, number: int, ask: "Callable[[], Answ
         judged = _Judged(Membership(verdict="undecided", reason=_failure(error)), problem=_failure(error))
     status.note(pass_name, what, outcomes, judged.problem)
     missing = {site: node for site, node in outcomes.items() if node.outcome != "contributed"}
-    verdict, reason = _overall(judged.membership, judged.copies)
+    left_out = {site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()}
+    num_answers = len(outcomes) - len(left_out)
+    membership = _of_few(judged.membership, num_answers, left_out)
+    copies = None if judged.copies is None else _of_few(judged.copies, num_answers, left_out)
+    verdict, reason = _overall(membership, copies)
     audit = Audit(
-        membership=judged.membership,
-        copies=judged.copies,
+        membership=membership,
+        copies=copies,
         verdict=verdict,
         reason=reason,
         max_auc=options.max_auc,
         is_quarantined=options.gate and verdict == "exceeded",
         weights=name,
         round=number,
-        left_out={site: f"{node.outcome}: {node.reason or ''}".rstrip(": ") for site, node in missing.items()},
+        left_out=left_out,
         seconds=time.time() - started,
         histograms=judged.histograms,
     )
     write_json(task_run.folder.task(pass_name) / "audit.json", to_json(audit))
     log.info("%s", describe_audit(audit))
     return audit
+
+
+def _of_few(part: V, num_answers: int, left_out: Mapping[str, str]) -> V:
+    """Name the sites whose images were not looked at; no pass rests on one site alone."""
+    if num_answers == 0 or not left_out:
+        return part
+    said = f"{part.reason}. Not audited, since they gave no valid answer: {', '.join(left_out)}"
+    if num_answers == 1 and part.verdict == "passed":
+        return replace(part, verdict="undecided", reason=f"one site alone answered, so nothing passes: {said}")
+    return replace(part, reason=said)
 
 
 @dataclass(frozen=True)

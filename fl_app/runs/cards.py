@@ -195,7 +195,7 @@ def _of_images(material: Material) -> Iterator[str]:
         return
     drawn = f"{quality.num_images} images, {quality.sampler} with {quality.num_steps} steps"
     yield f"{plain(drawn)}, guidance {quality.guidance_scale:g}, weights of round {quality.round}."
-    yield "The floor is the same figure of real training images."
+    yield "The floor is the same figure of real training images; of a classifier's answers, its accuracy on real ones."
     yield from (
         "",
         "| figure | value | interval or error | floor | real | generated | sites |",
@@ -214,7 +214,8 @@ def _of_figure(one: Figure) -> str:
     floor = "" if one.floor is None else number(one.floor)
     floor += f" ± {number(one.floor_error)}" if floor and one.floor_error is not None else ""
     name = f"{one.wording} ({one.features})" if one.features else one.wording
-    return f"| {plain(name)} | {value} | {around} | {floor} | {one.num_real} | {one.num_generated} | {one.num_sites} |"
+    numbers = f"{one.num_real} | {one.num_generated} | {one.num_sites or ''}"
+    return f"| {plain(name)} | {value} | {around} | {floor} | {numbers} |"
 
 
 def _audit(material: Material) -> Iterator[str]:

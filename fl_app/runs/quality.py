@@ -106,4 +106,5 @@ def _share(one: Figure) -> str:
     if one.value is None:
         return f"not defined, {one.reason}"
     interval = "" if one.interval is None else f" [{one.interval[0]:.3f}, {one.interval[1]:.3f}]"
-    return f"{one.value:.3f}{interval} of {one.num_real or one.num_generated} images"
+    number, kind = one.measured_on
+    return f"{one.value:.3f}{interval} of {number} {kind}"

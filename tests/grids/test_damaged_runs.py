@@ -1,5 +1,6 @@
 """Comparisons of runs that lack a file, or whose figures cannot be compared: what is left, and what is said."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_figures_in_the_features_of_different_networks_or_of_different_k_are_ref
         write_quality(run, document)
     found = line_of(compare(runs), "FedProx", name, "generated images")
     assert (f"other {what} in FedAvg: not paired" in found.why) == bool(what) and found.over_seeds.mean == 1.5
+
+
+def test_runs_of_different_numbers_of_sites_are_not_paired(tmp_path: Path) -> None:
+    runs = write_pairs(tmp_path, {"FedAvg": {0: 0.5}, "FedProx": {0: 0.6}})
+    document = json.loads((runs[1] / "run.json").read_text())
+    document["nodes"]["c"] = document["nodes"]["a"]
+    (runs[1] / "run.json").write_text(json.dumps(document))
+    assert "other numbers of sites in FedAvg: not paired" in line_of(compare(runs), "FedProx").why
 
 
 def test_a_folder_or_a_grid_without_a_run_is_told_so(tmp_path: Path) -> None:

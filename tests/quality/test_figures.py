@@ -67,6 +67,7 @@ def test_the_label_accuracy_is_the_share_of_images_that_the_classifier_takes_for
     assert label_figure(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)).reason == "no image was generated"
     beside = label_figure(np.array([0]), np.array([0]), 0.9, 359)
     assert (beside.floor, beside.num_real) == (0.9, 359)  # what the same classifier reaches on real images
+    assert beside.measured_on == (1, "generated images")
 
 
 def test_every_figure_has_a_name_for_people_and_is_a_share_or_a_distance() -> None:

@@ -37,7 +37,7 @@ def _copies(copies: Copies | None) -> dict[str, Any]:
         return {"copy_lines": ["Copies were not searched."], "copy_table": None, "copy_charts": []}
     lines = [
         f"Copies: {copies.verdict}. {_sentence(copies.reason)}",
-        f"The sites drew {copies.num_drawn} images to compare. The command fl-app copies shows pairs.",
+        f"The sites drew {copies.num_drawn} images. At a site, the command fl-app copies shows the pairs of this run.",
     ]
     rows = [
         [

@@ -151,6 +151,6 @@ def _quality_cells(one: Figure) -> list[Cell]:
         Cell(NOTHING if one.floor is None else number(one.floor), around_floor),
         Cell(str(one.num_real)),
         Cell(str(one.num_generated)),
-        Cell(str(one.num_sites)),
+        Cell(str(one.num_sites or "")),
         Cell(remark),
     ]

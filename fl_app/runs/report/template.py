@@ -119,7 +119,8 @@ TEMPLATE = """<!doctype html>
 </section>
 {% endif %}
 {% if curves %}<section><h2 id="curves">Curves</h2>{{ charts(curves) }}
-<p class="note">Losses and figures are measured on the sites' held-out images, before a round's training.</p>
+<p class="note">Losses and figures are measured on the sites' held-out images, before a round's training;
+the quality of images on test images, after it.</p>
 </section>{% endif %}
 {% if split or sites %}
 <section><h2 id="data">Data and sites</h2>

@@ -210,8 +210,7 @@ def _distance_card(one: Figure) -> Card:
 
 
 def _share_card(label: str, one: Figure, note: str | None) -> Card:
-    kind = "real test images" if one.num_real else "generated images"
-    based_on = f"{one.num_real or one.num_generated} {kind}"
+    based_on = "{} {}".format(*one.measured_on)
     if one.value is None:
         return Card(label, NOT_DEFINED, based_on, note=one.reason)
     return Card(label, f"{one.value:.3f}", based_on, interval_text(one.interval), note)
