@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fl_app.errors import OptionError, did_you_mean
 from fl_app.grids.collecting import Collected
 from fl_app.grids.estimates import Estimate, estimate
-from fl_app.grids.reading import OWN_LAYER, Figure, RunFigures
+from fl_app.grids.reading import GENERATED, OWN_LAYER, Figure, RunFigures
 
 Key = tuple[str, str, str, str, str]  # of `Figure.key`
 
@@ -89,6 +89,8 @@ def _line(key: Key, setting: str, runs: Sequence[RunFigures], collected: Collect
         other_run, other = found[seed]
         what = _unlike([run, other_run]) or _unlike_images([figure, other])
         what = what or ("test images" if figure.images != other.images else "")
+        if figure.method.startswith(GENERATED) and run.nodes != other_run.nodes:  # each site measures on its own
+            what = what or "numbers of sites"
         if what:
             refused.append(_UNLIKE.format(what=what, setting=named))
             continue
@@ -140,10 +142,9 @@ def _reference(key: Key, setting: str, collected: Collected, baseline: str) -> t
 
 def _unlike(runs: Sequence[RunFigures]) -> str:
     """Name what keeps runs from being compared; empty if nothing does."""
-    named = {"data": "data", "split": "split", "classes": "classes", "nodes": "numbers of sites"}
-    for name, what in named.items():
+    for name in ("data", "split", "classes"):
         if len({getattr(run, name) for run in runs}) > 1:
-            return what
+            return name
     return ""
 
 

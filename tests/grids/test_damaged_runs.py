@@ -80,12 +80,19 @@ def test_figures_in_the_features_of_different_networks_or_of_different_k_are_ref
     assert (f"other {what} in FedAvg: not paired" in found.why) == bool(what) and found.over_seeds.mean == 1.5
 
 
-def test_runs_of_different_numbers_of_sites_are_not_paired(tmp_path: Path) -> None:
+def test_figures_that_each_site_measures_by_itself_are_not_paired_with_those_of_another_number_of_sites(
+    tmp_path: Path,
+) -> None:
     runs = write_pairs(tmp_path, {"FedAvg": {0: 0.5}, "FedProx": {0: 0.6}})
     document = json.loads((runs[1] / "run.json").read_text())
     document["nodes"]["c"] = document["nodes"]["a"]
     (runs[1] / "run.json").write_text(json.dumps(document))
-    assert "other numbers of sites in FedAvg: not paired" in line_of(compare(runs), "FedProx").why
+    for run in runs:
+        write_quality(run, judged(60))
+    found = compare(runs)
+    distance = line_of(found, "strategy FedProx, nodes 3", "frechet-distance", "generated images")
+    assert "other numbers of sites in strategy FedAvg, nodes 2: not paired" in distance.why
+    assert "numbers of sites" not in line_of(found, "strategy FedProx, nodes 3").why  # of common test images
 
 
 def test_a_folder_or_a_grid_without_a_run_is_told_so(tmp_path: Path) -> None:
