@@ -17,7 +17,7 @@ from fl_app.classification.model import ClassifierModel, read_classifier
 from fl_app.classification.prediction import classify
 from fl_app.data.images import DatasetInfo, ImageSet
 from fl_app.data.loading import to_bytes
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, RunFolderError
 from fl_app.messages.arrays import Weights, to_numpy
 from fl_app.options.quality import FROM_FILE, USEFULNESS
 from fl_app.options.run import PassPlan, RunConfig
@@ -224,7 +224,11 @@ def _ask(
 def _accuracy_on_real(run: Judgement) -> tuple[float | None, int]:
     """Return what the classifier that ships reaches on real test images, and on how many; None if it is not known."""
     name = f"round-{run.config.classification.num_rounds:04d}.json"
-    row = shipped_row(read_exchange(run.folder.task("classification") / "prototypes" / name))
+    try:
+        row = shipped_row(read_exchange(run.folder.task("classification") / "prototypes" / name))
+    except RunFolderError as error:  # the floor is lost, and not the figures
+        log.warning("What the classifier reaches on real images is not known: %s", error)
+        return None, 0
     if row is None or row.part != "test":
         return None, 0
     found, images = row.figures.get("accuracy"), row.figures.get("n")

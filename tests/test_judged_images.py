@@ -19,7 +19,7 @@ from fl_app.data.images import ImageSet
 from fl_app.data.loading import to_bytes
 from fl_app.diffusion.pipeline import open_pipeline
 from fl_app.diffusion.task import DiffusionTask
-from fl_app.errors import FlAppError
+from fl_app.errors import FlAppError, RunFolderError
 from fl_app.messages.arrays import pack, unpack
 from fl_app.messages.quality import QUALITY
 from fl_app.metrics.generation import feature_sums, frechet_distance
@@ -28,6 +28,7 @@ from fl_app.options.node import NodeConfig
 from fl_app.options.sections import OptionValue
 from fl_app.quality.drawing import classes_to_draw
 from fl_app.quality.features import Pixels, set_features
+from fl_app.quality.figure import Figure
 from fl_app.quality.figures import as_frequent
 from fl_app.runs.folder import Checkpoint, RunFolder
 from fl_app.runs.quality import describe_quality, read_quality
@@ -229,6 +230,26 @@ def test_the_round_with_the_best_images_may_be_the_one_that_is_exported(
     assert judged is not None and judged.round == best
     assert shown["final"] == ["raw (used)" if best == 5 else f"raw of round {best} (used)"]  # the picture shows it, too
     assert all(np.array_equal(exported[key].numpy(), value) for key, value in drawn["final"].items())
+
+
+def test_the_classifiers_accuracy_is_the_floor_of_its_share_and_a_damaged_exchange_costs_nothing_but_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(folder: Path) -> Figure:
+        run_federation(tiny_run(folder, BOTH), 2)
+        found = read_quality(folder / "run")
+        assert found is not None and found.problem is None
+        return next(one for one in found.figures if one.name == "label-accuracy")
+
+    known = judge(tmp_path / "whole")
+    assert known.floor is not None and known.num_real > 0
+
+    def fail(path: Path) -> None:
+        raise RunFolderError(f"{path} is damaged.")
+
+    monkeypatch.setattr(evaluation, "read_exchange", fail)
+    lost = judge(tmp_path / "damaged")
+    assert (lost.value, lost.floor, lost.num_real) == (known.value, None, 0)
 
 
 def test_a_run_of_one_round_has_no_curve_and_asks_nobody_for_one(tmp_path: Path) -> None:
